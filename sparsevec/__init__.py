@@ -1,0 +1,20 @@
+"""Sparse vectors for the search cluster you already run, learned to a budget and proved exact.
+
+import sparsevec as sv     # loads neither torch nor a client library
+"""
+
+from sparsevec.adapter import Adapter, Hits
+from sparsevec.connect import connect
+from sparsevec.reference import Reference
+from sparsevec.vectors import SparseVector, SparseVectors
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adapter",
+    "Hits",
+    "Reference",
+    "SparseVector",
+    "SparseVectors",
+    "connect",
+]

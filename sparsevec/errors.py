@@ -1,0 +1,135 @@
+"""Every error that leaves sparsevec.
+
+    SparsevecError
+    ├── InvalidVectors (ValueError)          the input is not a batch of vectors as `vectors` defines it
+    ├── InvalidInput (ValueError)            another argument is wrong: ids, k, payloads, paths, budgets
+    ├── ModelBroken                          a folder that is not a model of ours, or not a whole one
+    ├── JournalMismatch                      a journal that belongs to another run, or is not a journal
+    ├── StorageFailed (OSError)              the disk is full, or refuses
+    ├── NotExact            .report          a backend answered something that exact arithmetic does not say
+    ├── TrainingCollapsed   .diagnosis       training stopped early: the codes were degenerate
+    └── AdapterError
+        ├── AdapterNotFound (LookupError)    no adapter answers to that url
+        ├── ClientMissing (ImportError)      the client library is not installed; says what to install
+        ├── BackendDown (ConnectionError)    not reachable, overloaded, or the answer was lost: the only retryable one
+        │     .retry_after                   seconds the backend asked us to wait, or None
+        ├── BackendUnsupported               version, licence, mapping or privilege: says what is needed
+        ├── CollectionError                  the collection is not there, is there already, or is not ours
+        ├── OutOfLimits (ValueError)         this backend cannot hold or answer that: says which limit
+        │     .splittable                    True when fewer documents a request would fit
+        └── WriteFailed         .report      some documents were refused or never arrived
+
+Each message says what was found, what was due and what to do. A client's own exception stays as `__cause__`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AdapterError",
+    "AdapterNotFound",
+    "BackendDown",
+    "BackendUnsupported",
+    "ClientMissing",
+    "CollectionError",
+    "InvalidInput",
+    "InvalidVectors",
+    "JournalMismatch",
+    "ModelBroken",
+    "NotExact",
+    "OutOfLimits",
+    "SparsevecError",
+    "StorageFailed",
+    "TrainingCollapsed",
+    "WriteFailed",
+]
+
+
+class SparsevecError(Exception):
+    """Root of the tree."""
+
+
+class InvalidVectors(SparsevecError, ValueError):
+    """The input is not a batch of vectors as `sparsevec.vectors` defines it."""
+
+
+class InvalidInput(SparsevecError, ValueError):
+    """An argument other than the vectors is wrong."""
+
+
+class ModelBroken(SparsevecError):
+    """A folder that is not a model of ours, or not a whole one."""
+
+
+class JournalMismatch(SparsevecError):
+    """A journal that belongs to another run, or is not a journal."""
+
+
+class StorageFailed(SparsevecError, OSError):
+    """The disk is full, or refuses; what was acknowledged before is still there."""
+
+
+class NotExact(SparsevecError):
+    """A backend answered something that exact arithmetic does not say; `report` has each offence."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class TrainingCollapsed(SparsevecError):
+    """Training stopped early because the codes were degenerate; `diagnosis` says in which way, with the figures."""
+
+    def __init__(self, diagnosis: str) -> None:
+        super().__init__(diagnosis)
+        self.diagnosis = diagnosis
+
+
+class AdapterError(SparsevecError):
+    """Anything a backend, or the way to it, makes impossible."""
+
+
+class AdapterNotFound(AdapterError, LookupError):
+    """No adapter answers to that url."""
+
+
+class ClientMissing(AdapterError, ImportError):
+    """The client library is not installed."""
+
+    @classmethod
+    def extra(cls, package: str, extra: str) -> ClientMissing:
+        """The error for a missing `package` that the extra `extra` would have brought."""
+        return cls(f"{package} is not installed; install it with: pip install 'sparsevec[{extra}]'")
+
+
+class BackendDown(AdapterError, ConnectionError):
+    """Not reachable, overloaded, or the answer was lost: whether a write took effect is unknown, so send it again."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BackendUnsupported(AdapterError):
+    """The backend's version, licence, mapping or privileges do not allow it; the message says what is needed."""
+
+
+class CollectionError(AdapterError):
+    """The collection is not there, is there already, or is not what was expected."""
+
+
+class OutOfLimits(AdapterError, ValueError):
+    """This backend cannot hold or answer that; `splittable` when fewer documents in one request would fit."""
+
+    def __init__(self, message: str, *, splittable: bool = False) -> None:
+        super().__init__(message)
+        self.splittable = splittable
+
+
+class WriteFailed(AdapterError):
+    """Some documents were refused or never arrived; `report` counts them and says where they are."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
