@@ -97,7 +97,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What `fetch` found: `ids` in the order asked for, without the unknown ones; the i-th vector and payload are its."""
+    """What `fetch` found: `ids` in the order asked for, unknown ones left out; vectors and payloads to match."""
 
     ids: tuple[Id, ...]
     vectors: SparseVectors
@@ -106,7 +106,7 @@ class Documents:
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One collection of one backend. The clauses are in the module docstring; errors are those of `sparsevec.errors`."""
+    """One collection of one backend: the clauses are in the module docstring, the errors in `sparsevec.errors`."""
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Adapter:
@@ -123,14 +123,14 @@ class Adapter(Protocol):
     def create(self, dimension: int) -> None: ...  # C1
 
     def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
-        """Write one request's worth of documents (C2, C3, C9). Empty vectors are written as documents without weights."""
+        """Write one request's worth of documents (C2, C3, C9); an empty vector is a document without weights."""
 
     def search(
         self, queries: SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]: ...  # C4 to C8, C11
 
     def fetch(self, ids: Sequence[Id]) -> Documents:
-        """The documents that are there; a vector comes back as given or as stored, so `stored` of either is the same."""
+        """The documents that are there. A vector comes back as given or as stored: `stored` of either is the same."""
 
     def delete(self, ids: Sequence[Id]) -> None: ...  # C12
 
@@ -270,7 +270,7 @@ def _payload_fault(value: object, path: str = "") -> str | None:
 
 def _key_fault(key: object) -> str | None:
     if not isinstance(key, str) or not key or set(key) & set('.[]"') or key.startswith("_sparsevec"):
-        return f"a field must be a non-empty string without . [ ] \" that does not begin with _sparsevec, found {key!r}"
+        return f'a field must be a non-empty string without . [ ] " that does not begin with _sparsevec, found {key!r}'
     return None
 
 

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,12 @@ from sparsevec.adapter import (
     conditions,
     matches,
 )
-from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, StorageFailed
+from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 __all__ = ["PostingLists", "Reference", "best"]
+
+Float64s: TypeAlias = npt.NDArray[np.float64]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _SCHEMA = (
@@ -64,7 +66,7 @@ class PostingLists:
         self._ends = np.append(starts, len(order)).astype(np.int64)
         self._rows, self._weights = rows[order], documents.values[order].astype(np.float64)
 
-    def scores(self, query: SparseVector) -> tuple[Int64s, npt.NDArray[np.float64]]:
+    def scores(self, query: SparseVector) -> tuple[Int64s, Float64s]:
         """The rows (m,) that share a dimension with `query`, ascending, and their exact scores (m,)."""
         at = np.searchsorted(self._dimensions, query.indices)
         known = at < len(self._dimensions)
@@ -75,12 +77,12 @@ class PostingLists:
             return np.empty(0, np.int64), np.empty(0)
         rows = np.concatenate([self._rows[postings] for postings in lists])
         products = np.concatenate([q * self._weights[p] for q, p in zip(query_weights, lists, strict=True)])
-        sums = np.bincount(rows, products, minlength=self._n)  # adds in the order given: dimensions ascending
-        touched = np.flatnonzero(np.bincount(rows, minlength=self._n))
+        sums: Float64s = np.bincount(rows, products, minlength=self._n)  # adds in the order given: dimensions ascending
+        touched = np.flatnonzero(np.bincount(rows, minlength=self._n)).astype(np.int64, copy=False)
         return touched, sums[touched]
 
 
-def best(scores: npt.NDArray[np.float64], k: int) -> Int64s:
+def best(scores: Float64s, k: int) -> Int64s:
     """Positions of the k best of (m,) scores: higher first, then the lower position."""
     candidates = np.arange(len(scores))
     if k < len(scores):

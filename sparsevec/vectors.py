@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -82,21 +82,20 @@ class SparseVectors:
     # ---- made from
 
     @classmethod
-    def from_scipy(cls, matrix: sp.sparray | sp.spmatrix) -> SparseVectors:
+    def from_scipy(cls, matrix: Any) -> SparseVectors:
         """From any scipy sparse array or matrix (n, dimension); duplicates and explicit zeros are refused."""
         if not sp.issparse(matrix):
-            raise InvalidVectors(f"expected a scipy sparse array, found {type(matrix).__name__}; use from_dense or from_rows")
+            raise InvalidVectors(f"expected a scipy sparse array, found {type(matrix).__name__}; try from_dense")
         if matrix.ndim != 2:
             raise InvalidVectors(f"expected two dimensions (n, dimension), found shape {matrix.shape}")
         if matrix.format != "csr":
             matrix = sp.coo_array(matrix)
-            return cls._from_coo(matrix.row, matrix.col, matrix.data, cast("tuple[int, int]", matrix.shape))
-        csr = cast("sp.csr_array", matrix)
-        indptr, indices, values = csr.indptr, csr.indices, csr.data[: csr.indptr[-1]]
-        if not csr.has_sorted_indices:
-            rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-            return cls._from_coo(rows, indices, values, cast("tuple[int, int]", csr.shape))
-        return cls(indptr, indices[: len(values)], values, int(csr.shape[1]))
+            return cls._from_coo(matrix.row, matrix.col, matrix.data, matrix.shape)
+        nnz = matrix.indptr[-1]  # the arrays of a matrix may be longer
+        if not matrix.has_sorted_indices:
+            rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+            return cls._from_coo(rows, matrix.indices[:nnz], matrix.data[:nnz], matrix.shape)
+        return cls(matrix.indptr, matrix.indices[:nnz], matrix.data[:nnz], matrix.shape[1])
 
     @classmethod
     def from_dense(cls, array: npt.ArrayLike) -> SparseVectors:
@@ -118,9 +117,10 @@ class SparseVectors:
             return cls.from_dense(tensor.to(torch.float32).numpy())
         if tensor.layout == torch.sparse_coo:
             if tensor.ndim != 2 or tensor.dense_dim():
-                raise InvalidVectors(f"expected a COO tensor of shape (n, dimension), found shape {tuple(tensor.shape)}")
+                raise InvalidVectors(f"expected a COO tensor (n, dimension), found shape {tuple(tensor.shape)}")
             rows, columns = tensor._indices().numpy()  # not coalesce(): it would add duplicates up in silence
-            return cls._from_coo(rows, columns, tensor._values().to(torch.float32).numpy(), (len(tensor), tensor.shape[1]))
+            values = tensor._values().to(torch.float32).numpy()
+            return cls._from_coo(rows, columns, values, (tensor.shape[0], tensor.shape[1]))
         if tensor.layout == torch.sparse_csr:
             values = tensor.values().to(torch.float32).numpy()
             return cls(tensor.crow_indices().numpy(), tensor.col_indices().numpy(), values, tensor.shape[1])
@@ -248,15 +248,16 @@ class SparseVectors:
         except (OSError, ValueError, EOFError) as error:
             raise InvalidVectors(f"{folder} is not a whole folder written by SparseVectors.save: {error}") from error
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise InvalidVectors(f"{folder}/header.json does not say {_FORMAT!r}; it was not written by SparseVectors.save")
-        vectors = cls(*parts, header.get("dimension", 0))
+            raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")
+        vectors = cls(parts[0], parts[1], parts[2], header.get("dimension", 0))
         if (found := (len(vectors), vectors.nnz)) != (due := (header.get("n"), header.get("nnz"))):
             raise InvalidVectors(f"{folder} holds (n, nnz) = {found}, its header says {due}; write it again")
         return vectors
 
 
 def _dimension(dimension: int) -> int:
-    if isinstance(dimension, bool) or not isinstance(dimension, (int, np.integer)) or not 0 < dimension <= MAX_DIMENSION:
+    whole = isinstance(dimension, (int, np.integer)) and not isinstance(dimension, bool)
+    if not whole or not 0 < dimension <= MAX_DIMENSION:
         raise InvalidVectors(f"dimension must be an int in [1, 2**32], found {dimension!r}")
     return int(dimension)
 
@@ -278,7 +279,7 @@ def _narrow(indices: npt.NDArray[Any], dimension: int) -> Indices:
         raise InvalidVectors(
             f"indices must lie in [0, {dimension}), found one in [{int(indices.min())}, {int(indices.max())}]"
         )
-    return indices.astype(np.int32 if dimension <= 2**31 else np.uint32, copy=False)
+    return indices.astype(np.int32, copy=False) if dimension <= 2**31 else indices.astype(np.uint32, copy=False)
 
 
 def _float32(values: npt.ArrayLike) -> Float32s:
