@@ -77,7 +77,7 @@ class PostingLists:
             return np.empty(0, np.int64), np.empty(0)
         rows = np.concatenate([self._rows[postings] for postings in lists])
         products = np.concatenate([q * self._weights[p] for q, p in zip(query_weights, lists, strict=True)])
-        sums: Float64s = np.bincount(rows, products, minlength=self._n)  # adds in the order given: dimensions ascending
+        sums: Float64s = np.bincount(rows, weights=products, minlength=self._n)  # adds in the order given: dimensions ascending
         touched = np.flatnonzero(np.bincount(rows, minlength=self._n)).astype(np.int64, copy=False)
         return touched, sums[touched]
 
