@@ -7,6 +7,7 @@ from sparsevec.adapter import Adapter, Hits
 from sparsevec.connect import connect
 from sparsevec.reference import Reference
 from sparsevec.vectors import SparseVector, SparseVectors
+from sparsevec.verify import VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -16,5 +17,7 @@ __all__ = [
     "Reference",
     "SparseVector",
     "SparseVectors",
+    "VerifyReport",
     "connect",
+    "verify",
 ]
