@@ -47,7 +47,9 @@ __all__ = [
 
 
 class SparsevecError(Exception):
-    """Root of the tree."""
+    """Root of the tree. An error that stops `ingest` carries the `report` of what was settled before."""
+
+    report: Any = None
 
 
 class InvalidVectors(SparsevecError, ValueError):

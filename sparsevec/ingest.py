@@ -1,0 +1,661 @@
+"""`ingest`: write a stream of documents, larger than memory if need be, and account for every one of them.
+
+An adapter's `upsert` sends one request and says what became of each id. Here is everything around it: batches, retries,
+the journal, dead letters, the policy for empty vectors. The stream is settled in order, batch by batch: a document is
+settled when it is written, skipped, or refused for good, and `written + skipped + failed == given` at any moment, for
+`given` counts the settled documents, always the first of the stream.
+
+- A backend that is down or busy is asked again, with growing pauses, until `deadline` seconds have passed without any
+  progress. Then the run stops with WriteFailed: a backend that is gone must not turn a million documents into failures.
+- A document that is refused for good becomes a dead letter, and the run goes on.
+- Anything else stops the run at once. The error carries the `report`; the same call with the same journal goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError, to_json
+
+from sparsevec.adapter import Adapter, Id, Payload, Written, check_batch
+from sparsevec.errors import (
+    BackendDown,
+    InvalidInput,
+    InvalidVectors,
+    JournalMismatch,
+    OutOfLimits,
+    SparsevecError,
+    WriteFailed,
+)
+from sparsevec.journal import DeadLetter, DeadLetters, Empty, Entry, Journal
+from sparsevec.vectors import Int64s, SparseVectors
+
+__all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Timing", "ingest"]
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.2, 20.0, 60.0  # seconds; a backend may ask for the last
+_SAMPLE = 20  # failures that a report names
+
+
+class IngestFailure(BaseModel):
+    """A document that was refused, and why. `id` is its `repr` where it is not an id at all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int | str
+    reason: str
+
+
+class IngestReport(BaseModel):
+    """What became of the documents: `written + skipped + failed == given`, the first `given` of the stream.
+
+    `bytes` is estimated, `seconds` are those spent writing, over all runs with one journal. `failures` names the first
+    few; all of them are in the file `dead_letters`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    given: int = 0
+    written: int = 0
+    skipped: int = 0
+    failed: int = 0
+    retries: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    failures: tuple[IngestFailure, ...] = ()
+    dead_letters: Path | None = None
+
+    def require_complete(self) -> None:
+        """Raise WriteFailed when a document was refused."""
+        if self.failed:
+            raise WriteFailed(str(self), self)
+
+    def __str__(self) -> str:
+        counts = f"{self.given:,} documents: {self.written:,} written, {self.skipped:,} skipped, {self.failed:,} failed"
+        lines = [f"{counts}, in {self.seconds:.1f} s with {self.retries:,} retries"]
+        lines += [f"  {failure.id!r}: {failure.reason}" for failure in self.failures]
+        if self.failed > len(self.failures):
+            lines.append(f"  and {self.failed - len(self.failures):,} more")
+        if self.failed and self.dead_letters:
+            lines.append(f"  all in {self.dead_letters}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """How far a run is; `waiting` says for what, while it pauses before it tries again."""
+
+    documents: int
+    bytes: int
+    seconds: float
+    waiting: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Documents per second."""
+        return self.documents / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How to tell the time (seconds), to wait and to draw from [0, 1): a test brings its own."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: Callable[[], float] = random.random
+
+
+SYSTEM_TIME = Timing()
+
+
+def ingest(
+    adapter: Adapter,
+    ids: Iterable[Id],
+    vectors: SparseVectors | Iterable[SparseVectors],
+    payloads: Iterable[Payload] | None = None,
+    *,
+    journal: str | os.PathLike[str] | None = None,
+    failed: str | os.PathLike[str] | None = None,
+    empty: Empty = "error",
+    batch_bytes: int = 4 * 2**20,
+    batch_count: int = 1000,
+    deadline: float = 300.0,
+    on_progress: Callable[[IngestProgress], None] | None = None,
+    timing: Timing = SYSTEM_TIME,
+) -> IngestReport:
+    """Write documents: the i-th id with the i-th row of `vectors` (one batch, or chunks of any size) and its payload.
+
+    An id that is given again is written again, in order: the last one wins, and each counts. `journal` makes the run
+    resumable: the same call goes on after the last acknowledged batch, and changes nothing when all are. Documents that
+    are refused go to the file `failed` (by default beside the journal: `x.journal`, `x.failed.jsonl`); without either
+    they are only counted, and the first few named. A request holds at most `batch_count` documents of about
+    `batch_bytes`, fewer when the backend asks for it. An empty vector fails (`empty="error"`), is skipped, what the
+    collection holds under its id stays, or is written as a document without weights.
+
+    Raises InvalidInput, also when ids, vectors and payloads are not equally many, JournalMismatch, StorageFailed,
+    WriteFailed after `deadline` seconds without progress, and what the adapter raises; each carries the `report`.
+    """
+    _check_options(empty=empty, batch_bytes=batch_bytes, batch_count=batch_count, deadline=deadline)
+    stream = _Stream(ids, vectors, payloads)
+    with ExitStack() as files:
+        log = files.enter_context(closing(Journal(Path(journal), empty=empty))) if journal is not None else None
+        letters = _dead_letters(log, failed)
+        if letters is not None:
+            files.enter_context(closing(letters))
+        patience = _Patience(deadline, timing)
+        run = _Run(adapter, log, letters, empty, batch_bytes, on_progress, patience)
+        try:
+            run.skip_acknowledged(stream)
+            while (window := stream.take(batch_count)) is not None:
+                run.settle(window)
+        except SparsevecError as error:
+            error.report = run.report()
+            raise
+        return run.report()
+
+
+def _check_options(*, empty: str, batch_bytes: int, batch_count: int, deadline: float) -> None:
+    if empty not in get_args(Empty):
+        raise InvalidInput(f"empty must be one of {get_args(Empty)}, found {empty!r}")
+    for name, value in {"batch_bytes": batch_bytes, "batch_count": batch_count}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInput(f"{name} must be an int of at least 1, found {value!r}")
+    if not deadline >= 0:
+        raise InvalidInput(f"deadline must be a number of seconds, found {deadline!r}")
+
+
+def _dead_letters(log: Journal | None, failed: str | os.PathLike[str] | None) -> DeadLetters | None:
+    if failed is None:
+        if log is None:
+            return None
+        failed = log.path.with_suffix(".failed.jsonl")
+    return DeadLetters(Path(failed), settled=None if log is None else log.settled)
+
+
+# ---- the stream
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Documents in the order of the stream: the i-th stands at `positions[i]`, (n,).
+
+    `texts` are the payloads as JSON; `faults` say, by position, which ids and payloads are none.
+    """
+
+    positions: Int64s
+    ids: list[Any]
+    vectors: SparseVectors
+    payloads: list[Any] | None
+    texts: list[str]
+    faults: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice | Int64s) -> _Batch:
+        picked = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        return _Batch(
+            self.positions[rows],
+            [self.ids[row] for row in picked],
+            self.vectors[rows],
+            None if self.payloads is None else [self.payloads[row] for row in picked],
+            [self.texts[row] for row in picked],
+            self.faults,
+        )
+
+
+class _Stream:
+    """Ids, vectors and payloads, side by side; no more of them in memory than asked for, and one chunk of vectors."""
+
+    def __init__(
+        self,
+        ids: Iterable[Id],
+        vectors: SparseVectors | Iterable[SparseVectors],
+        payloads: Iterable[Payload] | None,
+    ) -> None:
+        self._ids = _iterator("ids", ids)
+        self._chunks = _iterator("vectors", [vectors] if isinstance(vectors, SparseVectors) else vectors)
+        self._payloads = None if payloads is None else _iterator("payloads", payloads)
+        self._chunk: SparseVectors | None = None
+        self._row = 0
+        self._position = 0
+        self._fault: Exception | None = None
+
+    def take(self, count: int) -> _Batch | None:
+        """The next documents, at most `count`; None at the end.
+
+        What stops the stream early, a source that raises or that is shorter than the others, is raised by the first
+        call that has nothing else to give.
+        """
+        rows = self._rows(count)
+        found: dict[str, list[Any]] = {"ids": self._next(self._ids, count)}
+        if self._payloads is not None:
+            found["payloads"] = self._next(self._payloads, count)
+        lengths = {"vectors": sum(map(len, rows)), **{name: len(values) for name, values in found.items()}}
+        n = min(lengths.values())
+        if n < max(lengths.values()):
+            ended, longer = (sorted(k for k in lengths if (lengths[k] == n) is at_end) for at_end in (True, False))
+            self._stop(
+                InvalidInput(
+                    f"as many ids as vectors (and payloads, when given) are due: {' and '.join(ended)} end at position "
+                    f"{self._position + n}, {' and '.join(longer)} go on"
+                )
+            )
+        if n == 0:
+            if self._fault is not None:
+                raise self._fault
+            return None
+        start, self._position = self._position, self._position + n
+        vectors = rows[0] if len(rows) == 1 else SparseVectors.concat(rows)
+        payloads = found["payloads"][:n] if "payloads" in found else None
+        return _batch(start, found["ids"][:n], vectors if len(vectors) == n else vectors[:n], payloads)
+
+    def _rows(self, count: int) -> list[SparseVectors]:
+        """The next `count` vectors, fewer at the end, in parts."""
+        rows: list[SparseVectors] = []
+        while count and (chunk := self._unread()) is not None:
+            part = chunk[self._row : self._row + count]
+            self._row += len(part)
+            count -= len(part)
+            rows.append(part)
+        return rows
+
+    def _unread(self) -> SparseVectors | None:
+        """The chunk that has rows left, or None at the end."""
+        while self._chunk is None or self._row == len(self._chunk):
+            chunks = self._next(self._chunks, 1)
+            if not chunks:
+                return None
+            if fault := _chunk_fault(chunks[0], self._chunk):
+                self._stop(InvalidVectors(f"chunk of vectors after position {self._position}: {fault}"))
+                return None
+            self._chunk, self._row = chunks[0], 0
+        return self._chunk
+
+    def _next(self, source: Iterator[T], count: int) -> list[T]:
+        """The next `count` of `source`, fewer when it ends or raises."""
+        taken: list[T] = []
+        try:
+            taken.extend(islice(source, count))  # keeps what came before the exception
+        except Exception as error:
+            self._stop(error)
+        return taken
+
+    def _stop(self, fault: Exception) -> None:
+        self._fault = self._fault or fault
+
+
+def _iterator(name: str, values: Iterable[T]) -> Iterator[T]:
+    try:
+        return iter(values)
+    except TypeError:
+        raise InvalidInput(f"{name} must be iterable, found {type(values).__name__}") from None
+
+
+def _chunk_fault(chunk: object, before: SparseVectors | None) -> str | None:
+    if not isinstance(chunk, SparseVectors):
+        return f"expected SparseVectors, found {type(chunk).__name__}; SparseVectors.from_... makes them"
+    if before is not None and chunk.dimension != before.dimension:
+        return f"expected dimension {before.dimension} as before, found {chunk.dimension}"
+    return None
+
+
+def _batch(start: int, ids: list[Any], vectors: SparseVectors, payloads: list[Any] | None) -> _Batch:
+    """The documents from position `start` on, ids made plain, each checked on its own."""
+    faults: dict[int, str] = {}
+    try:
+        ids, _ = check_batch(ids, vectors, payloads, None)
+    except InvalidInput:  # which also says that an id is given twice, which is fine
+        for row, id_ in enumerate(ids):
+            try:
+                (ids[row],), _ = check_batch([id_], vectors[row : row + 1], payloads and [payloads[row]], None)
+            except InvalidInput as error:
+                faults[start + row] = str(error)
+    kept = [payload if start + row not in faults else None for row, payload in enumerate(payloads or [])]
+    texts = [_text(payload) for payload in kept] if payloads is not None else [""] * len(ids)
+    return _Batch(np.arange(start, start + len(ids)), ids, vectors, payloads, texts, faults)
+
+
+def _text(value: object) -> str:
+    """`value` as JSON, the same in every process. Lone surrogates, which no JSON carries, are taken as they are."""
+    try:
+        return to_json(value, fallback=dict).decode()
+    except PydanticSerializationError:
+        return json.dumps(value, default=dict)
+
+
+def _hash(batch: _Batch) -> str:
+    vectors = batch.vectors
+    digest = hashlib.blake2b(f"{vectors.dimension} {_text(batch.ids)}".encode(), digest_size=16)
+    for array in (vectors.row_nnz, vectors.indices, vectors.values):
+        digest.update(np.ascontiguousarray(array).data)
+    digest.update("\n".join(batch.texts).encode())
+    return digest.hexdigest()
+
+
+def _sizes(batch: _Batch) -> list[int]:
+    """Bytes of each document in a JSON request, roughly, (n,)."""
+    weight = len(str(batch.vectors.dimension)) + 16  # an index, up to 12 characters of weight, punctuation
+    fixed = [64 + len(str(id_)) + len(text) for id_, text in zip(batch.ids, batch.texts, strict=True)]
+    sizes: list[int] = (np.array(fixed) + weight * batch.vectors.row_nnz).tolist()
+    return sizes
+
+
+# ---- the run
+
+
+class _Run:
+    """One call of `ingest`: settles batches and keeps count."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        journal: Journal | None,
+        letters: DeadLetters | None,
+        empty: Empty,
+        batch_bytes: int,
+        on_progress: Callable[[IngestProgress], None] | None,
+        patience: _Patience,
+    ) -> None:
+        self._adapter = adapter
+        self._journal = journal
+        self._letters = letters
+        self._empty = empty
+        self._batch_bytes = batch_bytes
+        self._on_progress = on_progress
+        self._patience = patience
+        self._total = _Total()
+        self._failures = [_failure(letter.id, letter.reason) for letter in islice(letters or (), _SAMPLE)]
+
+    def report(self) -> IngestReport:
+        return IngestReport(
+            **asdict(self._total),
+            failures=tuple(self._failures),
+            dead_letters=self._letters.path if self._letters is not None else None,
+        )
+
+    def skip_acknowledged(self, stream: _Stream) -> None:
+        """Pass over what earlier runs settled. Raises JournalMismatch when that was another stream or collection."""
+        written: _Batch | None = None
+        for entry in self._journal.entries if self._journal is not None else ():
+            count = entry.stop - entry.start
+            batch = stream.take(count)
+            if batch is None or len(batch) < count:
+                stream.take(1)  # raises what cut the stream short, if anything did
+            if batch is None or _hash(batch) != entry.hash:
+                raise JournalMismatch(
+                    f"the documents at positions [{entry.start}, {entry.stop}) are not those that the journal calls "
+                    "settled; give the same ids, vectors and payloads again, or name another journal"
+                )
+            self._total.add(entry)
+            written = batch if entry.written else written
+        if written is not None:
+            usable = [row for row, position in enumerate(written.positions) if position not in written.faults]
+            self._expect_there([written.ids[row] for row in usable])
+        self._patience.start()
+
+    def _expect_there(self, ids: list[Id]) -> None:
+        if not self._patiently(partial(self._adapter.fetch, ids)).ids:
+            raise JournalMismatch(
+                f"the journal says that {ids[0]!r} and others were written, but the collection holds none of them: it "
+                "is another one, or was made anew; name another journal"
+            )
+
+    def settle(self, window: _Batch) -> None:
+        """Write all of `window`, in as many requests as it takes."""
+        sizes, start = _sizes(window), 0
+        while start < len(window):
+            stop = _end(window, sizes, start, self._batch_bytes)
+            self._settle_batch(window[start:stop], sum(sizes[start:stop]))
+            start = stop
+
+    def _settle_batch(self, batch: _Batch, size: int) -> None:
+        outcome = self._write(batch)
+        if outcome.failed:
+            self._bury(batch, outcome.failed)
+        start = int(batch.positions[0])
+        entry = Entry(
+            start=start,
+            stop=start + len(batch),
+            hash=_hash(batch),
+            written=outcome.written,
+            skipped=outcome.skipped,
+            failed=len(outcome.failed),
+            retries=self._patience.retries,
+            bytes=size,
+            seconds=self._patience.seconds(),
+        )
+        if self._journal is not None:
+            self._journal.append(entry)
+        self._total.add(entry)
+        self._patience.start()
+        self._tell()
+
+    def _tell(self, waiting: str | None = None) -> None:
+        if self._on_progress is not None:
+            total = self._total
+            self._on_progress(IngestProgress(total.given, total.bytes, total.seconds, waiting))
+
+    def _bury(self, batch: _Batch, reasons: Mapping[int, str]) -> None:
+        rows = np.searchsorted(batch.positions, sorted(reasons)).tolist()
+        letters = [_letter(batch, row, reasons[int(batch.positions[row])]) for row in rows]
+        if self._letters is not None:
+            self._letters.append(letters)
+        room = _SAMPLE - len(self._failures)
+        self._failures += [_failure(letter.id, letter.reason) for letter in letters[:room]]
+
+    # ---- one batch
+
+    def _write(self, batch: _Batch) -> _Outcome:
+        """What became of each document of `batch`, once all are settled."""
+        outcome = _Outcome()
+        todo = [self._sort_out(batch, outcome)]
+        while todo:
+            piece = todo.pop()
+            if not len(piece):
+                continue
+            try:
+                answer = self._patiently(partial(self._adapter.upsert, piece.ids, piece.vectors, piece.payloads))
+            except (InvalidInput, OutOfLimits) as error:
+                if isinstance(error, OutOfLimits) and not error.splittable:
+                    raise
+                todo += self._split(piece, error, outcome)
+            else:
+                todo += self._account(piece, answer, outcome)
+        return outcome
+
+    def _sort_out(self, batch: _Batch, outcome: _Outcome) -> _Batch:
+        """The documents of `batch` that are to be sent; the others are settled."""
+        unusable = np.isin(batch.positions, list(batch.faults))
+        outcome.failed |= {row: batch.faults[row] for row in batch.positions[unusable].tolist()}
+        empty = (batch.vectors.row_nnz == 0) & ~unusable
+        if self._empty == "write":
+            empty[:] = False
+        elif self._empty == "skip":
+            outcome.skipped += int(empty.sum())
+        else:
+            outcome.failed |= dict.fromkeys(batch.positions[empty].tolist(), _EMPTY)
+        left_out = unusable | empty
+        return batch[np.flatnonzero(~left_out)] if left_out.any() else batch
+
+    def _split(self, piece: _Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[_Batch]:
+        """The halves of a refused `piece`, the first on top of the stack; a single document has failed."""
+        if len(piece) == 1:
+            outcome.failed[int(piece.positions[0])] = str(error)
+            self._patience.progress()
+            return []
+        if isinstance(error, OutOfLimits):
+            self._batch_bytes = min(self._batch_bytes, max(1, sum(_sizes(piece)) // 2))
+        half = len(piece) // 2
+        return [piece[half:], piece[:half]]
+
+    def _account(self, piece: _Batch, answer: Written, outcome: _Outcome) -> list[_Batch]:
+        """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
+        written, left, reason = set(answer.written), [], "the answer leaves out some ids"
+        for row, id_ in enumerate(piece.ids):
+            if id_ in written:
+                outcome.written += 1
+            elif id_ in answer.skipped:
+                outcome.skipped += 1
+            elif (failure := answer.failed.get(id_)) is None or failure.retryable:
+                left.append(row)
+                reason = failure.reason if failure else reason
+            else:
+                outcome.failed[int(piece.positions[row])] = failure.reason
+        if len(left) < len(piece):
+            self._patience.progress()
+        if not left:
+            return []
+        self._pause(BackendDown(reason))
+        return [piece[np.array(left)]]
+
+    # ---- patience
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """The answer to `call`, asked again while the backend is down."""
+        while True:
+            try:
+                answer = call()
+            except BackendDown as error:
+                self._pause(error)
+            else:
+                return answer
+
+    def _pause(self, error: BackendDown) -> None:
+        self._tell(waiting=str(error))
+        if not self._patience.pause(error.retry_after):
+            self._total.retries += self._patience.retries
+            raise WriteFailed(
+                f"stopped at position {self._total.given}: no progress for {self._patience.deadline:g} s, tried "
+                f"{self._patience.retries + 1} times, last: {error}; everything before that position is settled, "
+                f"{self._advice}",
+                self.report(),
+            ) from error
+
+    @property
+    def _advice(self) -> str:
+        if self._journal is None:
+            return f"give the documents from position {self._total.given} on to go on"
+        return f"the same call with the journal {self._journal.path} goes on"
+
+
+_EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the documents of one batch; `failed` holds reasons by position."""
+
+    written: int = 0
+    skipped: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Total:
+    given: int = 0
+    written: int = 0
+    skipped: int = 0
+    failed: int = 0
+    retries: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def add(self, entry: Entry) -> None:
+        self.given = entry.stop
+        self.written += entry.written
+        self.skipped += entry.skipped
+        self.failed += entry.failed
+        self.retries += entry.retries
+        self.bytes += entry.bytes
+        self.seconds += entry.seconds
+
+
+class _Patience:
+    """When to try again, and when to give up: full jitter, doubling, capped, and a deadline since the last progress."""
+
+    def __init__(self, deadline: float, timing: Timing) -> None:
+        self.deadline = deadline
+        self._timing = timing
+        self.start()
+
+    def start(self) -> None:
+        """A batch begins."""
+        self._begun = self._timing.clock()
+        self.retries = 0
+        self.progress()
+
+    def seconds(self) -> float:
+        """Since the batch began."""
+        return self._timing.clock() - self._begun
+
+    def progress(self) -> None:
+        """Some document was settled."""
+        self._trouble: float | None = None
+        self._tries = 0
+
+    def pause(self, asked: float | None) -> bool:
+        """Sleep before the next try; False when it is too late for one."""
+        now = self._timing.clock()
+        self._trouble = now if self._trouble is None else self._trouble
+        left = self._trouble + self.deadline - now
+        if left <= 0:
+            return False
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._tries, 10))
+        self._tries += 1
+        self.retries += 1
+        self._timing.sleep(min(left, max(longest * self._timing.random(), min(asked or 0.0, _LONGEST_ASKED))))
+        return True
+
+
+def _end(batch: _Batch, sizes: list[int], start: int, limit: int) -> int:
+    """Where a request that begins at row `start` ends: before `limit` bytes, and before an id that it holds already."""
+    seen: set[Id] = set()
+    size = 0
+    for row in range(start, len(batch)):
+        size += sizes[row]
+        if batch.positions[row] in batch.faults:
+            continue
+        if row > start and (size > limit or batch.ids[row] in seen):
+            return row
+        seen.add(batch.ids[row])
+    return len(batch)
+
+
+def _letter(batch: _Batch, row: int, reason: str) -> DeadLetter:
+    vector = batch.vectors[row]
+    return DeadLetter(
+        position=int(batch.positions[row]),
+        id=_jsonable(batch.ids[row]),
+        reason=reason,
+        dimension=batch.vectors.dimension,
+        indices=vector.indices.tolist(),
+        weights=vector.values.tolist(),
+        payload=None if batch.payloads is None else _jsonable(batch.payloads[row]),
+    )
+
+
+def _jsonable(value: object) -> object:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+    return value
+
+
+def _failure(id_: object, reason: str) -> IngestFailure:
+    return IngestFailure(id=id_ if isinstance(id_, (int, str)) else repr(id_), reason=reason)
