@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +38,10 @@ from sparsevec.adapter import (
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
-__all__ = ["PostingLists", "Reference", "best"]
+__all__ = ["PostingLists", "Reference", "best", "shared"]
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _SCHEMA = (
@@ -68,18 +69,31 @@ class PostingLists:
 
     def scores(self, query: SparseVector) -> tuple[Int64s, Float64s]:
         """The rows (m,) that share a dimension with `query`, ascending, and their exact scores (m,)."""
-        at = np.searchsorted(self._dimensions, query.indices)
-        known = at < len(self._dimensions)
-        known[known] = self._dimensions[at[known]] == query.indices[known]
-        at, query_weights = at[known], query.values[known].astype(np.float64)
+        at, query_weights = shared(self._dimensions, query)
         lists = [slice(start, end) for start, end in zip(self._ends[at], self._ends[at + 1], strict=True)]
         if not lists:
             return np.empty(0, np.int64), np.empty(0)
         rows = np.concatenate([self._rows[postings] for postings in lists])
-        products = np.concatenate([q * self._weights[p] for q, p in zip(query_weights, lists, strict=True)])
-        sums: Float64s = np.bincount(rows, weights=products, minlength=self._n)  # adds in the order given: dimensions ascending
-        touched = np.flatnonzero(np.bincount(rows, minlength=self._n)).astype(np.int64, copy=False)
-        return touched, sums[touched]
+        products = np.concatenate([float(q) * self._weights[p] for q, p in zip(query_weights, lists, strict=True)])
+        sums = np.bincount(rows, weights=products, minlength=self._n)  # adds in the order given: dimensions ascending
+        touched = np.flatnonzero(np.bincount(rows, minlength=self._n))
+        return touched.astype(np.int64, copy=False), sums[touched].astype(np.float64, copy=False)
+
+    def search(self, query: SparseVector, k: int, allowed: Mask | None = None) -> tuple[Int64s, Float64s]:
+        """The k best rows, of those that the mask (n,) allows, and their exact scores: higher first, then lower row."""
+        rows, scores = self.scores(query)
+        if allowed is not None:
+            rows, scores = rows[allowed[rows]], scores[allowed[rows]]
+        top = best(scores, k)
+        return rows[top], scores[top]
+
+
+def shared(dimensions: npt.NDArray[Any], query: SparseVector) -> tuple[Int64s, Float32s]:
+    """Where those indices of `query` that do stand in the ascending `dimensions`, and their weights."""
+    at = np.searchsorted(dimensions, query.indices)
+    known = at < len(dimensions)
+    known[known] = dimensions[at[known]] == query.indices[known]
+    return at[known], query.values[known]
 
 
 def best(scores: Float64s, k: int) -> Int64s:
@@ -91,14 +105,20 @@ def best(scores: Float64s, k: int) -> Int64s:
     return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
 
 
+class _Lists(Protocol):
+    def search(self, query: SparseVector, k: int, allowed: Mask | None = None) -> tuple[Int64s, Float64s]: ...
+
+
 class Reference:
     """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file)."""
+
+    _make_lists: Callable[[SparseVectors], _Lists] = PostingLists
 
     def __init__(self, path: str = "") -> None:
         """Open the file at `path`, made when missing. Raises CollectionError when it is not one of ours."""
         self._path = path
         self._database = _open(path)
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: tuple[int, Documents, _Lists] | None = None
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Reference:
@@ -141,9 +161,9 @@ class Reference:
         check_k(k)
         check_dimension(queries, self._existing())
         wanted = conditions(where)
-        snapshot = self._snapshot = self._snapshot or self._read()
-        allowed = np.array([matches(p, wanted) for p in snapshot.documents.payloads], bool) if wanted else None
-        return [snapshot.search(query, k, allowed, with_payloads) for query in queries]
+        documents, lists = self._read()
+        allowed = np.array([matches(p, wanted) for p in documents.payloads], bool) if wanted else None
+        return [_hits(documents, *lists.search(query, k, allowed), with_payloads) for query in queries]
 
     def fetch(self, ids: Sequence[Id]) -> Documents:
         dimension, select = self._existing(), "SELECT * FROM documents WHERE id = ?"
@@ -184,9 +204,14 @@ class Reference:
             raise CollectionError(f"{self._place} holds no collection yet; create(dimension) makes one")
         return dimension
 
-    def _read(self) -> _Snapshot:
-        rows = self._execute("SELECT * FROM documents ORDER BY id").fetchall()
-        return _Snapshot(_documents(rows, self._existing()))
+    def _read(self) -> tuple[Documents, _Lists]:
+        """Every document in id order, so that the lower row is the lower id; read again after anybody's write."""
+        version = self._execute("PRAGMA data_version").fetchone()[0] + self._database.total_changes
+        if self._snapshot is None or self._snapshot[0] != version:
+            rows = self._execute("SELECT * FROM documents ORDER BY id").fetchall()
+            documents = _documents(rows, self._existing())
+            self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
+        return self._snapshot[1:]
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         with _storage_errors(self._place):
@@ -195,27 +220,10 @@ class Reference:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it, on disk when it ends, or nothing."""
-        self._snapshot = None
         with _storage_errors(self._place):
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 yield
-
-
-class _Snapshot:
-    """Every document in id order, so that the lower position is the lower id."""
-
-    def __init__(self, documents: Documents) -> None:
-        self.documents = documents
-        self._lists = PostingLists(documents.vectors)
-
-    def search(self, query: SparseVector, k: int, allowed: npt.NDArray[np.bool_] | None, with_payloads: bool) -> Hits:
-        rows, scores = self._lists.scores(query)
-        if allowed is not None:
-            rows, scores = rows[allowed[rows]], scores[allowed[rows]]
-        top = best(scores, k)
-        payloads = tuple(self.documents.payloads[row] for row in rows[top]) if with_payloads else None
-        return Hits(tuple(self.documents.ids[row] for row in rows[top]), scores[top].astype(np.float32), payloads)
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -254,6 +262,11 @@ def _key(id_: Id) -> bytes:
 
 def _id(key: bytes) -> Id:
     return key[1:].decode() if key[:1] == b"s" else int.from_bytes(key[1:], "big")
+
+
+def _hits(documents: Documents, rows: Int64s, scores: Float64s, with_payloads: bool) -> Hits:
+    payloads = tuple(documents.payloads[row] for row in rows) if with_payloads else None
+    return Hits(tuple(documents.ids[row] for row in rows), scores.astype(np.float32), payloads)
 
 
 def _documents(rows: Sequence[tuple[bytes, bytes, bytes, str]], dimension: int) -> Documents:
