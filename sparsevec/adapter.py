@@ -57,7 +57,9 @@ __all__ = [
     "check_ids",
     "check_k",
     "conditions",
+    "id_fault",
     "matches",
+    "payload_fault",
 ]
 
 Id: TypeAlias = int | str
@@ -171,8 +173,8 @@ class Url:
         if not colon or not engine:
             raise InvalidInput(f"expected a url such as qdrant://localhost:6333/products, found {text!r:.80}")
         engine, _, variant = engine.partition("+")
-        if not rest.startswith("//"):
-            return cls(engine, variant, "", None, rest, {})
+        if not rest.startswith("//") or rest.startswith("///"):  # a path, perhaps an absolute one
+            return cls(engine, variant, "", None, rest.removeprefix("//"), {})
         try:
             parts = urlsplit("x:" + rest)
             port = parts.port
@@ -199,19 +201,29 @@ class Url:
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:
     """The ids as plain ints and strings. Raises InvalidInput, naming the first that is neither (C10)."""
-    return [_id(id_, position) for position, id_ in enumerate(ids)]
+    ids = list(ids)
+    for position, id_ in enumerate(ids):
+        if fault := id_fault(id_):
+            raise InvalidInput(f"id {position} {fault}")
+    return [str(id_) if isinstance(id_, str) else int(id_) for id_ in ids]
 
 
-def _id(id_: Id, position: int) -> Id:
+def id_fault(id_: object) -> str | None:
+    """Why `id_` is not an id (C10), or None."""
     if isinstance(id_, str) and id_:
-        try:
-            id_.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(f"id {position} is not valid unicode: {id_!r:.80}") from None
-        return str(id_)
+        return None if _is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
-        return int(id_)
-    raise InvalidInput(f"id {position} must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}")
+        return None
+    return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can carry it: a lone surrogate, as `os.fsdecode` makes them, cannot be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_batch(
@@ -233,7 +245,7 @@ def check_batch(
         twice = next(id_ for id_ in checked if checked.count(id_) > 1)
         raise InvalidInput(f"id {twice!r} stands twice in one write; an id may be written again in a later one")
     for id_, payload in zip(checked, payloads, strict=True):
-        if fault := _payload_fault(payload):
+        if fault := payload_fault(payload):
             raise InvalidInput(f"payload of id {id_!r}: {fault}")
     return checked, list(payloads)
 
@@ -251,27 +263,39 @@ def check_k(k: int) -> int:
     return int(k)
 
 
-def _payload_fault(value: object, path: str = "") -> str | None:
-    if value is None or isinstance(value, (str, bool)):
+def payload_fault(payload: object) -> str | None:
+    """Why `payload` is not a mapping of fields to JSON values that every backend holds, or None."""
+    if not isinstance(payload, (dict, Mapping)):  # dict first: ten times faster than the abstract class alone
+        return f"expected JSON (a mapping of fields to values), found {type(payload).__name__}"
+    return _json_fault(payload, "")
+
+
+def _json_fault(value: object, path: str) -> str | None:
+    if isinstance(value, str):
+        return None if _is_unicode(value) else f"{path}: {value!r:.80} is not valid unicode"
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
         return None if -(2**63) <= value < 2**63 else f"{path}: {value} does not fit in 64 bits"
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path}: {value} is not a JSON number"
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         for key, inner in value.items():
-            if fault := _key_fault(key) or _payload_fault(inner, f"{path}.{key}" if path else key):
+            if fault := _key_fault(key) or _json_fault(inner, f"{path}.{key}" if path else key):
                 return fault
         return None
-    if path and isinstance(value, (list, tuple)):
-        return next((fault for inner in value if (fault := _payload_fault(inner, f"{path}[]"))), None)
-    return f"{path or 'it'}: expected JSON (a mapping of fields to values), found {type(value).__name__}"
+    if isinstance(value, (list, tuple)):
+        return next((fault for inner in value if (fault := _json_fault(inner, f"{path}[]"))), None)
+    return f"{path}: expected a JSON value, found {type(value).__name__}"
 
 
 def _key_fault(key: object) -> str | None:
-    if not isinstance(key, str) or not key or set(key) & set('.[]"') or key.startswith("_sparsevec"):
+    if not isinstance(key, str) or not key or not _KEY_TABOO.isdisjoint(key) or key.startswith("_sparsevec"):
         return f'a field must be a non-empty string without . [ ] " that does not begin with _sparsevec, found {key!r}'
-    return None
+    return None if _is_unicode(key) else f"a field must be valid unicode, found {key!r}"
+
+
+_KEY_TABOO = frozenset('.[]"')
 
 
 # ---- filters

@@ -109,6 +109,7 @@ def test_a_url_is_read_into_its_parts() -> None:
     url = Url.parse("qdrant+https://db.example.org:6334/shoes%20old?vector_name=emb")
     assert url == Url("qdrant", "https", "db.example.org", 6334, "shoes old", {"vector_name": "emb"})
     assert Url.parse("reference:some/file.db").path == "some/file.db"
+    assert Url.parse("reference:/abs/file.db").path == Url.parse("reference:///abs/file.db").path == "/abs/file.db"
 
 
 def test_a_url_with_credentials_is_refused_without_repeating_them() -> None:
