@@ -1,0 +1,1 @@
+"""For tests: engines to run against (`plugin`), and the suite that every adapter must pass (`conformance`)."""
