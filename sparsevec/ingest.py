@@ -22,15 +22,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
-from sparsevec.adapter import Adapter, Id, Payload, Written, check_batch
+from sparsevec.adapter import Adapter, Id, Payload, Written, id_fault, payload_fault
 from sparsevec.errors import (
     BackendDown,
     InvalidInput,
@@ -41,7 +41,7 @@ from sparsevec.errors import (
     WriteFailed,
 )
 from sparsevec.journal import DeadLetter, DeadLetters, Empty, Entry, Journal
-from sparsevec.vectors import Int64s, SparseVectors
+from sparsevec.vectors import SparseVector, SparseVectors
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Timing", "ingest"]
 
@@ -189,33 +189,53 @@ def _dead_letters(log: Journal | None, failed: str | os.PathLike[str] | None) ->
 # ---- the stream
 
 
+class _Document(NamedTuple):
+    """One document without its vector. `id` and `payload` are what they should be when `fault` is None."""
+
+    position: int  # in the stream
+    id: Any
+    payload: Any
+    text: str  # the payload as JSON
+    size: int  # bytes in a JSON request, roughly
+    fault: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Documents in the order of the stream: the i-th stands at `positions[i]`, (n,).
+    """Documents in the order of the stream; the i-th has the i-th vector."""
 
-    `texts` are the payloads as JSON; `faults` say, by position, which ids and payloads are none.
-    """
-
-    positions: Int64s
-    ids: list[Any]
+    documents: list[_Document]
     vectors: SparseVectors
-    payloads: list[Any] | None
-    texts: list[str]
-    faults: Mapping[int, str]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.documents)
 
-    def __getitem__(self, rows: slice | Int64s) -> _Batch:
-        picked = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
-        return _Batch(
-            self.positions[rows],
-            [self.ids[row] for row in picked],
-            self.vectors[rows],
-            None if self.payloads is None else [self.payloads[row] for row in picked],
-            [self.texts[row] for row in picked],
-            self.faults,
-        )
+    def __getitem__(self, rows: slice | list[int]) -> _Batch:
+        picked = self.documents[rows] if isinstance(rows, slice) else [self.documents[row] for row in rows]
+        return _Batch(picked, self.vectors[rows])
+
+    @property
+    def ids(self) -> list[Id]:
+        return [document.id for document in self.documents]
+
+    @property
+    def payloads(self) -> list[Payload]:
+        return [document.payload for document in self.documents]
+
+    @property
+    def size(self) -> int:
+        return sum(document.size for document in self.documents)
+
+    @property
+    def hash(self) -> str:
+        """Of ids, vectors and payloads; those with a fault count as missing."""
+        vectors = self.vectors
+        ids = [document.id if document.fault is None else None for document in self.documents]
+        digest = hashlib.blake2b(f"{vectors.dimension} {_text(ids)}".encode(), digest_size=16)
+        for array in (vectors.row_nnz, vectors.indices, vectors.values):
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update("\n".join(document.text for document in self.documents).encode())
+        return digest.hexdigest()
 
 
 class _Stream:
@@ -235,34 +255,33 @@ class _Stream:
         self._position = 0
         self._fault: Exception | None = None
 
-    def take(self, count: int) -> _Batch | None:
-        """The next documents, at most `count`; None at the end.
+    def take(self, limit: int) -> _Batch | None:
+        """The next documents, at most `limit`; None at the end.
 
         What stops the stream early, a source that raises or that is shorter than the others, is raised by the first
         call that has nothing else to give.
         """
-        rows = self._rows(count)
-        found: dict[str, list[Any]] = {"ids": self._next(self._ids, count)}
+        batch = self._pull(limit) if self._fault is None else None
+        if batch is None and self._fault is not None:
+            raise self._fault
+        return batch
+
+    def _pull(self, limit: int) -> _Batch | None:
+        rows = self._rows(limit)
+        ids: list[Any] = self._next(self._ids, limit)
+        payloads: list[Any] = [{}] * len(ids) if self._payloads is None else self._next(self._payloads, limit)
+        lengths = {"ids": len(ids), "vectors": sum(map(len, rows))}
         if self._payloads is not None:
-            found["payloads"] = self._next(self._payloads, count)
-        lengths = {"vectors": sum(map(len, rows)), **{name: len(values) for name, values in found.items()}}
+            lengths["payloads"] = len(payloads)
         n = min(lengths.values())
         if n < max(lengths.values()):
-            ended, longer = (sorted(k for k in lengths if (lengths[k] == n) is at_end) for at_end in (True, False))
-            self._stop(
-                InvalidInput(
-                    f"as many ids as vectors (and payloads, when given) are due: {' and '.join(ended)} end at position "
-                    f"{self._position + n}, {' and '.join(longer)} go on"
-                )
-            )
+            ends = ", ".join(f"{name} {'end' if length == n else 'go on'}" for name, length in lengths.items())
+            self._stop(InvalidInput(f"as many of each are due, but at position {self._position + n} {ends}"))
         if n == 0:
-            if self._fault is not None:
-                raise self._fault
             return None
         start, self._position = self._position, self._position + n
         vectors = rows[0] if len(rows) == 1 else SparseVectors.concat(rows)
-        payloads = found["payloads"][:n] if "payloads" in found else None
-        return _batch(start, found["ids"][:n], vectors if len(vectors) == n else vectors[:n], payloads)
+        return _batch(start, ids[:n], payloads[:n], vectors if len(vectors) == n else vectors[:n])
 
     def _rows(self, count: int) -> list[SparseVectors]:
         """The next `count` vectors, fewer at the end, in parts."""
@@ -314,45 +333,25 @@ def _chunk_fault(chunk: object, before: SparseVectors | None) -> str | None:
     return None
 
 
-def _batch(start: int, ids: list[Any], vectors: SparseVectors, payloads: list[Any] | None) -> _Batch:
-    """The documents from position `start` on, ids made plain, each checked on its own."""
-    faults: dict[int, str] = {}
-    try:
-        ids, _ = check_batch(ids, vectors, payloads, None)
-    except InvalidInput:  # which also says that an id is given twice, which is fine
-        for row, id_ in enumerate(ids):
-            try:
-                (ids[row],), _ = check_batch([id_], vectors[row : row + 1], payloads and [payloads[row]], None)
-            except InvalidInput as error:
-                faults[start + row] = str(error)
-    kept = [payload if start + row not in faults else None for row, payload in enumerate(payloads or [])]
-    texts = [_text(payload) for payload in kept] if payloads is not None else [""] * len(ids)
-    return _Batch(np.arange(start, start + len(ids)), ids, vectors, payloads, texts, faults)
+def _batch(start: int, ids: list[Any], payloads: Iterable[Any], vectors: SparseVectors) -> _Batch:
+    weight = len(str(vectors.dimension)) + 16  # bytes: an index, up to 12 characters of weight, punctuation
+    sizes: list[int] = (vectors.row_nnz * weight + 64).tolist()
+    return _Batch(list(map(_document, count(start), ids, payloads, sizes)), vectors)
+
+
+def _document(position: int, id_: Any, payload: Any, size: int) -> _Document:
+    if fault := id_fault(id_):
+        return _Document(position, id_, payload, "", size, f"the id {fault}")
+    if fault := payload_fault(payload):
+        return _Document(position, id_, payload, "", size, f"payload of id {id_!r}: {fault}")
+    plain = str(id_) if isinstance(id_, str) else int(id_)
+    text = _text(payload)
+    return _Document(position, plain, payload, text, size + len(text) + len(str(plain)), None)
 
 
 def _text(value: object) -> str:
-    """`value` as JSON, the same in every process. Lone surrogates, which no JSON carries, are taken as they are."""
-    try:
-        return to_json(value, fallback=dict).decode()
-    except PydanticSerializationError:
-        return json.dumps(value, default=dict)
-
-
-def _hash(batch: _Batch) -> str:
-    vectors = batch.vectors
-    digest = hashlib.blake2b(f"{vectors.dimension} {_text(batch.ids)}".encode(), digest_size=16)
-    for array in (vectors.row_nnz, vectors.indices, vectors.values):
-        digest.update(np.ascontiguousarray(array).data)
-    digest.update("\n".join(batch.texts).encode())
-    return digest.hexdigest()
-
-
-def _sizes(batch: _Batch) -> list[int]:
-    """Bytes of each document in a JSON request, roughly, (n,)."""
-    weight = len(str(batch.vectors.dimension)) + 16  # an index, up to 12 characters of weight, punctuation
-    fixed = [64 + len(str(id_)) + len(text) for id_, text in zip(batch.ids, batch.texts, strict=True)]
-    sizes: list[int] = (np.array(fixed) + weight * batch.vectors.row_nnz).tolist()
-    return sizes
+    """`value` as JSON, the same in every process."""
+    return to_json(value, fallback=dict).decode()  # dict: of mappings that are none
 
 
 # ---- the run
@@ -396,7 +395,7 @@ class _Run:
             batch = stream.take(count)
             if batch is None or len(batch) < count:
                 stream.take(1)  # raises what cut the stream short, if anything did
-            if batch is None or _hash(batch) != entry.hash:
+            if batch is None or batch.hash != entry.hash:
                 raise JournalMismatch(
                     f"the documents at positions [{entry.start}, {entry.stop}) are not those that the journal calls "
                     "settled; give the same ids, vectors and payloads again, or name another journal"
@@ -404,8 +403,7 @@ class _Run:
             self._total.add(entry)
             written = batch if entry.written else written
         if written is not None:
-            usable = [row for row, position in enumerate(written.positions) if position not in written.faults]
-            self._expect_there([written.ids[row] for row in usable])
+            self._expect_there([d.id for d in written.documents if d.fault is None])
         self._patience.start()
 
     def _expect_there(self, ids: list[Id]) -> None:
@@ -417,26 +415,25 @@ class _Run:
 
     def settle(self, window: _Batch) -> None:
         """Write all of `window`, in as many requests as it takes."""
-        sizes, start = _sizes(window), 0
+        start = 0
         while start < len(window):
-            stop = _end(window, sizes, start, self._batch_bytes)
-            self._settle_batch(window[start:stop], sum(sizes[start:stop]))
+            stop = _end(window.documents, start, self._batch_bytes)
+            self._settle_batch(window[start:stop])
             start = stop
 
-    def _settle_batch(self, batch: _Batch, size: int) -> None:
+    def _settle_batch(self, batch: _Batch) -> None:
         outcome = self._write(batch)
         if outcome.failed:
             self._bury(batch, outcome.failed)
-        start = int(batch.positions[0])
         entry = Entry(
-            start=start,
-            stop=start + len(batch),
-            hash=_hash(batch),
+            start=batch.documents[0].position,
+            stop=batch.documents[-1].position + 1,
+            hash=batch.hash,
             written=outcome.written,
             skipped=outcome.skipped,
             failed=len(outcome.failed),
             retries=self._patience.retries,
-            bytes=size,
+            bytes=batch.size,
             seconds=self._patience.seconds(),
         )
         if self._journal is not None:
@@ -451,8 +448,11 @@ class _Run:
             self._on_progress(IngestProgress(total.given, total.bytes, total.seconds, waiting))
 
     def _bury(self, batch: _Batch, reasons: Mapping[int, str]) -> None:
-        rows = np.searchsorted(batch.positions, sorted(reasons)).tolist()
-        letters = [_letter(batch, row, reasons[int(batch.positions[row])]) for row in rows]
+        letters = [
+            _letter(document, batch.vectors[row], batch.vectors.dimension, reasons[document.position])
+            for row, document in enumerate(batch.documents)
+            if document.position in reasons
+        ]
         if self._letters is not None:
             self._letters.append(letters)
         room = _SAMPLE - len(self._failures)
@@ -480,48 +480,48 @@ class _Run:
 
     def _sort_out(self, batch: _Batch, outcome: _Outcome) -> _Batch:
         """The documents of `batch` that are to be sent; the others are settled."""
-        unusable = np.isin(batch.positions, list(batch.faults))
-        outcome.failed |= {row: batch.faults[row] for row in batch.positions[unusable].tolist()}
-        empty = (batch.vectors.row_nnz == 0) & ~unusable
-        if self._empty == "write":
-            empty[:] = False
-        elif self._empty == "skip":
-            outcome.skipped += int(empty.sum())
-        else:
-            outcome.failed |= dict.fromkeys(batch.positions[empty].tolist(), _EMPTY)
-        left_out = unusable | empty
-        return batch[np.flatnonzero(~left_out)] if left_out.any() else batch
+        rows: list[int] = []
+        for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
+            if document.fault is not None:
+                outcome.failed[document.position] = document.fault
+            elif nnz or self._empty == "write":
+                rows.append(row)
+            elif self._empty == "skip":
+                outcome.skipped += 1
+            else:
+                outcome.failed[document.position] = _EMPTY
+        return batch if len(rows) == len(batch) else batch[rows]
 
     def _split(self, piece: _Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[_Batch]:
         """The halves of a refused `piece`, the first on top of the stack; a single document has failed."""
         if len(piece) == 1:
-            outcome.failed[int(piece.positions[0])] = str(error)
+            outcome.failed[piece.documents[0].position] = str(error)
             self._patience.progress()
             return []
         if isinstance(error, OutOfLimits):
-            self._batch_bytes = min(self._batch_bytes, max(1, sum(_sizes(piece)) // 2))
+            self._batch_bytes = min(self._batch_bytes, piece.size // 2)
         half = len(piece) // 2
         return [piece[half:], piece[:half]]
 
     def _account(self, piece: _Batch, answer: Written, outcome: _Outcome) -> list[_Batch]:
         """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
         written, left, reason = set(answer.written), [], "the answer leaves out some ids"
-        for row, id_ in enumerate(piece.ids):
-            if id_ in written:
+        for row, document in enumerate(piece.documents):
+            if document.id in written:
                 outcome.written += 1
-            elif id_ in answer.skipped:
+            elif document.id in answer.skipped:
                 outcome.skipped += 1
-            elif (failure := answer.failed.get(id_)) is None or failure.retryable:
+            elif (failure := answer.failed.get(document.id)) is None or failure.retryable:
                 left.append(row)
                 reason = failure.reason if failure else reason
             else:
-                outcome.failed[int(piece.positions[row])] = failure.reason
+                outcome.failed[document.position] = failure.reason
         if len(left) < len(piece):
             self._patience.progress()
         if not left:
             return []
         self._pause(BackendDown(reason))
-        return [piece[np.array(left)]]
+        return [piece[left]]
 
     # ---- patience
 
@@ -622,30 +622,29 @@ class _Patience:
         return True
 
 
-def _end(batch: _Batch, sizes: list[int], start: int, limit: int) -> int:
+def _end(documents: list[_Document], start: int, limit: int) -> int:
     """Where a request that begins at row `start` ends: before `limit` bytes, and before an id that it holds already."""
     seen: set[Id] = set()
     size = 0
-    for row in range(start, len(batch)):
-        size += sizes[row]
-        if batch.positions[row] in batch.faults:
-            continue
-        if row > start and (size > limit or batch.ids[row] in seen):
-            return row
-        seen.add(batch.ids[row])
-    return len(batch)
+    for row in range(start, len(documents)):
+        document = documents[row]
+        if document.fault is None:
+            size += document.size
+            if seen and (size > limit or document.id in seen):
+                return row
+            seen.add(document.id)
+    return len(documents)
 
 
-def _letter(batch: _Batch, row: int, reason: str) -> DeadLetter:
-    vector = batch.vectors[row]
+def _letter(document: _Document, vector: SparseVector, dimension: int, reason: str) -> DeadLetter:
     return DeadLetter(
-        position=int(batch.positions[row]),
-        id=_jsonable(batch.ids[row]),
+        position=document.position,
+        id=_jsonable(document.id),
         reason=reason,
-        dimension=batch.vectors.dimension,
+        dimension=dimension,
         indices=vector.indices.tolist(),
         weights=vector.values.tolist(),
-        payload=None if batch.payloads is None else _jsonable(batch.payloads[row]),
+        payload=_jsonable(document.payload),
     )
 
 
