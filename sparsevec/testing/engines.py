@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,6 +87,12 @@ ENGINES: Mapping[str, Engine] = {
 }
 
 
+def engine(name: str) -> Engine:
+    """The row called `name`, or of a family (`elasticsearch`) the newest, under that name."""
+    family = [row for row in ENGINES.values() if row.family == name]
+    return ENGINES[name] if name in ENGINES else replace(family[-1], name=name)
+
+
 @dataclass(frozen=True)
 class Running:
     """An engine that answers: `url` without a collection, for `sparsevec.connect(f"{url}/products")`."""
@@ -110,12 +116,15 @@ class Engines:
         self._open = ExitStack()
 
     def get(self, name: str) -> Running:
-        """The engine called `name` (a key of ENGINES), running. Raises Unavailable, saying what was tried."""
+        """The engine called `name`, running. Raises Unavailable, saying what was tried.
+
+        A family's name means the version that the environment names, whichever it is, or the newest.
+        """
         if name in self.missing:
             raise self.missing[name]
         if name not in self.running:
             try:
-                self.running[name] = self._find(ENGINES[name])
+                self.running[name] = self._find(engine(name))
             except Unavailable as error:
                 self.missing[name] = error
                 raise
@@ -148,7 +157,7 @@ def _given(engine: Engine) -> Running:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Unavailable(f"{variable} is set, but no engine answers there: {error}") from error
     if engine.name not in (engine.family, engine.family + version.partition(".")[0]):
-        raise OtherVersion(f"{variable} names a {engine.family} {version}")
+        raise OtherVersion(f"{variable} is {engine.family} {version}")
     scheme = engine.family + ("+https" if secure else "")
     return Running(engine, version, variable, f"{scheme}://{where.hostname}:{port}")
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["elasticsearch_url", "engine_url", "engines", "opensearch_url", "qdrant_url"]
 
+pytest.register_assert_rewrite("sparsevec.testing.conformance")
+
 _FAMILIES = ("qdrant", "elasticsearch", "opensearch")
 _EMBEDDED = "qdrant-edge"
 _ENGINES = pytest.StashKey["Engines"]()
@@ -39,13 +41,13 @@ def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
 @pytest.fixture(scope="session")
 def engine_url(engines: Engines, request: pytest.FixtureRequest) -> Callable[[str], str]:
     """A function from an engine's name, such as `opensearch3`, to its url without a collection. Skips, or fails."""
-    from sparsevec.testing.engines import ENGINES, OtherVersion, Unavailable
+    from sparsevec.testing.engines import OtherVersion, Unavailable, engine
 
     def url(name: str) -> str:
         try:
             return engines.get(name).url
         except Unavailable as error:
-            demanded = name in _required() or ENGINES[name].family in _selected(request.config)
+            demanded = name in _required() or engine(name).family in _selected(request.config)
             if name in _required() or (demanded and not isinstance(error, OtherVersion)):
                 pytest.fail(f"{name} is demanded, and cannot be had: {error}", pytrace=False)
             pytest.skip(f"{name} cannot be had: {error}")

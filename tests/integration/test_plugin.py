@@ -1,0 +1,165 @@
+"""What the pytest plugin does in somebody's test run when an engine cannot be had, and when it can."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sparsevec.testing.nodes import Unavailable, jdk, jdks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest_plugins = ["pytester"]
+
+NOBODY_LISTENS = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def theirs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Somebody's tests; the clusters that their environment names do not answer."""
+    monkeypatch.delenv("SPARSEVEC_REQUIRE", raising=False)
+    for family in ("QDRANT", "ELASTICSEARCH", "OPENSEARCH"):
+        monkeypatch.setenv(f"SPARSEVEC_{family}_URL", NOBODY_LISTENS)
+    pytester.makepyfile("""
+        def test_on_elasticsearch(elasticsearch_url): pass
+        def test_on_opensearch(opensearch_url): pass
+        def test_on_qdrant(qdrant_url): pass
+        def test_on_nothing(): pass
+    """)
+    return pytester
+
+
+def test_a_test_whose_engine_cannot_be_had_is_skipped_with_the_reason(theirs: pytest.Pytester) -> None:
+    result = theirs.runpytest_subprocess("-rs")
+    result.assert_outcomes(passed=1, skipped=4)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*elasticsearch9*SPARSEVEC_ELASTICSEARCH_URL is set, but no engine answers there*"])
+
+
+def test_the_table_says_for_each_engine_why_it_did_not_run(theirs: pytest.Pytester) -> None:
+    result = theirs.runpytest_subprocess("-k", "not elasticsearch")
+    result.stdout.fnmatch_lines(
+        [
+            "qdrant-edge *did not run*no test loaded qdrant-edge-py",
+            "qdrant *did not run*SPARSEVEC_QDRANT_URL is set, but no engine answers there: *refused*",
+            "elasticsearch8 *did not run*no test asked for it",
+            "opensearch3 *did not run*SPARSEVEC_OPENSEARCH_URL is set, but no engine answers there: *refused*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("marker", "failures"), [("elasticsearch", 2), ("opensearch", 1), ("qdrant", 1)])
+def test_an_engine_selected_by_its_marker_fails_when_it_cannot_be_had(
+    theirs: pytest.Pytester, marker: str, failures: int
+) -> None:
+    result = theirs.runpytest_subprocess("-m", marker, "--strict-markers")
+    result.assert_outcomes(errors=failures, deselected=5 - failures)
+
+
+def test_an_engine_deselected_by_its_marker_is_not_demanded(theirs: pytest.Pytester) -> None:
+    theirs.runpytest_subprocess("-m", "not elasticsearch").assert_outcomes(passed=1, skipped=2, deselected=2)
+
+
+def test_an_engine_required_by_name_fails_when_it_cannot_be_had(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSEVEC_REQUIRE", "elasticsearch8, qdrant")
+    theirs.runpytest_subprocess().assert_outcomes(passed=1, skipped=2, errors=2)
+
+
+def test_a_run_that_never_asks_for_a_required_engine_fails(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSEVEC_REQUIRE", "opensearch3,qdrant-edge")
+    result = theirs.runpytest_subprocess("-k", "nothing")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["SPARSEVEC_REQUIRE demands opensearch3, qdrant-edge, which did not run"])
+
+
+def test_a_required_engine_with_an_unknown_name_fails_the_run(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSEVEC_REQUIRE", "elasticsearch17")
+    assert theirs.runpytest_subprocess("-k", "nothing").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_run_without_engines_shows_no_table(theirs: pytest.Pytester) -> None:
+    result = theirs.runpytest_subprocess("-k", "nothing")
+    result.assert_outcomes(passed=1, deselected=4)
+    result.stdout.no_fnmatch_line("*did not run*")
+
+
+def test_the_plugin_loads_neither_torch_nor_a_client() -> None:
+    heavy = "{'torch', 'elasticsearch', 'opensearchpy', 'qdrant_client', 'qdrant_edge', 'testcontainers', 'docker'}"
+    code = f"import sys, sparsevec.testing.plugin; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def elasticsearch_7(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Something that answers `GET /` as Elasticsearch 7.17 does."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Banner) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Banner(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b'{"version": {"number": "7.17.29"}}'
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Quiet."""
+
+
+def test_a_given_cluster_of_another_version_is_not_the_one_that_was_asked_for(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elasticsearch_7: str
+) -> None:
+    monkeypatch.setenv("SPARSEVEC_ELASTICSEARCH_URL", elasticsearch_7)
+    result = theirs.runpytest_subprocess("-m", "elasticsearch", "-rs")
+    result.assert_outcomes(skipped=2, deselected=3)
+    result.stdout.fnmatch_lines(["*SPARSEVEC_ELASTICSEARCH_URL is elasticsearch 7.17.29"])
+
+
+def test_a_given_cluster_of_any_version_can_be_asked_for(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elasticsearch_7: str
+) -> None:
+    monkeypatch.setenv("SPARSEVEC_ELASTICSEARCH_URL", elasticsearch_7)
+    theirs.makepyfile(
+        test_any="""
+        import pytest
+        @pytest.mark.parametrize("elasticsearch_url", ["elasticsearch"], indirect=True)
+        def test_it(elasticsearch_url): assert elasticsearch_url.startswith("elasticsearch://127.0.0.1:")
+    """
+    )
+    result = theirs.runpytest_subprocess("test_any.py")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["elasticsearch *7.17.29 *SPARSEVEC_ELASTICSEARCH_URL"])
+
+
+def test_a_jdk_that_is_too_old_is_none() -> None:
+    with pytest.raises(Unavailable, match="no JDK 999 or later"):
+        jdk(999)
+
+
+def test_a_jdk_is_read_from_the_file_it_carries(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("jdk")
+    (home / "bin").mkdir()
+    (home / "bin" / "javac").touch()
+    (home / "release").write_text('IMPLEMENTOR="Somebody"\nJAVA_VERSION="99.0.1"\n')
+    monkeypatch.setenv("JAVA99_HOME", str(home))
+    assert jdks()[99] == home
+    assert jdk(98) == (99, home)
