@@ -270,7 +270,7 @@ def payload_fault(payload: object) -> str | None:
     return _json_fault(payload, "")
 
 
-def _json_fault(value: object, path: str) -> str | None:
+def _json_fault(value: object, path: str, depth: int = 0) -> str | None:
     if isinstance(value, str):
         return None if _is_unicode(value) else f"{path}: {value!r:.80} is not valid unicode"
     if value is None or isinstance(value, bool):
@@ -279,13 +279,15 @@ def _json_fault(value: object, path: str) -> str | None:
         return None if -(2**63) <= value < 2**63 else f"{path}: {value} does not fit in 64 bits"
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{path}: {value} is not a JSON number"
+    if depth > _DEEPEST:
+        return f"{path:.80}: nested more than {_DEEPEST} deep, or holding itself"
     if isinstance(value, (dict, Mapping)):
         for key, inner in value.items():
-            if fault := _key_fault(key) or _json_fault(inner, f"{path}.{key}" if path else key):
+            if fault := _key_fault(key) or _json_fault(inner, f"{path}.{key}" if path else key, depth + 1):
                 return fault
         return None
     if isinstance(value, (list, tuple)):
-        return next((fault for inner in value if (fault := _json_fault(inner, f"{path}[]"))), None)
+        return next((fault for inner in value if (fault := _json_fault(inner, f"{path}[]", depth + 1))), None)
     return f"{path}: expected a JSON value, found {type(value).__name__}"
 
 
@@ -295,6 +297,7 @@ def _key_fault(key: object) -> str | None:
     return None if _is_unicode(key) else f"a field must be valid unicode, found {key!r}"
 
 
+_DEEPEST = 100  # parsers stop somewhere beyond
 _KEY_TABOO = frozenset('.[]"')
 
 

@@ -34,6 +34,10 @@ def test_k_must_be_a_positive_int(k: Any) -> None:
         check_k(k)
 
 
+HOLDS_ITSELF: list[Any] = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+
+
 @pytest.mark.parametrize(
     ("ids", "payloads", "message"),
     [
@@ -48,6 +52,7 @@ def test_k_must_be_a_positive_int(k: Any) -> None:
         ([1, 2], ["text", {}], "expected JSON"),
         ([1, 2], [{"a": "\ud800"}, {}], "a: '.ud800' is not valid unicode"),
         ([1, 2], [{"\ud800": 1}, {}], "a field must be valid unicode"),
+        ([1, 2], [{"a": HOLDS_ITSELF}, {}], "nested more than 100 deep"),
         ([1, 2], [{"a.b": 1}, {}], "a field must be"),
         ([1, 2], [{"": 1}, {}], "a field must be"),
         ([1, 2], [{1: 1}, {}], "a field must be"),
