@@ -39,6 +39,7 @@ BACKENDS = [
     Backend("reference", at("reference:"), forgets=True),
     Backend("reference-on-disk", at("reference:{tmp_path}/reference.sqlite")),
     Backend("qdrant-edge", at("qdrant+edge:{tmp_path}/edge"), marks=(pytest.mark.qdrant,)),
+    Backend("qdrant-memory", at("qdrant+memory:"), forgets=True, marks=(pytest.mark.qdrant,)),
 ]
 
 
