@@ -174,7 +174,7 @@ def _check_options(*, empty: str, batch_bytes: int, batch_count: int, deadline: 
     for name, value in {"batch_bytes": batch_bytes, "batch_count": batch_count}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"{name} must be an int of at least 1, found {value!r}")
-    if not deadline >= 0:
+    if not isinstance(deadline, (int, float)) or not deadline >= 0:
         raise InvalidInput(f"deadline must be a number of seconds, found {deadline!r}")
 
 
@@ -403,8 +403,9 @@ class _Run:
             self._total.add(entry)
             written = batch if entry.written else written
         if written is not None:
-            self._expect_there([d.id for d in written.documents if d.fault is None])
+            self._expect_there([document.id for document in written.documents if document.fault is None])
         self._patience.start()
+        self._tell()
 
     def _expect_there(self, ids: list[Id]) -> None:
         if not self._patiently(partial(self._adapter.fetch, ids)).ids:
