@@ -1,1 +1,7 @@
-"""The encoder."""
+"""The encoder: dense vectors to sparse ones within a stated cost. Training needs the extra `train`, encoding does not."""
+
+from sparsevec.encoder.budget import Budget
+from sparsevec.encoder.recipe import Listener, Step
+from sparsevec.encoder.sparse_encoder import SparseEncoder
+
+__all__ = ["Budget", "Listener", "SparseEncoder", "Step"]

@@ -1,0 +1,83 @@
+"""What a search may cost, as the user states it, and the cut that makes it true.
+
+`nnz` is the mean number of weights of a document, `flops` is F = sum_j p^q_j p^d_j, the expected multiplications of one
+query-document pair. Whichever is missing follows from the other: a query meets one document weight in fifty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsevec.errors import InvalidInput
+
+__all__ = ["NNZ_PER_FLOP", "Budget", "least_cut", "resolved"]
+
+NNZ_PER_FLOP = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput when neither makes sense."""
+
+    nnz: int | None = None
+    flops: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.nnz is None and self.flops is None:
+            raise InvalidInput("a budget needs nnz, flops or both, found neither; try Budget(nnz=32)")
+        if self.nnz is not None and (isinstance(self.nnz, bool) or not isinstance(self.nnz, int | np.integer)):
+            raise InvalidInput(f"budget nnz must be a whole number of weights, found {self.nnz!r}")
+        if self.nnz is not None and self.nnz < 1:
+            raise InvalidInput(f"budget nnz must be at least 1, found {self.nnz}")
+        if self.flops is not None and not _is_positive(self.flops):
+            raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r}")
+
+
+def _is_positive(number: object) -> bool:
+    is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    return is_number and math.isfinite(number) and number > 0  # type: ignore[arg-type, operator]
+
+
+def resolved(budget: Budget, output_dim: int) -> tuple[int, float]:
+    """(nnz, flops) with the missing one filled in; raises InvalidInput when `output_dim` cannot meet them.
+
+    Only nnz: F = nnz / 50, but no less than a query as long as a document costs when the dimensions are used evenly.
+    Only flops: nnz = 50 F, but no more than half of what lets a query be as long as a document.
+    """
+    if budget.nnz is not None:
+        nnz = int(budget.nnz)
+        flops = budget.flops if budget.flops is not None else max(nnz / NNZ_PER_FLOP, 1.5 * nnz**2 / output_dim)
+    else:
+        flops = float(budget.flops or 0)
+        nnz = max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5))))
+    if nnz > output_dim // 4:
+        raise InvalidInput(
+            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: at most a quarter, {output_dim // 4}, is due; "
+            "lower nnz or raise output_dim"
+        )
+    if flops < (least := 2 * nnz / output_dim):
+        raise InvalidInput(
+            f"budget flops={flops:g} cannot be met with nnz={nnz} and output_dim={output_dim}: a query of two weights "
+            f"already costs {least:g}; lower nnz, raise flops or raise output_dim"
+        )
+    if flops > nnz:
+        raise InvalidInput(
+            f"budget flops={flops:g} cannot be spent with nnz={nnz}: a pair has no more multiplications than the "
+            f"document has weights; lower flops to {nnz / NNZ_PER_FLOP:g} or so, or raise nnz"
+        )
+    return nnz, float(flops)
+
+
+def least_cut(spent: Callable[[float], float], allowed: float) -> float:
+    """The least threshold in [0, 1] at which the falling function `spent` is within `allowed`, to 2**-20."""
+    if spent(0.0) <= allowed:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spent(middle) > allowed else (low, middle)
+    return high

@@ -1,0 +1,50 @@
+"""What was learned: the parameters and the cuts, able to encode and to be kept. Needs no torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from sparsevec.encoder.card import card
+from sparsevec.encoder.dense import Dense
+from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.store import Config, read, write
+from sparsevec.vectors import Float32s, SparseVectors
+
+__all__ = ["Model"]
+
+
+class Model:
+    """`config` and the tensors `mean`, `weights`, `bias`, once refined also `query_weights` and `query_bias`."""
+
+    def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
+        self.config = config
+        self.tensors = tensors
+
+    @cached_property
+    def document_projection(self) -> Projection:
+        return Projection(self.tensors["weights"], self.tensors["bias"], self.tensors["mean"])
+
+    @cached_property
+    def query_projection(self) -> Projection:
+        if self.config.stage == "head":
+            return self.document_projection
+        return Projection(self.tensors["query_weights"], self.tensors["query_bias"], self.tensors["mean"])
+
+    def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
+        return encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz))
+
+    def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
+        return encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz))
+
+    def save(self, folder: Path) -> None:
+        write(folder, self.config, self.tensors, card(self.config))
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        return cls(*read(folder))
+
+
+def _shortened(cut: Cut, nnz: int | None) -> Cut:
+    """The k largest activations instead of the calibrated cut."""
+    return cut if nnz is None else Cut(nnz, 0.0, cut.sixteenths)

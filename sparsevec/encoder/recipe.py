@@ -1,0 +1,76 @@
+"""How long and how hard to train, chosen from the sizes alone; and what a listener hears of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["HeadRecipe", "Listener", "RefineRecipe", "Step", "head_recipe", "refine_recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of training, as `on_step` hears it."""
+
+    stage: str
+    """"head" or "refine" """
+    step: int
+    """1 .. steps"""
+    steps: int
+    loss: float
+    nnz: float
+    """mean weights of a document in the batch"""
+    flops: float
+    """F of the batch's queries against its documents, smoothed over steps"""
+    spread: float
+    """R_sub of the same: 1 is even"""
+    penalty: float
+    """weight of the regulariser, as the controller has set it"""
+
+
+Listener = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecipe:
+    """Stage 1: one linear head for documents and queries."""
+
+    steps: int
+    documents: int = 64  # anchors a step
+    queries: int = 64
+    positives: int = 3  # neighbours drawn for each anchor
+    neighbours: int = 100  # out of so many nearest
+    temperature: float = 0.05  # of the teacher: dense cosines over this
+    query_share: float = 0.7  # of the matching loss; documents have the rest
+    reconstruction: float = 30.0
+    rate: float = 3e-3
+    warm_up: int = 50
+    clip: float = 5.0
+    spread: float = 1.3  # R_sub that the controller steers for
+
+
+@dataclass(frozen=True, slots=True)
+class RefineRecipe:
+    """Stage 2: document weights free on fixed dimensions, queries through a tower of their own."""
+
+    epochs: int = 4
+    batch: int = 256
+    nearest: int = 100  # candidates a query is judged on
+    random: int = 100
+    temperature: float = 0.05
+    document_rate: float = 4e-3
+    query_rate: float = 5e-4
+    scale_rate: float = 1e-2
+    spare: int = 2  # dimensions a document starts with beyond its budget; the weakest go
+
+
+def head_recipe(n: int, output_dim: int) -> HeadRecipe:
+    """Steps fall with the width (wider heads overfit sooner) and with few rows."""
+    by_width = 600 * (8192 / output_dim) ** 0.6
+    by_rows = max(150.0, 30 * n / 450)  # a step sees about 450 documents
+    return HeadRecipe(steps=round(min(by_width, by_rows, 1000)))
+
+
+def refine_recipe(nnz: int) -> RefineRecipe:
+    """Longer rows start with more to drop, and move slower."""
+    return RefineRecipe(document_rate=4e-3 if nnz < 48 else 3e-3, spare=max(1, nnz // 11))

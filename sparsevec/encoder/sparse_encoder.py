@@ -1,0 +1,192 @@
+"""`SparseEncoder`: dense vectors in, sparse vectors out, at a cost that was stated beforehand."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.encoder.budget import Budget, resolved
+from sparsevec.encoder.calibration import document_cut, query_cut, recall
+from sparsevec.encoder.dense import Dense, checked, unit_rows
+from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.model import Model
+from sparsevec.encoder.recipe import Listener, refine_recipe
+from sparsevec.encoder.split import Split, split
+from sparsevec.encoder.store import Config, CutConfig, Figures
+from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.flops import cost, usage
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["SparseEncoder"]
+
+_MEASURED = 20_000  # documents that a budget and the figures are measured on
+_SIXTEENTHS = 15  # weights of the head to the power 15/16
+
+
+class SparseEncoder:
+    """A linear head on frozen dense vectors, learned without labels.
+
+    `input_dim` columns in, `output_dim` dimensions out, of which a row uses few. The same seed gives the same vectors.
+    Encoding needs neither torch nor a particular batch: a row gives the same bits alone or among a million.
+    """
+
+    def __init__(self, input_dim: int = 384, output_dim: int = 8192, seed: int = 0) -> None:
+        self.input_dim = _whole("input_dim", input_dim, 1)
+        self.output_dim = _whole("output_dim", output_dim, 16)
+        self.seed = _whole("seed", seed, 0)
+        self._model: Model | None = None
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._model is None else self._model.config.stage
+        return f"SparseEncoder(input_dim={self.input_dim}, output_dim={self.output_dim}, seed={self.seed}) ({state})"
+
+    @property
+    def config(self) -> Config:
+        """Sizes, budget, cuts and measured figures. Raises InvalidInput before `fit`."""
+        return self._fitted().config
+
+    # ---- learn
+
+    def fit(
+        self,
+        dense: npt.ArrayLike,
+        queries: npt.ArrayLike | None = None,
+        *,
+        budget: Budget,
+        on_step: Listener | None = None,
+    ) -> SparseEncoder:
+        """Learn the head from documents (n, input_dim), and from a sample of queries (q, input_dim) where there is one.
+
+        The budget holds on rows like these that were not trained on. Needs the extra `train`.
+        Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed.
+        """
+        nnz, flops = resolved(budget, self.output_dim)
+        rows = self._split(dense, queries)
+        began = time.perf_counter()
+        learn = _learn()
+        documents, sample = rows.documents_to_train_on(), rows.queries_to_train_on()
+        tensors = learn.learned_head(documents, sample, self.output_dim, nnz, self.seed, on_step)
+        projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
+        cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
+        corpus = _some(rows.documents)
+        codes = encoded(corpus, projection, cut)
+        longer = query_cut(rows.queries_to_measure(), projection, usage(codes), flops, _SIXTEENTHS)
+        asked = encoded(rows.queries_to_measure(), projection, longer)
+        figures = _figures(rows, corpus, asked, codes, time.perf_counter() - began)
+        config = Config(
+            input_dim=self.input_dim, output_dim=self.output_dim, seed=self.seed, nnz=nnz, flops=flops, stage="head",
+            documents=CutConfig.of(cut), queries=CutConfig.of(longer), figures=figures,
+        )  # fmt: skip
+        self._model = Model(config, tensors)
+        return self
+
+    def refine(
+        self, dense: npt.ArrayLike, queries: npt.ArrayLike | None = None, *, on_step: Listener | None = None
+    ) -> SparseVectors:
+        """The documents (n, input_dim) with weights fitted to this corpus; from now on queries are encoded to suit them.
+
+        Documents that come later are encoded with `encode_document`, on the same scale. Pass the sample of `fit` again:
+        the rows that were held out there stay held out. Needs the extra `train`.
+        """
+        model = self._fitted()
+        rows = self._split(dense, queries)
+        began = time.perf_counter()
+        learn = _learn()
+        nnz, flops = model.config.nnz, model.config.flops
+        newcomers = Cut(
+            model.config.documents.cap, model.config.documents.threshold
+        )  # no power: refined weights have none
+        start = encoded(rows.documents, model.document_projection, Cut(nnz + refine_recipe(nnz).spare))
+        found = learn.refined(
+            unit_rows(rows.documents), rows.queries_to_train_on(), start, model.tensors, nnz, flops, self.seed, on_step
+        )
+        tensors = model.tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
+        projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
+        longer = query_cut(rows.queries_to_measure(), projection, usage(found.documents), flops, 16)
+        asked = encoded(rows.queries_to_measure(), projection, longer)
+        seconds = model.config.figures.seconds + time.perf_counter() - began
+        figures = _figures(rows, _some(rows.documents), asked, _some_codes(found.documents), seconds)
+        update = {
+            "stage": "refined", "documents": CutConfig.of(newcomers), "queries": CutConfig.of(longer), "figures": figures,
+        }  # fmt: skip
+        self._model = Model(model.config.model_copy(update=update), tensors)
+        return found.documents
+
+    def _split(self, dense: npt.ArrayLike, queries: npt.ArrayLike | None) -> Split:
+        documents = checked(dense, self.input_dim, "documents")
+        return split(documents, None if queries is None else checked(queries, self.input_dim, "queries"), self.seed)
+
+    # ---- encode
+
+    def encode_document(self, dense: npt.ArrayLike, nnz: int | None = None) -> SparseVectors:
+        """(n, input_dim) to sparse vectors of length 1; `nnz` keeps so many weights of each instead of the budget's."""
+        model = self._fitted()
+        return model.documents(checked(dense, self.input_dim), self._nnz(nnz))
+
+    def encode_query(self, dense: npt.ArrayLike, nnz: int | None = None) -> SparseVectors:
+        """(q, input_dim) to sparse vectors of length 1, usually longer than documents: as long as the budget pays for."""
+        model = self._fitted()
+        return model.queries(checked(dense, self.input_dim, "queries"), self._nnz(nnz))
+
+    def _nnz(self, nnz: int | None) -> int | None:
+        if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:
+            raise InvalidInput(f"nnz must be at most output_dim={self.output_dim}, found {nnz}")
+        return nnz
+
+    def _fitted(self) -> Model:
+        if self._model is None:
+            raise InvalidInput("the encoder has learned nothing yet; call fit, or SparseEncoder.load a saved one")
+        return self._model
+
+    # ---- keep
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write model.safetensors, config.json and a model card into the folder `path`, all or nothing."""
+        self._fitted().save(Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SparseEncoder:
+        """Read what `save` wrote. Raises ModelBroken when the folder is not a whole model."""
+        model = Model.load(Path(path))
+        encoder = cls(model.config.input_dim, model.config.output_dim, model.config.seed)
+        encoder._model = model
+        return encoder
+
+
+def _whole(name: str, number: object, least: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, found {number!r}")
+    return int(number)
+
+
+def _learn():  # type: ignore[no-untyped-def]
+    if find_spec("torch") is None:
+        raise ClientMissing.extra("torch", "train")
+    from sparsevec.encoder import learn
+
+    return learn
+
+
+def _some(rows: Dense) -> Dense:
+    """Evenly spaced rows, no more than are needed to measure."""
+    return rows[:: -(-len(rows) // _MEASURED)]
+
+
+def _some_codes(codes: SparseVectors) -> SparseVectors:
+    return codes[np.arange(0, len(codes), -(-len(codes) // _MEASURED))]
+
+
+def _figures(rows: Split, corpus: Dense, asked: SparseVectors, codes: SparseVectors, seconds: float) -> Figures:
+    spent = cost(asked, codes)
+    at_10, at_100 = recall(rows.queries_to_measure(), corpus, asked, codes)
+    return Figures(
+        documents=len(codes), queries=len(asked), query_sample=rows.queries is not None,
+        active_dims=spent.active_dims, query_active_dims=spent.query_active_dims, flops=spent.flops, r_sub=spent.r_sub,
+        dead_dims=spent.dead_dims, max_document_frequency=spent.max_document_frequency,
+        recall_10=at_10, recall_10_at_100=at_100, seconds=seconds,
+    )  # fmt: skip

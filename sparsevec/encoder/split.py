@@ -1,0 +1,68 @@
+"""Which rows are trained on and which are kept back, so that a budget is calibrated on rows nobody has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsevec.encoder.dense import Dense, unit_rows
+from sparsevec.errors import InvalidVectors
+from sparsevec.vectors import Float32s, Int64s
+
+__all__ = ["LEAST_DOCUMENTS", "LEAST_QUERIES", "Split", "split"]
+
+LEAST_DOCUMENTS = 100
+LEAST_QUERIES = 50
+_TRAINED = 32_768  # of a larger corpus or sample, so many random rows are trained on
+_HELD_OUT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers of `documents` and of `queries`; without a sample of queries the documents stand in for them."""
+
+    documents: Dense
+    queries: Dense | None
+    trained_documents: Int64s
+    held_documents: Int64s
+    trained_queries: Int64s
+    held_queries: Int64s
+
+    def documents_to_train_on(self) -> Float32s:
+        return unit_rows(self.documents[self.trained_documents])
+
+    def queries_to_train_on(self) -> Float32s | None:
+        return None if self.queries is None else unit_rows(self.queries[self.trained_queries])
+
+    def documents_to_measure(self) -> Dense:
+        return self.documents[self.held_documents]
+
+    def queries_to_measure(self) -> Dense:
+        return self.documents_to_measure() if self.queries is None else self.queries[self.held_queries]
+
+
+def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
+    """Hold out an eighth of each, 512 at most. Raises InvalidVectors when there are too few rows, or only one direction."""
+    if len(documents) < LEAST_DOCUMENTS:
+        raise InvalidVectors(f"at least {LEAST_DOCUMENTS} documents are due to learn from, found {len(documents)}")
+    if queries is not None and len(queries) < LEAST_QUERIES:
+        raise InvalidVectors(
+            f"at least {LEAST_QUERIES} sample queries are due, found {len(queries)}; leave queries out to learn from "
+            "documents alone"
+        )
+    some = unit_rows(documents[:: max(1, len(documents) // 1000)])
+    if float(np.ptp(some, axis=0).max()) < 1e-6:
+        raise InvalidVectors(
+            f"the {len(documents)} documents all have the same direction; there is nothing to tell apart"
+        )
+    generator = np.random.default_rng([seed, 1])
+    held_documents, trained_documents = _two(len(documents), generator)
+    held_queries, trained_queries = _two(0 if queries is None else len(queries), generator)
+    return Split(documents, queries, trained_documents, held_documents, trained_queries, held_queries)
+
+
+def _two(n: int, generator: np.random.Generator) -> tuple[Int64s, Int64s]:
+    shuffled = generator.permutation(n)
+    held = min(_HELD_OUT, n // 8)
+    return np.sort(shuffled[:held]), np.sort(shuffled[held : held + _TRAINED])
