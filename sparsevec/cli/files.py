@@ -1,0 +1,112 @@
+"""Files that commands read: dense vectors as .npy, ids and payloads as .jsonl, relevance as lines of text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.adapter import Id, Payload, Where
+from sparsevec.errors import InvalidInput, InvalidVectors
+
+__all__ = ["read_dense", "read_ids", "read_payloads", "read_qrels", "read_vector", "read_where"]
+
+
+def read_dense(path: Path) -> npt.NDArray[Any]:
+    """(n, d), left on disk and paged in as it is used."""
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(f"{path} is not a NumPy .npy file (write one with numpy.save): {error}") from error
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
+        found = (
+            f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else "an archive of several arrays"
+        )
+        raise InvalidVectors(f"{path} must hold floats of shape (n, d), one row a vector; found {found}")
+    return rows
+
+
+def read_ids(path: Path | None, n: int) -> Sequence[Id]:
+    """One id a line: an int, a string, or an object with an `id`; 0 to n - 1 without a file."""
+    if path is None:
+        return range(n)
+    ids = [line["id"] if isinstance(line, dict) and "id" in line else line for line in _lines(path)]
+    if len(ids) != n:
+        raise InvalidInput(f"{path} holds {len(ids)} ids, {n} are due, one for each vector")
+    return ids
+
+
+def read_payloads(path: Path) -> Iterator[Payload]:
+    """One JSON object a line, read as they are needed."""
+    return _lines(path)
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise InvalidInput(f"{path}, line {number}, is not JSON: {error}") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text: {error}") from error
+
+
+def read_where(text: str | None) -> Where | None:
+    """A filter as JSON, such as {"brand": "acme", "price": {"lt": 100}}."""
+    return None if text is None else _object(text, "--where")
+
+
+def read_vector(text: str) -> dict[int, float]:
+    """A sparse vector as JSON, such as {"3": 0.5, "17": 1.2}."""
+    try:
+        return {int(index): weight for index, weight in _object(text, "--vector").items()}
+    except ValueError as error:
+        raise InvalidInput(f"--vector must map whole numbers to weights: {error}") from error
+
+
+def _object(text: str, option: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{option} must be a JSON object, found {text:.80}")
+    return found
+
+
+def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[int, dict[int, int]]:
+    """Lines of `query document grade` (a header may come first) or TREC's `query 0 document grade`, as row numbers.
+
+    Queries that we do not ask are passed over; a document that we do not have is an error.
+    """
+    rows = {str(id_): row for row, id_ in enumerate(ids)}
+    queries = {str(id_): row for row, id_ in enumerate(query_ids)}
+    qrels: dict[int, dict[int, int]] = {}
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        query, *_, document, grade = line.split() if len(line.split()) in (3, 4) else ("", "", "")
+        if number == 1 and not grade.isdecimal():
+            continue
+        if not grade.isdecimal() or document not in rows:
+            raise InvalidInput(
+                f"{path}, line {number}: a query, a known document and a grade are due, found {line!r:.80}"
+            )
+        if query in queries:
+            qrels.setdefault(queries[query], {})[rows[document]] = int(grade)
+    return qrels
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,122 @@
+"""How the command line talks: results on stdout, progress and errors on stderr, one line for what went wrong."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ParamSpec
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sparsevec.errors import (
+    AdapterNotFound,
+    ClientMissing,
+    InvalidInput,
+    InvalidVectors,
+    JournalMismatch,
+    ModelBroken,
+    SparsevecError,
+)
+from sparsevec.evaluate import Evaluation
+from sparsevec.report import Search, table
+
+__all__ = ["answers", "failing", "figures", "out", "progress", "say", "stages"]
+
+LOSS, USAGE = 1, 2  # exit codes: something was lost or wrong; we were asked wrongly
+_OURS_TO_BLAME_THE_CALLER = (InvalidInput, InvalidVectors, AdapterNotFound, ClientMissing, ModelBroken, JournalMismatch)
+
+out = Console()
+_err = Console(stderr=True)
+
+P = ParamSpec("P")
+
+
+def failing(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose typed errors become one red line (with --json: an object) and an exit code."""
+
+    @functools.wraps(command)
+    def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except SparsevecError as error:
+            if kwargs.get("as_json"):
+                typer.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+            else:
+                _err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+            raise typer.Exit(USAGE if isinstance(error, _OURS_TO_BLAME_THE_CALLER) else LOSS) from None
+
+    return told
+
+
+def say(report: BaseModel, *, as_json: bool, sound: bool = True) -> None:
+    """Print a report, and leave with code 1 when it is not `sound`."""
+    if as_json:
+        typer.echo(report.model_dump_json())
+    else:
+        out.print(str(report), style="green" if sound else "red", markup=False, highlight=False)
+    if not sound:
+        raise typer.Exit(LOSS)
+
+
+def figures(rows: Mapping[str, Evaluation]) -> None:
+    """The table of quality and cost; the last row is ours."""
+    header, *lines = table(rows)
+    grid = Table(box=None, header_style="dim", pad_edge=False)
+    for number, name in enumerate(header):
+        grid.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        grid.add_row(*line, style="bold green" if line is lines[-1] else None)
+    out.print(grid)
+
+
+def answers(searches: Sequence[Search]) -> None:
+    """Queries in words with their best documents."""
+    for search in searches:
+        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+        grid.add_column(justify="right", style="dim")
+        grid.add_column(style="cyan", no_wrap=True)
+        grid.add_column(overflow="ellipsis", no_wrap=True)
+        for hit in search.found:
+            grid.add_row(f"{hit.score:.3f}", escape(str(hit.id)), escape(hit.text))
+        out.print(f"[bold]{escape(search.text)}[/]", highlight=False)
+        out.print(grid)
+
+
+def _bars() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    return Progress(SpinnerColumn(finished_text="[green]✓[/]"), *columns, console=_err)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[float], None]]:
+    """One bar; call what you get with the share that is done, 0 to 1."""
+    with _bars() as bars:
+        task = bars.add_task(name, total=1.0)
+        yield lambda share: bars.update(task, completed=share)
+        bars.update(task, completed=1.0)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """A bar for each stage, made when it is first heard of."""
+    tasks: dict[str, TaskID] = {}
+    with _bars() as bars:
+
+        def watch(name: str, share: float) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=1.0)
+            bars.update(tasks[name], completed=share)
+
+        yield watch

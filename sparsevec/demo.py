@@ -1,0 +1,329 @@
+"""`sparsevec demo`: from dense vectors to searches that are proved exact, on an engine that needs no server.
+
+The corpus that ships with the package is described in demo_data/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.adapter import Adapter, Hits, Id, Payload
+from sparsevec.connect import connect
+from sparsevec.encoder import Budget, SparseEncoder, Step
+from sparsevec.errors import InvalidInput
+from sparsevec.evaluate import Evaluation, Qrels, evaluate, evaluate_dense, unit
+from sparsevec.flops import usage
+from sparsevec.ingest import IngestReport, ingest
+from sparsevec.report import Curve, Found, Search, Story, page
+from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.verify import VerifyReport, verify
+
+__all__ = ["Corpus", "Outcome", "Watch", "from_folder", "run", "shipped"]
+
+Watch: TypeAlias = Callable[[str, float], None]
+"""Hears of each stage by name how much of it is done, 0 to 1."""
+
+_DATA = Path(__file__).parent / "demo_data"
+_ASKED = 500  # queries that are measured and verified
+_SHOWN = 12  # searches on the page
+_EXCERPT = 110  # characters of a document in a search
+_BLOCK = 2048  # rows projected at a time
+_OURS = "sparsevec"
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What a demo is about."""
+
+    about: str
+    """in a sentence"""
+    dense: Float32s
+    """(n, d), one row a document"""
+    ids: Sequence[Id]
+    payloads: Sequence[Payload]
+    """each with a `text`"""
+    sample: Float32s | None
+    """queries to learn from"""
+    asked: Float32s
+    """other queries, to measure and verify with"""
+    answers: Qrels | None
+    """what is relevant to them, where that is known"""
+    words: Sequence[str]
+    """queries that a person can judge"""
+    word_vectors: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a demo came to: the `story` that the page tells, and where it is."""
+
+    story: Story
+    page: Path
+    written: IngestReport
+    verdict: VerifyReport
+
+
+def shipped() -> Corpus:
+    """8,000 packages of Debian 12 with their MiniLM vectors."""
+    packed = np.load(_DATA / "vectors.npz")
+    parts = ("documents", "sample", "dev", "everyday")
+    vectors = {name: packed[f"{name}_int8"] * packed[f"{name}_scale"] for name in parts}
+    with lzma.open(_DATA / "documents.jsonl.xz", "rt", encoding="utf-8") as lines:
+        packages = [json.loads(line) for line in lines]
+    queries = json.loads((_DATA / "queries.json").read_text(encoding="utf-8"))
+    row = {package["id"]: number for number, package in enumerate(packages)}
+    return Corpus(
+        about=f"{len(packages):,} package descriptions of Debian 12 with their MiniLM vectors",
+        dense=vectors["documents"],
+        ids=[package["id"] for package in packages],
+        payloads=[{"section": package["section"], "text": package["text"]} for package in packages],
+        sample=vectors["sample"],
+        asked=vectors["dev"],
+        answers={query: {row[answer]: 1} for query, answer in enumerate(queries["dev_answers"])},
+        words=queries["everyday"],
+        word_vectors=vectors["everyday"],
+    )
+
+
+def from_folder(folder: Path) -> Corpus:
+    """`documents.npy` (n, d) and, where they are there, `queries.npy` (q, d), `documents.jsonl` and `queries.jsonl`.
+
+    Lines are objects; `id` and `text` are used where they are given. Half of the queries are learned from, the other
+    half asked; without queries, documents are asked for their neighbours.
+    """
+    dense = _rows(folder / "documents.npy")
+    payloads = _lines(folder / "documents.jsonl", len(dense))
+    texts = [str(payload.get("text", payload.get("id", row))) for row, payload in enumerate(payloads)]
+    if (folder / "queries.npy").exists():
+        queries = _rows(folder / "queries.npy")
+        lines = _lines(folder / "queries.jsonl", len(queries))
+        words = [str(line.get("text", f"query {row}")) for row, line in enumerate(lines)]
+        sample, asked, words = queries[::2], queries[1::2][:_ASKED], words[1::2]
+    else:
+        picked = np.random.default_rng(0).permutation(len(dense))[:_ASKED]
+        sample, asked, words = None, dense[picked], [f"like: {texts[row]}" for row in picked]
+    return Corpus(
+        about=f"{len(dense):,} vectors of {dense.shape[1]} dimensions from {folder}",
+        dense=dense,
+        ids=[payload.get("id", row) for row, payload in enumerate(payloads)],
+        payloads=[{"text": text} for text in texts],
+        sample=sample,
+        asked=asked,
+        answers=None,
+        words=[word[:_EXCERPT] for word in words[:_SHOWN]],
+        word_vectors=asked[:_SHOWN],
+    )
+
+
+def _rows(path: Path) -> Float32s:
+    try:
+        return np.asarray(np.load(path), np.float32)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} is due, a NumPy file of shape (n, d): {error}") from error
+
+
+def _lines(path: Path, n: int) -> list[dict[str, Any]]:
+    if not path.exists():
+        return [{} for _ in range(n)]
+    with path.open(encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    if len(lines) != n or not all(isinstance(line, dict) for line in lines):
+        raise InvalidInput(f"{path} must hold one JSON object for each of the {n} vectors, found {len(lines)} lines")
+    return lines
+
+
+def run(
+    corpus: Corpus, folder: Path, *, dimension: int = 4096, nnz: int = 32, watch: Watch = lambda *_: None
+) -> Outcome:
+    """Learn, write, search, verify and measure; leaves `model/`, `collection/` and `report.html` in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = _Stages(watch)
+    learned = _learn(corpus, dimension, nnz, stages)
+    learned.encoder.save(folder / "model")
+    served = _serve(corpus, learned, folder / "collection", stages)
+    rows, curves, usages = _compare(corpus, learned, stages)
+    story = Story(
+        title=f"Dense search with {rows[_OURS].flops:.2g} multiplications instead of {corpus.dense.shape[1]}",
+        corpus=f"Learned on this machine from {corpus.about}, without labels.",
+        engine=served.verdict.backend,
+        seconds=stages.seconds,
+        written=str(served.written),
+        verdict=str(served.verdict),
+        exact=served.verdict.exact,
+        rows=rows,
+        curves=curves,
+        usages=usages,
+        searches=served.searches,
+    )
+    (folder / "report.html").write_text(page(story), encoding="utf-8")
+    return Outcome(story, folder / "report.html", served.written, served.verdict)
+
+
+class _Stages:
+    """Times each stage and tells `watch` how far it is."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        self._watch(name, 0.0)
+        began = time.perf_counter()
+        yield lambda share: self._watch(name, share)
+        self.seconds[name] = time.perf_counter() - began
+        self._watch(name, 1.0)
+
+
+# ---- learn
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    encoder: SparseEncoder
+    head: SparseVectors
+    """documents as the head alone encodes them"""
+    head_queries: SparseVectors
+    documents: SparseVectors
+    """refined"""
+    queries: SparseVectors
+
+
+def _learn(corpus: Corpus, dimension: int, nnz: int, stages: _Stages) -> _Learned:
+    encoder = SparseEncoder(corpus.dense.shape[1], dimension)
+    with stages.stage("learn an encoder") as done:
+        encoder.fit(corpus.dense, corpus.sample, budget=Budget(nnz=nnz), on_step=_steps(done))
+        head, head_queries = encoder.encode_document(corpus.dense), encoder.encode_query(corpus.asked)
+    with stages.stage("fit the weights to these documents") as done:
+        documents = encoder.refine(corpus.dense, corpus.sample, on_step=_steps(done))
+        queries = encoder.encode_query(corpus.asked)
+    return _Learned(encoder, head, head_queries, documents, queries)
+
+
+def _steps(done: Callable[[float], None]) -> Callable[[Step], None]:
+    return lambda step: done(step.step / step.steps)
+
+
+# ---- serve
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    written: IngestReport
+    searches: list[Search]
+    verdict: VerifyReport
+
+
+def _serve(corpus: Corpus, learned: _Learned, collection: Path, stages: _Stages) -> _Served:
+    documents = learned.documents
+    with closing(connect(f"qdrant+edge:{collection}")) as adapter:
+        with stages.stage("write to the embedded engine") as done:
+            adapter.drop()  # that of an earlier demo
+            adapter.create(documents.dimension)
+            written = ingest(
+                adapter,
+                corpus.ids,
+                documents,
+                corpus.payloads,
+                on_progress=lambda progress: done(progress.documents / len(documents)),
+            )
+        with stages.stage("search"):
+            searches = _searches(adapter, corpus, learned.encoder)
+        with stages.stage("verify every answer"):
+            verdict = verify(adapter, documents, learned.queries, ids=corpus.ids)
+    return _Served(written, searches, verdict)
+
+
+def _searches(adapter: Adapter, corpus: Corpus, encoder: SparseEncoder) -> list[Search]:
+    answers = adapter.search(encoder.encode_query(corpus.word_vectors), 3, with_payloads=True)
+    return [Search(words, _found(hits)) for words, hits in zip(corpus.words, answers, strict=True)]
+
+
+def _found(hits: Hits) -> list[Found]:
+    scored = zip(hits.ids, hits.scores.tolist(), hits.payloads or (), strict=True)
+    return [Found(id_, score, _excerpt(payload["text"])) for id_, score, payload in scored]
+
+
+def _excerpt(text: str) -> str:
+    sentence = text.partition(". ")[0]
+    return sentence if len(sentence) <= _EXCERPT else sentence[:_EXCERPT].rsplit(" ", 1)[0] + " …"
+
+
+# ---- compare
+
+
+def _compare(
+    corpus: Corpus, learned: _Learned, stages: _Stages
+) -> tuple[dict[str, Evaluation], list[Curve], dict[str, npt.NDArray[np.float64]]]:
+    """The table, the curves and the usages; ours beside what one could do without learning."""
+    dimension = learned.documents.dimension
+    with stages.stage("measure, and the baselines beside it") as done:
+        whole = evaluate_dense(corpus.dense, corpus.asked, unit(corpus.dense), unit(corpus.asked), qrels=corpus.answers)
+        pca = {m: _pca(corpus, m) for m in (16, 32, 64, 128)}
+        done(0.2)
+        projected = {k: _sparse(corpus, *_projected(corpus, dimension, k)) for k in (16, 32, 64)}
+        done(0.5)
+        head = _sparse(corpus, learned.head, learned.head_queries)
+        ours = _sparse(corpus, learned.documents, learned.queries)
+        done(0.7)
+        shorter = [m for m in (8, 16, 32, 64) if m < ours.query_active_dims]
+        queries = [learned.encoder.encode_query(corpus.asked, nnz=m) for m in shorter]
+        curve = [_sparse(corpus, learned.documents, cut) for cut in queries]
+    rows = {
+        "dense": whole,
+        "PCA, 64 dimensions": pca[64],
+        "random projection, 32 largest": projected[32],
+        "sparsevec, before fitting to the corpus": head,
+        _OURS: ours,
+    }
+    curves = [
+        Curve(_OURS, [*curve, ours]),
+        Curve("PCA", list(pca.values())),
+        Curve("random projection", list(projected.values())),
+        Curve("dense", [whole]),
+    ]
+    usages = {_OURS: usage(learned.documents), "random projection": usage(_projected(corpus, dimension, 32)[0])}
+    return rows, curves, usages
+
+
+def _sparse(corpus: Corpus, documents: SparseVectors, queries: SparseVectors) -> Evaluation:
+    return evaluate(corpus.dense, corpus.asked, documents, queries, qrels=corpus.answers)
+
+
+def _pca(corpus: Corpus, m: int) -> Evaluation:
+    """The m first principal components of unit rows, compared by cosine."""
+    rows, asked = unit(corpus.dense), unit(corpus.asked)
+    mean = rows.mean(axis=0)
+    axes = np.linalg.eigh(np.cov(rows.T))[1][:, ::-1][:, :m].astype(np.float32)
+    codes, code_queries = unit((rows - mean) @ axes), unit((asked - mean) @ axes)
+    return evaluate_dense(corpus.dense, corpus.asked, codes, code_queries, qrels=corpus.answers)
+
+
+def _projected(corpus: Corpus, dimension: int, k: int) -> tuple[SparseVectors, SparseVectors]:
+    """The k largest of `dimension` random projections, of documents and of queries: sparse without learning."""
+    rows, asked = unit(corpus.dense), unit(corpus.asked)
+    mean = rows.mean(axis=0)
+    directions = np.random.default_rng(0).standard_normal((rows.shape[1], dimension), np.float32)
+    return _largest(rows - mean, directions, k), _largest(asked - mean, directions, k)
+
+
+def _largest(rows: Float32s, directions: Float32s, k: int) -> SparseVectors:
+    """Rows (n, d) projected, with all but their k largest entries gone, at length 1."""
+    starts = range(0, len(rows), _BLOCK)
+    return SparseVectors.concat([_cut(rows[start : start + _BLOCK] @ directions, k) for start in starts])
+
+
+def _cut(projections: Float32s, k: int) -> SparseVectors:
+    threshold = np.partition(projections, -k, axis=1)[:, -k, None]
+    kept = np.where(projections >= np.maximum(threshold, 0), projections, 0)
+    return SparseVectors.from_dense(kept / np.linalg.norm(kept, axis=1, keepdims=True))
