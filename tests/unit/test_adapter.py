@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ([1, 2], [[], {}], "expected JSON"),
         ([1, 2], [None, {}], "expected JSON"),
         ([1, 2], ["text", {}], "expected JSON"),
+        ([1, 2], [MappingProxyType({}), {}], "expected JSON .a dict of fields to values., found mappingproxy"),
         ([1, 2], [{"a": "\ud800"}, {}], "a: '.ud800' is not valid unicode"),
         ([1, 2], [{"\ud800": 1}, {}], "a field must be valid unicode"),
         ([1, 2], [{"a": HOLDS_ITSELF}, {}], "nested more than 100 deep"),
