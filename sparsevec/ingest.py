@@ -351,7 +351,7 @@ def _document(position: int, id_: Any, payload: Any, size: int) -> _Document:
 
 def _text(value: object) -> str:
     """`value` as JSON, the same in every process."""
-    return to_json(value, fallback=dict).decode()  # dict: of mappings that are none
+    return to_json(value).decode()
 
 
 # ---- the run

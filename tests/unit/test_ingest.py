@@ -1,0 +1,335 @@
+"""`ingest`, on the reference: every document is accounted for, whatever the input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sparsevec as sv
+from sparsevec.adapter import Id, Written
+from sparsevec.errors import (
+    CollectionError,
+    InvalidInput,
+    InvalidVectors,
+    JournalMismatch,
+    WriteFailed,
+)
+from sparsevec.ingest import IngestProgress
+from sparsevec.journal import read_dead_letters
+from tests import strategies
+from tests.expected import Expected
+
+DIMENSION = 8
+
+
+class Counting(sv.Reference):
+    """Remembers the ids of each request."""
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__(path)
+        self.requests: list[list[Id]] = []
+
+    def upsert(self, ids: Any, vectors: sv.SparseVectors, payloads: Any = None) -> Written:
+        self.requests.append(list(ids))
+        return super().upsert(ids, vectors, payloads)
+
+
+@pytest.fixture
+def adapter() -> Iterator[Counting]:
+    adapter = Counting()
+    adapter.create(DIMENSION)
+    yield adapter
+    adapter.close()
+
+
+def some(n: int) -> sv.SparseVectors:
+    """n vectors, each another."""
+    return sv.SparseVectors.from_rows([{i % DIMENSION: 1.0 + i} for i in range(n)], dimension=DIMENSION)
+
+
+EMPTY = sv.SparseVectors.from_rows([{}], dimension=DIMENSION)
+
+
+def counts(report: sv.IngestReport) -> tuple[int, int, int, int]:
+    return report.given, report.written, report.skipped, report.failed
+
+
+# ---- the stream
+
+
+def test_what_is_given_is_there_afterwards(adapter: Counting) -> None:
+    report = sv.ingest(adapter, ["a", 7], some(2), [{"n": 1}, {"n": 2}])
+    found = adapter.fetch(["a", 7])
+    assert counts(report) == (2, 2, 0, 0)
+    assert found.vectors == some(2)
+    assert found.payloads == ({"n": 1}, {"n": 2})
+
+
+@pytest.mark.parametrize("ends", [[10], [3, 10], [0, 1, 1, 9, 10], list(range(11))])
+def test_chunks_of_any_size_are_one_stream(adapter: Counting, ends: list[int]) -> None:
+    chunks = (some(10)[start:stop] for start, stop in zip([0, *ends], ends, strict=False))
+    sv.ingest(adapter, iter(range(10)), chunks, iter([{"n": i} for i in range(10)]), batch_count=4)
+    assert adapter.fetch(range(10)).vectors == some(10)
+    assert [len(ids) for ids in adapter.requests] == [4, 4, 2]
+
+
+def test_no_documents_are_a_run_of_none(adapter: Counting, tmp_path: Path) -> None:
+    assert counts(sv.ingest(adapter, [], some(0), journal=tmp_path / "j")) == (0, 0, 0, 0)
+    assert counts(sv.ingest(adapter, [], [], journal=tmp_path / "j")) == (0, 0, 0, 0)
+
+
+def test_no_more_of_the_stream_is_read_than_a_batch_needs(adapter: Counting) -> None:
+    read: list[int] = []
+    lead: list[int] = []
+
+    def chunks() -> Iterator[sv.SparseVectors]:
+        for i in range(100):
+            read.append(i)
+            yield some(5)
+
+    sv.ingest(
+        adapter, range(500), chunks(), batch_count=10, on_progress=lambda p: lead.append(len(read) * 5 - p.documents)
+    )
+    assert max(lead) == 0
+
+
+def test_a_request_ends_before_the_bytes_are_too_many(adapter: Counting) -> None:
+    sv.ingest(adapter, range(6), some(6), [{"text": "x" * 1000}] * 6, batch_bytes=2500)
+    assert adapter.requests == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_document_above_the_limit_is_sent_alone(adapter: Counting) -> None:
+    sv.ingest(adapter, range(3), some(3), [{}, {"text": "x" * 1000}, {}], batch_bytes=500)
+    assert adapter.requests == [[0], [1], [2]]
+
+
+def test_an_id_given_twice_is_written_twice_and_the_last_one_wins(adapter: Counting) -> None:
+    report = sv.ingest(adapter, [1, "1", 1, 2, 1], some(5), [{"n": i} for i in range(5)])
+    found = adapter.fetch([1, "1", 2])
+    assert counts(report) == (5, 5, 0, 0)
+    assert adapter.count() == 3
+    assert found.vectors == some(5)[[4, 1, 3]]
+    assert [payload["n"] for payload in found.payloads] == [4, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("ids", "n", "payloads", "message"),
+    [
+        (range(5), 7, None, "at position 5 ids end, vectors go on"),
+        (range(7), 5, None, "at position 5 ids go on, vectors end"),
+        (range(7), 7, [{}] * 5, "at position 5 ids go on, vectors go on, payloads end"),
+        (range(5), 5, [{}] * 7, "at position 5 ids end, vectors end, payloads go on"),
+        (itertools.count(), 5, itertools.repeat({}), "at position 5 ids go on, vectors end, payloads go on"),
+        (range(4), 6, [{}] * 4, "at position 4 ids end, vectors go on, payloads end"),
+    ],
+)
+def test_lengths_that_differ_are_an_error_after_all_before_is_written(
+    adapter: Counting, ids: Any, n: int, payloads: Any, message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message) as stopped:
+        sv.ingest(adapter, ids, some(n), payloads, batch_count=2)
+    assert stopped.value.report.written == adapter.count() == int(message.split()[2])
+
+
+def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Counting) -> None:
+    def chunks() -> Iterator[sv.SparseVectors]:
+        yield some(5)
+        raise EOFError("the file ends here")
+
+    with pytest.raises(EOFError, match="the file ends here"):
+        sv.ingest(adapter, itertools.count(), chunks(), batch_count=100)
+    assert adapter.count() == 5
+
+
+def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Counting) -> None:
+    with pytest.raises(InvalidVectors, match=r"position 0: expected SparseVectors, found ndarray") as stopped:
+        sv.ingest(adapter, range(9), [some(3), np.eye(3), some(3)])  # type: ignore[list-item]
+    assert stopped.value.report.written == adapter.count() == 3
+
+
+def test_a_chunk_of_another_dimension_stops_the_run_there(adapter: Counting) -> None:
+    other = sv.SparseVectors.from_rows([{0: 1.0}], dimension=DIMENSION + 1)
+    with pytest.raises(InvalidVectors, match="expected dimension 8 as before, found 9") as stopped:
+        sv.ingest(adapter, range(5), [some(3), other, some(1)])
+    assert stopped.value.report.written == adapter.count() == 3
+
+
+def test_vectors_of_another_dimension_than_the_collections_are_refused(adapter: Counting) -> None:
+    with pytest.raises(InvalidVectors, match="the collection has dimension 8, the vectors have 9") as stopped:
+        sv.ingest(adapter, [1], sv.SparseVectors.from_rows([{0: 1.0}], dimension=9))
+    assert counts(stopped.value.report) == (0, 0, 0, 0)
+
+
+def test_a_collection_that_is_not_there_stops_the_run_at_once() -> None:
+    with pytest.raises(CollectionError, match="no collection yet") as stopped:
+        sv.ingest(sv.Reference(), [1], some(1))
+    assert counts(stopped.value.report) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"empty": "ignore"}, "empty must be one of"),
+        ({"batch_count": 0}, "batch_count must be an int of at least 1, found 0"),
+        ({"batch_bytes": 1.5}, "batch_bytes must be an int"),
+        ({"deadline": -1}, "deadline must be a number of seconds"),
+        ({"deadline": float("nan")}, "deadline must be a number of seconds"),
+        ({"deadline": "5"}, "deadline must be a number of seconds"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(adapter: Counting, options: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        sv.ingest(adapter, [1], some(1), **options)
+
+
+@pytest.mark.parametrize("arguments", [(5, some(1)), ([1], 5), ([1], some(1), 5)])
+def test_what_cannot_be_iterated_is_refused(adapter: Counting, arguments: Any) -> None:
+    with pytest.raises(InvalidInput, match="must be iterable, found int"):
+        sv.ingest(adapter, *arguments)
+
+
+# ---- documents that are refused
+
+
+BAD_PAYLOADS: list[Any] = [None, "text", [], {"a": float("nan")}, {"a": object()}, {1: 2}, {"a": {2}}, {"a": "\ud800"}]
+
+
+@given(bad=strategies.not_ids)
+def test_a_bad_id_fails_alone(bad: Any) -> None:
+    adapter = Counting()
+    adapter.create(DIMENSION)
+    report = sv.ingest(adapter, [0, bad, 2, bad], some(4))
+    assert counts(report) == (4, 2, 0, 2)
+    assert "the id " in report.failures[0].reason
+    assert adapter.fetch([0, 2]).vectors == some(4)[[0, 2]]
+    adapter.close()
+
+
+@pytest.mark.parametrize("bad", BAD_PAYLOADS)
+def test_a_bad_payload_fails_alone(adapter: Counting, bad: Any) -> None:
+    report = sv.ingest(adapter, range(3), some(3), [{}, bad, {}])
+    assert counts(report) == (3, 2, 0, 1)
+    assert report.failures[0].id == 1
+    assert "payload of id 1" in report.failures[0].reason
+
+
+def test_an_empty_vector_fails_by_default_and_the_rest_is_written(adapter: Counting) -> None:
+    report = sv.ingest(adapter, range(3), sv.SparseVectors.concat([some(1), EMPTY, some(1)]))
+    assert counts(report) == (3, 2, 0, 1)
+    assert "the vector is empty" in report.failures[0].reason
+
+
+def test_an_empty_vector_can_be_skipped_and_what_is_there_stays(adapter: Counting) -> None:
+    sv.ingest(adapter, [1], some(1))
+    report = sv.ingest(adapter, [1, 2], [EMPTY, EMPTY], empty="skip")
+    assert counts(report) == (2, 0, 2, 0)
+    assert adapter.fetch([1, 2]).vectors == some(1)
+
+
+def test_an_empty_vector_can_be_written(adapter: Counting) -> None:
+    report = sv.ingest(adapter, [1, 2], [EMPTY, EMPTY], empty="write")
+    assert counts(report) == (2, 2, 0, 0)
+    assert adapter.count() == 2
+
+
+def test_dead_letters_can_be_mended_and_ingested_again(adapter: Counting, tmp_path: Path) -> None:
+    sv.ingest(adapter, [0, -1, 2], some(3), [{"n": 0}, {"n": 1}, {"n": float("inf")}], failed=tmp_path / "failed.jsonl")
+    letters = list(read_dead_letters(tmp_path / "failed.jsonl"))
+    rows = [zip(letter.indices, letter.weights, strict=True) for letter in letters]
+    sv.ingest(adapter, [1, 2], sv.SparseVectors.from_rows(rows, dimension=letters[0].dimension))
+    assert [(letter.position, letter.id) for letter in letters] == [(1, -1), (2, 2)]
+    assert letters[0].payload == {"n": 1}
+    assert adapter.fetch(range(3)).vectors == some(3)
+
+
+def test_a_dead_letter_holds_what_json_cannot_carry_as_its_repr(adapter: Counting, tmp_path: Path) -> None:
+    failed = tmp_path / "failed.jsonl"
+    wrong: list[Any] = [b"x", 1, "\ud800"]
+    sv.ingest(adapter, wrong, some(3), [{}, {"a": {2}}, {}], failed=failed)
+    letters = list(read_dead_letters(failed))
+    assert [letter.id for letter in letters] == ["b'x'", 1, "\ud800"]
+    assert letters[1].payload == "{'a': {2}}"
+    assert all(json.loads(line) for line in failed.read_text().splitlines())
+
+
+def test_no_file_is_made_when_nothing_fails(adapter: Counting, tmp_path: Path) -> None:
+    sv.ingest(adapter, [1], some(1), failed=tmp_path / "failed.jsonl")
+    assert not (tmp_path / "failed.jsonl").exists()
+
+
+def test_dead_letters_of_another_run_are_never_touched(adapter: Counting, tmp_path: Path) -> None:
+    failed = tmp_path / "failed.jsonl"
+    failed.write_text("precious\n")
+    with pytest.raises(JournalMismatch, match="is there already; move it away"):
+        sv.ingest(adapter, [1], some(1), failed=failed)
+    assert failed.read_text() == "precious\n"
+    assert adapter.count() == 0
+
+
+# ---- the report
+
+
+def test_the_report_names_the_first_failures_and_the_file_of_all(adapter: Counting, tmp_path: Path) -> None:
+    report = sv.ingest(adapter, range(50), [EMPTY] * 50, failed=tmp_path / "failed.jsonl")
+    assert len(report.failures) == 20
+    assert len(list(read_dead_letters(tmp_path / "failed.jsonl"))) == 50
+    assert "50 documents: 0 written, 0 skipped, 50 failed" in str(report)
+    assert "  0: the vector is empty" in str(report)
+    assert "and 30 more" in str(report)
+    assert str(tmp_path / "failed.jsonl") in str(report)
+
+
+def test_a_report_can_be_required_to_be_complete(adapter: Counting) -> None:
+    sv.ingest(adapter, [1], some(1)).require_complete()
+    with pytest.raises(WriteFailed, match="1 documents: 0 written, 0 skipped, 1 failed") as incomplete:
+        sv.ingest(adapter, [1], EMPTY).require_complete()
+    assert incomplete.value.report.failed == 1
+
+
+def test_a_report_crosses_a_process_border(adapter: Counting) -> None:
+    report = sv.ingest(adapter, [2**64 - 1, "é"], [EMPTY, EMPTY])
+    assert sv.IngestReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_progress_is_told_after_each_batch(adapter: Counting) -> None:
+    told: list[IngestProgress] = []
+    sv.ingest(adapter, range(5), some(5), batch_count=2, on_progress=told.append)
+    assert [progress.documents for progress in told] == [0, 2, 4, 5]
+    assert told[-1].bytes > told[1].bytes > 0
+    assert told[-1].rate > 0
+
+
+# ---- any input at all
+
+
+payloads = st.one_of(
+    st.dictionaries(st.sampled_from("ab"), st.integers(0, 3), max_size=2), st.sampled_from(BAD_PAYLOADS)
+)
+
+
+@given(data=st.data(), empty=st.sampled_from(["error", "skip", "write"]), batch_count=st.integers(1, 9))
+def test_whatever_is_given_the_counts_add_up_and_the_collection_holds_it(
+    data: st.DataObject, empty: Any, batch_count: int
+) -> None:
+    vectors = data.draw(strategies.vectors(weights=strategies.signed_weights))
+    ids: list[Any] = data.draw(
+        st.lists(strategies.ids | strategies.not_ids, min_size=len(vectors), max_size=len(vectors))
+    )
+    given_payloads = data.draw(st.lists(payloads, min_size=n, max_size=n))
+    adapter = sv.Reference()
+    adapter.create(vectors.dimension)
+
+    report = sv.ingest(adapter, ids, vectors, given_payloads, empty=empty, batch_count=batch_count)
+
+    expected = Expected(ids, vectors, given_payloads, empty)
+    assert counts(report) == expected.counts
+    expected.require(adapter)
+    adapter.close()
