@@ -149,8 +149,10 @@ def fit(
 ) -> None:
     """Learn an encoder within a budget, without labels.
 
-    sparsevec fit documents.npy --nnz 32 -o model/
-    sparsevec fit documents.npy --queries sample.npy --nnz 32 --flops 0.65 --refine -o model/
+    For example:
+
+        sparsevec fit documents.npy --nnz 32 -o model/
+        sparsevec fit documents.npy --queries sample.npy --nnz 32 --flops 0.65 --refine -o model/
     """
     rows, sample = read_dense(dense), None if queries is None else read_dense(queries)
     budget = Budget(nnz=nnz, flops=flops)
@@ -183,8 +185,10 @@ def encode(
 ) -> None:
     """Dense vectors to sparse ones. Needs no torch.
 
-    sparsevec encode model/ documents.npy -o documents/
-    sparsevec encode model/ queries.npy --query -o queries/
+    For example:
+
+        sparsevec encode model/ documents.npy -o documents/
+        sparsevec encode model/ queries.npy --query -o queries/
     """
     encoder = SparseEncoder.load(model)
     vectors = _encoded(encoder.encode_query if query else encoder.encode_document, read_dense(dense), nnz)
@@ -224,8 +228,10 @@ def index(
 ) -> None:
     """Write sparse vectors to a backend, every document accounted for. Running it twice changes nothing.
 
-    sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
-    sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    For example:
+
+        sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
+        sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
     """
     vectors = SparseVectors.load(documents, mmap=True)
     with closing(_connect(url)) as adapter, progress("writing") as done:
@@ -271,9 +277,11 @@ def search(
 ) -> None:
     """The best documents of each query, with their scores and payloads.
 
-    sparsevec search qdrant://localhost:6333/products queries/ -k 3
-    sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
-    sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
+    For example:
+
+        sparsevec search qdrant://localhost:6333/products queries/ -k 3
+        sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
+        sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
     """
     with closing(_connect(url)) as adapter:
         asked = _queries(queries, model, vector, adapter.dimension)
@@ -319,7 +327,9 @@ def verify_(
 ) -> None:
     """Ask the backend and check every answer against exact arithmetic. Exit code 1 when one is wrong.
 
-    sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
+    For example:
+
+        sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
     """
     vectors = SparseVectors.load(documents)
     with closing(_connect(url)) as adapter:
@@ -354,8 +364,10 @@ def eval_(
 ) -> None:
     """How much of what the dense vectors find is found by the sparse ones, and at what cost.
 
-    sparsevec eval model/ documents.npy queries.npy
-    sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
+    For example:
+
+        sparsevec eval model/ documents.npy queries.npy
+        sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
     """
     rows, asked, encoder = read_dense(dense), read_dense(queries), SparseEncoder.load(model)
     judged = None if qrels is None else read_qrels(qrels, read_ids(ids, len(rows)), read_ids(query_ids, len(asked)))
