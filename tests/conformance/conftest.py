@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import pytest
 
 from sparsevec.adapter import Adapter
 from sparsevec.connect import connect
+from tests.integration.qdrant_shim import QdrantShim
 
 Opener = Callable[[], Adapter]
 
@@ -35,11 +37,37 @@ def at(url: str) -> Callable[[pytest.FixtureRequest], Opener]:
     return lambda request: lambda: connect(url.format(tmp_path=request.getfixturevalue("tmp_path")))
 
 
+def qdrant_shim(request: pytest.FixtureRequest) -> Opener:
+    """The real client, over loopback, in front of the embedded engine."""
+    shim = QdrantShim(request.getfixturevalue("tmp_path"))
+    request.addfinalizer(shim.close)
+
+    def reopen() -> Adapter:
+        shim.restart()
+        return connect(f"qdrant://127.0.0.1:{shim.port}/conformance")
+
+    return reopen
+
+
+def on(engine: str) -> Callable[[pytest.FixtureRequest], Opener]:
+    """The opener of a new index, of two shards, on a running engine of sparsevec.testing."""
+
+    def opener(request: pytest.FixtureRequest) -> Opener:
+        url = f"{request.getfixturevalue('engine_url')(engine)}/conformance-{uuid4().hex[:8]}?field=emb&shards=2&replicas=0"
+        return lambda: connect(url)
+
+    return opener
+
+
 BACKENDS = [
     Backend("reference", at("reference:"), forgets=True),
     Backend("reference-on-disk", at("reference:{tmp_path}/reference.sqlite")),
     Backend("qdrant-edge", at("qdrant+edge:{tmp_path}/edge"), marks=(pytest.mark.qdrant,)),
     Backend("qdrant-memory", at("qdrant+memory:"), forgets=True, marks=(pytest.mark.qdrant,)),
+    Backend("qdrant-loopback", qdrant_shim, marks=(pytest.mark.qdrant,)),
+    Backend("elasticsearch8", on("elasticsearch8"), shared=True, marks=(pytest.mark.elasticsearch,)),
+    Backend("elasticsearch9", on("elasticsearch9"), shared=True, marks=(pytest.mark.elasticsearch,)),
+    Backend("opensearch3", on("opensearch3"), shared=True, marks=(pytest.mark.opensearch,)),
 ]
 
 

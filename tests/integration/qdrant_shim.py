@@ -1,0 +1,361 @@
+"""A small Qdrant server for tests: the REST paths that the adapter uses, in front of the embedded engine.
+
+So the real qdrant-client speaks over a real connection to Qdrant's real storage, index and scoring, in every test run.
+What it does not do: authentication, validation beyond what the adapter meets, shards, aliases, the optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as edge
+from pydantic import BaseModel, ValidationError
+from qdrant_client import models
+
+MAX_BODY = 32 * 2**20
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Collection:
+    """A shard of the engine, and the settings that a server keeps beside it."""
+
+    def __init__(self, path: Path, config: models.CreateCollection) -> None:
+        self.path, self.config = path, config
+        self.sparse = dict(config.sparse_vectors or {})
+        self.lock = threading.Lock()
+        dense: Any = {
+            name: edge.EdgeVectorParams(params.size, edge.Distance.Dot)
+            for name, params in (config.vectors if isinstance(config.vectors, dict) else {}).items()
+        }
+        sparse = {name: _sparse_params(params) for name, params in self.sparse.items()}
+        self.shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=dense, sparse_vectors=sparse))
+
+    def restart(self) -> None:
+        self.shard.close()
+        self.shard = edge.EdgeShard.load(str(self.path))
+
+    def info(self) -> dict[str, Any]:
+        params = {
+            "vectors": self.config.model_dump(mode="json", exclude_none=True).get("vectors") or {},
+            "sparse_vectors": {name: p.model_dump(mode="json", exclude_none=True) for name, p in self.sparse.items()},
+        }
+        return {
+            "status": "green",
+            "optimizer_status": "ok",
+            "segments_count": 1,
+            "payload_schema": {},
+            "config": {
+                "params": params,
+                "metadata": self.config.metadata,
+                "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+                "optimizer_config": {"deleted_threshold": 0.2, "default_segment_number": 0, "flush_interval_sec": 5}
+                | {"vacuum_min_vector_number": 1000},
+            },
+        }
+
+    # ---- writes
+
+    def apply(self, operation: Any) -> None:
+        match operation:
+            case models.UpsertOperation(upsert=models.PointsList(points=points)):
+                self._update(edge.UpdateOperation.upsert_points([_point(point) for point in points]))
+            case models.UpdateVectorsOperation(update_vectors=given):
+                changed = [edge.PointVectors(_id(p.id), _vector(p.vector)) for p in given.points]
+                self._update(edge.UpdateOperation.update_vectors(changed))
+            case models.SetPayloadOperation(set_payload=given):
+                self._update(edge.UpdateOperation.set_payload(_ids(given.points), given.payload))
+            case _:
+                raise Refusal(400, f"this shim does not know {type(operation).__name__}")
+
+    def delete(self, points: list[Any]) -> None:
+        self._update(edge.UpdateOperation.delete_points(_ids(points)))
+
+    def delete_vectors(self, points: list[Any], names: list[str]) -> None:
+        self._update(edge.UpdateOperation.delete_vectors(_ids(points), names))
+
+    def add_vector(self, name: str, config: models.SparseVectorConfig) -> None:
+        self._update(edge.UpdateOperation.create_sparse_vector(name))
+        self.sparse[name] = models.SparseVectorParams(modifier=config.modifier)
+
+    def remove_vector(self, name: str) -> None:
+        self._update(edge.UpdateOperation.delete_vector_name(name))
+        del self.sparse[name]
+
+    def _update(self, operation: edge.UpdateOperation) -> None:
+        with self.lock:
+            try:
+                self.shard.update(operation)
+            except Exception as error:
+                raise Refusal(404 if "No point with id" in str(error) else 400, str(error)) from error
+
+    # ---- reads
+
+    def retrieve(self, ids: list[Any], with_payload: Any, with_vector: Any) -> list[dict[str, Any]]:
+        found = self.shard.retrieve(_ids(ids), with_payload=bool(with_payload), with_vector=with_vector or False)
+        return [_record(record) for record in found]
+
+    def count(self, where: models.Filter | None) -> int:
+        return self.shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
+
+    def query(self, request: models.QueryRequest) -> list[dict[str, Any]]:
+        query: Any = getattr(request.query, "nearest", request.query)
+        if request.limit == 0:
+            raise Refusal(422, "limit: must be at least 1")
+        payload: Any = request.with_payload
+        asked = edge.QueryRequest(
+            request.limit or 10,
+            query=edge.Query.Nearest(edge.SparseVector(query.indices, query.values), request.using),
+            filter=_filter(request.filter),
+            with_payload=edge.PayloadSelector.Include(payload) if isinstance(payload, list) else payload,
+        )
+        return [{**_record(point), "version": point.version, "score": point.score} for point in self.shard.query(asked)]
+
+
+# ---- their types, and the engine's
+
+
+def _sparse_params(params: models.SparseVectorParams) -> edge.EdgeSparseVectorParams:
+    datatypes = {"float16": edge.VectorStorageDatatype.Float16, "uint8": edge.VectorStorageDatatype.Uint8}
+    datatype = params.index and params.index.datatype and datatypes.get(params.index.datatype.value)
+    return edge.EdgeSparseVectorParams(datatype=datatype or None)
+
+
+def _id(id_: Any) -> Any:
+    return UUID(id_) if isinstance(id_, str) else id_
+
+
+def _ids(ids: Iterable[Any] | None) -> list[Any]:
+    return [_id(id_) for id_ in ids or ()]
+
+
+def _vector(vector: Any) -> Any:
+    return {
+        name: edge.SparseVector(given.indices, given.values) if isinstance(given, models.SparseVector) else given
+        for name, given in vector.items()
+    }
+
+
+def _point(point: models.PointStruct) -> edge.Point:
+    return edge.Point(_id(point.id), _vector(point.vector), point.payload)
+
+
+def _record(record: Any) -> dict[str, Any]:
+    vectors = {
+        name: {"indices": given.indices, "values": given.values} if isinstance(given, edge.SparseVector) else given
+        for name, given in (record.vector or {}).items()
+    }
+    id_ = record.id if isinstance(record.id, int) else str(record.id)
+    return {"id": id_, "payload": record.payload, "vector": vectors}
+
+
+def _filter(given: models.Filter | None) -> edge.Filter | None:
+    if given is None:
+        return None
+    must, should = ([_condition(c) for c in conditions or []] for conditions in (given.must, given.should))
+    return edge.Filter(must=must or None, should=should or None)
+
+
+def _condition(given: Any) -> Any:
+    match given:
+        case models.Filter():
+            return _filter(given)
+        case models.HasVectorCondition(has_vector=name):
+            return edge.HasVectorCondition(name)
+        case models.FieldCondition(key=key, match=models.MatchAny(any=values)):
+            strings: Any = list(values)
+            return edge.FieldCondition(key, match=edge.MatchAny(strings))
+        case models.FieldCondition(key=key, match=models.MatchValue(value=value)):
+            plain: Any = np.bool_(value) if isinstance(value, bool) else value
+            return edge.FieldCondition(key, match=edge.MatchValue(plain))
+        case models.FieldCondition(key=key, range=models.Range() as bounds):
+            return edge.FieldCondition(key, range=edge.RangeFloat(**bounds.model_dump(exclude_none=True)))
+    raise Refusal(400, f"this shim does not know {given!r}")
+
+
+# ---- HTTP
+
+
+class QdrantShim:
+    """A server on a free loopback port, with its collections under `folder`."""
+
+    def __init__(self, folder: Path, version: str = "1.19.2") -> None:
+        self.version = version
+        self.collections: dict[str, Collection] = {}
+        self._folder = folder
+        self._made = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def restart(self) -> None:
+        """As after a crash and a start: what is not stored is gone."""
+        for collection in self.collections.values():
+            collection.restart()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        for collection in self.collections.values():
+            collection.shard.close()
+
+    def __enter__(self) -> QdrantShim:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def answer(self, method: str, path: str, body: bytes) -> object:
+        """The `result` of one request. Raises Refusal."""
+        for (due, pattern), route in _ROUTES.items():
+            if method == due and (found := re.fullmatch(pattern, path)):
+                return route(self, body, *map(unquote, found.groups()))
+        raise Refusal(404, f"this shim does not know {method} {path}")
+
+    def collection(self, name: str) -> Collection:
+        if name not in self.collections:
+            raise Refusal(404, f"Not found: Collection `{name}` doesn't exist!")
+        return self.collections[name]
+
+    def create(self, body: bytes, name: str) -> bool:
+        if name in self.collections:
+            raise Refusal(409, f"Wrong input: Collection `{name}` already exists!")
+        self._made += 1
+        path = self._folder / f"{self._made}"
+        self.collections[name] = Collection(path, _read(models.CreateCollection, body))
+        return True
+
+    def remove(self, _body: bytes, name: str) -> bool:
+        if collection := self.collections.pop(name, None):
+            collection.shard.close()
+            shutil.rmtree(collection.path)
+        return collection is not None
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        shim = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _serve(self) -> None:
+                size = int(self.headers.get("content-length", 0))
+                if size > MAX_BODY:
+                    self.close_connection = True  # as the server does: in mid-send, without an answer
+                    return
+                body = self.rfile.read(size)
+                path = urlsplit(self.path).path
+                try:
+                    if path == "/":
+                        self._send(200, {"title": "shim", "version": shim.version})
+                    else:
+                        result = shim.answer(self.command, path, body)
+                        self._send(200, {"result": result, "status": "ok", "time": 0.0})
+                except Refusal as refusal:
+                    self._send(refusal.status, {"status": {"error": str(refusal)}, "time": 0.0})
+
+            def _send(self, status: int, answer: object) -> None:
+                body = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Quiet."""
+
+        return Handler
+
+
+def _read(model: type[BaseModel], body: bytes) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Refusal(422, f"Validation error in JSON body: {error}") from error
+
+
+_DONE = {"operation_id": 0, "status": "completed"}
+
+
+def _write(shim: QdrantShim, body: bytes, name: str) -> object:
+    operations = _read(models.UpdateOperations, body).operations
+    for operation in operations:
+        shim.collection(name).apply(operation)
+    return [_DONE] * len(operations)
+
+
+def _upsert(shim: QdrantShim, body: bytes, name: str) -> object:
+    shim.collection(name).apply(models.UpsertOperation(upsert=_read(models.PointsList, body)))
+    return _DONE
+
+
+def _retrieve(shim: QdrantShim, body: bytes, name: str) -> object:
+    request = _read(models.PointRequest, body)
+    return shim.collection(name).retrieve(request.ids, request.with_payload, request.with_vector)
+
+
+def _query(shim: QdrantShim, body: bytes, name: str) -> object:
+    requests = _read(models.QueryRequestBatch, body).searches
+    return [{"points": shim.collection(name).query(request)} for request in requests]
+
+
+def _count(shim: QdrantShim, body: bytes, name: str) -> object:
+    return {"count": shim.collection(name).count(_read(models.CountRequest, body).filter)}
+
+
+def _delete(shim: QdrantShim, body: bytes, name: str) -> object:
+    shim.collection(name).delete(_read(models.PointIdsList, body).points)
+    return _DONE
+
+
+def _delete_vectors(shim: QdrantShim, body: bytes, name: str) -> object:
+    request = _read(models.DeleteVectors, body)
+    shim.collection(name).delete_vectors(request.points, request.vector)
+    return _DONE
+
+
+def _add_vector(shim: QdrantShim, body: bytes, name: str, vector: str) -> object:
+    shim.collection(name).add_vector(vector, _read(models.SparseVectorNameConfig, body).sparse)
+    return _DONE
+
+
+def _remove_vector(shim: QdrantShim, body: bytes, name: str, vector: str) -> object:
+    shim.collection(name).remove_vector(vector)
+    return _DONE
+
+
+Route = Callable[..., object]
+_NAME = "/collections/([^/]+)"
+_ROUTES: Mapping[tuple[str, str], Route] = {
+    ("GET", f"{_NAME}/exists"): lambda shim, _body, name: {"exists": name in shim.collections},
+    ("GET", _NAME): lambda shim, _body, name: shim.collection(name).info(),
+    ("PUT", _NAME): QdrantShim.create,
+    ("DELETE", _NAME): QdrantShim.remove,
+    ("PUT", f"{_NAME}/vectors/([^/]+)"): _add_vector,
+    ("DELETE", f"{_NAME}/vectors/([^/]+)"): _remove_vector,
+    ("PUT", f"{_NAME}/points"): _upsert,
+    ("POST", f"{_NAME}/points"): _retrieve,
+    ("POST", f"{_NAME}/points/batch"): _write,
+    ("POST", f"{_NAME}/points/query/batch"): _query,
+    ("POST", f"{_NAME}/points/count"): _count,
+    ("POST", f"{_NAME}/points/delete"): _delete,
+    ("POST", f"{_NAME}/points/vectors/delete"): _delete_vectors,
+}
