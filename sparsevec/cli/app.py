@@ -94,10 +94,10 @@ def demo(
 
     Without a folder: 8,000 package descriptions of Debian and their MiniLM vectors, in about two minutes.
 
-    For example:
-
-        sparsevec demo
-        sparsevec demo my-vectors/ -o report/
+    ```
+    sparsevec demo
+    sparsevec demo my-vectors/ -o report/
+    ```
     """
     corpus = shipped() if folder is None else from_folder(folder)
     if not as_json:
@@ -149,10 +149,10 @@ def fit(
 ) -> None:
     """Learn an encoder within a budget, without labels.
 
-    For example:
-
-        sparsevec fit documents.npy --nnz 32 -o model/
-        sparsevec fit documents.npy --queries sample.npy --nnz 32 --flops 0.65 --refine -o model/
+    ```
+    sparsevec fit documents.npy --nnz 32 -o model/
+    sparsevec fit documents.npy --queries sample.npy --nnz 32 --flops 0.65 --refine -o model/
+    ```
     """
     rows, sample = read_dense(dense), None if queries is None else read_dense(queries)
     budget = Budget(nnz=nnz, flops=flops)
@@ -185,10 +185,10 @@ def encode(
 ) -> None:
     """Dense vectors to sparse ones. Needs no torch.
 
-    For example:
-
-        sparsevec encode model/ documents.npy -o documents/
-        sparsevec encode model/ queries.npy --query -o queries/
+    ```
+    sparsevec encode model/ documents.npy -o documents/
+    sparsevec encode model/ queries.npy --query -o queries/
+    ```
     """
     encoder = SparseEncoder.load(model)
     vectors = _encoded(encoder.encode_query if query else encoder.encode_document, read_dense(dense), nnz)
@@ -228,10 +228,10 @@ def index(
 ) -> None:
     """Write sparse vectors to a backend, every document accounted for. Running it twice changes nothing.
 
-    For example:
-
-        sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
-        sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    ```
+    sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
+    sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    ```
     """
     vectors = SparseVectors.load(documents, mmap=True)
     with closing(_connect(url)) as adapter, progress("writing") as done:
@@ -277,11 +277,11 @@ def search(
 ) -> None:
     """The best documents of each query, with their scores and payloads.
 
-    For example:
-
-        sparsevec search qdrant://localhost:6333/products queries/ -k 3
-        sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
-        sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
+    ```
+    sparsevec search qdrant://localhost:6333/products queries/ -k 3
+    sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
+    sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
+    ```
     """
     with closing(_connect(url)) as adapter:
         asked = _queries(queries, model, vector, adapter.dimension)
@@ -327,9 +327,9 @@ def verify_(
 ) -> None:
     """Ask the backend and check every answer against exact arithmetic. Exit code 1 when one is wrong.
 
-    For example:
-
-        sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
+    ```
+    sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
+    ```
     """
     vectors = SparseVectors.load(documents)
     with closing(_connect(url)) as adapter:
@@ -364,10 +364,10 @@ def eval_(
 ) -> None:
     """How much of what the dense vectors find is found by the sparse ones, and at what cost.
 
-    For example:
-
-        sparsevec eval model/ documents.npy queries.npy
-        sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
+    ```
+    sparsevec eval model/ documents.npy queries.npy
+    sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
+    ```
     """
     rows, asked, encoder = read_dense(dense), read_dense(queries), SparseEncoder.load(model)
     judged = None if qrels is None else read_qrels(qrels, read_ids(ids, len(rows)), read_ids(query_ids, len(asked)))
