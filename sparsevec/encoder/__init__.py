@@ -1,4 +1,4 @@
-"""The encoder: dense vectors to sparse ones within a stated cost. Training needs the extra `train`, encoding does not."""
+"""The encoder: dense vectors to sparse ones within a stated cost. Training needs torch, encoding does not."""
 
 from sparsevec.encoder.budget import Budget
 from sparsevec.encoder.recipe import Listener, Step

@@ -1,4 +1,4 @@
-"""From activations to sparse codes, for training. Codes are pairs (values, indices), both (b, k), never (b, dimension)."""
+"""From activations to sparse codes, for training: pairs (values, indices), both (b, k), never (b, dimension)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> tuple[T
     rows (b, input_dim), weights (dimension, input_dim), bias (dimension,). The gradient reaches only what was kept, so
     the backward pass costs b k input_dim and not b dimension input_dim.
     """
-    return cast("tuple[Tensor, Tensor]", _LinearTopK.apply(rows, weights, bias, k))  # type: ignore[no-untyped-call]
+    return cast("tuple[Tensor, Tensor]", _LinearTopK.apply(rows, weights, bias, k))
 
 
 class _LinearTopK(torch.autograd.Function):

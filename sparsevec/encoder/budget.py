@@ -21,7 +21,7 @@ NNZ_PER_FLOP = 50
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput when neither makes sense."""
+    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput."""
 
     nnz: int | None = None
     flops: float | None = None

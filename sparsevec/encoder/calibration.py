@@ -19,7 +19,7 @@ _MARGIN = 0.985  # of F: a sample overshoots on what it has not seen by a percen
 
 
 def document_cut(rows: Dense, projection: Projection, nnz: int, sixteenths: int) -> Cut:
-    """A cut that leaves `nnz` weights a row in the mean; raises TrainingCollapsed when too few activations are positive."""
+    """A cut that leaves `nnz` weights a row in the mean; raises TrainingCollapsed when too few are positive."""
     _, values = _activations(rows, projection, min(4 * nnz, projection.dimension))
     for cap in range(nnz, values.shape[1] + 1):
         if float((values[:, :cap] > 0).sum(axis=1).mean()) >= 0.998 * nnz:

@@ -1,4 +1,4 @@
-"""Codes that are degenerate, named early: all zero, all dense, few dimensions doing everything, a loss that is no number."""
+"""Degenerate codes, named early: all zero, all dense, few dimensions doing everything, a loss that is no number."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The head: dense rows in, sparse rows out, the same bits whatever the batch, the order, the threads or the BLAS.
 
-A floating sum depends on its order, and a BLAS chooses the order by batch and threads. So rows and weights are rounded to
-fixed point first, coarse enough that every product and every partial sum is a whole number below 2**53: float64 then
+A floating sum depends on its order, and a BLAS chooses the order by batch and threads. So rows and weights are rounded
+to fixed point first, coarse enough that every product and every partial sum is a whole number below 2**53: float64 then
 adds exactly, and any order gives the same bits. What follows (ReLU, roots, sums along a row in a fixed order) uses only
 operations that IEEE 754 rounds correctly.
 """
@@ -96,7 +96,7 @@ def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:
     """Which of the m largest activations (b, m), best first, survive `threshold`; the best one always does."""
     positive = np.maximum(values, 0)
     length = np.sqrt(np.cumsum(np.square(positive[:, :_STRONGEST]), axis=1)[:, -1:])
-    kept = (positive > 0) & (positive > threshold * length)
+    kept: npt.NDArray[np.bool_] = (positive > 0) & (positive > threshold * length)
     kept[:, 0] = True
     return kept
 

@@ -17,5 +17,5 @@ def listwise_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def relative_error(reconstructed: Tensor, rows: Tensor) -> Tensor:
-    """Squared error over squared length, both summed over the batch: 1 is what zeros would give.  (b, d), (b, d) -> ()."""
+    """Squared error over squared length, summed over the batch: 1 is what zeros give.  (b, d), (b, d) -> ()."""
     return (reconstructed - rows).square().sum() / rows.square().sum()

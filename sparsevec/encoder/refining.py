@@ -1,8 +1,8 @@
 """Stage 2: fit the weights of one corpus, and a query tower to them.
 
-Documents keep the dimensions that the head chose and their weights become free parameters; queries get a copy of the head
-that moves. Each query is asked to rank its nearest documents, and random ones beside them, as the dense vectors do.
-Documents that come later are still encoded by the head, on the same scale.
+Documents keep the dimensions that the head chose and their weights become free parameters; queries get a copy of the
+head that moves. Each query is asked to rank its nearest documents, and random ones beside them, as the dense vectors
+do. Documents that come later are still encoded by the head, on the same scale.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def refine(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     step = 0
     for _ in range(recipe.epochs):
-        queries, neighbours = _epoch(pool, recipe, generator)
-        for rows in torch.randperm(len(queries), generator=generator).split(recipe.batch)[: steps // recipe.epochs]:
+        queries, neighbours = _epoch(pool, generator)
+        for rows in torch.randperm(len(queries), generator=generator).split(recipe.batch):  # type: ignore[no-untyped-call]
             step += 1
             loss = _loss(codes, tower, pool.documents, queries[rows], neighbours[rows], recipe, generator)
             if not math.isfinite(loss.item()):
@@ -86,7 +86,7 @@ def _steps_an_epoch(pool: Pool, recipe: RefineRecipe) -> int:
     return math.ceil((3 * len(pool.queries) + len(pool.documents) // 2) / recipe.batch)
 
 
-def _epoch(pool: Pool, recipe: RefineRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _epoch(pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The sample, two noisy copies of it and half of the documents: rows, and their nearest documents."""
     noisy = [_noisy(pool.queries, generator) for _ in range(2)]
     half = torch.randperm(len(pool.documents), generator=generator)[: len(pool.documents) // 2]
@@ -119,9 +119,9 @@ def _loss(
 
 
 def candidate_scores(values: Tensor, indices: Tensor, codes: Codes, candidates: Tensor, dimension: int) -> Tensor:
-    """Dot products of sparse queries (values, indices (b, k)) with the codes of their own `candidates` (b, m): (b, m)."""
+    """Dot products of sparse queries (values, indices (b, k)) with the codes of their `candidates` (b, m): (b, m)."""
     arguments = (values, indices, codes.weights, codes.indices, candidates, dimension)
-    return cast("Tensor", _CandidateScores.apply(*arguments))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _CandidateScores.apply(*arguments))
 
 
 class _CandidateScores(torch.autograd.Function):

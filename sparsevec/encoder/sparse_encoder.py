@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,9 @@ from sparsevec.encoder.store import Config, CutConfig, Figures
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.flops import cost, usage
 from sparsevec.vectors import SparseVectors
+
+if TYPE_CHECKING:
+    from sparsevec.encoder.learn import Refined
 
 __all__ = ["SparseEncoder"]
 
@@ -67,54 +73,47 @@ class SparseEncoder:
         """
         nnz, flops = resolved(budget, self.output_dim)
         rows = self._split(dense, queries)
-        began = time.perf_counter()
-        learn = _learn()
-        documents, sample = rows.documents_to_train_on(), rows.queries_to_train_on()
-        tensors = learn.learned_head(documents, sample, self.output_dim, nnz, self.seed, on_step)
+        learn, began = _learn(), time.perf_counter()
+        sample = rows.queries_to_train_on()
+        tensors = learn.learned_head(rows.documents_to_train_on(), sample, self.output_dim, nnz, self.seed, on_step)
         projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
         cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
-        corpus = _some(rows.documents)
-        codes = encoded(corpus, projection, cut)
-        longer = query_cut(rows.queries_to_measure(), projection, usage(codes), flops, _SIXTEENTHS)
-        asked = encoded(rows.queries_to_measure(), projection, longer)
-        figures = _figures(rows, corpus, asked, codes, time.perf_counter() - began)
+        codes = encoded(_some(rows.documents), projection, cut)
+        measured = _measured(rows, codes, projection, flops, _SIXTEENTHS, began)
         config = Config(
-            input_dim=self.input_dim, output_dim=self.output_dim, seed=self.seed, nnz=nnz, flops=flops, stage="head",
-            documents=CutConfig.of(cut), queries=CutConfig.of(longer), figures=figures,
-        )  # fmt: skip
+            input_dim=self.input_dim,
+            output_dim=self.output_dim,
+            seed=self.seed,
+            nnz=nnz,
+            flops=flops,
+            stage="head",
+            documents=CutConfig.of(cut),
+            **measured,
+        )
         self._model = Model(config, tensors)
         return self
 
     def refine(
         self, dense: npt.ArrayLike, queries: npt.ArrayLike | None = None, *, on_step: Listener | None = None
     ) -> SparseVectors:
-        """The documents (n, input_dim) with weights fitted to this corpus; from now on queries are encoded to suit them.
+        """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 
         Documents that come later are encoded with `encode_document`, on the same scale. Pass the sample of `fit` again:
         the rows that were held out there stay held out. Needs the extra `train`.
         """
         model = self._fitted()
+        config, tensors = model.config, model.tensors
         rows = self._split(dense, queries)
-        began = time.perf_counter()
-        learn = _learn()
-        nnz, flops = model.config.nnz, model.config.flops
-        newcomers = Cut(
-            model.config.documents.cap, model.config.documents.threshold
-        )  # no power: refined weights have none
-        start = encoded(rows.documents, model.document_projection, Cut(nnz + refine_recipe(nnz).spare))
-        found = learn.refined(
-            unit_rows(rows.documents), rows.queries_to_train_on(), start, model.tensors, nnz, flops, self.seed, on_step
-        )
-        tensors = model.tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
+        learn, began = _learn(), time.perf_counter() - config.figures.seconds
+        start = encoded(rows.documents, model.document_projection, Cut(config.nnz + refine_recipe(config.nnz).spare))
+        documents, sample = unit_rows(rows.documents), rows.queries_to_train_on()
+        found: Refined = learn.refined(documents, sample, start, tensors, config.nnz, config.flops, self.seed, on_step)
+        tensors = tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
         projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
-        longer = query_cut(rows.queries_to_measure(), projection, usage(found.documents), flops, 16)
-        asked = encoded(rows.queries_to_measure(), projection, longer)
-        seconds = model.config.figures.seconds + time.perf_counter() - began
-        figures = _figures(rows, _some(rows.documents), asked, _some_codes(found.documents), seconds)
-        update = {
-            "stage": "refined", "documents": CutConfig.of(newcomers), "queries": CutConfig.of(longer), "figures": figures,
-        }  # fmt: skip
-        self._model = Model(model.config.model_copy(update=update), tensors)
+        measured = _measured(rows, _some_codes(found.documents), projection, config.flops, 16, began)
+        newcomers = config.documents.model_copy(update={"sixteenths": 16})  # refined weights have no power either
+        update = {"stage": "refined", "documents": newcomers, **measured}
+        self._model = Model(config.model_copy(update=update), tensors)
         return found.documents
 
     def _split(self, dense: npt.ArrayLike, queries: npt.ArrayLike | None) -> Split:
@@ -129,7 +128,7 @@ class SparseEncoder:
         return model.documents(checked(dense, self.input_dim), self._nnz(nnz))
 
     def encode_query(self, dense: npt.ArrayLike, nnz: int | None = None) -> SparseVectors:
-        """(q, input_dim) to sparse vectors of length 1, usually longer than documents: as long as the budget pays for."""
+        """(q, input_dim) to sparse vectors of length 1, as long as the budget pays for."""
         model = self._fitted()
         return model.queries(checked(dense, self.input_dim, "queries"), self._nnz(nnz))
 
@@ -164,12 +163,10 @@ def _whole(name: str, number: object, least: int) -> int:
     return int(number)
 
 
-def _learn():  # type: ignore[no-untyped-def]
+def _learn() -> ModuleType:
     if find_spec("torch") is None:
         raise ClientMissing.extra("torch", "train")
-    from sparsevec.encoder import learn
-
-    return learn
+    return import_module("sparsevec.encoder.learn")
 
 
 def _some(rows: Dense) -> Dense:
@@ -181,12 +178,32 @@ def _some_codes(codes: SparseVectors) -> SparseVectors:
     return codes[np.arange(0, len(codes), -(-len(codes) // _MEASURED))]
 
 
-def _figures(rows: Split, corpus: Dense, asked: SparseVectors, codes: SparseVectors, seconds: float) -> Figures:
+class _Measured(TypedDict):
+    queries: CutConfig
+    figures: Figures
+
+
+def _measured(
+    rows: Split, codes: SparseVectors, projection: Projection, flops: float, sixteenths: int, began: float
+) -> _Measured:
+    """The query cut that spends `flops` on these codes of `_some(rows.documents)`, and what it achieves."""
+    held = rows.queries_to_measure()
+    cut = query_cut(held, projection, usage(codes), flops, sixteenths)
+    asked = encoded(held, projection, cut)
     spent = cost(asked, codes)
-    at_10, at_100 = recall(rows.queries_to_measure(), corpus, asked, codes)
-    return Figures(
-        documents=len(codes), queries=len(asked), query_sample=rows.queries is not None,
-        active_dims=spent.active_dims, query_active_dims=spent.query_active_dims, flops=spent.flops, r_sub=spent.r_sub,
-        dead_dims=spent.dead_dims, max_document_frequency=spent.max_document_frequency,
-        recall_10=at_10, recall_10_at_100=at_100, seconds=seconds,
-    )  # fmt: skip
+    at_10, at_100 = recall(held, _some(rows.documents), asked, codes)
+    figures = Figures(
+        documents=len(codes),
+        queries=len(asked),
+        query_sample=rows.queries is not None,
+        active_dims=spent.active_dims,
+        query_active_dims=spent.query_active_dims,
+        flops=spent.flops,
+        r_sub=spent.r_sub,
+        dead_dims=spent.dead_dims,
+        max_document_frequency=spent.max_document_frequency,
+        recall_10=at_10,
+        recall_10_at_100=at_100,
+        seconds=time.perf_counter() - began,
+    )
+    return {"queries": CutConfig.of(cut), "figures": figures}

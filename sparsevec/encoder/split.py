@@ -43,7 +43,7 @@ class Split:
 
 
 def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
-    """Hold out an eighth of each, 512 at most. Raises InvalidVectors when there are too few rows, or only one direction."""
+    """Hold out an eighth of each, 512 at most. Raises InvalidVectors when there is too little to learn from."""
     if len(documents) < LEAST_DOCUMENTS:
         raise InvalidVectors(f"at least {LEAST_DOCUMENTS} documents are due to learn from, found {len(documents)}")
     if queries is not None and len(queries) < LEAST_QUERIES:

@@ -84,7 +84,7 @@ class Config(_Strict):
 
 
 def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
-    """Write beside `folder`, then take its place. Raises StorageFailed, and InvalidInput when something else is there."""
+    """Write beside `folder`, then take its place. Raises StorageFailed; InvalidInput when something else is there."""
     if folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} holds something that is not a model of ours; choose an empty or a new folder")
     try:

@@ -1,9 +1,9 @@
 """Stage 1: one linear head for documents and queries, taught by the dense vectors themselves.
 
 Each step draws documents and queries with some of their nearest documents, encodes them all, and asks three things:
-that sparse similarities rank the batch as dense ones do, that a linear decoder can rebuild the dense rows from the codes
-(this keeps every dimension meaning something), and that the dimensions are used evenly (the FLOPs regulariser, with the
-weight that a controller finds).
+that sparse similarities rank the batch as dense ones do, that a linear decoder can rebuild the dense rows from the
+codes (this keeps every dimension meaning something), and that the dimensions are used evenly (the FLOPs regulariser,
+with the weight that a controller finds).
 """
 
 from __future__ import annotations
