@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sparsevec as sv
-from sparsevec.adapter import Id, Written
 from sparsevec.errors import (
     CollectionError,
     InvalidInput,
@@ -26,25 +25,14 @@ from sparsevec.ingest import IngestProgress
 from sparsevec.journal import read_dead_letters
 from tests import strategies
 from tests.expected import Expected
+from tests.misbehaving import Misbehaving
 
 DIMENSION = 8
 
 
-class Counting(sv.Reference):
-    """Remembers the ids of each request."""
-
-    def __init__(self, path: str = "") -> None:
-        super().__init__(path)
-        self.requests: list[list[Id]] = []
-
-    def upsert(self, ids: Any, vectors: sv.SparseVectors, payloads: Any = None) -> Written:
-        self.requests.append(list(ids))
-        return super().upsert(ids, vectors, payloads)
-
-
 @pytest.fixture
-def adapter() -> Iterator[Counting]:
-    adapter = Counting()
+def adapter() -> Iterator[Misbehaving]:
+    adapter = Misbehaving()
     adapter.create(DIMENSION)
     yield adapter
     adapter.close()
@@ -65,7 +53,7 @@ def counts(report: sv.IngestReport) -> tuple[int, int, int, int]:
 # ---- the stream
 
 
-def test_what_is_given_is_there_afterwards(adapter: Counting) -> None:
+def test_what_is_given_is_there_afterwards(adapter: Misbehaving) -> None:
     report = sv.ingest(adapter, ["a", 7], some(2), [{"n": 1}, {"n": 2}])
     found = adapter.fetch(["a", 7])
     assert counts(report) == (2, 2, 0, 0)
@@ -74,19 +62,19 @@ def test_what_is_given_is_there_afterwards(adapter: Counting) -> None:
 
 
 @pytest.mark.parametrize("ends", [[10], [3, 10], [0, 1, 1, 9, 10], list(range(11))])
-def test_chunks_of_any_size_are_one_stream(adapter: Counting, ends: list[int]) -> None:
+def test_chunks_of_any_size_are_one_stream(adapter: Misbehaving, ends: list[int]) -> None:
     chunks = (some(10)[start:stop] for start, stop in zip([0, *ends], ends, strict=False))
     sv.ingest(adapter, iter(range(10)), chunks, iter([{"n": i} for i in range(10)]), batch_count=4)
     assert adapter.fetch(range(10)).vectors == some(10)
     assert [len(ids) for ids in adapter.requests] == [4, 4, 2]
 
 
-def test_no_documents_are_a_run_of_none(adapter: Counting, tmp_path: Path) -> None:
+def test_no_documents_are_a_run_of_none(adapter: Misbehaving, tmp_path: Path) -> None:
     assert counts(sv.ingest(adapter, [], some(0), journal=tmp_path / "j")) == (0, 0, 0, 0)
     assert counts(sv.ingest(adapter, [], [], journal=tmp_path / "j")) == (0, 0, 0, 0)
 
 
-def test_no_more_of_the_stream_is_read_than_a_batch_needs(adapter: Counting) -> None:
+def test_no_more_of_the_stream_is_read_than_a_batch_needs(adapter: Misbehaving) -> None:
     read: list[int] = []
     lead: list[int] = []
 
@@ -101,17 +89,17 @@ def test_no_more_of_the_stream_is_read_than_a_batch_needs(adapter: Counting) -> 
     assert max(lead) == 0
 
 
-def test_a_request_ends_before_the_bytes_are_too_many(adapter: Counting) -> None:
+def test_a_request_ends_before_the_bytes_are_too_many(adapter: Misbehaving) -> None:
     sv.ingest(adapter, range(6), some(6), [{"text": "x" * 1000}] * 6, batch_bytes=2500)
     assert adapter.requests == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_document_above_the_limit_is_sent_alone(adapter: Counting) -> None:
+def test_a_document_above_the_limit_is_sent_alone(adapter: Misbehaving) -> None:
     sv.ingest(adapter, range(3), some(3), [{}, {"text": "x" * 1000}, {}], batch_bytes=500)
     assert adapter.requests == [[0], [1], [2]]
 
 
-def test_an_id_given_twice_is_written_twice_and_the_last_one_wins(adapter: Counting) -> None:
+def test_an_id_given_twice_is_written_twice_and_the_last_one_wins(adapter: Misbehaving) -> None:
     report = sv.ingest(adapter, [1, "1", 1, 2, 1], some(5), [{"n": i} for i in range(5)])
     found = adapter.fetch([1, "1", 2])
     assert counts(report) == (5, 5, 0, 0)
@@ -132,14 +120,14 @@ def test_an_id_given_twice_is_written_twice_and_the_last_one_wins(adapter: Count
     ],
 )
 def test_lengths_that_differ_are_an_error_after_all_before_is_written(
-    adapter: Counting, ids: Any, n: int, payloads: Any, message: str
+    adapter: Misbehaving, ids: Any, n: int, payloads: Any, message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message) as stopped:
         sv.ingest(adapter, ids, some(n), payloads, batch_count=2)
     assert stopped.value.report.written == adapter.count() == int(message.split()[2])
 
 
-def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Counting) -> None:
+def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Misbehaving) -> None:
     def chunks() -> Iterator[sv.SparseVectors]:
         yield some(5)
         raise EOFError("the file ends here")
@@ -149,20 +137,20 @@ def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Coun
     assert adapter.count() == 5
 
 
-def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Counting) -> None:
+def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Misbehaving) -> None:
     with pytest.raises(InvalidVectors, match=r"position 0: expected SparseVectors, found ndarray") as stopped:
         sv.ingest(adapter, range(9), [some(3), np.eye(3), some(3)])  # type: ignore[list-item]
     assert stopped.value.report.written == adapter.count() == 3
 
 
-def test_a_chunk_of_another_dimension_stops_the_run_there(adapter: Counting) -> None:
+def test_a_chunk_of_another_dimension_stops_the_run_there(adapter: Misbehaving) -> None:
     other = sv.SparseVectors.from_rows([{0: 1.0}], dimension=DIMENSION + 1)
     with pytest.raises(InvalidVectors, match="expected dimension 8 as before, found 9") as stopped:
         sv.ingest(adapter, range(5), [some(3), other, some(1)])
     assert stopped.value.report.written == adapter.count() == 3
 
 
-def test_vectors_of_another_dimension_than_the_collections_are_refused(adapter: Counting) -> None:
+def test_vectors_of_another_dimension_than_the_collections_are_refused(adapter: Misbehaving) -> None:
     with pytest.raises(InvalidVectors, match="the collection has dimension 8, the vectors have 9") as stopped:
         sv.ingest(adapter, [1], sv.SparseVectors.from_rows([{0: 1.0}], dimension=9))
     assert counts(stopped.value.report) == (0, 0, 0, 0)
@@ -185,13 +173,13 @@ def test_a_collection_that_is_not_there_stops_the_run_at_once() -> None:
         ({"deadline": "5"}, "deadline must be a number of seconds"),
     ],
 )
-def test_an_option_that_is_none_is_refused(adapter: Counting, options: Any, message: str) -> None:
+def test_an_option_that_is_none_is_refused(adapter: Misbehaving, options: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         sv.ingest(adapter, [1], some(1), **options)
 
 
 @pytest.mark.parametrize("arguments", [(5, some(1)), ([1], 5), ([1], some(1), 5)])
-def test_what_cannot_be_iterated_is_refused(adapter: Counting, arguments: Any) -> None:
+def test_what_cannot_be_iterated_is_refused(adapter: Misbehaving, arguments: Any) -> None:
     with pytest.raises(InvalidInput, match="must be iterable, found int"):
         sv.ingest(adapter, *arguments)
 
@@ -204,7 +192,7 @@ BAD_PAYLOADS: list[Any] = [None, "text", [], {"a": float("nan")}, {"a": object()
 
 @given(bad=strategies.not_ids)
 def test_a_bad_id_fails_alone(bad: Any) -> None:
-    adapter = Counting()
+    adapter = Misbehaving()
     adapter.create(DIMENSION)
     report = sv.ingest(adapter, [0, bad, 2, bad], some(4))
     assert counts(report) == (4, 2, 0, 2)
@@ -214,33 +202,33 @@ def test_a_bad_id_fails_alone(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD_PAYLOADS)
-def test_a_bad_payload_fails_alone(adapter: Counting, bad: Any) -> None:
+def test_a_bad_payload_fails_alone(adapter: Misbehaving, bad: Any) -> None:
     report = sv.ingest(adapter, range(3), some(3), [{}, bad, {}])
     assert counts(report) == (3, 2, 0, 1)
     assert report.failures[0].id == 1
     assert "payload of id 1" in report.failures[0].reason
 
 
-def test_an_empty_vector_fails_by_default_and_the_rest_is_written(adapter: Counting) -> None:
+def test_an_empty_vector_fails_by_default_and_the_rest_is_written(adapter: Misbehaving) -> None:
     report = sv.ingest(adapter, range(3), sv.SparseVectors.concat([some(1), EMPTY, some(1)]))
     assert counts(report) == (3, 2, 0, 1)
     assert "the vector is empty" in report.failures[0].reason
 
 
-def test_an_empty_vector_can_be_skipped_and_what_is_there_stays(adapter: Counting) -> None:
+def test_an_empty_vector_can_be_skipped_and_what_is_there_stays(adapter: Misbehaving) -> None:
     sv.ingest(adapter, [1], some(1))
     report = sv.ingest(adapter, [1, 2], [EMPTY, EMPTY], empty="skip")
     assert counts(report) == (2, 0, 2, 0)
     assert adapter.fetch([1, 2]).vectors == some(1)
 
 
-def test_an_empty_vector_can_be_written(adapter: Counting) -> None:
+def test_an_empty_vector_can_be_written(adapter: Misbehaving) -> None:
     report = sv.ingest(adapter, [1, 2], [EMPTY, EMPTY], empty="write")
     assert counts(report) == (2, 2, 0, 0)
     assert adapter.count() == 2
 
 
-def test_dead_letters_can_be_mended_and_ingested_again(adapter: Counting, tmp_path: Path) -> None:
+def test_dead_letters_can_be_mended_and_ingested_again(adapter: Misbehaving, tmp_path: Path) -> None:
     sv.ingest(adapter, [0, -1, 2], some(3), [{"n": 0}, {"n": 1}, {"n": float("inf")}], failed=tmp_path / "failed.jsonl")
     letters = list(read_dead_letters(tmp_path / "failed.jsonl"))
     rows = [zip(letter.indices, letter.weights, strict=True) for letter in letters]
@@ -250,7 +238,7 @@ def test_dead_letters_can_be_mended_and_ingested_again(adapter: Counting, tmp_pa
     assert adapter.fetch(range(3)).vectors == some(3)
 
 
-def test_a_dead_letter_holds_what_json_cannot_carry_as_its_repr(adapter: Counting, tmp_path: Path) -> None:
+def test_a_dead_letter_holds_what_json_cannot_carry_as_its_repr(adapter: Misbehaving, tmp_path: Path) -> None:
     failed = tmp_path / "failed.jsonl"
     wrong: list[Any] = [b"x", 1, "\ud800"]
     sv.ingest(adapter, wrong, some(3), [{}, {"a": {2}}, {}], failed=failed)
@@ -260,12 +248,12 @@ def test_a_dead_letter_holds_what_json_cannot_carry_as_its_repr(adapter: Countin
     assert all(json.loads(line) for line in failed.read_text().splitlines())
 
 
-def test_no_file_is_made_when_nothing_fails(adapter: Counting, tmp_path: Path) -> None:
+def test_no_file_is_made_when_nothing_fails(adapter: Misbehaving, tmp_path: Path) -> None:
     sv.ingest(adapter, [1], some(1), failed=tmp_path / "failed.jsonl")
     assert not (tmp_path / "failed.jsonl").exists()
 
 
-def test_dead_letters_of_another_run_are_never_touched(adapter: Counting, tmp_path: Path) -> None:
+def test_dead_letters_of_another_run_are_never_touched(adapter: Misbehaving, tmp_path: Path) -> None:
     failed = tmp_path / "failed.jsonl"
     failed.write_text("precious\n")
     with pytest.raises(JournalMismatch, match="is there already; move it away"):
@@ -277,7 +265,7 @@ def test_dead_letters_of_another_run_are_never_touched(adapter: Counting, tmp_pa
 # ---- the report
 
 
-def test_the_report_names_the_first_failures_and_the_file_of_all(adapter: Counting, tmp_path: Path) -> None:
+def test_the_report_names_the_first_failures_and_the_file_of_all(adapter: Misbehaving, tmp_path: Path) -> None:
     report = sv.ingest(adapter, range(50), [EMPTY] * 50, failed=tmp_path / "failed.jsonl")
     assert len(report.failures) == 20
     assert len(list(read_dead_letters(tmp_path / "failed.jsonl"))) == 50
@@ -287,19 +275,19 @@ def test_the_report_names_the_first_failures_and_the_file_of_all(adapter: Counti
     assert str(tmp_path / "failed.jsonl") in str(report)
 
 
-def test_a_report_can_be_required_to_be_complete(adapter: Counting) -> None:
+def test_a_report_can_be_required_to_be_complete(adapter: Misbehaving) -> None:
     sv.ingest(adapter, [1], some(1)).require_complete()
     with pytest.raises(WriteFailed, match="1 documents: 0 written, 0 skipped, 1 failed") as incomplete:
         sv.ingest(adapter, [1], EMPTY).require_complete()
     assert incomplete.value.report.failed == 1
 
 
-def test_a_report_crosses_a_process_border(adapter: Counting) -> None:
+def test_a_report_crosses_a_process_border(adapter: Misbehaving) -> None:
     report = sv.ingest(adapter, [2**64 - 1, "é"], [EMPTY, EMPTY])
     assert sv.IngestReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_progress_is_told_after_each_batch(adapter: Counting) -> None:
+def test_progress_is_told_after_each_batch(adapter: Misbehaving) -> None:
     told: list[IngestProgress] = []
     sv.ingest(adapter, range(5), some(5), batch_count=2, on_progress=told.append)
     assert [progress.documents for progress in told] == [0, 2, 4, 5]
@@ -320,9 +308,8 @@ def test_whatever_is_given_the_counts_add_up_and_the_collection_holds_it(
     data: st.DataObject, empty: Any, batch_count: int
 ) -> None:
     vectors = data.draw(strategies.vectors(weights=strategies.signed_weights))
-    ids: list[Any] = data.draw(
-        st.lists(strategies.ids | strategies.not_ids, min_size=len(vectors), max_size=len(vectors))
-    )
+    n = len(vectors)
+    ids: list[Any] = data.draw(st.lists(strategies.ids | strategies.not_ids, min_size=n, max_size=n))
     given_payloads = data.draw(st.lists(payloads, min_size=n, max_size=n))
     adapter = sv.Reference()
     adapter.create(vectors.dimension)

@@ -1,0 +1,118 @@
+"""The reference behind a script of faults that no healthy engine produces on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sparsevec.adapter import Failure, Id, Payload, Written
+from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
+from sparsevec.ingest import Timing
+from sparsevec.reference import Reference
+from sparsevec.vectors import SparseVectors
+
+Write: TypeAlias = Callable[[Sequence[Id], SparseVectors, Sequence[Payload]], Written]
+Act: TypeAlias = Callable[[Write, Sequence[Id], SparseVectors, Sequence[Payload]], Written]
+
+
+class Interrupted(Exception):
+    """An exception of nobody's that we know."""
+
+
+class Misbehaving(Reference):
+    """Each request is answered by the next act of `script`, as it should be when there is none left.
+
+    `refuses` are ids that it never takes, `holds` is how many documents it takes at once, `requests` what it was sent.
+    """
+
+    def __init__(
+        self, path: str = "", *, script: Iterable[Act] = (), refuses: Collection[Id] = (), holds: int = 10**9
+    ) -> None:
+        super().__init__(path)
+        self.script = list(script)
+        self.refuses = refuses
+        self.holds = holds
+        self.requests: list[list[Id]] = []
+
+    def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
+        self.requests.append(list(ids))
+        act = self.script.pop(0) if self.script else honest
+        return act(self._write, ids, vectors, payloads or [{}] * len(ids))
+
+    def _write(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+        if len(ids) > self.holds:
+            raise OutOfLimits(f"413: at most {self.holds} documents a request", splittable=True)
+        taken = [row for row, id_ in enumerate(ids) if id_ not in self.refuses]
+        super().upsert([ids[row] for row in taken], vectors[taken], [payloads[row] for row in taken])
+        refused = {id_: Failure("400: the mapping does not allow it") for id_ in ids if id_ in self.refuses}
+        return Written(tuple(ids[row] for row in taken), failed=refused)
+
+
+def honest(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    return write(ids, vectors, payloads)
+
+
+def down(*request: Any) -> Written:
+    raise BackendDown("connection refused")
+
+
+def busy(*request: Any) -> Written:
+    raise BackendDown("429: too many requests", retry_after=7.0)
+
+
+def lost(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    write(ids, vectors, payloads)
+    raise BackendDown("connection reset after the write")
+
+
+def half_lost(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    half = len(ids) // 2
+    write(ids[:half], vectors[:half], payloads[:half])
+    raise BackendDown("504: timed out in the middle")
+
+
+def half_busy(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    half = len(ids) // 2
+    answer = write(ids[half:], vectors[half:], payloads[half:])
+    queue_full = {id_: Failure("429: the queue is full", retryable=True) for id_ in ids[:half]}
+    return Written(answer.written, failed={**answer.failed, **queue_full})
+
+
+def forgetful(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    answer = write(ids, vectors, payloads)
+    return Written(answer.written[::2], failed=answer.failed)
+
+
+def too_large(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+    if len(ids) == 1:
+        return write(ids, vectors, payloads)
+    raise OutOfLimits("413: the request is too large", splittable=True)
+
+
+def closed(*request: Any) -> Written:
+    raise CollectionError("the index was closed")
+
+
+def unlicensed(*request: Any) -> Written:
+    raise BackendUnsupported("the licence has expired")
+
+
+def interrupted(*request: Any) -> Written:
+    raise Interrupted("by the caller")
+
+
+PASSING = [honest, down, busy, lost, half_lost, half_busy, forgetful, too_large]
+STOPPING = [closed, unlicensed, interrupted]
+
+
+class Clock:
+    """A time that passes only while somebody sleeps; `pauses` are the seconds slept."""
+
+    def __init__(self, draw: float = 1.0) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self.timing = Timing(clock=lambda: self.now, sleep=self._sleep, random=lambda: draw)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
