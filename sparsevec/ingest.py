@@ -650,11 +650,11 @@ def _letter(document: _Document, vector: SparseVector, dimension: int, reason: s
 
 
 def _jsonable(value: object) -> object:
+    """`value` as it comes back from JSON, or its `repr`."""
     try:
-        json.dumps(value, allow_nan=False)
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return repr(value)
-    return value
 
 
 def _failure(id_: object, reason: str) -> IngestFailure:
