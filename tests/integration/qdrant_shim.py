@@ -44,7 +44,10 @@ class Collection:
             for name, params in (config.vectors if isinstance(config.vectors, dict) else {}).items()
         }
         sparse = {name: _sparse_params(params) for name, params in self.sparse.items()}
-        self.shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=dense, sparse_vectors=sparse))
+        asked = config.optimizers_config or models.OptimizersConfigDiff()
+        optimizers = edge.EdgeOptimizersConfig(indexing_threshold=asked.indexing_threshold)
+        settings = edge.EdgeConfig(vectors=dense, sparse_vectors=sparse, optimizers=optimizers)
+        self.shard = edge.EdgeShard.create(str(path), settings)
 
     def restart(self) -> None:
         self.shard.close()
