@@ -18,7 +18,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,7 @@ class _Folder:
         """Ours, and without a shard: what an interrupted `create` or `drop` left is removed."""
         self._path.mkdir(exist_ok=True)
         self.mark(None)
-        shutil.rmtree(self.shard, ignore_errors=True)
+        self._remove_shard()
 
     def mark(self, dimension: int | None) -> None:
         """Write the marker, whole or not at all."""
@@ -259,11 +259,17 @@ class _Folder:
         partial.replace(self._marker)
 
     def clear(self) -> None:
+        """Not ours any more, and gone when nobody else keeps anything in it."""
         if self._marker.exists():
             self.mark(None)
-            shutil.rmtree(self.shard, ignore_errors=True)
+            self._remove_shard()
             self._marker.unlink()
-            self._path.rmdir()
+            with suppress(OSError):
+                self._path.rmdir()
+
+    def _remove_shard(self) -> None:
+        if self.shard.exists():
+            shutil.rmtree(self.shard)
 
 
 # ---- to and from the engine's types
