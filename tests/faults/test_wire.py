@@ -72,7 +72,7 @@ def test_a_document_that_is_too_large_for_any_request_fails_alone(collection: Co
     report = collection.ingest(given)
     assert (report.given, report.written, report.failed) == (100, 99, 1)
     assert report.failures[0].id == given.ids[50]
-    assert "413" in report.failures[0].reason
+    assert "too large" in report.failures[0].reason
     collection.check_holds(given.without(50))
 
 
@@ -85,7 +85,7 @@ def too_large(limit: int) -> Script:
     return script
 
 
-@pytest.mark.parametrize("faults", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("faults", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_faults_at_random_lose_and_double_nothing(faults: int, collection: Collection) -> None:
     """Many small ingests; each must end complete, and the whole must be exact."""
     collection.proxy.script = at_random([fault for name, fault in FAULTS.items() if "slow" not in name], 0.4, seed=7)
