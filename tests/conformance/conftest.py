@@ -53,7 +53,8 @@ def on(engine: str) -> Callable[[pytest.FixtureRequest], Opener]:
     """The opener of a new index, of two shards, on a running engine of sparsevec.testing."""
 
     def opener(request: pytest.FixtureRequest) -> Opener:
-        url = f"{request.getfixturevalue('engine_url')(engine)}/conformance-{uuid4().hex[:8]}?field=emb&shards=2&replicas=0"
+        index = f"conformance-{uuid4().hex[:8]}?field=emb&shards=2&replicas=0"
+        url = f"{request.getfixturevalue('engine_url')(engine)}/{index}"
         return lambda: connect(url)
 
     return opener
