@@ -5,7 +5,7 @@ import sparsevec as sv     # loads neither torch nor a client library
 
 from sparsevec.adapter import Adapter, Hits
 from sparsevec.connect import connect
-from sparsevec.ingest import IngestReport, ingest
+from sparsevec.ingest import IngestProgress, IngestReport, ingest
 from sparsevec.reference import Reference
 from sparsevec.vectors import SparseVector, SparseVectors
 from sparsevec.verify import VerifyReport, verify
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter",
     "Hits",
+    "IngestProgress",
     "IngestReport",
     "Reference",
     "SparseVector",

@@ -48,7 +48,7 @@ __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Timing", "ingest"
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_ASKED = 0.2, 20.0, 60.0  # seconds; a backend may ask for the last
-_SAMPLE = 20  # failures that a report names
+_SAMPLE = 10  # failures that a report names
 
 
 class IngestFailure(BaseModel):
