@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import orjson
@@ -65,8 +65,8 @@ class Wire(Protocol):
 
     engine: str
 
-    def send(self, method: str, path: str, params: Mapping[str, str], body: bytes | None, kind: str) -> Answer:
-        """One request, once. `kind` of a body: json or x-ndjson."""
+    def send(self, method: str, target: str, body: bytes | None, kind: str) -> Answer:
+        """One request, once, to a path with its parameters. `kind` of a body: json or x-ndjson."""
 
     def close(self) -> None: ...
 
@@ -406,7 +406,7 @@ class LuceneAdapter:
     ) -> Answer:
         if self._closed:
             raise AdapterError(f"this adapter of index {self._index!r} was closed; connect again")
-        return self._wire.send(method, path, params or {}, body, kind)
+        return self._wire.send(method, f"{path}?{urlencode(params)}" if params else path, body, kind)
 
     def _path(self, action: str = "") -> str:
         return f"/{quote(self._index, safe='')}{'/' if action else ''}{action}"

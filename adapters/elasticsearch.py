@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from sparsevec.adapter import Adapter, Url
 from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
@@ -84,11 +83,10 @@ class _ElasticWire:
         self._client = client.options(max_retries=0, retry_on_timeout=False, retry_on_status=())
         self._owned = owned
 
-    def send(self, method: str, path: str, params: Mapping[str, str], body: bytes | None, kind: str) -> Answer:
+    def send(self, method: str, target: str, body: bytes | None, kind: str) -> Answer:
         headers = {"accept": _MEDIA_TYPE.format("json")}
         if body is not None:
             headers["content-type"] = _MEDIA_TYPE.format(kind)
-        target = f"{path}?{urlencode(params)}" if params else path
         try:
             answer = self._client.perform_request(method, target, headers=headers, body=body)
         except ApiError as error:

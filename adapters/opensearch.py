@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sparsevec.adapter import Adapter, Url
@@ -74,12 +73,10 @@ class _OpenSearchWire:
         self._client = client
         self._owned = owned
 
-    def send(self, method: str, path: str, params: Mapping[str, str], body: bytes | None, kind: str) -> Answer:
+    def send(self, method: str, target: str, body: bytes | None, kind: str) -> Answer:
         headers = {"content-type": f"application/{kind}"} if body is not None else {}
         try:
-            answer = self._client.transport.perform_request(
-                method, path, headers=headers, params=dict(params), body=body
-            )
+            answer = self._client.transport.perform_request(method, target, headers=headers, body=body)
         except SSLError as error:
             raise BackendUnsupported(
                 f"no trusted connection ({error}); pass ca_certs=, or use opensearch+https://"
