@@ -23,6 +23,6 @@ def diagnosis(loss: float, usage: npt.NDArray[np.floating], expected: float) -> 
     if nnz > max(0.5 * dimension, 2 * expected):
         return f"all dense: a document keeps {nnz:.0f} of {dimension} weights, {expected:g} were asked for"
     even = nnz**2 / float(np.square(usage).sum())  # as many dimensions, evenly used, would give the same concentration
-    if even < min(0.05 * dimension, 2 * expected):
+    if even < min(0.1 * dimension, 4 * expected):
         return f"few dimensions do everything: the documents use them as if there were {even:.0f} of {dimension}"
     return None

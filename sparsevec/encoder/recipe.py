@@ -37,7 +37,8 @@ class HeadRecipe:
 
     steps: int
     documents: int = 64  # anchors a step
-    queries: int = 64
+    queries: int = 128
+    noisy: float = 0.67  # share of the queries that are moved, so that a small sample is not learned by heart
     positives: int = 3  # neighbours drawn for each anchor
     neighbours: int = 100  # out of so many nearest
     temperature: float = 0.05  # of the teacher: dense cosines over this
@@ -53,8 +54,10 @@ class HeadRecipe:
 class RefineRecipe:
     """Stage 2: document weights free on fixed dimensions, queries through a tower of their own."""
 
-    epochs: int = 4
+    epochs: int = 3
+    copies: int = 4  # noisy ones of every sample query, an epoch, each with its own nearest documents
     batch: int = 256
+    least_steps: int = 200
     nearest: int = 100  # candidates a query is judged on
     random: int = 100
     temperature: float = 0.05

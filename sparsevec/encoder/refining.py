@@ -21,6 +21,7 @@ from sparsevec.encoder.activations import linear_top_k
 from sparsevec.encoder.collapse import diagnosis
 from sparsevec.encoder.losses import listwise_kl
 from sparsevec.encoder.neighbours import nearest
+from sparsevec.encoder.noise import noisy
 from sparsevec.encoder.recipe import RefineRecipe, Step
 from sparsevec.encoder.training import Pool
 from sparsevec.errors import TrainingCollapsed
@@ -63,12 +64,14 @@ def refine(
         {"params": tower.parameters, "lr": recipe.query_rate},
         {"params": [tower.log_scale], "lr": recipe.scale_rate},
     ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    steps = recipe.epochs * _steps_an_epoch(pool, recipe)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
+    an_epoch = math.ceil((1 + recipe.copies) * len(pool.queries) / recipe.batch)
+    epochs = max(recipe.epochs, math.ceil(recipe.least_steps / an_epoch))
+    steps = epochs * an_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     step = 0
-    for _ in range(recipe.epochs):
-        queries, neighbours = _epoch(pool, generator)
+    for _ in range(epochs):
+        queries, neighbours = _epoch(pool, recipe, generator)
         for rows in torch.randperm(len(queries), generator=generator).split(recipe.batch):  # type: ignore[no-untyped-call]
             step += 1
             loss = _loss(codes, tower, pool.documents, queries[rows], neighbours[rows], recipe, generator)
@@ -82,27 +85,12 @@ def refine(
             yield Step("refine", step, steps, loss.item(), codes.weights.shape[1], math.nan, math.nan, 0.0)
 
 
-def _steps_an_epoch(pool: Pool, recipe: RefineRecipe) -> int:
-    return math.ceil((3 * len(pool.queries) + len(pool.documents) // 2) / recipe.batch)
-
-
-def _epoch(pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The sample, two noisy copies of it and half of the documents: rows, and their nearest documents."""
-    noisy = [_noisy(pool.queries, generator) for _ in range(2)]
-    half = torch.randperm(len(pool.documents), generator=generator)[: len(pool.documents) // 2]
-    known = pool.query_neighbours.shape[1]
-    neighbours = [
-        pool.query_neighbours,
-        *(nearest(copy, pool.documents, known) for copy in noisy),
-        torch.cat([half[:, None].int(), pool.document_neighbours[half]], dim=1)[:, :known],
-    ]
-    return torch.cat([pool.queries, *noisy, pool.documents[half]]), torch.cat(neighbours)
-
-
-def _noisy(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """unit(row + r g / sqrt(input_dim)), g normal, r uniform in (0, 1)."""
-    reach = torch.rand(len(rows), 1, generator=generator) / math.sqrt(rows.shape[1])
-    return F.normalize(rows + reach * torch.randn(rows.shape, generator=generator), dim=1)
+def _epoch(pool: Pool, recipe: RefineRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The queries and noisy copies of them: rows, and the nearest documents of each."""
+    m = pool.query_neighbours.shape[1]
+    copies = [noisy(pool.queries, generator) for _ in range(recipe.copies)]
+    neighbours = [pool.query_neighbours, *(nearest(copy, pool.documents, m) for copy in copies)]
+    return torch.cat([pool.queries, *copies]), torch.cat(neighbours)
 
 
 def _loss(

@@ -21,6 +21,7 @@ from torch import Tensor
 from sparsevec.encoder.activations import linear_top_k, scattered
 from sparsevec.encoder.collapse import diagnosis
 from sparsevec.encoder.losses import listwise_kl, relative_error
+from sparsevec.encoder.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe, Step
 from sparsevec.encoder.regularizers import pair_flops
 from sparsevec.errors import TrainingCollapsed
@@ -107,7 +108,7 @@ class Evenness:
 
 def train(head: Head, pool: Pool, nnz: int, recipe: HeadRecipe, generator: torch.Generator) -> Iterator[Step]:
     """Train `head` in place; raises TrainingCollapsed when the codes degenerate."""
-    optimizer = torch.optim.Adam(head.parameters, lr=recipe.rate)
+    optimizer = torch.optim.Adam(head.parameters, lr=recipe.rate, fused=True)
     evenness = Evenness(weight=30.0 * (len(head.bias) / 8192) ** 0.6, spread=recipe.spread)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
@@ -148,7 +149,8 @@ def _draw(pool: Pool, recipe: HeadRecipe, generator: torch.Generator) -> _Batch:
     anchors, queries = some(len(pool.documents), recipe.documents), some(len(pool.queries), recipe.queries)
     drawn = [anchors, near(pool.document_neighbours, anchors), near(pool.query_neighbours, queries)]
     numbers = torch.unique(torch.cat(drawn))
-    return _Batch(pool.documents[numbers], pool.queries[queries], torch.searchsorted(numbers, anchors))
+    rows = noisy(pool.queries[queries], generator, recipe.noisy)
+    return _Batch(pool.documents[numbers], rows, torch.searchsorted(numbers, anchors))
 
 
 def _loss(head: Head, batch: _Batch, nnz: int, recipe: HeadRecipe, evenness: Evenness) -> Tensor:

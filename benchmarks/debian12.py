@@ -1,0 +1,326 @@
+"""How much of dense search survives in sparse vectors, at what cost, and what others make of the same.
+
+    python -m benchmarks.debian12 [--data ../shared/data/debian12] [--row NAME]... [--again]
+
+20,000 Debian package descriptions as MiniLM vectors (384 columns); 8,000 package synopses as the sample of queries;
+judged with 2,000 others that no row has seen. Every row is made in a process of its own, so that its memory is its own;
+a row that is already in the results is not made again. Results: benchmarks/results/debian12.json and .md.
+
+R10 is the overlap of the sparse with the exact dense top 10, @100 the share of the dense top 10 inside the sparse top
+100, nDCG@10 that of the known item after the sparse top 100 were re-ranked with the dense vectors. F is the expected
+number of multiplications of a query-document pair, R_sub its ratio to the least F at these lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.calibration import document_cut, query_cut
+from sparsevec.encoder.dense import unit_rows
+from sparsevec.encoder.head import Projection, encoded
+from sparsevec.flops import cost, usage
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared/data/debian12"
+RESULTS = ROOT / "benchmarks/results"
+NNZ, FLOPS, DIMENSION, SEED = 32, 0.65, 8192, 0
+HELD_OUT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Unit rows; `answers` (q,) is the row of the one document that each dev query is about."""
+
+    documents: Float32s
+    sample: Float32s
+    queries: Float32s
+    answers: Int64s
+
+    @classmethod
+    def load(cls, folder: Path) -> Data:
+        with np.load(folder / "minilm_20k.npz") as arrays:
+            documents, sample, queries = (unit_rows(arrays[name]) for name in ("docs", "q_train", "q_dev"))
+            row = {name: number for number, name in enumerate(arrays["doc_ids"].tolist())}
+            answers = [row[name.removeprefix("q-")] for name in arrays["q_dev_ids"].tolist()]
+        return cls(documents, sample, queries, np.array(answers))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One row of the table. `None` where a figure has no meaning."""
+
+    dimension: int
+    nnz: float | None = None
+    query_nnz: float | None = None
+    flops: float | None = None
+    r_sub: float | None = None
+    recall_10: float | None = None
+    recall_10_at_100: float | None = None
+    ndcg_10: float | None = None
+    dead: int | None = None
+    longest_list: float | None = None
+    seconds: float | None = None
+    """of training, fit and refine together, on this machine"""
+    peak_mb: float | None = None
+    machine: str = ""
+    note: str = ""
+
+
+# ---- judging
+
+
+class Quality(TypedDict):
+    recall_10: float
+    recall_10_at_100: float
+    ndcg_10: float
+
+
+def judged(data: Data, scores: Callable[[slice], Float32s]) -> Quality:
+    """R10, @100 and nDCG@10 of the scores (b, n) that `scores` gives for a slice of the queries."""
+    at_10, at_100, gains = [], [], []
+    for start in range(0, len(data.queries), 200):
+        block = slice(start, start + 200)
+        dense = data.queries[block] @ data.documents.T
+        found = np.argsort(-scores(block), axis=1, kind="stable")[:, :100]
+        due = np.argsort(-dense, axis=1, kind="stable")[:, :10]
+        for row, answer in enumerate(data.answers[block]):
+            at_10.append(np.isin(due[row], found[row, :10]).mean())
+            at_100.append(np.isin(due[row], found[row]).mean())
+            reranked = found[row][np.argsort(-dense[row, found[row]], kind="stable")][:10]
+            place = np.flatnonzero(reranked == answer)
+            gains.append(1 / np.log2(2 + place[0]) if len(place) else 0.0)
+    return {
+        "recall_10": float(np.mean(at_10)),
+        "recall_10_at_100": float(np.mean(at_100)),
+        "ndcg_10": float(np.mean(gains)),
+    }
+
+
+def sparse_figures(data: Data, queries: SparseVectors, documents: SparseVectors, seconds: float) -> Figures:
+    """Everything about one pair of sparse sides."""
+    columns, rows, spent = documents.to_scipy().T.tocsr(), queries.to_scipy(), cost(queries, documents)
+    return Figures(
+        dimension=documents.dimension,
+        nnz=spent.active_dims,
+        query_nnz=spent.query_active_dims,
+        flops=spent.flops,
+        r_sub=spent.r_sub,
+        dead=spent.dead_dims,
+        longest_list=spent.max_document_frequency,
+        seconds=seconds,
+        **judged(data, lambda block: (rows[block] @ columns).toarray()),
+    )
+
+
+# ---- the rows
+
+
+def dense(data: Data) -> Figures:
+    everything = judged(data, lambda block: data.queries[block] @ data.documents.T)
+    return Figures(dimension=384, nnz=384, query_nnz=384, flops=384, seconds=0, **everything)
+
+
+def pca(data: Data) -> Figures:
+    began = time.perf_counter()
+    mean = data.documents.mean(axis=0)
+    _, _, directions = np.linalg.svd(data.documents - mean, full_matrices=False)
+    seconds = time.perf_counter() - began
+    documents, queries = (unit_rows((rows - mean) @ directions[:NNZ].T) for rows in (data.documents, data.queries))
+    everything = judged(data, lambda block: queries[block] @ documents.T)
+    return Figures(dimension=NNZ, nnz=NNZ, query_nnz=NNZ, flops=NNZ, seconds=seconds, **everything)
+
+
+def baseline(name: str, *, longer_queries: bool = True) -> Callable[[Data], Figures]:
+    """A head of `baselines`, cut to 32 weights a document and, with `longer_queries`, to the F that ours may spend."""
+
+    def make(data: Data) -> Figures:
+        from benchmarks import baselines
+
+        began = time.perf_counter()
+        learn = getattr(baselines, name)
+        sizes = (DIMENSION,) if name == "random_projection" else (DIMENSION, NNZ)
+        head = learn(data.documents, *sizes, SEED)
+        seconds = time.perf_counter() - began
+        projection = Projection(head.weights, head.bias, head.mean)
+        cut = document_cut(data.documents, projection, NNZ, 16)
+        documents = encoded(data.documents, projection, cut)
+        if longer_queries:
+            cut = query_cut(data.sample[:HELD_OUT], projection, usage(documents), FLOPS, 16)
+        return sparse_figures(data, encoded(data.queries, projection, cut), documents, seconds)
+
+    return make
+
+
+def ours(dimension: int, budget: Budget, *, refine: bool, sample: bool = True) -> Callable[[Data], Figures]:
+    def make(data: Data) -> Figures:
+        began = time.perf_counter()
+        queries = data.sample if sample else None
+        encoder = SparseEncoder(384, dimension, SEED).fit(data.documents, queries, budget=budget)
+        documents = encoder.refine(data.documents, queries) if refine else None
+        seconds = time.perf_counter() - began
+        if documents is None:
+            documents = encoder.encode_document(data.documents)
+        return sparse_figures(data, encoder.encode_query(data.queries), documents, seconds)
+
+    return make
+
+
+def newcomers(data: Data) -> Figures:
+    """Fitted and refined on 16,000 documents; 4,000 others come later and are encoded by the head alone."""
+    began = time.perf_counter()
+    fitted, new = data.documents[:16_000], data.documents[16_000:]
+    encoder = SparseEncoder(384, DIMENSION, SEED).fit(fitted, data.sample, budget=Budget(nnz=NNZ, flops=FLOPS))
+    corpus = encoder.refine(fitted, data.sample)
+    seconds = time.perf_counter() - began
+    documents, queries = (
+        SparseVectors.concat([corpus, encoder.encode_document(new)]),
+        encoder.encode_query(data.queries),
+    )
+    figures = sparse_figures(data, queries, documents, seconds)
+    sparse = (queries.to_scipy() @ documents.to_scipy().T).toarray()
+    due = np.argsort(-(data.queries @ data.documents.T), axis=1, kind="stable")[:, :10]
+    found = np.argsort(-sparse, axis=1, kind="stable")[:, :10]
+    hit = np.array([np.isin(truth, hits) for truth, hits in zip(due, found, strict=True)])
+    old, later = float(hit[due < 16_000].mean()), float(hit[due >= 16_000].mean())
+    return replace(figures, note=f"of the dense top 10: fitted documents found {old:.3f}, newcomers {later:.3f}")
+
+
+def scale(data: Data) -> Figures:
+    """200,000 documents: noisy copies of the 20,000, as far from them as a near neighbour is."""
+    generator = np.random.default_rng(SEED)
+    copies = np.repeat(data.documents, 10, axis=0)
+    copies += generator.standard_normal(copies.shape, np.float32) * np.float32(0.5 / np.sqrt(copies.shape[1]))
+    many = Data(unit_rows(copies), data.sample, data.queries, data.answers * 10)
+    began = time.perf_counter()
+    encoder = SparseEncoder(384, DIMENSION, SEED).fit(many.documents, many.sample, budget=Budget(nnz=NNZ, flops=FLOPS))
+    fitted = time.perf_counter() - began
+    documents = encoder.refine(many.documents, many.sample)
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    encoder.encode_document(many.documents[:20_000])
+    encoding = 20_000 / (time.perf_counter() - began)
+    figures = sparse_figures(many, encoder.encode_query(many.queries), documents, seconds)
+    note = f"fit {fitted:.0f} s, refine {seconds - fitted:.0f} s, then encodes {encoding:.0f} documents a second"
+    return replace(figures, note=note, ndcg_10=None)
+
+
+A, B = Budget(nnz=NNZ, flops=FLOPS), Budget(nnz=64, flops=1.2)
+ROWS: dict[str, Callable[[Data], Figures]] = {
+    "dense, exact": dense,
+    "PCA, 32 components": pca,
+    "random projection + top-k": baseline("random_projection"),
+    "top-k autoencoder": baseline("top_k_autoencoder"),
+    "CSR": baseline("csr"),
+    "ReLU + L1, queries as long as documents": baseline("relu_l1", longer_queries=False),
+    "ReLU + L1, at our F": baseline("relu_l1"),
+    "ReLU + FLOPs": baseline("relu_flops"),
+    "sparsevec head": ours(8192, A, refine=False),
+    "sparsevec refined": ours(8192, A, refine=True),
+    "sparsevec refined, no query sample": ours(8192, A, refine=True, sample=False),
+    "sparsevec refined, 16384": ours(16384, A, refine=True),
+    "sparsevec head, 64": ours(8192, B, refine=False),
+    "sparsevec refined, 64": ours(8192, B, refine=True),
+    "sparsevec refined, 4,000 newcomers": newcomers,
+    "sparsevec refined, 200,000 documents": scale,
+}
+
+
+# ---- running and showing
+
+
+def made(name: str, folder: Path) -> Figures:
+    """One row, in a process of its own."""
+    figures = ROWS[name](Data.load(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return replace(figures, peak_mb=peak, machine=machine())
+
+
+def machine() -> str:
+    cpu = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{cpu[0] if cpu else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def load_results(path: Path) -> dict[str, Figures]:
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text())
+    return {name: Figures(**kept[name]) for name in ROWS if name in kept}
+
+
+COLUMNS = ("", "d", "nnz doc/query", "F", "R_sub", "R10", "@100", "nDCG@10", "dead", "longest list", "s", "MB")
+
+
+def cells(name: str, row: Figures) -> list[str]:
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    lengths = f"{number(row.nnz, '.1f')} / {number(row.query_nnz, '.1f')}"
+    forms = [(row.flops, ".3g" if (row.flops or 0) > 4 else ".3f"), (row.r_sub, ".2f"), (row.recall_10, ".3f")]
+    forms += [(row.recall_10_at_100, ".3f"), (row.ndcg_10, ".3f"), (row.dead, "d"), (row.longest_list, ".3f")]
+    forms += [(row.seconds, ".0f"), (row.peak_mb, ".0f")]
+    return [name, str(row.dimension), lengths, *(number(value, form) for value, form in forms)]
+
+
+def markdown(results: dict[str, Figures]) -> str:
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines += ["| " + " | ".join(cells(name, row)) + " |" for name, row in results.items()]
+    notes = [f"- {name}: {row.note}" for name, row in results.items() if row.note]
+    machines = sorted({row.machine for row in results.values()})
+    about = (__doc__ or "").split("\n\n")
+    return "\n".join(["# debian12", "", about[2], "", about[3], "", *lines, "", *notes, "", *machines, ""])
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with minilm_20k.npz.")] = DATA,
+    row: Annotated[list[str] | None, typer.Option(help="Only this row; may be given several times.")] = None,
+    again: Annotated[bool, typer.Option(help="Make rows again that are in the results already.")] = False,
+    results: Annotated[Path, typer.Option(help="Where the tables are kept.")] = RESULTS,
+) -> None:
+    """Make the table of rows, one process each, and keep it as JSON and Markdown."""
+    console = Console()
+    if not (data / "minilm_20k.npz").exists():
+        console.print(f"{data} has no minilm_20k.npz: nothing to measure; say where it is with --data")
+        raise typer.Exit(1)
+    if unknown := set(row or ()) - set(ROWS):
+        console.print(f"no row is called {', '.join(sorted(unknown))}; the rows are: {'; '.join(ROWS)}")
+        raise typer.Exit(1)
+    results.mkdir(parents=True, exist_ok=True)
+    spawn = multiprocessing.get_context("spawn")
+    for name in row or ROWS:
+        known = load_results(results / "debian12.json")
+        if name in known and not again:
+            continue
+        with console.status(name), ProcessPoolExecutor(1, mp_context=spawn) as process:
+            figures = process.submit(made, name, data).result()
+        known = load_results(results / "debian12.json") | {name: figures}
+        (results / "debian12.json").write_text(
+            json.dumps({key: asdict(value) for key, value in known.items()}, indent=1)
+        )
+        (results / "debian12.md").write_text(markdown(load_results(results / "debian12.json")))
+    table = Table(*COLUMNS)
+    for name, figures in load_results(results / "debian12.json").items():
+        table.add_row(*cells(name, figures))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

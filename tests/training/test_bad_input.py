@@ -1,0 +1,101 @@
+"""Bad rows and arguments: a typed error that says what was found, and an encoder that is as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.vectors import Float32s
+from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered
+
+
+def spoiled(row: int, column: int, value: float) -> Float32s:
+    rows = clustered(150, seed=0)
+    rows[row, column] = value
+    return rows
+
+
+@given(st.integers(0, 149), st.integers(0, INPUT - 1), st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_a_row_that_is_not_finite_is_named(encoder: SparseEncoder, row: int, column: int, value: float) -> None:
+    with pytest.raises(InvalidVectors, match=f"row {row} holds NaN or infinity"):
+        encoder.encode_document(spoiled(row, column, value))
+
+
+@given(st.integers(0, 149))
+def test_a_zero_row_is_named(encoder: SparseEncoder, row: int) -> None:
+    rows = clustered(150, seed=0)
+    rows[row] = 0
+    with pytest.raises(InvalidVectors, match=f"row {row} is zero"):
+        encoder.encode_query(rows)
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(0, 4), max_size=3).filter(lambda shape: len(shape) != 2).map(np.ones),
+        st.integers(0, 100).filter(lambda columns: columns != INPUT).map(lambda columns: np.ones((5, columns))),
+        st.just(np.full((3, INPUT), "x")),
+        st.just(np.ones((3, INPUT), complex)),
+        st.just(np.ones((3, INPUT), bool)),
+        st.just([[1.0] * INPUT, [object()] * INPUT]),
+    )
+)
+def test_rows_of_another_shape_or_kind_are_refused(encoder: SparseEncoder, rows: Any) -> None:
+    with pytest.raises(InvalidVectors):
+        encoder.encode_document(rows)
+
+
+@given(st.floats(1e-300, 1e300), st.integers(0, 2**32))
+def test_any_finite_row_with_a_direction_is_encoded(encoder: SparseEncoder, scale: float, seed: int) -> None:
+    rows = scale * np.random.default_rng(seed).uniform(-1, 1, (3, INPUT))
+    vectors = encoder.encode_document(rows)
+    assert (vectors.row_nnz > 0).all()
+    assert (vectors.values > 0).all()
+
+
+def test_whole_numbers_are_rows_too(encoder: SparseEncoder) -> None:
+    rows = np.random.default_rng(0).integers(-128, 128, (20, INPUT), np.int8)
+    assert encoder.encode_document(rows) == encoder.encode_document(rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("nnz", [0, -1, 1.5, True, "8", OUTPUT + 1])
+def test_an_nnz_that_makes_no_sense_is_refused(encoder: SparseEncoder, nnz: Any) -> None:
+    for encode in (encoder.encode_document, encoder.encode_query):
+        with pytest.raises(InvalidInput, match="nnz must be"):
+            encode(clustered(3, seed=0), nnz=nnz)
+
+
+@pytest.mark.parametrize("sizes", [(0, 256), (32, 0), (32, 8), (-1, 256), (1.0, 256), (32, True)])
+def test_sizes_that_make_no_sense_are_refused(sizes: tuple[Any, Any]) -> None:
+    with pytest.raises(InvalidInput, match="whole number"):
+        SparseEncoder(*sizes)
+
+
+@pytest.mark.parametrize(
+    ("documents", "queries", "says"),
+    [
+        (clustered(99, seed=0), None, "at least 100 documents"),
+        (clustered(200, seed=0), clustered(20, seed=1), "at least 50 sample queries"),
+        (np.ones((200, INPUT)), None, "same direction"),
+        (spoiled(3, 4, np.nan), None, "documents: row 3"),
+        (clustered(200, seed=0), spoiled(5, 6, np.inf), "queries: row 5"),
+        (clustered(200, seed=0), np.ones((100, 7)), "queries must have 32 columns"),
+    ],
+)
+def test_rows_that_nothing_can_be_learned_from_are_refused(documents: Any, queries: Any, says: str) -> None:
+    with pytest.raises(InvalidVectors, match=says):
+        SparseEncoder(INPUT, OUTPUT).fit(documents, queries, budget=Budget(nnz=NNZ))
+
+
+def test_nothing_can_be_encoded_refined_or_saved_before_it_is_learned(tmp_path: Any) -> None:
+    encoder = SparseEncoder(INPUT, OUTPUT)
+    for call in (encoder.encode_document, encoder.encode_query, encoder.refine):
+        with pytest.raises(InvalidInput, match="learned nothing"):
+            call(clustered(200, seed=0))
+    with pytest.raises(InvalidInput, match="learned nothing"):
+        encoder.save(tmp_path / "model")
