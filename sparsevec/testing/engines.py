@@ -23,7 +23,7 @@ from sparsevec.testing.nodes import Node, Release, Unavailable
 
 __all__ = ["ENGINES", "Engine", "Engines", "OtherVersion", "Running", "Unavailable"]
 
-_PATIENCE = 180  # seconds until a container that does not answer is given up
+_PATIENCE = 300  # seconds until a container that does not answer is given up
 
 
 @dataclass(frozen=True)

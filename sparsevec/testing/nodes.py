@@ -30,7 +30,7 @@ _MAVEN = ("mvn", "--quiet", "--batch-mode")
 _DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 _ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
 _NOBODY = 65534
-_PATIENCE = 180  # seconds until a node that does not answer is given up
+_PATIENCE = 300  # seconds until a node that does not answer is given up
 
 # Kills the process group named last and removes the folder, when our end of its standard input closes: at `stop`, or
 # because this process ended in whatever way.
@@ -267,6 +267,11 @@ class Node:
 
     def _last_words(self) -> str:
         return (self._folder / "log").read_text(errors="replace").strip()[-2000:]
+
+    def revive(self) -> None:
+        """Start it when it was killed."""
+        if self._process is None:
+            self.start()
 
     def kill(self) -> None:
         """As a power cut would end it. `start` brings it back."""

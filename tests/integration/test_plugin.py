@@ -6,6 +6,7 @@ import http.server
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "conformance" / "test_my_cluster.py"
 NOBODY_LISTENS = "http://127.0.0.1:1"
 
 
@@ -163,3 +165,15 @@ def test_a_jdk_is_read_from_the_file_it_carries(
     monkeypatch.setenv("JAVA99_HOME", str(home))
     assert jdks()[99] == home
     assert jdk(98) == (99, home)
+
+
+def test_the_example_holds_a_given_cluster_to_the_contract(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, opensearch_url: str
+) -> None:
+    """Some clauses of it: `tests/conformance` runs all of them."""
+    monkeypatch.setenv("SPARSEVEC_OPENSEARCH_URL", opensearch_url.replace("opensearch", "http"))
+    pytester.copy_example(str(EXAMPLE))
+    result = pytester.runpytest_subprocess("-k", "c1 or c5 or c13")
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] >= 3
+    result.stdout.fnmatch_lines(["opensearch3 *SPARSEVEC_OPENSEARCH_URL"])
