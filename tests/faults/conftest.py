@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -34,10 +36,15 @@ class Documents:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: slice) -> Documents:
+        return Documents(self.ids[rows], self.vectors[rows], self.payloads[rows])
+
+    def __add__(self, other: Documents) -> Documents:
+        vectors = SparseVectors.concat([self.vectors, other.vectors])
+        return Documents(self.ids + other.ids, vectors, self.payloads + other.payloads)
+
     def without(self, row: int) -> Documents:
-        rows = [i for i in range(len(self)) if i != row]
-        vectors = SparseVectors.concat([self.vectors[:row], self.vectors[row + 1 :]])
-        return Documents([self.ids[i] for i in rows], vectors, [self.payloads[i] for i in rows])
+        return self[:row] + self[row + 1 :]
 
 
 def documents(n: int, *, seed: int = 0) -> Documents:
@@ -52,9 +59,10 @@ def documents(n: int, *, seed: int = 0) -> Documents:
 
 @dataclass
 class Collection:
-    """One that `url` names, and goes when the test ends. `pauses` are those that `timing` was asked to make."""
+    """On a real engine. `pauses` are those that `timing` was asked to make."""
 
-    url: str
+    url: str  # for `connect`
+    engine: str  # for `http`
     proxy: Proxy
     pauses: list[float] = field(default_factory=list)
 
@@ -85,13 +93,11 @@ class Collection:
         self.check_holds(*given)
 
     def check_holds(self, *given: Documents) -> None:
-        ids = [id_ for batch in given for id_ in batch.ids]
-        vectors = SparseVectors.concat([batch.vectors for batch in given])
+        due = reduce(add, given)
         with closing(connect(self.url)) as adapter:
-            assert adapter.count() == len(ids)
-            verify(adapter, vectors, vectors[:20], k=len(ids), ids=ids).require_exact()
-            payloads = [payload for batch in given for payload in batch.payloads]
-            assert list(adapter.fetch(ids[:500]).payloads) == payloads[:500]
+            assert adapter.count() == len(due)
+            verify(adapter, due.vectors, due.vectors[:20], k=len(due), ids=due.ids).require_exact()
+            assert list(adapter.fetch(due.ids[:500]).payloads) == due.payloads[:500]
 
 
 @pytest.fixture
@@ -102,14 +108,21 @@ def collection(cluster: str) -> Iterator[Collection]:
 
 
 @contextmanager
-def collection_at(cluster: str) -> Iterator[Collection]:
-    """A collection on the engine at the url `cluster`, with a proxy in front of it."""
-    url = f"{cluster}/faults-{uuid.uuid4().hex[:12]}"
-    _, _, address = cluster.partition("://")
-    with closing(connect(url)) as adapter, Proxy(f"http://{address}") as proxy:
-        adapter.create(DIMENSION)
-        yield Collection(url, proxy)
-        adapter.drop()
+def collection_at(cluster: str, mapping: object = None, **sizes: int) -> Iterator[Collection]:
+    """A collection on the engine at the url `cluster`, with a proxy in front of it.
+
+    With a `mapping` it is an index that others made, to which our adapter adds its field.
+    """
+    name, options = f"faults-{uuid.uuid4().hex[:12]}", "&".join(f"{size}={n}" for size, n in sizes.items())
+    engine = f"http{cluster[cluster.index(':') :]}"
+    with Proxy(engine) as proxy:
+        collection = Collection(f"{cluster}/{name}?{options}", f"{engine}/{name}", proxy)
+        if mapping is not None:
+            http("PUT", collection.engine, {"mappings": mapping})
+        with closing(connect(collection.url)) as adapter:
+            adapter.create(DIMENSION)
+        yield collection
+        http("DELETE", collection.engine)
 
 
 @pytest.fixture(params=CLUSTERS)

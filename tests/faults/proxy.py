@@ -5,7 +5,6 @@ A fault is a function of one `Exchange`: it decides what reaches the engine, and
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import random
 import socket
@@ -14,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -38,12 +38,18 @@ class Exchange(BaseHTTPRequestHandler):
 
     def forward(self) -> Answer:
         """What the engine answers; the request has taken effect there."""
-        upstream = http.client.HTTPConnection(*self.server.proxy.upstream, timeout=60)
-        try:
-            upstream.request(self.command, self.path, self.body(), dict(self.headers.items()))
+        with self.send() as upstream:
             answer = upstream.getresponse()
             headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
             return Answer(answer.status, headers, answer.read())
+
+    @contextmanager
+    def send(self) -> Iterator[http.client.HTTPConnection]:
+        """The whole request is with the engine, its answer not yet here."""
+        upstream = http.client.HTTPConnection(*self.proxy.upstream, timeout=60)
+        try:
+            upstream.request(self.command, self.path, self.body(), dict(self.headers.items()))
+            yield upstream
         finally:
             upstream.close()
 
@@ -243,5 +249,5 @@ class _Listener(ThreadingHTTPServer):
     def server_close(self) -> None:
         super().server_close()
         for connection in list(self._connections):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
