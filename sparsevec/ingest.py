@@ -13,34 +13,31 @@ settled when it is written, skipped, or refused for good, and `written + skipped
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import TypeVar, get_args
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import to_json
 
-from sparsevec.adapter import Adapter, Id, Payload, Written, id_fault, payload_fault
+from sparsevec.adapter import Adapter, Id, Payload, Written
 from sparsevec.errors import (
     BackendDown,
     InvalidInput,
-    InvalidVectors,
     JournalMismatch,
     OutOfLimits,
     SparsevecError,
     WriteFailed,
 )
 from sparsevec.journal import DeadLetter, DeadLetters, Empty, Entry, Journal
+from sparsevec.stream import Batch, Document, Stream
 from sparsevec.vectors import SparseVector, SparseVectors
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Timing", "ingest"]
@@ -150,7 +147,7 @@ def ingest(
     WriteFailed after `deadline` seconds without progress, and what the adapter raises; each carries the `report`.
     """
     _check_options(empty=empty, batch_bytes=batch_bytes, batch_count=batch_count, deadline=deadline)
-    stream = _Stream(ids, vectors, payloads)
+    stream = Stream(ids, vectors, payloads)
     with ExitStack() as files:
         log = files.enter_context(closing(Journal(Path(journal), empty=empty))) if journal is not None else None
         letters = _dead_letters(log, failed)
@@ -186,177 +183,6 @@ def _dead_letters(log: Journal | None, failed: str | os.PathLike[str] | None) ->
     return DeadLetters(Path(failed), settled=None if log is None else log.settled)
 
 
-# ---- the stream
-
-
-class _Document(NamedTuple):
-    """One document without its vector. `id` and `payload` are what they should be when `fault` is None."""
-
-    position: int  # in the stream
-    id: Any
-    payload: Any
-    text: str  # the payload as JSON
-    size: int  # bytes in a JSON request, roughly
-    fault: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Documents in the order of the stream; the i-th has the i-th vector."""
-
-    documents: list[_Document]
-    vectors: SparseVectors
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-    def __getitem__(self, rows: slice | list[int]) -> _Batch:
-        picked = self.documents[rows] if isinstance(rows, slice) else [self.documents[row] for row in rows]
-        return _Batch(picked, self.vectors[rows])
-
-    @property
-    def ids(self) -> list[Id]:
-        return [document.id for document in self.documents]
-
-    @property
-    def payloads(self) -> list[Payload]:
-        return [document.payload for document in self.documents]
-
-    @property
-    def size(self) -> int:
-        return sum(document.size for document in self.documents)
-
-    @property
-    def hash(self) -> str:
-        """Of ids, vectors and payloads; those with a fault count as missing."""
-        vectors = self.vectors
-        ids = [document.id if document.fault is None else None for document in self.documents]
-        digest = hashlib.blake2b(f"{vectors.dimension} {_text(ids)}".encode(), digest_size=16)
-        for array in (vectors.row_nnz, vectors.indices, vectors.values):
-            digest.update(np.ascontiguousarray(array).data)
-        digest.update("\n".join(document.text for document in self.documents).encode())
-        return digest.hexdigest()
-
-
-class _Stream:
-    """Ids, vectors and payloads, side by side; no more of them in memory than asked for, and one chunk of vectors."""
-
-    def __init__(
-        self,
-        ids: Iterable[Id],
-        vectors: SparseVectors | Iterable[SparseVectors],
-        payloads: Iterable[Payload] | None,
-    ) -> None:
-        self._ids = _iterator("ids", ids)
-        self._chunks = _iterator("vectors", [vectors] if isinstance(vectors, SparseVectors) else vectors)
-        self._payloads = None if payloads is None else _iterator("payloads", payloads)
-        self._chunk: SparseVectors | None = None
-        self._row = 0
-        self._position = 0
-        self._fault: Exception | None = None
-
-    def take(self, limit: int) -> _Batch | None:
-        """The next documents, at most `limit`; None at the end.
-
-        What stops the stream early, a source that raises or that is shorter than the others, is raised by the first
-        call that has nothing else to give.
-        """
-        batch = self._pull(limit) if self._fault is None else None
-        if batch is None and self._fault is not None:
-            raise self._fault
-        return batch
-
-    def _pull(self, limit: int) -> _Batch | None:
-        rows = self._rows(limit)
-        ids: list[Any] = self._next(self._ids, limit)
-        payloads: list[Any] = [{}] * len(ids) if self._payloads is None else self._next(self._payloads, limit)
-        lengths = {"ids": len(ids), "vectors": sum(map(len, rows))}
-        if self._payloads is not None:
-            lengths["payloads"] = len(payloads)
-        n = min(lengths.values())
-        if n < max(lengths.values()):
-            ends = ", ".join(f"{name} {'end' if length == n else 'go on'}" for name, length in lengths.items())
-            self._stop(InvalidInput(f"as many of each are due, but at position {self._position + n} {ends}"))
-        if n == 0:
-            return None
-        start, self._position = self._position, self._position + n
-        vectors = rows[0] if len(rows) == 1 else SparseVectors.concat(rows)
-        return _batch(start, ids[:n], payloads[:n], vectors if len(vectors) == n else vectors[:n])
-
-    def _rows(self, count: int) -> list[SparseVectors]:
-        """The next `count` vectors, fewer at the end, in parts."""
-        rows: list[SparseVectors] = []
-        while count and (chunk := self._unread()) is not None:
-            part = chunk[self._row : self._row + count]
-            self._row += len(part)
-            count -= len(part)
-            rows.append(part)
-        return rows
-
-    def _unread(self) -> SparseVectors | None:
-        """The chunk that has rows left, or None at the end."""
-        while self._chunk is None or self._row == len(self._chunk):
-            chunks = self._next(self._chunks, 1)
-            if not chunks:
-                return None
-            if fault := _chunk_fault(chunks[0], self._chunk):
-                self._stop(InvalidVectors(f"chunk of vectors after position {self._position}: {fault}"))
-                return None
-            self._chunk, self._row = chunks[0], 0
-        return self._chunk
-
-    def _next(self, source: Iterator[T], count: int) -> list[T]:
-        """The next `count` of `source`, fewer when it ends or raises."""
-        taken: list[T] = []
-        try:
-            taken.extend(islice(source, count))  # keeps what came before the exception
-        except Exception as error:
-            self._stop(error)
-        return taken
-
-    def _stop(self, fault: Exception) -> None:
-        self._fault = self._fault or fault
-
-
-def _iterator(name: str, values: Iterable[T]) -> Iterator[T]:
-    try:
-        return iter(values)
-    except TypeError:
-        raise InvalidInput(f"{name} must be iterable, found {type(values).__name__}") from None
-
-
-def _chunk_fault(chunk: object, before: SparseVectors | None) -> str | None:
-    if not isinstance(chunk, SparseVectors):
-        return f"expected SparseVectors, found {type(chunk).__name__}; SparseVectors.from_... makes them"
-    if before is not None and chunk.dimension != before.dimension:
-        return f"expected dimension {before.dimension} as before, found {chunk.dimension}"
-    return None
-
-
-def _batch(start: int, ids: list[Any], payloads: Iterable[Any], vectors: SparseVectors) -> _Batch:
-    weight = len(str(vectors.dimension)) + 16  # bytes: an index, up to 12 characters of weight, punctuation
-    sizes: list[int] = (vectors.row_nnz * weight + 64).tolist()
-    return _Batch(list(map(_document, count(start), ids, payloads, sizes)), vectors)
-
-
-def _document(position: int, id_: Any, payload: Any, size: int) -> _Document:
-    if fault := id_fault(id_):
-        return _Document(position, id_, payload, "", size, f"the id {fault}")
-    if fault := payload_fault(payload):
-        return _Document(position, id_, payload, "", size, f"payload of id {id_!r}: {fault}")
-    plain = str(id_) if isinstance(id_, str) else int(id_)
-    text = _text(payload)
-    return _Document(position, plain, payload, text, size + len(text) + len(str(plain)), None)
-
-
-def _text(value: object) -> str:
-    """`value` as JSON, the same in every process."""
-    return to_json(value).decode()
-
-
-# ---- the run
-
-
 class _Run:
     """One call of `ingest`: settles batches and keeps count."""
 
@@ -387,9 +213,9 @@ class _Run:
             dead_letters=self._letters.path if self._letters is not None else None,
         )
 
-    def skip_acknowledged(self, stream: _Stream) -> None:
+    def skip_acknowledged(self, stream: Stream) -> None:
         """Pass over what earlier runs settled. Raises JournalMismatch when that was another stream or collection."""
-        written: _Batch | None = None
+        written: Batch | None = None
         for entry in self._journal.entries if self._journal is not None else ():
             count = entry.stop - entry.start
             batch = stream.take(count)
@@ -414,7 +240,7 @@ class _Run:
                 "is another one, or was made anew; name another journal"
             )
 
-    def settle(self, window: _Batch) -> None:
+    def settle(self, window: Batch) -> None:
         """Write all of `window`, in as many requests as it takes."""
         start = 0
         while start < len(window):
@@ -422,7 +248,7 @@ class _Run:
             self._settle_batch(window[start:stop])
             start = stop
 
-    def _settle_batch(self, batch: _Batch) -> None:
+    def _settle_batch(self, batch: Batch) -> None:
         outcome = self._write(batch)
         if outcome.failed:
             self._bury(batch, outcome.failed)
@@ -448,7 +274,7 @@ class _Run:
             total = self._total
             self._on_progress(IngestProgress(total.given, total.bytes, total.seconds, waiting))
 
-    def _bury(self, batch: _Batch, reasons: Mapping[int, str]) -> None:
+    def _bury(self, batch: Batch, reasons: Mapping[int, str]) -> None:
         letters = [
             _letter(document, batch.vectors[row], batch.vectors.dimension, reasons[document.position])
             for row, document in enumerate(batch.documents)
@@ -461,7 +287,7 @@ class _Run:
 
     # ---- one batch
 
-    def _write(self, batch: _Batch) -> _Outcome:
+    def _write(self, batch: Batch) -> _Outcome:
         """What became of each document of `batch`, once all are settled."""
         outcome = _Outcome()
         todo = [self._sort_out(batch, outcome)]
@@ -470,7 +296,10 @@ class _Run:
             if not len(piece):
                 continue
             try:
-                answer = self._patiently(partial(self._adapter.upsert, piece.ids, piece.vectors, piece.payloads))
+                answer = self._adapter.upsert(piece.ids, piece.vectors, piece.payloads)
+            except BackendDown as error:
+                self._pause(error)
+                todo += _halves(piece)  # a smaller request may pass where a large one times out
             except (InvalidInput, OutOfLimits) as error:
                 if isinstance(error, OutOfLimits) and not error.splittable:
                     raise
@@ -479,7 +308,7 @@ class _Run:
                 todo += self._account(piece, answer, outcome)
         return outcome
 
-    def _sort_out(self, batch: _Batch, outcome: _Outcome) -> _Batch:
+    def _sort_out(self, batch: Batch, outcome: _Outcome) -> Batch:
         """The documents of `batch` that are to be sent; the others are settled."""
         rows: list[int] = []
         for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
@@ -493,18 +322,17 @@ class _Run:
                 outcome.failed[document.position] = _EMPTY
         return batch if len(rows) == len(batch) else batch[rows]
 
-    def _split(self, piece: _Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[_Batch]:
-        """The halves of a refused `piece`, the first on top of the stack; a single document has failed."""
+    def _split(self, piece: Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[Batch]:
+        """The halves of a refused `piece`; a single document has failed."""
         if len(piece) == 1:
             outcome.failed[piece.documents[0].position] = str(error)
             self._patience.progress()
             return []
         if isinstance(error, OutOfLimits):
             self._batch_bytes = min(self._batch_bytes, piece.size // 2)
-        half = len(piece) // 2
-        return [piece[half:], piece[:half]]
+        return _halves(piece)
 
-    def _account(self, piece: _Batch, answer: Written, outcome: _Outcome) -> list[_Batch]:
+    def _account(self, piece: Batch, answer: Written, outcome: _Outcome) -> list[Batch]:
         """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
         written, left, reason = set(answer.written), [], "the answer leaves out some ids"
         for row, document in enumerate(piece.documents):
@@ -552,6 +380,12 @@ class _Run:
         if self._journal is None:
             return f"give the documents from position {self._total.given} on to go on"
         return f"the same call with the journal {self._journal.path} goes on"
+
+
+def _halves(piece: Batch) -> list[Batch]:
+    """The first on top of the stack, and only that for a single document."""
+    half = (len(piece) + 1) // 2
+    return [piece[half:], piece[:half]]
 
 
 _EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
@@ -623,7 +457,7 @@ class _Patience:
         return True
 
 
-def _end(documents: list[_Document], start: int, limit: int) -> int:
+def _end(documents: list[Document], start: int, limit: int) -> int:
     """Where a request that begins at row `start` ends: before `limit` bytes, and before an id that it holds already."""
     seen: set[Id] = set()
     size = 0
@@ -637,7 +471,7 @@ def _end(documents: list[_Document], start: int, limit: int) -> int:
     return len(documents)
 
 
-def _letter(document: _Document, vector: SparseVector, dimension: int, reason: str) -> DeadLetter:
+def _letter(document: Document, vector: SparseVector, dimension: int, reason: str) -> DeadLetter:
     return DeadLetter(
         position=document.position,
         id=_jsonable(document.id),

@@ -1,11 +1,8 @@
-"""A process to be killed: `python -m tests.faults.ingest_worker URL JOURNAL` ingests `stream()`, in small batches.
-
-It prints a line when it begins and one after each batch, and the report as JSON at the end.
-"""
+"""What runs in a process that is to be killed: `run` ingests `stream()`, in small batches, and says how far it is."""
 
 from __future__ import annotations
 
-import sys
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -31,15 +28,11 @@ def stream() -> tuple[list[Any], sv.SparseVectors, list[Any]]:
     return ids, sv.SparseVectors.from_rows(rows, dimension=DIMENSION), payloads
 
 
-def main(url: str, journal: str) -> None:
-    print("begins", flush=True)
+def run(url: str, journal: str, out: Connection) -> None:
+    """Sends None when it begins, the progress after each batch, and the report at the end."""
+    out.send(None)
     adapter = sv.connect(url)
     if adapter.dimension is None:
         adapter.create(DIMENSION)
-    report = sv.ingest(adapter, *stream(), journal=journal, batch_count=10, on_progress=lambda p: print(p, flush=True))
-    print(report.model_dump_json(), flush=True)
+    out.send(sv.ingest(adapter, *stream(), journal=journal, batch_count=10, on_progress=out.send))
     adapter.close()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -85,6 +85,16 @@ def test_a_request_that_is_too_large_is_halved_and_the_next_ones_are_smaller() -
     assert max(sizes[4:]) <= 4
 
 
+def test_a_request_that_the_backend_breaks_down_under_is_halved() -> None:
+    def timed_out_above_three(write: Any, ids: Any, vectors: Any, payloads: Any) -> Written:
+        return down() if len(ids) > 3 else write(ids, vectors, payloads)
+
+    adapter = misbehaving(*[timed_out_above_three] * 20)
+    report = sv.ingest(adapter, range(N), VECTORS, timing=Clock().timing)
+    assert counts(report) == (N, N, 0, 0)
+    assert [len(ids) for ids in adapter.requests] == [10, 5, 3, 2, 5, 3, 2]
+
+
 def test_a_document_that_is_too_large_alone_fails_alone() -> None:
     adapter = misbehaving()
     holds_short_texts = Misbehaving._write
@@ -181,10 +191,11 @@ def test_one_document_that_stays_refused_for_now_stops_the_run_in_the_end() -> N
 
 
 def test_progress_resets_the_deadline() -> None:
-    adapter = misbehaving(*[down, down, down, down, half_busy] * 3)
-    report = sv.ingest(adapter, range(8), VECTORS[:8], deadline=4, timing=Clock().timing)
-    assert counts(report) == (8, 8, 0, 0)
-    assert report.retries == 15
+    clock = Clock()
+    adapter = misbehaving(*[down, down, down, down, honest] * 3)
+    report = sv.ingest(adapter, range(N), VECTORS, deadline=4, timing=clock.timing)
+    assert counts(report) == (N, N, 0, 0)
+    assert sum(clock.pauses) > 4
 
 
 def test_pauses_double_up_to_a_cap() -> None:

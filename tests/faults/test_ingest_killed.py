@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
 
@@ -14,32 +14,42 @@ import pytest
 import sparsevec as sv
 from sparsevec.journal import read_dead_letters
 from tests.expected import Expected
-from tests.faults.ingest_worker import N, stream
+from tests.faults.ingest_worker import N, run, stream
 
-ROOT = Path(__file__).parents[2]
 EDGE = pytest.param("qdrant+edge:{}/edge", id="qdrant-edge", marks=pytest.mark.qdrant)
-URLS = ["reference:{}/reference", EDGE]
+URLS = [pytest.param("reference:{}/reference", id="reference"), EDGE]
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([run.__module__, "sparsevec_adapters.qdrant_edge"])  # imported once, not in each process
 
 
-def worker(url: str, journal: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.faults.ingest_worker", url, str(journal)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def begin(url: str, journal: Path) -> tuple[ForkServerProcess, Connection]:
+    """A process that ingests, and where to hear from it; EOFError there when it is gone."""
+    here, there = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=run, args=(url, str(journal), there))
+    process.start()
+    there.close()
+    return process, here
 
 
 def kill(url: str, journal: Path, chance: Random) -> None:
     """Begin to ingest, and kill -9 the process within a few milliseconds after one of its batches, or before any."""
-    with worker(url, journal) as process:
-        assert process.stdout is not None
-        list(itertools.islice(process.stdout, chance.randint(1, 30)))
-        time.sleep(chance.uniform(0, 0.01))  # a random moment, nothing is waited for
-        process.kill()
+    process, progress = begin(url, journal)
+    for _ in range(chance.randint(1, 30)):
+        progress.recv()
+    time.sleep(chance.uniform(0, 0.01))  # a random moment, nothing is waited for
+    process.kill()
+    process.join()
 
 
 def finish(url: str, journal: Path) -> sv.IngestReport:
-    with worker(url, journal) as process:
-        output, _ = process.communicate()
-    assert process.returncode == 0
-    return sv.IngestReport.model_validate_json(output.splitlines()[-1])
+    process, progress = begin(url, journal)
+    said = progress.recv()
+    while not isinstance(said, sv.IngestReport):
+        said = progress.recv()
+    process.join()
+    assert process.exitcode == 0
+    return said
 
 
 def check_a_run(url: str, folder: Path, chance: Random) -> None:
