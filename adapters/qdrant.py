@@ -75,7 +75,7 @@ try:
     import grpc
     import httpx
     from qdrant_client import QdrantClient, models
-    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 except ImportError as error:
     raise ClientMissing.extra("qdrant-client", "qdrant") from error
@@ -513,10 +513,14 @@ def _client_errors() -> Iterator[None]:
         raise
     except ResourceExhaustedResponse as error:
         raise BackendDown(f"the server is overloaded: {error}", retry_after=error.retry_after_s) from error
+    except QdrantException as error:  # 429 with a Retry-After that is no number of seconds
+        raise BackendDown(f"the server is overloaded: {error}") from error
     except UnexpectedResponse as error:
         raise _by_status(error.status_code or 0, _reason(error)) from error
     except ResponseHandlingException as error:
         raise _by_transport(error.source) from error
+    except json.JSONDecodeError as error:
+        raise _by_transport(error) from error
     except grpc.RpcError as error:
         raise _by_code(error) from error
     except Exception as error:  # a refusal of the client itself: ValueError, RuntimeError, AssertionError, ...

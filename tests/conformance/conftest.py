@@ -6,6 +6,7 @@ fixture starts); calling what it returns again opens the same collection again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -60,12 +61,28 @@ def on(engine: str) -> Callable[[pytest.FixtureRequest], Opener]:
     return opener
 
 
+def qdrant_server(request: pytest.FixtureRequest) -> Opener:
+    """A new collection of a running server, over REST."""
+    url = f"{request.getfixturevalue('engine_url')('qdrant')}/conformance-{uuid4().hex[:8]}"
+    return lambda: connect(url)
+
+
+def qdrant_server_grpc(request: pytest.FixtureRequest) -> Opener:
+    """The same over gRPC, whose port the environment has to name."""
+    if not (url := os.environ.get("SPARSEVEC_QDRANT_GRPC_URL")):
+        pytest.skip("SPARSEVEC_QDRANT_GRPC_URL (qdrant+grpc://HOST:PORT) is not set")
+    collection = f"conformance-{uuid4().hex[:8]}"
+    return lambda: connect(f"{url}/{collection}")
+
+
 BACKENDS = [
     Backend("reference", at("reference:"), forgets=True),
     Backend("reference-on-disk", at("reference:{tmp_path}/reference.sqlite")),
     Backend("qdrant-edge", at("qdrant+edge:{tmp_path}/edge"), marks=(pytest.mark.qdrant,)),
     Backend("qdrant-memory", at("qdrant+memory:"), forgets=True, marks=(pytest.mark.qdrant,)),
     Backend("qdrant-loopback", qdrant_shim, marks=(pytest.mark.qdrant,)),
+    Backend("qdrant", qdrant_server, shared=True, marks=(pytest.mark.qdrant,)),
+    Backend("qdrant-grpc", qdrant_server_grpc, shared=True, marks=(pytest.mark.qdrant,)),
     Backend("elasticsearch8", on("elasticsearch8"), shared=True, marks=(pytest.mark.elasticsearch,)),
     Backend("elasticsearch9", on("elasticsearch9"), shared=True, marks=(pytest.mark.elasticsearch,)),
     Backend("opensearch3", on("opensearch3"), shared=True, marks=(pytest.mark.opensearch,)),
