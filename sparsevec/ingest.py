@@ -138,10 +138,10 @@ def ingest(
 
     An id that is given again is written again, in order: the last one wins, and each counts. `journal` makes the run
     resumable: the same call goes on after the last acknowledged batch, and changes nothing when all are. Documents that
-    are refused go to the file `failed` (by default beside the journal: `x.journal`, `x.failed.jsonl`); without either
+    are refused go to the file `failed`, by default beside the journal (`x.journal`, `x.failed.jsonl`); without either
     they are only counted, and the first few named. A request holds at most `batch_count` documents of about
-    `batch_bytes`, fewer when the backend asks for it. An empty vector fails (`empty="error"`), is skipped, what the
-    collection holds under its id stays, or is written as a document without weights.
+    `batch_bytes`, fewer when the backend asks for it. An empty vector is refused (`empty="error"`), skipped ("skip",
+    what the collection holds under its id stays) or written ("write", a document that no query finds).
 
     Raises InvalidInput, also when ids, vectors and payloads are not equally many, JournalMismatch, StorageFailed,
     WriteFailed after `deadline` seconds without progress, and what the adapter raises; each carries the `report`.
@@ -179,225 +179,8 @@ def _dead_letters(log: Journal | None, failed: str | os.PathLike[str] | None) ->
     if failed is None:
         if log is None:
             return None
-        failed = log.path.with_suffix(".failed.jsonl")
+        failed = log.path.with_name(log.path.name.removesuffix(".journal") + ".failed.jsonl")
     return DeadLetters(Path(failed), settled=None if log is None else log.settled)
-
-
-class _Run:
-    """One call of `ingest`: settles batches and keeps count."""
-
-    def __init__(
-        self,
-        adapter: Adapter,
-        journal: Journal | None,
-        letters: DeadLetters | None,
-        empty: Empty,
-        batch_bytes: int,
-        on_progress: Callable[[IngestProgress], None] | None,
-        patience: _Patience,
-    ) -> None:
-        self._adapter = adapter
-        self._journal = journal
-        self._letters = letters
-        self._empty = empty
-        self._batch_bytes = batch_bytes
-        self._on_progress = on_progress
-        self._patience = patience
-        self._total = _Total()
-        self._failures = [_failure(letter.id, letter.reason) for letter in islice(letters or (), _SAMPLE)]
-
-    def report(self) -> IngestReport:
-        return IngestReport(
-            **asdict(self._total),
-            failures=tuple(self._failures),
-            dead_letters=self._letters.path if self._letters is not None else None,
-        )
-
-    def skip_acknowledged(self, stream: Stream) -> None:
-        """Pass over what earlier runs settled. Raises JournalMismatch when that was another stream or collection."""
-        written: Batch | None = None
-        for entry in self._journal.entries if self._journal is not None else ():
-            count = entry.stop - entry.start
-            batch = stream.take(count)
-            if batch is None or len(batch) < count:
-                stream.take(1)  # raises what cut the stream short, if anything did
-            if batch is None or batch.hash != entry.hash:
-                raise JournalMismatch(
-                    f"the documents at positions [{entry.start}, {entry.stop}) are not those that the journal calls "
-                    "settled; give the same ids, vectors and payloads again, or name another journal"
-                )
-            self._total.add(entry)
-            written = batch if entry.written else written
-        if written is not None:
-            self._expect_there([document.id for document in written.documents if document.fault is None])
-        self._patience.start()
-        self._tell()
-
-    def _expect_there(self, ids: list[Id]) -> None:
-        if not self._patiently(partial(self._adapter.fetch, ids)).ids:
-            raise JournalMismatch(
-                f"the journal says that {ids[0]!r} and others were written, but the collection holds none of them: it "
-                "is another one, or was made anew; name another journal"
-            )
-
-    def settle(self, window: Batch) -> None:
-        """Write all of `window`, in as many requests as it takes."""
-        start = 0
-        while start < len(window):
-            stop = _end(window.documents, start, self._batch_bytes)
-            self._settle_batch(window[start:stop])
-            start = stop
-
-    def _settle_batch(self, batch: Batch) -> None:
-        outcome = self._write(batch)
-        if outcome.failed:
-            self._bury(batch, outcome.failed)
-        entry = Entry(
-            start=batch.documents[0].position,
-            stop=batch.documents[-1].position + 1,
-            hash=batch.hash,
-            written=outcome.written,
-            skipped=outcome.skipped,
-            failed=len(outcome.failed),
-            retries=self._patience.retries,
-            bytes=batch.size,
-            seconds=self._patience.seconds(),
-        )
-        if self._journal is not None:
-            self._journal.append(entry)
-        self._total.add(entry)
-        self._patience.start()
-        self._tell()
-
-    def _tell(self, waiting: str | None = None) -> None:
-        if self._on_progress is not None:
-            total = self._total
-            self._on_progress(IngestProgress(total.given, total.bytes, total.seconds, waiting))
-
-    def _bury(self, batch: Batch, reasons: Mapping[int, str]) -> None:
-        letters = [
-            _letter(document, batch.vectors[row], batch.vectors.dimension, reasons[document.position])
-            for row, document in enumerate(batch.documents)
-            if document.position in reasons
-        ]
-        if self._letters is not None:
-            self._letters.append(letters)
-        room = _SAMPLE - len(self._failures)
-        self._failures += [_failure(letter.id, letter.reason) for letter in letters[:room]]
-
-    # ---- one batch
-
-    def _write(self, batch: Batch) -> _Outcome:
-        """What became of each document of `batch`, once all are settled."""
-        outcome = _Outcome()
-        todo = [self._sort_out(batch, outcome)]
-        while todo:
-            piece = todo.pop()
-            if not len(piece):
-                continue
-            try:
-                answer = self._adapter.upsert(piece.ids, piece.vectors, piece.payloads)
-            except BackendDown as error:
-                self._pause(error)
-                todo += _halves(piece)  # a smaller request may pass where a large one times out
-            except (InvalidInput, OutOfLimits) as error:
-                if isinstance(error, OutOfLimits) and not error.splittable:
-                    raise
-                todo += self._split(piece, error, outcome)
-            else:
-                todo += self._account(piece, answer, outcome)
-        return outcome
-
-    def _sort_out(self, batch: Batch, outcome: _Outcome) -> Batch:
-        """The documents of `batch` that are to be sent; the others are settled."""
-        rows: list[int] = []
-        for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
-            if document.fault is not None:
-                outcome.failed[document.position] = document.fault
-            elif nnz or self._empty == "write":
-                rows.append(row)
-            elif self._empty == "skip":
-                outcome.skipped += 1
-            else:
-                outcome.failed[document.position] = _EMPTY
-        return batch if len(rows) == len(batch) else batch[rows]
-
-    def _split(self, piece: Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[Batch]:
-        """The halves of a refused `piece`; a single document has failed."""
-        if len(piece) == 1:
-            outcome.failed[piece.documents[0].position] = str(error)
-            self._patience.progress()
-            return []
-        if isinstance(error, OutOfLimits):
-            self._batch_bytes = min(self._batch_bytes, piece.size // 2)
-        return _halves(piece)
-
-    def _account(self, piece: Batch, answer: Written, outcome: _Outcome) -> list[Batch]:
-        """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
-        written, left, reason = set(answer.written), [], "the answer leaves out some ids"
-        for row, document in enumerate(piece.documents):
-            if document.id in written:
-                outcome.written += 1
-            elif document.id in answer.skipped:
-                outcome.skipped += 1
-            elif (failure := answer.failed.get(document.id)) is None or failure.retryable:
-                left.append(row)
-                reason = failure.reason if failure else reason
-            else:
-                outcome.failed[document.position] = failure.reason
-        if len(left) < len(piece):
-            self._patience.progress()
-        if not left:
-            return []
-        self._pause(BackendDown(reason))
-        return [piece[left]]
-
-    # ---- patience
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """The answer to `call`, asked again while the backend is down."""
-        while True:
-            try:
-                answer = call()
-            except BackendDown as error:
-                self._pause(error)
-            else:
-                return answer
-
-    def _pause(self, error: BackendDown) -> None:
-        self._tell(waiting=str(error))
-        if not self._patience.pause(error.retry_after):
-            self._total.retries += self._patience.retries
-            raise WriteFailed(
-                f"stopped at position {self._total.given}: no progress for {self._patience.deadline:g} s, tried "
-                f"{self._patience.retries + 1} times, last: {error}; everything before that position is settled, "
-                f"{self._advice}",
-                self.report(),
-            ) from error
-
-    @property
-    def _advice(self) -> str:
-        if self._journal is None:
-            return f"give the documents from position {self._total.given} on to go on"
-        return f"the same call with the journal {self._journal.path} goes on"
-
-
-def _halves(piece: Batch) -> list[Batch]:
-    """The first on top of the stack, and only that for a single document."""
-    half = (len(piece) + 1) // 2
-    return [piece[half:], piece[:half]]
-
-
-_EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What became of the documents of one batch; `failed` holds reasons by position."""
-
-    written: int = 0
-    skipped: int = 0
-    failed: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -418,6 +201,215 @@ class _Total:
         self.retries += entry.retries
         self.bytes += entry.bytes
         self.seconds += entry.seconds
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `ingest`: settles batches and keeps count."""
+
+    adapter: Adapter
+    journal: Journal | None
+    letters: DeadLetters | None
+    empty: Empty
+    batch_bytes: int
+    on_progress: Callable[[IngestProgress], None] | None
+    patience: _Patience
+    total: _Total = field(default_factory=_Total)
+    failures: list[IngestFailure] = field(default_factory=list)
+
+    def report(self) -> IngestReport:
+        return IngestReport(
+            **asdict(self.total),
+            failures=tuple(self.failures),
+            dead_letters=self.letters.path if self.letters is not None else None,
+        )
+
+    def skip_acknowledged(self, stream: Stream) -> None:
+        """Pass over what earlier runs settled. Raises JournalMismatch when that was another stream or collection."""
+        written: Batch | None = None
+        for entry in self.journal.entries if self.journal is not None else ():
+            count = entry.stop - entry.start
+            batch = stream.take(count)
+            if batch is None or len(batch) < count:
+                stream.take(1)  # raises what cut the stream short, if anything did
+            if batch is None or batch.hash != entry.hash:
+                raise JournalMismatch(
+                    f"the documents at positions [{entry.start}, {entry.stop}) are not those that the journal calls "
+                    "settled; give the same ids, vectors and payloads again, or name another journal"
+                )
+            self.total.add(entry)
+            written = batch if entry.written else written
+        if written is not None:
+            self._expect_there([document.id for document in written.documents if document.fault is None])
+        self.failures += [_failure(letter.id, letter.reason) for letter in islice(self.letters or (), _SAMPLE)]
+        self.patience.start()
+        self._tell()
+
+    def _expect_there(self, ids: list[Id]) -> None:
+        if not self._patiently(partial(self.adapter.fetch, ids)).ids:
+            raise JournalMismatch(
+                f"the journal says that {ids[0]!r} and others were written, but the collection holds none of them: it "
+                "is another one, or was made anew; name another journal"
+            )
+
+    def settle(self, window: Batch) -> None:
+        """Write all of `window`, in as many requests as it takes."""
+        start = 0
+        while start < len(window):
+            stop = _end(window.documents, start, self.batch_bytes)
+            self._settle_batch(window[start:stop])
+            start = stop
+
+    def _settle_batch(self, batch: Batch) -> None:
+        outcome = self._write(batch)
+        if outcome.failed:
+            self._bury(batch, outcome.failed)
+        entry = Entry(
+            start=batch.documents[0].position,
+            stop=batch.documents[-1].position + 1,
+            hash=batch.hash,
+            written=outcome.written,
+            skipped=outcome.skipped,
+            failed=len(outcome.failed),
+            retries=self.patience.retries,
+            bytes=batch.size,
+            seconds=self.patience.seconds(),
+        )
+        if self.journal is not None:
+            self.journal.append(entry)
+        self.total.add(entry)
+        self.patience.start()
+        self._tell()
+
+    def _tell(self, waiting: str | None = None) -> None:
+        if self.on_progress is not None:
+            total = self.total
+            self.on_progress(IngestProgress(total.given, total.bytes, total.seconds, waiting))
+
+    def _bury(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        letters = [
+            _letter(document, batch.vectors[row], batch.vectors.dimension, reasons[document.position])
+            for row, document in enumerate(batch.documents)
+            if document.position in reasons
+        ]
+        if self.letters is not None:
+            self.letters.append(letters)
+        room = _SAMPLE - len(self.failures)
+        self.failures += [_failure(letter.id, letter.reason) for letter in letters[:room]]
+
+    # ---- one batch
+
+    def _write(self, batch: Batch) -> _Outcome:
+        """What became of each document of `batch`, once all are settled."""
+        outcome = _Outcome()
+        todo = [self._sort_out(batch, outcome)]
+        while todo:
+            piece = todo.pop()
+            if not len(piece):
+                continue
+            try:
+                answer = self.adapter.upsert(piece.ids, piece.vectors, piece.payloads)
+            except BackendDown as error:
+                self._pause(error)
+                todo += _halves(piece)  # a smaller request may pass where a large one times out
+            except (InvalidInput, OutOfLimits) as error:
+                if isinstance(error, OutOfLimits) and not error.splittable:
+                    raise
+                todo += self._split(piece, error, outcome)
+            else:
+                todo += self._account(piece, answer, outcome)
+        return outcome
+
+    def _sort_out(self, batch: Batch, outcome: _Outcome) -> Batch:
+        """The documents of `batch` that are to be sent; the others are settled."""
+        rows: list[int] = []
+        for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
+            if document.fault is not None:
+                outcome.failed[document.position] = document.fault
+            elif nnz or self.empty == "write":
+                rows.append(row)
+            elif self.empty == "skip":
+                outcome.skipped += 1
+            else:
+                outcome.failed[document.position] = _EMPTY
+        return batch if len(rows) == len(batch) else batch[rows]
+
+    def _split(self, piece: Batch, error: InvalidInput | OutOfLimits, outcome: _Outcome) -> list[Batch]:
+        """The halves of a refused `piece`; a single document has failed."""
+        if len(piece) == 1:
+            outcome.failed[piece.documents[0].position] = str(error)
+            self.patience.progress()
+            return []
+        if isinstance(error, OutOfLimits):
+            self.batch_bytes = min(self.batch_bytes, piece.size // 2)
+        return _halves(piece)
+
+    def _account(self, piece: Batch, answer: Written, outcome: _Outcome) -> list[Batch]:
+        """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
+        written, left, reason = set(answer.written), [], "the answer leaves out some ids"
+        for row, document in enumerate(piece.documents):
+            if document.id in written:
+                outcome.written += 1
+            elif document.id in answer.skipped:
+                outcome.skipped += 1
+            elif (failure := answer.failed.get(document.id)) is None or failure.retryable:
+                left.append(row)
+                reason = failure.reason if failure else reason
+            else:
+                outcome.failed[document.position] = failure.reason
+        if len(left) < len(piece):
+            self.patience.progress()
+        if not left:
+            return []
+        self._pause(BackendDown(reason))
+        return [piece[left]]
+
+    # ---- patience
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """The answer to `call`, asked again while the backend is down."""
+        while True:
+            try:
+                answer = call()
+            except BackendDown as error:
+                self._pause(error)
+            else:
+                return answer
+
+    def _pause(self, error: BackendDown) -> None:
+        self._tell(waiting=str(error))
+        if not self.patience.pause(error.retry_after):
+            self.total.retries += self.patience.retries
+            raise WriteFailed(
+                f"stopped at position {self.total.given}: no progress for {self.patience.deadline:g} s, tried "
+                f"{self.patience.retries + 1} times, last: {error}; everything before that position is settled, "
+                f"{self._advice}",
+                self.report(),
+            ) from error
+
+    @property
+    def _advice(self) -> str:
+        if self.journal is None:
+            return f"give the documents from position {self.total.given} on to go on"
+        return f"the same call with the journal {self.journal.path} goes on"
+
+
+def _halves(piece: Batch) -> list[Batch]:
+    """The first on top of the stack, and only that for a single document."""
+    half = (len(piece) + 1) // 2
+    return [piece[half:], piece[:half]]
+
+
+_EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the documents of one batch; `failed` holds reasons by position."""
+
+    written: int = 0
+    skipped: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
 
 
 class _Patience:
@@ -492,4 +484,6 @@ def _jsonable(value: object) -> object:
 
 
 def _failure(id_: object, reason: str) -> IngestFailure:
-    return IngestFailure(id=id_ if isinstance(id_, (int, str)) else repr(id_), reason=reason)
+    if isinstance(id_, bool) or not isinstance(id_, (int, str)):
+        id_ = repr(id_)
+    return IngestFailure(id=id_, reason=reason)

@@ -78,11 +78,11 @@ def test_one_refused_document_among_a_thousand_fails_alone(tmp_path: Path) -> No
 
 def test_a_request_that_is_too_large_is_halved_and_the_next_ones_are_smaller() -> None:
     adapter = misbehaving(holds=3)
-    report = sv.ingest(adapter, range(N), VECTORS, batch_count=8)
+    report = sv.ingest(adapter, range(100), sv.SparseVectors.concat([VECTORS] * 10), batch_count=20)
     sizes = [len(ids) for ids in adapter.requests]
-    assert counts(report) == (N, N, 0, 0)
-    assert sizes[:4] == [8, 4, 2, 2]
-    assert max(sizes[4:]) <= 4
+    assert counts(report) == (100, 100, 0, 0)
+    assert sizes[:4] == [20, 10, 5, 3]
+    assert len([size for size in sizes if size > 3]) < 10
 
 
 def test_a_request_that_the_backend_breaks_down_under_is_halved() -> None:

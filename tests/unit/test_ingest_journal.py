@@ -77,18 +77,22 @@ def test_how_the_chunks_are_cut_does_not_matter(adapter: Misbehaving, tmp_path: 
     assert report.written == N
 
 
+def like_full(**other: Any) -> sv.SparseVectors:
+    """FULL with another part."""
+    parts = {"indptr": FULL.indptr, "indices": FULL.indices, "values": FULL.values, "dimension": DIMENSION}
+    return sv.SparseVectors(**{**parts, **other})
+
+
 CHANGES: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
     "another id": lambda: ([99, *range(1, N)], FULL, None),
     "an id of another kind": lambda: (["0", *range(1, N)], FULL, None),
     "ids in another order": lambda: ([1, 0, *range(2, N)], FULL, None),
-    "another weight": lambda: (range(N), sv.SparseVectors.concat([FULL[1:2], FULL[1:]]), None),
+    "another weight": lambda: (range(N), like_full(values=FULL.values * 2), None),
+    "weights at other indices": lambda: (range(N), like_full(indices=FULL.indices[::-1]), None),
+    "weights in other rows": lambda: (range(N), like_full(indptr=[0, 0, *range(2, N + 1)]), None),
     "another payload": lambda: (range(N), FULL, [{"a": 1}] + [{}] * (N - 1)),
     "a bad id": lambda: ([-1, *range(1, N)], FULL, None),
-    "another dimension": lambda: (
-        range(N),
-        sv.SparseVectors(FULL.indptr, FULL.indices, FULL.values, DIMENSION + 1),
-        None,
-    ),
+    "another dimension": lambda: (range(N), like_full(dimension=DIMENSION + 1), None),
     "fewer documents": lambda: (range(3), FULL[:3], None),
     "none at all": lambda: ([], FULL[:0], None),
 }
@@ -111,9 +115,7 @@ def test_another_policy_for_empty_vectors_is_refused(adapter: Misbehaving, tmp_p
         sv.ingest(adapter, range(N), VECTORS, empty="write", journal=tmp_path / "j")
 
 
-def test_a_collection_that_was_made_anew_is_refused_not_left_empty(
-    adapter: Misbehaving, tmp_path: Path
-) -> None:
+def test_a_collection_that_was_made_anew_is_refused_not_left_empty(adapter: Misbehaving, tmp_path: Path) -> None:
     sv.ingest(adapter, range(N), FULL, journal=tmp_path / "j")
     adapter.drop()
     adapter.create(DIMENSION)
