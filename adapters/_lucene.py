@@ -124,7 +124,8 @@ class Index:
 
     @property
     def created(self) -> int:
-        return int(self.settings["index.version.created"])
+        """Serverless does not tell, and is never old."""
+        return int(self.settings.get("index.version.created", _RELEASES[0][1]))
 
     @property
     def properties(self) -> Json:
@@ -134,10 +135,6 @@ class Index:
     def window(self) -> int:
         """Most hits that one request may ask for."""
         return int(self.settings.get("index.max_result_window", 10_000))
-
-    @property
-    def keeps_source(self) -> bool:
-        return self.mappings.get("_source", {}).get("enabled", True) not in (False, "false")
 
     def note(self, field: str) -> Json:
         """What we wrote in `_meta` about our field: its `dimension` (None once dropped) and what we `created`."""
@@ -199,12 +196,20 @@ def marker(field: str) -> str:
     return f"_sparsevec_{field}"
 
 
+def source_fault(index: Index) -> AdapterError | None:
+    """Why documents can be neither updated, fetched nor filtered, or None."""
+    if index.mappings.get("_source", {}).get("enabled", True) in (False, "false"):
+        return BackendUnsupported(
+            f"index {index.name!r} keeps no _source, which updates, filters and payloads are made from; "
+            f"search without them, or make the index again with _source"
+        )
+    return None
+
+
 def write_fault(index: Index) -> AdapterError | None:
     """What makes every write to that index fail, or None."""
-    if not index.keeps_source:
-        return BackendUnsupported(
-            f"index {index.name!r} keeps no _source, so its documents cannot be updated; make it again with it"
-        )
+    if fault := source_fault(index):
+        return fault
     for block in ("read_only_allow_delete", "read_only", "write"):
         if index.settings.get(f"index.blocks.{block}") == "true":
             return CollectionError(
@@ -215,9 +220,11 @@ def write_fault(index: Index) -> AdapterError | None:
 
 
 def version_created(engine: str, version: str) -> int:
-    """The `index.version.created` of an index that this server makes, as far as it matters here."""
+    """The `index.version.created` that this server gives an index, as far as it matters. Raises BackendUnsupported."""
     major, minor = release = tuple(int(part) for part in version.split(".")[:2])
     plain = major * 1_000_000 + minor * 10_000 + 99
+    if engine == "opensearch" and major >= 7:
+        raise BackendUnsupported(f"the server is Elasticsearch {version}; use elasticsearch://")
     if engine == "opensearch":
         return _OPENSEARCH ^ plain
     return next((created for since, created in _RELEASES if release >= since), plain)
@@ -390,11 +397,10 @@ def check_removed(items: Iterable[Json]) -> None:
 
 # ---- queries to the wire, hits from it
 
-PAGE = 1000  # hits of one scroll request
 BULK_PATHS = "items.*.status,items.*.result,items.*.error"
 SEARCH_PATHS = (
     "responses.status,responses.error,responses.timed_out,responses._shards.failed,responses.hits.hits._id,"
-    "responses.hits.hits._score,responses.hits.hits._source"
+    "responses.hits.hits._score,responses.hits.hits._source,responses.hits.hits.fields"
 )
 
 

@@ -38,7 +38,7 @@ from sparsevec.adapter import (
     conditions,
     matches,
 )
-from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
+from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
 from . import _lucene as lucene
@@ -47,7 +47,8 @@ from ._lucene_filters import filter_clauses, leaves
 
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
 _SCROLL = "5m"
-_QUERIES = 32  # of one multi-search
+_QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
+_PAGE = 1000  # hits of one scroll request
 _MAX_BODY = 100 * 2**20  # bytes, http.max_content_length as shipped
 
 
@@ -215,8 +216,9 @@ class LuceneAdapter:
         search = _Search(field, index, k, wanted, with_payloads)
         hits = [Hits((), np.empty(0, np.float32), () if with_payloads else None)] * len(queries)
         asked = np.flatnonzero(queries.row_nnz)
-        for start in range(0, len(asked), _QUERIES):
-            rows = asked[start : start + _QUERIES].tolist()
+        at_once = max(1, min(_QUERIES, _HITS // search.page))
+        for start in range(0, len(asked), at_once):
+            rows = asked[start : start + at_once].tolist()
             for row, answer in zip(rows, self._batch(search, [queries[row] for row in rows]), strict=True):
                 hits[row] = answer
         return hits
@@ -238,7 +240,7 @@ class LuceneAdapter:
         page = lucene.read_hits(response)
         found = [hit for hit in page if search.takes(hit)]
         if len(page) == search.page and len(found) < search.k:  # deeper than one answer goes
-            everything = self._scroll(search.body(query, lucene.PAGE))
+            everything = self._scroll(search.body(query), search.index)
             found = list(islice((hit for hit in everything if search.takes(hit)), search.k))
         return search.hits(found)
 
@@ -248,7 +250,7 @@ class LuceneAdapter:
             raise OutOfLimits(f"the filter alone has more clauses than the server takes ({self._max_clauses})")
         totals: dict[str, float] = {}
         for part in lucene.split(query, room):
-            for hit in self._scroll(search.body(part, lucene.PAGE)):
+            for hit in self._scroll(search.body(part), search.index):
                 if search.takes(hit):
                     totals[hit["_id"]] = totals.get(hit["_id"], 0.0) + float(np.float32(hit["_score"]))
         best = sorted(totals.items(), key=lambda item: -item[1])[: search.k]
@@ -261,14 +263,17 @@ class LuceneAdapter:
         return Hits(ids, scores, tuple(payloads.get(id_, {}) for id_ in ids))
 
     def fetch(self, ids: Sequence[Id]) -> Documents:
-        _, field = self._existing()
+        index, field = self._existing()
         ids = check_ids(ids)
+        if fault := lucene.source_fault(index):
+            raise fault
         self._refresh()
         found: dict[Id, Json] = {}
-        for start in range(0, len(ids), lucene.PAGE):
-            wanted = [lucene.to_id(id_) for id_ in ids[start : start + lucene.PAGE]]
-            for hit in self._scroll(lucene.fetch_body(wanted, field)):
-                found[lucene.from_id(hit["_id"])] = hit
+        at_once = min(_PAGE, index.window)
+        for start in range(0, len(ids), at_once):
+            wanted = [lucene.to_id(id_) for id_ in ids[start : start + at_once]]
+            (response,) = self._msearch([lucene.fetch_body(wanted, field)])
+            found |= {lucene.from_id(hit["_id"]): hit for hit in lucene.read_hits(response)}
         ids = [id_ for id_ in ids if id_ in found]
         hits = [found[id_] for id_ in ids]
         payloads = tuple(hit.get("_source", {}) for hit in hits)
@@ -304,8 +309,8 @@ class LuceneAdapter:
     def _empty(self, index: Index, field: Field) -> None:
         """Every vector of ours out of an index that is not ours; its mapping keeps the field, as mappings do."""
         self._refresh()
-        holders = self._scroll(lucene.search_body({"exists": {"field": field.present}}, (), lucene.PAGE, False))
-        while ids := [hit["_id"] for hit in islice(holders, lucene.PAGE)]:
+        holders = self._scroll(lucene.search_body({"exists": {"field": field.present}}, (), _PAGE, False), index)
+        while ids := [hit["_id"] for hit in islice(holders, _PAGE)]:
             self._remove(ids, field, documents=False)
         self._note(index, {"dimension": None, "created": "field"}, {})
 
@@ -362,36 +367,42 @@ class LuceneAdapter:
         with self._refreshing:
             if not self._unrefreshed or not self._may_refresh:
                 return
-            answer = self._send("POST", self._path("_refresh"))
-            if answer.status == 403:
-                self._may_refresh = False
-            else:
-                lucene.read_hits(_good(answer))
-                self._unrefreshed = False
+            self._unrefreshed = False  # before the request: a write that ends while it runs says so again
+            try:
+                answer = self._send("POST", self._path("_refresh"))
+                self._may_refresh = answer.status != 403
+                if self._may_refresh:
+                    lucene.read_hits(_good(answer))
+            except AdapterError:
+                self._unrefreshed = True
+                raise
 
     def _remove(self, ids: Sequence[str], field: Field, *, documents: bool) -> None:
         body = lucene.deletions(ids) if documents else lucene.removals(ids, field)
         lucene.check_removed(self._items([body], actions=len(ids)) if ids else ())
 
-    def _msearch(self, bodies: Sequence[Json]) -> Sequence[Json]:
-        answer = self._send(
-            "POST", self._path("_msearch"), {"filter_path": lucene.SEARCH_PATHS}, lucene.msearch(bodies), "x-ndjson"
-        )
+    def _msearch(self, bodies: Sequence[Json]) -> list[Json]:
+        params = {"filter_path": lucene.SEARCH_PATHS}
+        answer = self._send("POST", self._path("_msearch"), params, lucene.msearch(bodies), "x-ndjson")
         responses: list[Json] = _good(answer).get("responses", [])
+        if len(responses) != len(bodies):
+            raise BackendDown(f"{len(bodies)} queries were sent and {len(responses)} were answered")
         return responses
 
-    def _scroll(self, body: Json) -> Iterator[Json]:
+    def _scroll(self, body: Json, index: Index) -> Iterator[Json]:
         """Every hit there is, best first, from one point in time."""
-        body = {**body, "track_total_hits": True}  # a scroll demands it
-        answer = self._json(
-            "POST", self._path("_search"), body, {"scroll": _SCROLL, "allow_partial_search_results": "false"}
-        )
+        size = min(_PAGE, index.window)
+        body = {**body, "size": size, "track_total_hits": True}  # a scroll refuses not to track
+        params = {"scroll": _SCROLL, "allow_partial_search_results": "false"}
+        answer = self._json("POST", self._path("_search"), body, params)
         try:
             while hits := lucene.read_hits(answer):
                 yield from hits
+                if len(hits) < size:
+                    return
                 answer = self._json("POST", "/_search/scroll", {"scroll": _SCROLL, "scroll_id": answer["_scroll_id"]})
         finally:
-            self._send("DELETE", "/_search/scroll", {}, orjson.dumps({"scroll_id": answer["_scroll_id"]}))
+            self._send("DELETE", "/_search/scroll", body=orjson.dumps({"scroll_id": answer["_scroll_id"]}))
 
     def _json(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> Any:
         return _good(self._send(method, path, params or {}, None if body is None else orjson.dumps(body)))
@@ -416,13 +427,13 @@ class _Search:
     """What is the same for every query of one search: how it is asked, and how its hits are read."""
 
     def __init__(self, field: Field, index: Index, k: int, wanted: Sequence[Condition], with_payloads: bool) -> None:
-        self.k, self.with_payloads = k, with_payloads
+        self.index, self.k, self.with_payloads = index, k, with_payloads
         self.page = min(k, index.window)
         self._field, self._wanted = field, wanted
         self._filters = filter_clauses(wanted, index.mappings)
         self._source = _source(field, wanted, with_payloads)
-        if self._source and not index.keeps_source:
-            raise BackendUnsupported(f"index {index.name!r} keeps no _source, which filters and payloads are read from")
+        if self._source and (fault := lucene.source_fault(index)):
+            raise fault
 
     def body(self, query: SparseVector, size: int | None = None) -> Json:
         return lucene.search_body(
@@ -467,6 +478,8 @@ def _to_lines(
 def _good(answer: Answer) -> Any:
     if answer.status >= 300:
         raise lucene.to_error(answer.status, answer.body, answer.retry_after)
+    if not isinstance(answer.body, Mapping):
+        raise BackendDown(f"the answer is not a JSON object: {answer.body!r:.100}")
     return answer.body
 
 

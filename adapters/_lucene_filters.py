@@ -69,7 +69,7 @@ def _candidates(condition: Condition, leaf: Mapping[str, Any]) -> list[Json] | N
     if isinstance(condition, Range):
         return [] if kind == "boolean" else [_exists(field)]
     if kind == "boolean":
-        texts = [text for text in _texts(condition) or [] if text in ("true", "false", "")]
+        texts = [_text(value) for value in condition.values if _text(value) in ("true", "false", "")]
         return [{"terms": {field: texts}}] if texts else []
     return [_among(condition, field, leaf)]
 
@@ -88,8 +88,14 @@ def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> Json:
 
 def _texts(condition: AnyOf) -> list[str] | None:
     """The values as a keyword field indexes them; None when one is a number, which has many spellings."""
-    values = [str(value).lower() if isinstance(value, bool) else value for value in condition.values]
-    return cast("list[str]", values) if all(isinstance(value, str) for value in values) else None
+    texts = [_text(value) for value in condition.values]
+    return cast("list[str]", texts) if None not in texts else None
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else None
 
 
 def _utf16_length(text: str) -> int:
