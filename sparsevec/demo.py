@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import lzma
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +148,10 @@ def run(
     """Learn, write, search, verify and measure; leaves `model/`, `collection/` and `report.html` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     stages = _Stages(watch)
-    learned = _learn(corpus, dimension, nnz, stages)
+    learned = _learn(corpus, dimension, Budget(nnz=nnz), stages)
     learned.encoder.save(folder / "model")
     served = _serve(corpus, learned, folder / "collection", stages)
-    rows, curves, usages = _compare(corpus, learned, stages)
+    rows, curves, usages = _compare(corpus, learned, nnz, stages)
     story = Story(
         title=f"Dense search with {rows[_OURS].flops:.2g} multiplications instead of {corpus.dense.shape[1]}",
         corpus=f"Learned on this machine from {corpus.about}, without labels.",
@@ -199,10 +199,10 @@ class _Learned:
     queries: SparseVectors
 
 
-def _learn(corpus: Corpus, dimension: int, nnz: int, stages: _Stages) -> _Learned:
+def _learn(corpus: Corpus, dimension: int, budget: Budget, stages: _Stages) -> _Learned:
     encoder = SparseEncoder(corpus.dense.shape[1], dimension)
     with stages.stage("learn an encoder") as done:
-        encoder.fit(corpus.dense, corpus.sample, budget=Budget(nnz=nnz), on_step=_steps(done))
+        encoder.fit(corpus.dense, corpus.sample, budget=budget, on_step=_steps(done))
         head, head_queries = encoder.encode_document(corpus.dense), encoder.encode_query(corpus.asked)
     with stages.stage("fit the weights to these documents") as done:
         documents = encoder.refine(corpus.dense, corpus.sample, on_step=_steps(done))
@@ -263,26 +263,31 @@ def _excerpt(text: str) -> str:
 
 
 def _compare(
-    corpus: Corpus, learned: _Learned, stages: _Stages
+    corpus: Corpus, learned: _Learned, nnz: int, stages: _Stages
 ) -> tuple[dict[str, Evaluation], list[Curve], dict[str, npt.NDArray[np.float64]]]:
     """The table, the curves and the usages; ours beside what one could do without learning."""
-    dimension = learned.documents.dimension
     with stages.stage("measure, and the baselines beside it") as done:
         whole = evaluate_dense(corpus.dense, corpus.asked, unit(corpus.dense), unit(corpus.asked), qrels=corpus.answers)
-        pca = {m: _pca(corpus, m) for m in (16, 32, 64, 128)}
+        pca = _pca(corpus)
         done(0.2)
-        projected = {k: _sparse(corpus, *_projected(corpus, dimension, k)) for k in (16, 32, 64)}
-        done(0.5)
+        ks = [k for k in (nnz // 2, nnz, 2 * nnz) if k]
+        random = _projected(corpus, _random_directions(corpus, learned.documents.dimension), ks)
+        landmarks = _projected(corpus, _some_documents(corpus, learned.documents.dimension), ks)
+        done(0.4)
+        projected = {k: _sparse(corpus, *codes) for k, codes in random.items()}
+        nearby = {k: _sparse(corpus, *codes) for k, codes in landmarks.items()}
+        done(0.7)
         head = _sparse(corpus, learned.head, learned.head_queries)
         ours = _sparse(corpus, learned.documents, learned.queries)
-        done(0.7)
-        shorter = [m for m in (8, 16, 32, 64) if m < ours.query_active_dims]
+        shorter = [m for m in (nnz // 4, nnz // 2, nnz, 2 * nnz) if 0 < m < ours.query_active_dims]
         queries = [learned.encoder.encode_query(corpus.asked, nnz=m) for m in shorter]
         curve = [_sparse(corpus, learned.documents, cut) for cut in queries]
+    middle = list(pca)[len(pca) // 2]
     rows = {
         "dense": whole,
-        "PCA, 64 dimensions": pca[64],
-        "random projection, 32 largest": projected[32],
+        f"PCA, {middle} dimensions": pca[middle],
+        f"random projection, {nnz} largest": projected[nnz],
+        f"{nnz} nearest of some documents": nearby[nnz],
         "sparsevec, before fitting to the corpus": head,
         _OURS: ours,
     }
@@ -290,31 +295,49 @@ def _compare(
         Curve(_OURS, [*curve, ours]),
         Curve("PCA", list(pca.values())),
         Curve("random projection", list(projected.values())),
+        Curve("nearest of some documents", list(nearby.values())),
         Curve("dense", [whole]),
     ]
-    usages = {_OURS: usage(learned.documents), "random projection": usage(_projected(corpus, dimension, 32)[0])}
-    return rows, curves, usages
+    usages = {_OURS: learned.documents, "nearest of some documents": landmarks[nnz][0]}
+    return rows, curves, {name: usage(documents) for name, documents in usages.items()}
 
 
 def _sparse(corpus: Corpus, documents: SparseVectors, queries: SparseVectors) -> Evaluation:
     return evaluate(corpus.dense, corpus.asked, documents, queries, qrels=corpus.answers)
 
 
-def _pca(corpus: Corpus, m: int) -> Evaluation:
-    """The m first principal components of unit rows, compared by cosine."""
-    rows, asked = unit(corpus.dense), unit(corpus.asked)
-    mean = rows.mean(axis=0)
-    axes = np.linalg.eigh(np.cov(rows.T))[1][:, ::-1][:, :m].astype(np.float32)
-    codes, code_queries = unit((rows - mean) @ axes), unit((asked - mean) @ axes)
-    return evaluate_dense(corpus.dense, corpus.asked, codes, code_queries, qrels=corpus.answers)
+def _pca(corpus: Corpus) -> dict[int, Evaluation]:
+    """A 24th, 12th, 6th and third of the principal components of unit rows, compared by cosine."""
+    rows, asked = _centred(corpus)
+    axes = np.linalg.eigh(np.cov(rows.T))[1][:, ::-1].astype(np.float32)
+    rows, asked = rows @ axes, asked @ axes
+    sizes = sorted({max(1, rows.shape[1] // share) for share in (24, 12, 6, 3)})
+    codes = {m: (unit(rows[:, :m]), unit(asked[:, :m])) for m in sizes}
+    return {m: evaluate_dense(corpus.dense, corpus.asked, *both, qrels=corpus.answers) for m, both in codes.items()}
 
 
-def _projected(corpus: Corpus, dimension: int, k: int) -> tuple[SparseVectors, SparseVectors]:
-    """The k largest of `dimension` random projections, of documents and of queries: sparse without learning."""
-    rows, asked = unit(corpus.dense), unit(corpus.asked)
+def _random_directions(corpus: Corpus, dimension: int) -> Float32s:
+    return np.random.default_rng(0).standard_normal((corpus.dense.shape[1], dimension), np.float32)
+
+
+def _some_documents(corpus: Corpus, dimension: int) -> Float32s:
+    """`dimension` documents as directions, some more than once when there are fewer."""
+    return _centred(corpus)[0][np.random.default_rng(0).permutation(dimension) % len(corpus.dense)].T
+
+
+def _projected(
+    corpus: Corpus, directions: Float32s, ks: Iterable[int]
+) -> dict[int, tuple[SparseVectors, SparseVectors]]:
+    """By k, the k largest projections of documents and of queries on `directions` (d, dimension)."""
+    rows, asked = _centred(corpus)
+    return {k: (_largest(rows, directions, k), _largest(asked, directions, k)) for k in ks}
+
+
+def _centred(corpus: Corpus) -> tuple[Float32s, Float32s]:
+    """Unit documents and queries, less the documents' mean."""
+    rows = unit(corpus.dense)
     mean = rows.mean(axis=0)
-    directions = np.random.default_rng(0).standard_normal((rows.shape[1], dimension), np.float32)
-    return _largest(rows - mean, directions, k), _largest(asked - mean, directions, k)
+    return rows - mean, unit(corpus.asked) - mean
 
 
 def _largest(rows: Float32s, directions: Float32s, k: int) -> SparseVectors:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Curve", "Found", "Search", "Story", "page", "quality_picture", "table", "usage_picture"]
 
-_COLOURS = ["#0d9488", "#e0663f", "#8b7bd8", "#b8860b"]  # readable on white and on black
+_COLOURS = ["#0d9488", "#e0663f", "#8b7bd8", "#4a90d9", "#b8860b"]  # readable on white and on black
+_OPEN = 9  # searches that show at once; the rest unfolds
 _INK = "#012345"  # stands for the page's own text colour
 
 
@@ -98,16 +99,17 @@ def _line(row: Evaluation, judged: bool) -> list[str]:
 
 def quality_picture(curves: Sequence[Curve]) -> str:
     """Recall against multiplications per query-document pair, as SVG in the colours of the page around it."""
-    figure = _figure(7.6, 3.5)
+    figure = _figure(7.6, 3.9)
     panels = [("recall@10, as the answer", "recall_10"), ("recall@100, as candidates", "recall_10_at_100")]
     for axes, (title, field) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        for colour, curve in zip(_COLOURS, curves, strict=True):
+        for colour, curve in zip(_COLOURS, curves, strict=False):
             costs = [point.flops for point in curve.evaluations]
             recalls = [getattr(point, field) for point in curve.evaluations]
             axes.plot(costs, recalls, "o-", color=colour, label=curve.name, linewidth=2, markersize=5)
         axes.set(title=title, xscale="log", ylim=(0, 1.04), xlabel="multiplications per pair, F")
         _inked(axes)
-    figure.axes[0].legend(loc="lower right", frameon=False, labelcolor=_INK, fontsize=8)
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=3, frameon=False, labelcolor=_INK, fontsize=9)
     return _svg(figure, "quality")
 
 
@@ -115,13 +117,16 @@ def usage_picture(usages: Mapping[str, npt.NDArray[np.float64]]) -> str:
     """How many documents use each dimension, most used first: the flatter, the cheaper. SVG."""
     figure = _figure(7.6, 3.0)
     axes = figure.subplots()
+    used = np.concatenate([usage[usage > 0] for usage in usages.values()]) * 100
+    axes.set_yscale("log")
+    axes.set_ylim(used.min() / 2, used.max() * 2)
     for colour, (name, usage) in zip(_COLOURS, usages.items(), strict=False):
         axes.plot(np.sort(usage)[::-1] * 100, color=colour, label=name, linewidth=2)
     even = next(iter(usages.values())).mean() * 100
     axes.axhline(even, color=_INK, linewidth=1, linestyle=":", label="perfectly even")
-    axes.set(xlabel="dimensions, most used first", ylabel="% of the documents use it", yscale="log")
+    axes.set(xlabel="dimensions, most used first", ylabel="% of the documents use it")
     _inked(axes)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
     return _svg(figure, "usage")
 
 
@@ -140,7 +145,7 @@ def _inked(axes: Axes) -> None:
     for side, spine in axes.spines.items():
         spine.set(color=_INK, alpha=0.4, visible=side in ("left", "bottom"))
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        text.set(color=_INK, fontsize=10)
+        text.set(color=_INK, fontsize=9.5)
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -164,8 +169,9 @@ def page(story: Story) -> str:
         corpus=html.escape(story.corpus),
         engine=html.escape(story.engine),
         cards="".join(_card(*card) for card in _cards(ours, dense)),
-        searches="".join(map(_search, story.searches)),
-        exact="exact" if story.exact else "not exact",
+        searches="".join(map(_search, story.searches[:_OPEN])),
+        more="".join(map(_search, story.searches[_OPEN:])),
+        exact="Every answer is exact" if story.exact else "Not every answer is exact",
         verdict=html.escape(story.verdict),
         written=html.escape(story.written),
         table=_html_table(table(story.rows)),

@@ -1,0 +1,313 @@
+"""The command line, end to end on small data: what it prints, what it leaves behind and how it exits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import sparsevec as sv
+from sparsevec.cli.app import app
+
+ENGINES = ["reference", "qdrant+edge"]
+
+
+def sparsevec(*arguments: object, **environment: str) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200", **environment})
+
+
+def clustered(n: int, seed: int) -> np.ndarray:
+    """(n, 16) float32 around 20 centres that are the same for every seed."""
+    centres = np.random.default_rng(0).normal(size=(20, 16))
+    rng = np.random.default_rng(seed)
+    return (centres[rng.integers(20, size=n)] + 0.3 * rng.normal(size=(n, 16))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which fit and encode have been run."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("place"))
+    np.save(place / "dense.npy", clustered(400, 1))
+    np.save(place / "asked.npy", clustered(30, 2))
+    np.save(place / "sample.npy", clustered(100, 3))
+    (place / "ids.jsonl").write_text("".join(f'{{"id": "doc-{n}"}}\n' for n in range(400)))
+    (place / "payloads.jsonl").write_text("".join(f'{{"parity": {n % 2}}}\n' for n in range(400)))
+    fitted = sparsevec(
+        "fit", place / "dense.npy", "--queries", place / "sample.npy", "--nnz", 8, "-d", 256, "-o", place / "model"
+    )  # fmt: skip
+    assert fitted.exit_code == 0, fitted.output
+    assert sparsevec("encode", place / "model", place / "dense.npy", "-o", place / "docs").exit_code == 0
+    assert sparsevec("encode", place / "model", place / "asked.npy", "--query", "-o", place / "asked").exit_code == 0
+    return place
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"{request.param}:{tmp_path / 'collection'}"
+
+
+def read(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+# ---- the way through
+
+
+def test_encode_writes_what_the_model_says(place: Place) -> None:
+    documents = sv.SparseVectors.load(place / "docs")
+    assert (len(documents), documents.dimension) == (400, 256)
+    assert documents.nnz / 400 == pytest.approx(8, rel=0.2)
+
+
+def test_what_was_indexed_is_found_and_verified(place: Place, url: str) -> None:
+    indexed = sparsevec("index", url, place / "docs", "--create", "--json")
+    assert (indexed.exit_code, read(indexed)["written"]) == (0, 400)
+    searched = sparsevec("search", url, place / "asked", "-k", 3, "--json")
+    assert [len(hits) for hits in read(searched)] == [3] * 30
+    verified = sparsevec("verify", url, place / "docs", place / "asked", "--json")
+    assert (verified.exit_code, read(verified)["exact"], read(verified)["queries"]) == (0, True, 30)
+
+
+def test_ids_payloads_and_filters_go_all_the_way(place: Place, url: str) -> None:
+    named = ["--ids", place / "ids.jsonl", "--payloads", place / "payloads.jsonl"]
+    assert sparsevec("index", url, place / "docs", "--create", *named).exit_code == 0
+    searched = sparsevec("search", url, place / "asked", "-k", 2, "--where", '{"parity": 1}', "--json")
+    assert {hit["payload"]["parity"] for hits in read(searched) for hit in hits} == {1}
+    assert all(hit["id"].startswith("doc-") for hits in read(searched) for hit in hits)
+    verified = sparsevec("verify", url, place / "docs", place / "asked", *named, "--where", '{"parity": 1}')
+    assert verified.exit_code == 0, verified.output
+
+
+def test_indexing_again_with_the_journal_writes_nothing_twice(place: Place, url: str, tmp_path: Path) -> None:
+    command = ["index", url, place / "docs", "--journal", tmp_path / "run.journal", "--json"]
+    first, again = sparsevec(*command, "--create"), sparsevec(*command)
+    assert read(first)["written"] == read(again)["written"] == 400
+    assert sparsevec("verify", url, place / "docs", place / "asked").exit_code == 0
+
+
+def test_dense_queries_are_encoded_with_the_model_on_the_way(place: Place, url: str) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    dense = sparsevec("search", url, place / "asked.npy", "--model", place / "model", "--json")
+    assert read(dense) == read(sparsevec("search", url, place / "asked", "--json"))
+
+
+def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    index = int(sv.SparseVectors.load(place / "docs")[7].indices[0])
+    result = sparsevec("search", url, "--vector", json.dumps({index: 2.5}), "-k", 400, "--json")
+    assert 7 in [hit["id"] for hit in read(result)[0]]
+
+
+def test_refined_documents_lie_beside_the_model_and_eval_measures_them(place: Place, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fitted = sparsevec("fit", place / "dense.npy", "--nnz", 8, "-d", 256, "--refine", "-o", model)
+    assert fitted.exit_code == 0, fitted.output
+    result = sparsevec(
+        "eval", model, place / "dense.npy", place / "asked.npy", "--documents", model / "documents", "--json"
+    )
+    assert read(result)["documents"] == 400
+    assert read(result)["recall_10"] > 0.3
+    assert read(result)["active_dims"] == pytest.approx(8, rel=0.2)
+
+
+def test_eval_reads_relevance_by_id(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "qrels.tsv").write_text("query_id\tdoc_id\trel\n0\tdoc-3\t1\n1\tdoc-5\t1\n")
+    command = ["eval", place / "model", place / "dense.npy", place / "asked.npy", "--ids", place / "ids.jsonl"]
+    result = sparsevec(*command, "--qrels", tmp_path / "qrels.tsv", "--json")
+    assert 0 <= read(result)["ndcg_10"] <= 1
+    assert read(sparsevec(*command, "--json"))["ndcg_10"] is None
+
+
+def test_reports_are_words_without_json(place: Place, url: str) -> None:
+    indexed = sparsevec("index", url, place / "docs", "--create")
+    assert "400 documents: 400 written, 0 skipped, 0 failed" in indexed.stdout
+    assert "all 300 hits exact" in sparsevec("verify", url, place / "docs", place / "asked").stdout
+    assert "query 0" in sparsevec("search", url, place / "asked").stdout
+    evaluated = sparsevec("eval", place / "model", place / "dense.npy", place / "asked.npy")
+    assert "recall@10" in evaluated.stdout
+
+
+# ---- loss and inexactness: exit code 1
+
+
+def test_a_lost_document_makes_verify_fail_and_say_which(place: Place, tmp_path: Path) -> None:
+    url = f"reference:{tmp_path / 'collection'}"
+    sparsevec("index", url, place / "docs", "--create")
+    lost = read(sparsevec("search", url, place / "asked", "-k", 1, "--json"))[0][0]["id"]
+    adapter = sv.connect(url)
+    adapter.delete([lost])
+    adapter.close()
+    verified = sparsevec("verify", url, place / "docs", place / "asked", "--json")
+    assert (verified.exit_code, read(verified)["exact"]) == (1, False)
+    assert f"id {lost} was left out" in read(verified)["offences"][0]["reason"]
+
+
+def test_a_document_that_failed_makes_index_fail(place: Place, tmp_path: Path) -> None:
+    holes = sv.SparseVectors.concat([sv.SparseVectors.load(place / "docs"), sv.SparseVectors([0, 0], [], [], 256)])
+    holes.save(tmp_path / "holes")
+    url = f"reference:{tmp_path / 'collection'}"
+    failed = sparsevec("index", url, tmp_path / "holes", "--create", "--json")
+    assert (failed.exit_code, read(failed)["written"], read(failed)["failed"]) == (1, 400, 1)
+    skipped = sparsevec("index", url, tmp_path / "holes", "--skip-empty", "--json")
+    assert (skipped.exit_code, read(skipped)["skipped"]) == (0, 1)
+
+
+def test_a_collection_that_is_there_already_is_not_made_again(place: Place, url: str) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    again = sparsevec("index", url, place / "docs", "--create")
+    assert again.exit_code == 1
+    assert "CollectionError" in again.stderr
+    assert "Traceback" not in again.output
+
+
+# ---- wrong usage: exit code 2, one line, no traceback
+
+
+def wrong_inputs(folder: Path) -> dict[str, Path]:
+    """Files that are not what a command expects, by what is wrong with them."""
+    files = {
+        name: folder / f"{name}.npy" for name in ("missing", "text", "vector", "integers", "archive", "nan", "empty")
+    }
+    files["text"].write_text("hello")
+    np.save(files["vector"], np.zeros(16, np.float32))
+    np.save(files["integers"], np.zeros((4, 16), np.int64))
+    np.save(files["nan"], np.full((400, 16), np.nan, np.float32))
+    np.save(files["empty"], np.zeros((0, 16), np.float32))
+    with files["archive"].open("wb") as file:
+        np.savez(file, a=np.zeros((4, 16)))
+    return files
+
+
+WRONG = {
+    "missing": "No such file",
+    "text": "not a NumPy .npy file",
+    "vector": "shape (16,)",
+    "integers": "int64",
+    "archive": "an archive of several arrays",
+    "nan": "finite",
+    "empty": "documents",
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
+    result = sparsevec("fit", wrong_inputs(tmp_path)[fault], "--nnz", 8, "-d", 256, "-o", tmp_path / "model")
+    assert result.exit_code == 2, result.output
+    assert WRONG[fault] in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "nonsense:x", "docs", "asked"], "no adapter answers"),
+        (["verify", "reference:x", "model", "asked"], "not a whole folder written by SparseVectors.save"),
+        (["encode", "docs", "dense.npy", "-o", "out"], "docs"),
+        (["encode", "model", "wide.npy", "-o", "out"], "16"),
+        (["search", "reference:x"], "one of the two"),
+        (["search", "reference:x", "--vector", "[1]"], "must be a JSON object"),
+        (["search", "reference:x", "--vector", '{"a": 1}'], "whole numbers"),
+        (["index", "reference:x", "docs", "--create", "--ids", "short.jsonl"], "400 are due"),
+        (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
+        (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a grade are due"),
+        (["index", "qdrant://user:secret@localhost/x", "docs"], "holds credentials"),
+    ],
+)
+def test_wrong_usage_is_told_as_text_and_as_json(
+    place: Place, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(place / "wide.npy", np.ones((3, 17), np.float32))
+    (place / "short.jsonl").write_text("1\n2\n")
+    (place / "broken.jsonl").write_text("1\n{\n")
+    monkeypatch.chdir(place.path)
+    arguments = [argument.replace("reference:x", f"reference:{tmp_path / 'x'}") for argument in arguments]
+    result = sparsevec(*arguments)
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert "secret" not in result.output
+
+
+def test_with_json_an_error_is_an_object_too(place: Place, tmp_path: Path) -> None:
+    result = sparsevec("verify", "nonsense:x", place / "docs", place / "asked", "--json")
+    assert result.exit_code == 2
+    assert read(result)["kind"] == "AdapterNotFound"
+    assert "no adapter answers" in read(result)["error"]
+
+
+def test_without_a_collection_a_search_says_what_to_do(place: Place, url: str) -> None:
+    result = sparsevec("search", url, place / "asked")
+    assert result.exit_code == 1
+    assert "create" in result.stderr
+
+
+def test_credentials_come_from_the_environment_and_are_never_printed(place: Place) -> None:
+    url = "qdrant://localhost:1/products"  # nobody listens there
+    result = sparsevec("verify", url, place / "docs", place / "asked", SPARSEVEC_API_KEY="hush-hush")
+    assert result.exit_code == 1
+    assert "hush-hush" not in result.output
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "encode", "index", "search", "verify", "eval"])
+def test_every_command_teaches_by_example(command: str) -> None:
+    result = sparsevec(command, "--help")
+    assert result.exit_code == 0
+    assert f"sparsevec {command} " in result.stdout
+
+
+# ---- the demo, on a folder of one's own
+
+
+def test_the_demo_takes_a_folder_and_leaves_a_page(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    np.save(folder / "documents.npy", clustered(400, 1))
+    np.save(folder / "queries.npy", clustered(80, 2))
+    (folder / "documents.jsonl").write_text("".join(f'{{"id": "d{n}", "text": "text {n}"}}\n' for n in range(400)))
+    output = tmp_path / "out"
+    result = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8, "--json")
+    assert result.exit_code == 0, result.output
+    told = read(result)
+    assert (told["ingest"]["written"], told["verify"]["exact"]) == (400, True)
+    assert told["evaluations"]["sparsevec"]["recall_10"] > 0.3
+    assert "text " in (output / "report.html").read_text()
+    again = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8)
+    assert again.exit_code == 0, again.output
+    assert "report.html" in again.stdout.replace("\n", "")
+
+
+def test_the_demo_does_without_queries_and_texts(tmp_path: Path) -> None:
+    np.save(tmp_path / "documents.npy", clustered(400, 1))
+    result = sparsevec("demo", tmp_path, "-o", tmp_path / "out", "-d", 256, "--nnz", 8, "--json")
+    assert result.exit_code == 0, result.output
+    assert read(result)["verify"]["exact"] is True
+
+
+def test_the_demo_wants_one_line_for_each_document(tmp_path: Path) -> None:
+    np.save(tmp_path / "documents.npy", clustered(400, 1))
+    (tmp_path / "documents.jsonl").write_text('{"id": 1}\n')
+    result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "one JSON object for each of the 400 vectors" in " ".join(result.stderr.split())
+
+
+def test_the_demo_of_an_empty_folder_says_what_is_due(tmp_path: Path) -> None:
+    result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "documents.npy is due" in " ".join(result.stderr.split())
