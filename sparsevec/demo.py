@@ -36,6 +36,7 @@ Watch: TypeAlias = Callable[[str, float], None]
 _DATA = Path(__file__).parent / "demo_data"
 _ASKED = 500  # queries that are measured and verified
 _SHOWN = 12  # searches on the page
+_ENOUGH = 200  # queries, to learn from half of them
 _EXCERPT = 110  # characters of a document in a search
 _BLOCK = 2048  # rows projected at a time
 _OURS = "sparsevec"
@@ -98,8 +99,8 @@ def shipped() -> Corpus:
 def from_folder(folder: Path) -> Corpus:
     """`documents.npy` (n, d) and, where they are there, `queries.npy` (q, d), `documents.jsonl` and `queries.jsonl`.
 
-    Lines are objects; `id` and `text` are used where they are given. Half of the queries are learned from, the other
-    half asked; without queries, documents are asked for their neighbours.
+    Lines are objects; `id` and `text` are used where they are given. Of many queries half are learned from and the
+    others asked; without queries, documents are asked for their neighbours.
     """
     dense = _rows(folder / "documents.npy")
     payloads = _lines(folder / "documents.jsonl", len(dense))
@@ -108,7 +109,8 @@ def from_folder(folder: Path) -> Corpus:
         queries = _rows(folder / "queries.npy")
         lines = _lines(folder / "queries.jsonl", len(queries))
         words = [str(line.get("text", f"query {row}")) for row, line in enumerate(lines)]
-        sample, asked, words = queries[::2], queries[1::2][:_ASKED], words[1::2]
+        enough = len(queries) >= _ENOUGH
+        sample, asked, words = (queries[::2], queries[1::2], words[1::2]) if enough else (None, queries, words)
     else:
         picked = np.random.default_rng(0).permutation(len(dense))[:_ASKED]
         sample, asked, words = None, dense[picked], [f"like: {texts[row]}" for row in picked]
@@ -118,7 +120,7 @@ def from_folder(folder: Path) -> Corpus:
         ids=[payload.get("id", row) for row, payload in enumerate(payloads)],
         payloads=[{"text": text} for text in texts],
         sample=sample,
-        asked=asked,
+        asked=asked[:_ASKED],
         answers=None,
         words=[word[:_EXCERPT] for word in words[:_SHOWN]],
         word_vectors=asked[:_SHOWN],

@@ -19,16 +19,15 @@ __all__ = ["read_dense", "read_ids", "read_payloads", "read_qrels", "read_vector
 def read_dense(path: Path) -> npt.NDArray[Any]:
     """(n, d), left on disk and paged in as it is used."""
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a NumPy .npy file (write one with numpy.save): {error}") from error
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
-        found = (
-            f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else "an archive of several arrays"
+    if rows.ndim != 2 or rows.dtype.kind != "f":
+        raise InvalidVectors(
+            f"{path} must hold floats of shape (n, d), one row a vector; found {rows.dtype} of shape {rows.shape}"
         )
-        raise InvalidVectors(f"{path} must hold floats of shape (n, d), one row a vector; found {found}")
     return rows
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import sparsevec as sv
 from sparsevec.cli.app import app
@@ -198,8 +197,8 @@ WRONG = {
     "text": "not a NumPy .npy file",
     "vector": "shape (16,)",
     "integers": "int64",
-    "archive": "an archive of several arrays",
-    "nan": "finite",
+    "archive": "not a NumPy .npy file",
+    "nan": "NaN or infinity",
     "empty": "documents",
 }
 
@@ -278,7 +277,7 @@ def test_the_demo_takes_a_folder_and_leaves_a_page(place: Place, tmp_path: Path)
     folder = tmp_path / "mine"
     folder.mkdir()
     np.save(folder / "documents.npy", clustered(400, 1))
-    np.save(folder / "queries.npy", clustered(80, 2))
+    np.save(folder / "queries.npy", clustered(240, 2))
     (folder / "documents.jsonl").write_text("".join(f'{{"id": "d{n}", "text": "text {n}"}}\n' for n in range(400)))
     output = tmp_path / "out"
     result = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8, "--json")
