@@ -24,7 +24,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Node", "Release", "Unavailable", "free_ports", "jdks"]
+__all__ = ["Node", "Release", "Unavailable", "free_ports", "jdk", "jdks"]
 
 _MAVEN = ("mvn", "--quiet", "--batch-mode")
 _DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
@@ -152,10 +152,10 @@ class Node:
         self._home = release.unpacked()
         self.port, self.transport_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._folder = Path(tempfile.mkdtemp(prefix=f"sparsevec-{release.engine}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"sparsevec-{release.engine}-"))
         self._settings = {**self._defaults(), **(settings or {})}
         self._guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, self._folder], stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+            ["sh", "-c", _GUARD, self.folder], stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._write_configuration()
@@ -172,7 +172,7 @@ class Node:
             "cluster.routing.allocation.disk.threshold_enabled": "false",
         }
         if self.release.engine == "elasticsearch":
-            defaults["path.data"], defaults["path.logs"] = str(self._folder / "data"), str(self._folder / "logs")
+            defaults["path.data"], defaults["path.logs"] = str(self.folder / "data"), str(self.folder / "logs")
             defaults["indices.breaker.total.use_real_memory"] = "false"
             defaults["xpack.security.enabled"] = "false"
         if self.release.engine == "elasticsearch" and not self.release.version.startswith("8."):
@@ -181,16 +181,16 @@ class Node:
 
     def _write_configuration(self) -> None:
         if self.release.engine == "elasticsearch":
-            shutil.copytree(self._home / "config", self._folder / "config")
+            shutil.copytree(self._home / "config", self.folder / "config")
             lines = [f"{name}: {json.dumps(value)}\n" for name, value in self._settings.items()]
-            (self._folder / "config" / "elasticsearch.yml").write_text("".join(lines))
-            (self._folder / "config" / "jvm.options").write_text("\n".join(self._jvm_options()))
+            (self.folder / "config" / "elasticsearch.yml").write_text("".join(lines))
+            (self.folder / "config" / "jvm.options").write_text("\n".join(self._jvm_options()))
         else:
             main = files(__package__) / "maven" / "OpenSearchNode.java"
-            (self._folder / "OpenSearchNode.java").write_text(main.read_text())
-        (self._folder / "tmp").mkdir()
+            (self.folder / "OpenSearchNode.java").write_text(main.read_text())
+        (self.folder / "tmp").mkdir()
         if _is_root():
-            subprocess.run(["chown", "-R", f"{_NOBODY}:{_NOBODY}", self._folder], check=True)
+            subprocess.run(["chown", "-R", f"{_NOBODY}:{_NOBODY}", self.folder], check=True)
 
     def start(self) -> Node:
         """Up and healthy. Raises Unavailable with the end of the node's log."""
@@ -203,11 +203,11 @@ class Node:
         assert self._process is None, "a node that runs is not started again"
         assert self._guard.stdin is not None
         nobody = _NOBODY if _is_root() else None
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
                 env=self._environment(),
-                cwd=self._folder,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -227,14 +227,14 @@ class Node:
 
     def _jvm_options(self) -> list[str]:
         quick_start = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        return ["-Xms512m", "-Xmx512m", *quick_start, f"-Djava.io.tmpdir={self._folder / 'tmp'}"]
+        return ["-Xms512m", "-Xmx512m", *quick_start, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
 
     def _environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
-            "HOME": str(self._folder),
+            "HOME": str(self.folder),
             "ES_JAVA_HOME": str(self._jdk),
-            "ES_PATH_CONF": str(self._folder / "config"),
+            "ES_PATH_CONF": str(self.folder / "config"),
         }
 
     def wait(self, path: str) -> None:
@@ -266,7 +266,7 @@ class Node:
             return found
 
     def _last_words(self) -> str:
-        return (self._folder / "log").read_text(errors="replace").strip()[-2000:]
+        return (self.folder / "log").read_text(errors="replace").strip()[-2000:]
 
     def revive(self) -> None:
         """Start it when it was killed."""

@@ -47,8 +47,8 @@ def engine_url(engines: Engines, request: pytest.FixtureRequest) -> Callable[[st
         try:
             return engines.get(name).url
         except Unavailable as error:
-            demanded = name in _required() or engine(name).family in _selected(request.config)
-            if name in _required() or (demanded and not isinstance(error, OtherVersion)):
+            selected = engine(name).family in _selected(request.config) and not isinstance(error, OtherVersion)
+            if selected or name in _required():
                 pytest.fail(f"{name} is demanded, and cannot be had: {error}", pytrace=False)
             pytest.skip(f"{name} cannot be had: {error}")
 

@@ -186,12 +186,14 @@ def test_a_disk_that_is_full_ends_the_run_soon_and_says_why(tmp_path: Path) -> N
                 while blocked == (name not in str(http("GET", f"{collection.engine}/_settings?flat_settings=true"))):
                     time.sleep(0.2)
 
-            def fills(progress: IngestProgress) -> None:
+            def fills(exchange: Exchange) -> None:
                 demand("900tb")
                 until_blocked(True)
+                exchange.answer(exchange.forward())
 
+            collection.proxy.script = in_turn([None, fills])
             with pytest.raises(CollectionError, match="a full disk") as stopped:
-                collection.ingest(given, on_progress=fills, **resumable)
+                collection.ingest(given, **resumable)
             assert stopped.value.report.given == stopped.value.report.written == 50
             demand("1b")
             until_blocked(False)
