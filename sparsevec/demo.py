@@ -22,6 +22,7 @@ from sparsevec.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder, Step
 from sparsevec.errors import InvalidInput
 from sparsevec.evaluate import Evaluation, Qrels, evaluate, evaluate_dense, unit
+from sparsevec.files import read_dense, read_objects
 from sparsevec.flops import usage
 from sparsevec.ingest import IngestReport, ingest
 from sparsevec.report import Curve, Found, Search, Story, page
@@ -102,12 +103,12 @@ def from_folder(folder: Path) -> Corpus:
     Lines are objects; `id` and `text` are used where they are given. Of many queries half are learned from and the
     others asked; without queries, documents are asked for their neighbours.
     """
-    dense = _rows(folder / "documents.npy")
-    payloads = _lines(folder / "documents.jsonl", len(dense))
+    dense = read_dense(folder / "documents.npy")
+    payloads = _objects(folder / "documents.jsonl", len(dense))
     texts = [str(payload.get("text", payload.get("id", row))) for row, payload in enumerate(payloads)]
     if (folder / "queries.npy").exists():
-        queries = _rows(folder / "queries.npy")
-        lines = _lines(folder / "queries.jsonl", len(queries))
+        queries = read_dense(folder / "queries.npy")
+        lines = _objects(folder / "queries.jsonl", len(queries))
         words = [str(line.get("text", f"query {row}")) for row, line in enumerate(lines)]
         enough = len(queries) >= _ENOUGH
         sample, asked, words = (queries[::2], queries[1::2], words[1::2]) if enough else (None, queries, words)
@@ -127,19 +128,10 @@ def from_folder(folder: Path) -> Corpus:
     )
 
 
-def _rows(path: Path) -> Float32s:
-    try:
-        return np.asarray(np.load(path), np.float32)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} is due, a NumPy file of shape (n, d): {error}") from error
-
-
-def _lines(path: Path, n: int) -> list[dict[str, Any]]:
-    if not path.exists():
-        return [{} for _ in range(n)]
-    with path.open(encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
-    if len(lines) != n or not all(isinstance(line, dict) for line in lines):
+def _objects(path: Path, n: int) -> list[dict[str, Any]]:
+    """One for each of n vectors, empty without the file."""
+    lines = list(read_objects(path)) if path.exists() else [{} for _ in range(n)]
+    if len(lines) != n:
         raise InvalidInput(f"{path} must hold one JSON object for each of the {n} vectors, found {len(lines)} lines")
     return lines
 

@@ -88,9 +88,9 @@ class VerifyReport(BaseModel):
         return self
 
     def __str__(self) -> str:
-        asked = f"{self.backend}: {self.queries} queries for the best {self.k} of {self.documents} documents"
+        asked = f"{self.backend}: {self.queries:,} queries for the best {self.k} of {self.documents:,} documents"
         if self.exact:
-            return f"{asked}: all {self.hits} hits exact (largest error {self.worst:.2f} of what rounding allows)"
+            return f"{asked}: all {self.hits:,} hits exact (largest error {self.worst:.2f} of what rounding allows)"
         shown = [f"  {offence}" for offence in self.offences[:_SHOWN]]
         if (more := len(self.offences) - _SHOWN) > 0:
             shown.append(f"  and {more} more")

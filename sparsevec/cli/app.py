@@ -15,12 +15,13 @@ from pydantic import BaseModel
 
 import sparsevec as sv
 from sparsevec.adapter import Adapter, Hits, Url
-from sparsevec.cli.files import read_dense, read_ids, read_payloads, read_qrels, read_vector, read_where
+from sparsevec.cli.options import read_vector, read_where
 from sparsevec.cli.screen import answers, failing, figures, out, progress, say, stages
 from sparsevec.demo import from_folder, run, shipped
 from sparsevec.encoder import Budget, SparseEncoder, Step
 from sparsevec.errors import InvalidInput
 from sparsevec.evaluate import Evaluation, evaluate
+from sparsevec.files import read_dense, read_ids, read_objects, read_qrels
 from sparsevec.ingest import IngestReport, ingest
 from sparsevec.report import Found, Search
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
@@ -241,7 +242,7 @@ def index(
             adapter,
             read_ids(ids, len(vectors)),
             vectors,
-            None if payloads is None else read_payloads(payloads),
+            None if payloads is None else read_objects(payloads),
             journal=journal,
             empty="skip" if skip_empty else "error",
             on_progress=lambda progress: done(progress.documents / len(vectors)),
@@ -340,7 +341,7 @@ def verify_(
             k,
             ids=read_ids(ids, len(vectors)),
             where=read_where(where),
-            payloads=None if payloads is None else list(read_payloads(payloads)),
+            payloads=None if payloads is None else list(read_objects(payloads)),
         )
     say(report, as_json=as_json, sound=report.exact)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -309,4 +311,22 @@ def test_the_demo_wants_one_line_for_each_document(tmp_path: Path) -> None:
 def test_the_demo_of_an_empty_folder_says_what_is_due(tmp_path: Path) -> None:
     result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "documents.npy is due" in " ".join(result.stderr.split())
+    assert "documents.npy cannot be read: No such file" in " ".join(result.stderr.split())
+
+
+def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "documents.npy", clustered(3, 1))
+    (tmp_path / "documents.jsonl").write_text('{"id": 1}\n2\n{}\n')
+    result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "documents.jsonl, line 2: a JSON object is due, found 2" in " ".join(result.stderr.split())
+
+
+# ---- without the extra
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    script = "import sys; sys.modules['typer'] = None; from sparsevec.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "the command line needs typer; install it with: pip install 'sparsevec[cli]'"

@@ -1,4 +1,7 @@
-"""Files that commands read: dense vectors as .npy, ids and payloads as .jsonl, relevance as lines of text."""
+"""Files that people bring: dense vectors as .npy, ids and payloads as .jsonl, relevance as lines of text.
+
+Each raises InvalidInput or InvalidVectors, naming the file and the line.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import Id, Payload, Where
+from sparsevec.adapter import Id
 from sparsevec.errors import InvalidInput, InvalidVectors
 
-__all__ = ["read_dense", "read_ids", "read_payloads", "read_qrels", "read_vector", "read_where"]
+__all__ = ["read_dense", "read_ids", "read_objects", "read_qrels"]
 
 
 def read_dense(path: Path) -> npt.NDArray[Any]:
@@ -41,9 +44,12 @@ def read_ids(path: Path | None, n: int) -> Sequence[Id]:
     return ids
 
 
-def read_payloads(path: Path) -> Iterator[Payload]:
+def read_objects(path: Path) -> Iterator[dict[str, Any]]:
     """One JSON object a line, read as they are needed."""
-    return _lines(path)
+    for number, line in enumerate(_lines(path), 1):
+        if not isinstance(line, dict):
+            raise InvalidInput(f"{path}, line {number}: a JSON object is due, found {line!r:.80}")
+        yield line
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -58,29 +64,6 @@ def _lines(path: Path) -> Iterator[Any]:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text: {error}") from error
-
-
-def read_where(text: str | None) -> Where | None:
-    """A filter as JSON, such as {"brand": "acme", "price": {"lt": 100}}."""
-    return None if text is None else _object(text, "--where")
-
-
-def read_vector(text: str) -> dict[int, float]:
-    """A sparse vector as JSON, such as {"3": 0.5, "17": 1.2}."""
-    try:
-        return {int(index): weight for index, weight in _object(text, "--vector").items()}
-    except ValueError as error:
-        raise InvalidInput(f"--vector must map whole numbers to weights: {error}") from error
-
-
-def _object(text: str, option: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f"{option} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidInput(f"{option} must be a JSON object, found {text:.80}")
-    return found
 
 
 def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[int, dict[int, int]]:
