@@ -77,7 +77,7 @@ def main() -> None:
     }
     TARGET.mkdir(exist_ok=True)
     arrays = {f"{name}_{part}": array for name, rows in parts.items() for part, array in _int8(rows).items()}
-    np.savez_compressed(TARGET / "vectors.npz", **arrays)
+    np.savez_compressed(TARGET / "vectors.npz", **arrays)  # type: ignore[arg-type]  # the stub takes them for allow_pickle
     lines = [{"id": id_, "section": packages[id_]["section"], "text": packages[id_]["text"]} for id_ in ids]
     with lzma.open(TARGET / "documents.jsonl.xz", "wt", preset=9, encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
