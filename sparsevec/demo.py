@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import lzma
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import Adapter, Hits, Id, Payload
+from sparsevec.adapter import Adapter, Hits, Id, Payload, check_ids
 from sparsevec.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder, Step
 from sparsevec.errors import InvalidInput
@@ -118,7 +119,7 @@ def from_folder(folder: Path) -> Corpus:
     return Corpus(
         about=f"{len(dense):,} vectors of {dense.shape[1]} dimensions from {folder}",
         dense=dense,
-        ids=[payload.get("id", row) for row, payload in enumerate(payloads)],
+        ids=_distinct(check_ids(payload.get("id", row) for row, payload in enumerate(payloads))),
         payloads=[{"text": text} for text in texts],
         sample=sample,
         asked=asked[:_ASKED],
@@ -136,15 +137,23 @@ def _objects(path: Path, n: int) -> list[dict[str, Any]]:
     return lines
 
 
+def _distinct(ids: list[Id]) -> list[Id]:
+    if len(set(ids)) < len(ids):
+        twice = next(id_ for id_, times in Counter(ids).items() if times > 1)
+        raise InvalidInput(f"documents.jsonl gives the id {twice!r} twice; each document needs its own")
+    return ids
+
+
 def run(
     corpus: Corpus, folder: Path, *, dimension: int = 4096, nnz: int = 32, watch: Watch = lambda *_: None
 ) -> Outcome:
     """Learn, write, search, verify and measure; leaves `model/`, `collection/` and `report.html` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     stages = _Stages(watch)
-    learned = _learn(corpus, dimension, Budget(nnz=nnz), stages)
-    learned.encoder.save(folder / "model")
-    served = _serve(corpus, learned, folder / "collection", stages)
+    with closing(connect(f"qdrant+edge:{folder / 'collection'}")) as adapter:  # what is missing is missed at once
+        learned = _learn(corpus, dimension, Budget(nnz=nnz), stages)
+        learned.encoder.save(folder / "model")
+        served = _serve(corpus, learned, adapter, stages)
     rows, curves, usages = _compare(corpus, learned, nnz, stages)
     story = Story(
         title=f"Dense search with {rows[_OURS].flops:.2g} multiplications instead of {corpus.dense.shape[1]}",
@@ -218,23 +227,22 @@ class _Served:
     verdict: VerifyReport
 
 
-def _serve(corpus: Corpus, learned: _Learned, collection: Path, stages: _Stages) -> _Served:
+def _serve(corpus: Corpus, learned: _Learned, adapter: Adapter, stages: _Stages) -> _Served:
     documents = learned.documents
-    with closing(connect(f"qdrant+edge:{collection}")) as adapter:
-        with stages.stage("write to the embedded engine") as done:
-            adapter.drop()  # that of an earlier demo
-            adapter.create(documents.dimension)
-            written = ingest(
-                adapter,
-                corpus.ids,
-                documents,
-                corpus.payloads,
-                on_progress=lambda progress: done(progress.documents / len(documents)),
-            )
-        with stages.stage("search"):
-            searches = _searches(adapter, corpus, learned.encoder)
-        with stages.stage("verify every answer"):
-            verdict = verify(adapter, documents, learned.queries, ids=corpus.ids)
+    with stages.stage("write to the embedded engine") as done:
+        adapter.drop()  # that of an earlier demo
+        adapter.create(documents.dimension)
+        written = ingest(
+            adapter,
+            corpus.ids,
+            documents,
+            corpus.payloads,
+            on_progress=lambda progress: done(progress.documents / len(documents)),
+        )
+    with stages.stage("search"):
+        searches = _searches(adapter, corpus, learned.encoder)
+    with stages.stage("verify every answer"):
+        verdict = verify(adapter, documents, learned.queries, ids=corpus.ids)
     return _Served(written, searches, verdict)
 
 

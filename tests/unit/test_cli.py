@@ -314,6 +314,18 @@ def test_the_demo_of_an_empty_folder_says_what_is_due(tmp_path: Path) -> None:
     assert "documents.npy cannot be read: No such file" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(("ids", "words"), [("aab", "gives the id 'a' twice"), (["a", "", "b"], "id 1 must be an int")])
+def test_ids_of_the_demo_that_cannot_be_written_are_refused_before_anything_is_learned(
+    ids: str | list[str], words: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "documents.npy", clustered(3, 1))
+    (tmp_path / "documents.jsonl").write_text("".join(f'{{"id": "{id_}"}}\n' for id_ in ids))
+    result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "documents.npy", clustered(3, 1))
     (tmp_path / "documents.jsonl").write_text('{"id": 1}\n2\n{}\n')
