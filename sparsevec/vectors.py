@@ -198,12 +198,12 @@ class SparseVectors:
             row = range(len(self))[key]
             start, stop = self.indptr[row], self.indptr[row + 1]
             return SparseVector(self.indices[start:stop], self.values[start:stop])
-        rows = np.arange(len(self))[key]
         if isinstance(key, slice) and key.step in (None, 1):
-            start, stop = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
-            indptr = self.indptr[start : stop + 1]
+            start, stop, _ = key.indices(len(self))
+            indptr = self.indptr[start : max(start, stop) + 1]
             within = slice(indptr[0], indptr[-1])
             return SparseVectors(indptr - indptr[0], self.indices[within], self.values[within], self.dimension)
+        rows = np.arange(len(self))[key]
         counts = self.row_nnz[rows]
         indptr = np.concatenate(([0], np.cumsum(counts)))
         picked = np.repeat(self.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
