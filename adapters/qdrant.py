@@ -156,7 +156,9 @@ class QdrantAdapter:
 
     @property
     def name(self) -> str:
-        return f"qdrant {self._version()}"
+        options = self._client.init_options
+        local = bool(options.get("path")) or options.get("location") == ":memory:"
+        return f"{'qdrant-client in local mode' if local else 'qdrant'} {self._version()}"
 
     @property
     def dimension(self) -> int | None:

@@ -13,14 +13,15 @@ from sparsevec.testing.conformance import corpus
 from sparsevec.verify import verify
 
 BATCH = 50
+DOCUMENTS = corpus(6_000)
 WRITER = """
 import sys, sparsevec
 from sparsevec.testing.conformance import corpus
-documents = corpus(20_000)
+documents = corpus(6_000)
 adapter = sparsevec.connect("qdrant+edge:" + sys.argv[1])
 if adapter.dimension is None:
     adapter.create(documents.dimension)
-for start in range(int(sys.argv[2]), 20_000, 50):
+for start in range(int(sys.argv[2]), 6_000, 50):
     ids = [f"d{i}" for i in range(start, start + 50)]
     adapter.upsert(ids, documents[start : start + 50], [{"n": i} for i in ids])
     print(start + 50, flush=True)
@@ -46,7 +47,7 @@ def check(folder: Path, acknowledged: int) -> None:
     assert there % BATCH == 0  # whole or not at all
     ids = [f"d{i}" for i in range(there)]
     assert adapter.fetch(ids).payloads == tuple({"n": id_} for id_ in ids)
-    verify(adapter, corpus(20_000)[:there], corpus(20, seed=1), ids=ids).require_exact()
+    verify(adapter, DOCUMENTS[:there], corpus(20, seed=1), ids=ids).require_exact()
     adapter.close()
 
 
