@@ -204,7 +204,7 @@ def _encoded(
     with progress("encoding") as done:
         for start in range(0, max(1, len(rows)), _BLOCK):
             blocks.append(encode(rows[start : start + _BLOCK], nnz))
-            done((start + _BLOCK) / len(rows) if len(rows) else 1.0)
+            done((start + _BLOCK) / max(1, len(rows)))
     return SparseVectors.concat(blocks)
 
 
@@ -245,7 +245,7 @@ def index(
             None if payloads is None else read_objects(payloads),
             journal=journal,
             empty="skip" if skip_empty else "error",
-            on_progress=lambda progress: done(progress.documents / len(vectors)),
+            on_progress=lambda progress: done(progress.documents / max(1, len(vectors))),
         )
     say(report, as_json=as_json, sound=not report.failed)
 

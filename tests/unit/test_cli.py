@@ -176,6 +176,19 @@ def test_a_collection_that_is_there_already_is_not_made_again(place: Place, url:
     assert "Traceback" not in again.output
 
 
+def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, url: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "none.npy", np.zeros((0, 16), np.float32))
+    encoded = sparsevec("encode", place / "model", tmp_path / "none.npy", "-o", tmp_path / "none")
+    assert encoded.exit_code == 0, encoded.output
+    indexed = sparsevec("index", url, tmp_path / "none", "--create", "--json")
+    assert (indexed.exit_code, read(indexed)["given"]) == (0, 0)
+    verified = sparsevec("verify", url, tmp_path / "none", place / "asked", "--json")
+    assert (verified.exit_code, read(verified)["hits"]) == (0, 0)
+    evaluated = sparsevec("eval", place / "model", tmp_path / "none.npy", place / "asked.npy")
+    assert evaluated.exit_code == 2
+    assert "n at least 1" in " ".join(evaluated.stderr.split())
+
+
 # ---- wrong usage: exit code 2, one line, no traceback
 
 
