@@ -5,6 +5,7 @@ import sparsevec as sv     # loads neither torch nor a client library
 
 from sparsevec.adapter import Adapter, Hits
 from sparsevec.connect import connect
+from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.ingest import IngestProgress, IngestReport, ingest
 from sparsevec.reference import Reference
 from sparsevec.vectors import SparseVector, SparseVectors
@@ -14,10 +15,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adapter",
+    "Budget",
     "Hits",
     "IngestProgress",
     "IngestReport",
     "Reference",
+    "SparseEncoder",
     "SparseVector",
     "SparseVectors",
     "VerifyReport",
