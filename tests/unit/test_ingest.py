@@ -266,7 +266,7 @@ def test_dead_letters_of_another_run_are_never_touched(adapter: Misbehaving, tmp
 
 
 def test_the_report_names_the_first_failures_and_the_file_of_all(adapter: Misbehaving, tmp_path: Path) -> None:
-    report = sv.ingest(adapter, range(50), [EMPTY] * 50, failed=tmp_path / "failed.jsonl")
+    report = sv.ingest(adapter, range(50), [EMPTY] * 50, failed=tmp_path / "failed.jsonl", batch_count=7)
     assert len(report.failures) == 10
     assert len(list(read_dead_letters(tmp_path / "failed.jsonl"))) == 50
     assert "50 documents: 0 written, 0 skipped, 50 failed" in str(report)
