@@ -61,6 +61,12 @@ class Answer:
     retry_after: float | None = None
 
 
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a server asked us to wait."""
+    seconds = headers.get("retry-after", "")
+    return float(seconds) if seconds.isdigit() else None
+
+
 class Wire(Protocol):
     """The way to a server. `send` raises only AdapterErrors: BackendDown when no whole answer came back."""
 

@@ -7,13 +7,12 @@ media_type_header_exception.) The client's own retries stay off, for whether to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sparsevec.adapter import Adapter, Url
 from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
 
-from ._lucene_adapter import Answer, LuceneAdapter, url_options
+from ._lucene_adapter import Answer, LuceneAdapter, retry_after, url_options
 
 try:
     from elastic_transport import ApiError, TlsError, TransportError
@@ -90,7 +89,7 @@ class _ElasticWire:
         try:
             answer = self._client.perform_request(method, target, headers=headers, body=body)
         except ApiError as error:
-            return Answer(error.meta.status, error.body, _retry_after(error.meta.headers))
+            return Answer(error.meta.status, error.body, retry_after(error.meta.headers))
         except UnsupportedProductError as error:
             raise BackendUnsupported(
                 "the server is not Elasticsearch, or older than 7.14; for OpenSearch use opensearch://"
@@ -106,11 +105,6 @@ class _ElasticWire:
     def close(self) -> None:
         if self._owned:
             self._client.close()
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    seconds = headers.get("retry-after", "")
-    return float(seconds) if seconds.isdigit() else None
 
 
 _contract: type[Adapter] = ElasticsearchAdapter

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from sparsevec.adapter import Adapter, Url
 from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
 
-from ._lucene_adapter import Answer, LuceneAdapter, url_options
+from ._lucene_adapter import Answer, LuceneAdapter, retry_after, url_options
 
 try:
     from opensearchpy import OpenSearch
     from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-    from opensearchpy.exceptions import SerializationError, SSLError, TransportError
+    from opensearchpy.exceptions import SSLError
 except ImportError as error:
     raise ClientMissing.extra("opensearch-py", "opensearch") from error
 
@@ -74,22 +76,34 @@ class _OpenSearchWire:
         self._owned = owned
 
     def send(self, method: str, target: str, body: bytes | None, kind: str) -> Answer:
+        """By a connection of the client, not by its transport, which hides the headers of an error: Retry-After."""
         headers = {"content-type": f"application/{kind}"} if body is not None else {}
         try:
-            answer = self._client.transport.perform_request(method, target, headers=headers, body=body)
+            connection = self._client.transport.get_connection()
+            status, found, text = connection.perform_request(
+                method, target, body=body, headers=headers, ignore=range(300, 600)
+            )
         except SSLError as error:
             raise BackendUnsupported(
                 f"no trusted connection ({error}); pass ca_certs=, or use opensearch+https://"
             ) from error
-        except (OpenSearchConnectionError, SerializationError) as error:
+        except OpenSearchConnectionError as error:
             raise BackendDown(f"no answer from OpenSearch: {error}") from error
-        except TransportError as error:
-            return Answer(int(error.status_code), error.info)
-        return Answer(200, answer)
+        return Answer(status, _read(status, text), retry_after(found))
 
     def close(self) -> None:
         if self._owned:
             self._client.close()
+
+
+def _read(status: int, text: str) -> Any:
+    """JSON, or the text of an error that something on the way made."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if status < 300:
+            raise BackendDown(f"no whole answer from OpenSearch: {error}") from error
+        return text
 
 
 _contract: type[Adapter] = OpenSearchAdapter
