@@ -23,6 +23,7 @@ from sparsevec.vectors import SparseVectors
 __all__ = [
     "ORIGINAL",
     "Test",
+    "has_null",
     "id_from_wire",
     "id_to_wire",
     "paths",
@@ -63,6 +64,11 @@ def id_from_wire(id_: int | str | UUID, payload: Mapping[str, Any] | None) -> Id
 def payload_to_wire(id_: Id, payload: Payload) -> dict[str, Any]:
     """As it goes with a document that is new."""
     return {**payload, ORIGINAL: id_} if isinstance(id_, str) and not _is_canonical_uuid(id_) else dict(payload)
+
+
+def has_null(payload: Payload) -> bool:
+    """Whether it cannot be merged into what is there: Qdrant takes a null as an order to remove the field."""
+    return None in payload.values()
 
 
 def payload_from_wire(payload: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVecto
 from ._qdrant import (
     ORIGINAL,
     Test,
+    has_null,
     id_from_wire,
     id_to_wire,
     paths,
@@ -91,7 +92,7 @@ _VARIANTS = {"": "http", "http": "http", "https": "https", "grpc": "http", "grpc
 _OPTIONS = frozenset({"api_key", "auth_token_provider", "headers", "timeout", "verify"})
 _REQUEST_BYTES = 32 * 2**20  # the server's own limit, `service.max_request_size_mb`
 _WEIGHT_BYTES = 36  # of JSON: an index of at most 10 digits, a float64 of at most 24 characters, two commas
-_POINT_BYTES = 256  # of JSON around them
+_POINT_BYTES = 1024  # of JSON around them: names, and the point twice when it is known already
 _QUERIES = 64  # to a request
 _FETCHED = 1000  # documents to a request
 _LARGE_K = 10_000  # beyond it the server is asked for no more than it has
@@ -194,10 +195,7 @@ class QdrantAdapter:
     def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
         collection = self._existing()
         ids, payloads = check_batch(ids, vectors, payloads, collection.dimension)
-        sizes = [
-            len(row) * _WEIGHT_BYTES + 2 * len(json.dumps(payload_to_wire(id_, payload))) + _POINT_BYTES
-            for id_, row, payload in zip(ids, vectors, payloads, strict=True)
-        ]
+        sizes = [_size(id_, row, payload) for id_, row, payload in zip(ids, vectors, payloads, strict=True)]
         failed = {id_: f for id_, row, s in zip(ids, vectors, sizes, strict=True) if (f := self._fault(row, s))}
         sent = [i for i, id_ in enumerate(ids) if id_ not in failed]
         self._write([ids[i] for i in sent], vectors[sent], [payloads[i] for i in sent], sum(sizes[i] for i in sent))
@@ -222,35 +220,41 @@ class QdrantAdapter:
         points = [_point(id_) for id_ in ids]
         if not points:
             return
-        operations = self._operations(set(self._known(points)), points, ids, vectors, payloads)
+        known = self._known(points, with_payload=any(map(has_null, payloads)))
+        operations = self._operations(known, points, ids, vectors, payloads)
         with self._errors():
             results = self._client.batch_update_points(self._name, operations, wait=True)
         self._require_completed(results)
 
     def _operations(
         self,
-        known: set[Point],
+        known: Mapping[Point, Payload],
         points: Sequence[Point],
         ids: Sequence[Id],
         vectors: SparseVectors,
         payloads: Sequence[Payload],
     ) -> list[models.UpdateOperation]:
         """New points whole; of known ones our vector and the fields given, because an upsert would wipe the rest."""
-        new, old, fields = [], [], []
+        new, old = [], []
+        fields: list[models.UpdateOperation] = []
         for point, id_, row, payload in zip(points, ids, vectors, payloads, strict=True):
             vector: Any = {self._vector: _to_wire(row)}
             if point not in known:
                 new.append(models.PointStruct(id=point, vector=vector, payload=payload_to_wire(id_, payload)))
                 continue
             old.append(models.PointVectors(id=point, vector=vector))
-            if payload:
-                fields.append(models.SetPayload(payload=dict(payload), points=[point]))
+            if has_null(payload):
+                whole = models.SetPayload(payload={**known[point], **payload}, points=[point])
+                fields.append(models.OverwritePayloadOperation(overwrite_payload=whole))
+            elif payload:
+                given = models.SetPayload(payload=dict(payload), points=[point])
+                fields.append(models.SetPayloadOperation(set_payload=given))
         operations: list[models.UpdateOperation] = []
         if new:
             operations.append(models.UpsertOperation(upsert=models.PointsList(points=new)))
         if old:
             operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=old)))
-        return [*operations, *(models.SetPayloadOperation(set_payload=given) for given in fields)]
+        return operations + fields
 
     def search(
         self, queries: SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
@@ -299,7 +303,7 @@ class QdrantAdapter:
         collection = self._existing()
         points = [_point(id_) for id_ in check_ids(ids)]
         if not collection.is_ours:
-            points = self._known(points)  # an unknown one would be an error
+            points = list(self._known(points))  # an unknown one would be an error
         if not points:
             return
         with self._errors():
@@ -346,11 +350,11 @@ class QdrantAdapter:
 
     # ---- the server
 
-    def _known(self, points: list[Point]) -> list[Point]:
-        """Those of `points` that are there."""
+    def _known(self, points: list[Point], *, with_payload: bool = False) -> dict[Point, Payload]:
+        """Those of `points` that are there, and their payloads when asked for."""
         with self._errors():
-            found = self._client.retrieve(self._name, points, with_payload=False, with_vectors=False)
-        return [record.id for record in found]
+            found = self._client.retrieve(self._name, points, with_payload=with_payload, with_vectors=False)
+        return {record.id: record.payload or {} for record in found}
 
     def _require_completed(self, results: Sequence[models.UpdateResult]) -> None:
         if unfinished := {result.status.value for result in results} - {"completed"}:
@@ -466,6 +470,11 @@ _SLACKS: Mapping[str, Callable[[SparseVectors], Float32s]] = {
 def _point(id_: Id) -> Point:
     point = id_to_wire(id_)
     return str(point) if isinstance(point, UUID) else point
+
+
+def _size(id_: Id, row: SparseVector, payload: Payload) -> int:
+    """At most so many bytes of JSON, whether the document is new or not."""
+    return len(row) * _WEIGHT_BYTES + len(json.dumps(payload_to_wire(id_, payload))) + _POINT_BYTES
 
 
 def _to_wire(row: SparseVector) -> models.SparseVector:

@@ -48,6 +48,7 @@ from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 from ._qdrant import (
     ORIGINAL,
     Test,
+    has_null,
     id_from_wire,
     id_to_wire,
     paths,
@@ -117,7 +118,9 @@ class QdrantEdgeAdapter:
         points: list[int | str | UUID] = [id_to_wire(id_) for id_ in ids]
         named: list[Any] = [{_VECTOR: _to_wire(row)} for row in vectors]
         with self._writing, _engine_errors(self._folder):
-            known = {record.id for record in shard.retrieve(points, with_payload=False, with_vector=False)}
+            some_null = any(map(has_null, payloads))
+            found = shard.retrieve(points, with_payload=some_null, with_vector=False)
+            known = {record.id: record.payload or {} for record in found}
             new = [
                 edge.Point(point, vector, payload_to_wire(id_, payload))
                 for id_, point, vector, payload in zip(ids, points, named, payloads, strict=True)
@@ -131,7 +134,9 @@ class QdrantEdgeAdapter:
             if old:
                 shard.update(edge.UpdateOperation.update_vectors(old))
             for point, payload in zip(points, payloads, strict=True):
-                if payload and point in known:
+                if point in known and has_null(payload):
+                    shard.update(edge.UpdateOperation.overwrite_payload([point], {**known[point], **payload}))
+                elif point in known and payload:
                     shard.update(edge.UpdateOperation.set_payload([point], dict(payload)))
             self._flush_now_and_then(len(ids))
         return Written(tuple(ids))

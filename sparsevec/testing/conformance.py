@@ -225,6 +225,11 @@ class Conformance:
         adapter.upsert(["a", 2], rows({1: 2.0}, {1: 2.0}))
         assert adapter.fetch(["a", 2]).payloads == ({"n": 1}, {"n": 2})
 
+    def test_c3_a_field_can_be_rewritten_to_nothing(self, adapter: Adapter) -> None:
+        fill(adapter, [1, "a"], rows({1: 1.0}, {1: 1.0}), [{"n": 1, "m": 1}, {"n": None}])
+        adapter.upsert([1, "a"], rows({1: 2.0}, {1: 2.0}), [{"n": None, "new": [None]}, {"m": None}])
+        assert adapter.fetch([1, "a"]).payloads == ({"n": None, "m": 1, "new": [None]}, {"n": None, "m": None})
+
     def test_c3_a_rewrite_changes_no_other_document(self, adapter: Adapter) -> None:
         documents = corpus(30)
         fill(adapter, range(30), documents, [{"n": i} for i in range(30)])

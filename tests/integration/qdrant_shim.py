@@ -83,6 +83,8 @@ class Collection:
                 self._update(edge.UpdateOperation.update_vectors(changed))
             case models.SetPayloadOperation(set_payload=given):
                 self._update(edge.UpdateOperation.set_payload(_ids(given.points), given.payload))
+            case models.OverwritePayloadOperation(overwrite_payload=given):
+                self._update(edge.UpdateOperation.overwrite_payload(_ids(given.points), given.payload))
             case _:
                 raise Refusal(400, f"this shim does not know {type(operation).__name__}")
 
