@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import linear_top_k, scattered
+from sparsevec.encoder.activations import dot_products, linear_top_k
 from sparsevec.encoder.losses import listwise_kl, relative_error
 from sparsevec.encoder.regularizers import flops_unbiased
 from sparsevec.vectors import Float32s
@@ -85,8 +85,8 @@ def csr(documents: Float32s, dimension: int, nnz: int, seed: int) -> Baseline:
         values, indices = linear_top_k(rows, parameters.weights, parameters.bias, nnz)
         unused.add_(1)[indices[values > 0]] = 0
         rebuilt = F.embedding_bag(indices, parameters.decoder, per_sample_weights=values, mode="sum")
-        codes = F.normalize(scattered(values, indices, dimension), dim=1)
-        contrast = F.cross_entropy(codes @ codes.T / 0.2, torch.arange(len(rows)))
+        codes = (F.normalize(values, dim=1), indices)
+        contrast = F.cross_entropy(dot_products(codes, codes, dimension) / 0.2, torch.arange(len(rows)))
         total = relative_error(rebuilt, rows) + _rebuilding(parameters, rows, nnz)[1] + 0.1 * contrast
         dead = torch.nonzero(unused > DEAD_AFTER).flatten()
         if len(dead) >= 1:

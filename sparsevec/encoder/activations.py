@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
+import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-__all__ = ["linear_top_k", "scattered"]
+__all__ = ["Codes", "column_sums", "dot_products", "linear_top_k", "shares"]
+
+Codes: TypeAlias = tuple[Tensor, Tensor]
 
 
-def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> Codes:
     """ReLU of the k largest of z = rows @ weights.T + bias in each row: values and indices (b, k), unordered.
 
     rows (b, input_dim), weights (dimension, input_dim), bias (dimension,). The gradient reaches only what was kept, so
     the backward pass costs b k input_dim and not b dimension input_dim.
     """
-    return cast("tuple[Tensor, Tensor]", _LinearTopK.apply(rows, weights, bias, k))
+    return cast("Codes", _LinearTopK.apply(rows, weights, bias, k))
 
 
 class _LinearTopK(torch.autograd.Function):
@@ -33,15 +37,49 @@ class _LinearTopK(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:
         rows, indices, values = ctx.saved_tensors
-        b, k = indices.shape
-        flat = (gradients[0] * (values > 0)).reshape(-1)
-        columns = indices.reshape(-1)
-        matrix = sp.csr_array((flat.numpy(), columns.numpy(), range(0, b * k + 1, k)), shape=(b, ctx.dimension))
-        of_weights = torch.from_numpy(matrix.T @ rows.numpy())
-        of_bias = torch.zeros(ctx.dimension).index_add_(0, columns, flat)
-        return None, of_weights, of_bias, None
+        flat = gradients[0] * (values > 0)
+        of_weights = torch.from_numpy(_csr(flat, indices, ctx.dimension).T @ rows.numpy())
+        return None, of_weights, column_sums(flat, indices, ctx.dimension), None
 
 
-def scattered(values: Tensor, indices: Tensor, dimension: int) -> Tensor:
-    """The same codes as a dense (b, dimension)."""
-    return torch.zeros(len(values), dimension).scatter(1, indices, values)
+def column_sums(values: Tensor, indices: Tensor, dimension: int) -> Tensor:
+    """Sum over the batch at each dimension: (b, k) codes to (dimension,)."""
+    return torch.zeros(dimension).index_add(0, indices.reshape(-1), values.reshape(-1))
+
+
+def shares(values: Tensor, indices: Tensor, dimension: int) -> npt.NDArray[np.float64]:
+    """p_j: share of the batch with a positive value at each dimension, (dimension,)."""
+    counts: npt.NDArray[np.float64] = np.bincount(indices[values > 0].numpy(), minlength=dimension) / len(values)
+    return counts
+
+
+def dot_products(queries: Codes, documents: Codes, dimension: int) -> Tensor:
+    """Of every query with every document: codes (q, k) and (b, m) to (q, b). Costs F multiplications a pair."""
+    return cast("Tensor", _DotProducts.apply(*queries, *documents, dimension))
+
+
+class _DotProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qv: Tensor, qi: Tensor, dv: Tensor, di: Tensor, dimension: int) -> Tensor:
+        ctx.save_for_backward(qv, qi, dv, di)
+        ctx.dimension = dimension
+        return torch.from_numpy((_csr(qv, qi, dimension) @ _csr(dv, di, dimension).T).toarray())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        qv, qi, dv, di = ctx.saved_tensors
+        upstream = gradients[0].numpy()  # (q, b)
+        of_queries = _csr(dv, di, ctx.dimension).T @ upstream.T  # (dimension, q): what the documents send back
+        of_documents = _csr(qv, qi, ctx.dimension).T @ upstream  # (dimension, b)
+        return _own(of_queries, qi), None, _own(of_documents, di), None, None
+
+
+def _own(of_dimensions: npt.NDArray[np.float32], indices: Tensor) -> Tensor:
+    """(dimension, b) at each row's own indices (b, k): (b, k)."""
+    return torch.from_numpy(of_dimensions[indices.numpy(), np.arange(len(indices))[:, None]])
+
+
+def _csr(values: Tensor, indices: Tensor, dimension: int) -> sp.csr_array:
+    b, k = indices.shape
+    parts = (values.detach().numpy().reshape(-1), indices.numpy().reshape(-1), np.arange(0, b * k + 1, k))
+    return sp.csr_array(parts, shape=(b, dimension))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sparsevec.encoder.neighbours import nearest
 from sparsevec.encoder.recipe import Listener, head_recipe, refine_recipe
-from sparsevec.encoder.refining import Codes, QueryTower, refine
+from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.encoder.training import Pool, new_head, train
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Refined", "learned_head", "refined"]
 
@@ -26,7 +26,7 @@ def learned_head(
     generator = torch.Generator().manual_seed(seed)
     pool = _pool(torch.from_numpy(documents), None if queries is None else torch.from_numpy(queries))
     head = new_head(pool.documents, dimension, generator)
-    for step in train(head, pool, nnz, head_recipe(len(documents), dimension), generator):
+    for step in train(head, pool, nnz, head_recipe(len(documents), dimension, nnz), generator):
         if on_step is not None:
             on_step(step)
     found = {"mean": head.mean, "weights": head.weights, "bias": head.bias}
@@ -34,18 +34,21 @@ def learned_head(
 
 
 def _pool(documents: Tensor, queries: Tensor | None) -> Pool:
-    m = min(_NEIGHBOURS, len(documents) // 4)
-    neighbours = _without_itself(nearest(documents, documents, m + 1))
+    of_documents = _near(documents, documents, np.arange(len(documents))).near
     if queries is None:
-        return Pool(documents, neighbours, documents, neighbours)
-    return Pool(documents, neighbours, queries, nearest(queries, documents, m))
+        return Pool(documents, of_documents, documents, of_documents)
+    return Pool(documents, of_documents, queries, _near(queries, documents, None).near)
 
 
-def _without_itself(neighbours: Tensor) -> Tensor:
-    """(n, m + 1) to (n, m): row i without i, or without its last when many equal rows pushed i out."""
-    others = neighbours != torch.arange(len(neighbours))[:, None]
-    others[others.all(dim=1), -1] = False
-    return neighbours[others].view(len(neighbours), -1)
+def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
+    """`queries` with their nearest documents; `own` (q,) are their numbers when they are documents, left out."""
+    m = min(_NEIGHBOURS, len(documents) // 4)
+    if own is None:
+        return Queries(queries, *nearest(queries, documents, m))
+    near, similarities = nearest(queries, documents, m + 1)
+    others = near != torch.from_numpy(own)[:, None]
+    others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
+    return Queries(queries, near[others].view(-1, m), similarities[others].view(-1, m))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Refined:
 
 def refined(
     documents: Float32s,
-    queries: Float32s | None,
+    queries: Float32s,
+    own: Int64s | None,
     start: SparseVectors,
     tensors: dict[str, Float32s],
     nnz: int,
@@ -67,27 +71,31 @@ def refined(
     seed: int,
     on_step: Listener | None,
 ) -> Refined:
-    """Stage 2 on unit rows; `start` is the head's code of each document, a few weights longer than `nnz`."""
+    """Stage 2 on unit rows; `start` is the head's code of each document, a few weights longer than `nnz`.
+
+    own (q,): the numbers of the queries among the documents, when documents stand in for queries.
+    """
     generator = torch.Generator().manual_seed(seed)
-    pool = _pool(torch.from_numpy(documents), None if queries is None else torch.from_numpy(queries))
+    corpus = torch.from_numpy(documents)
+    sample = _near(torch.from_numpy(queries), corpus, own)
     codes = _padded(start)
     mean, weights, bias = (torch.from_numpy(tensors[name].copy()) for name in ("mean", "weights", "bias"))
-    longest = _longest(pool.queries[:2000], mean, weights, bias, start, nnz, flops)
+    longest = _longest(sample.rows[:2000], mean, weights, bias, start, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    for step in refine(codes, tower, pool, refine_recipe(nnz), generator):
+    for step in refine(codes, tower, corpus, sample, refine_recipe(nnz), generator):
         if on_step is not None:
             on_step(step)
-    corpus = _strongest(codes, nnz, start.dimension)
-    return Refined(corpus, tower.weights.detach().numpy(), tower.bias.detach().numpy())
+    fitted = _strongest(codes, nnz, start.dimension)
+    return Refined(fitted, tower.weights.detach().numpy(), tower.bias.detach().numpy())
 
 
-def _padded(vectors: SparseVectors) -> Codes:
+def _padded(vectors: SparseVectors) -> DocumentCodes:
     """(n, longest row); what is missing is a negative weight, which counts as zero and stays."""
     lengths, k = vectors.row_nnz, int(vectors.row_nnz.max())
     filled = np.arange(k) < lengths[:, None]
     weights, indices = np.full(filled.shape, -1, np.float32), np.zeros(filled.shape, np.int64)
     weights[filled], indices[filled] = vectors.values, vectors.indices
-    return Codes(torch.from_numpy(weights), torch.from_numpy(indices))
+    return DocumentCodes(torch.from_numpy(weights), torch.from_numpy(indices))
 
 
 def _longest(
@@ -101,7 +109,7 @@ def _longest(
     return max(1, int((spent <= flops).sum()))
 
 
-def _strongest(codes: Codes, nnz: int, dimension: int) -> SparseVectors:
+def _strongest(codes: DocumentCodes, nnz: int, dimension: int) -> SparseVectors:
     """The corpus with `nnz` weights a document in the mean: its weakest weights go, never a document's strongest."""
     weights, indices = codes.weights.detach().clamp_min(0).numpy(), codes.indices.numpy()
     kept = weights > 0

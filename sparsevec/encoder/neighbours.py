@@ -10,8 +10,11 @@ __all__ = ["nearest"]
 _SCORES = 2**25  # similarities held at once: 128 MiB
 
 
-def nearest(queries: Tensor, rows: Tensor, m: int) -> Tensor:
-    """Of rows (n, input_dim) the m of largest dot product with each query (q, input_dim): (q, m), best first."""
+def nearest(queries: Tensor, rows: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """Of rows (n, input_dim) the m of largest dot product with each query (q, input_dim), best first.
+
+    Their numbers, int32, and these products: (q, m) each.
+    """
     size = max(1, _SCORES // len(rows))
-    found = [(queries[start : start + size] @ rows.T).topk(m, dim=1).indices for start in range(0, len(queries), size)]
-    return torch.cat(found).to(torch.int32)
+    best = [(queries[start : start + size] @ rows.T).topk(m, dim=1) for start in range(0, len(queries), size)]
+    return torch.cat([part.indices for part in best]).to(torch.int32), torch.cat([part.values for part in best])

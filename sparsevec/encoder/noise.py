@@ -8,11 +8,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["noisy"]
+__all__ = ["mixed", "noisy"]
 
 
-def noisy(rows: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
-    """unit(row + r g / sqrt(input_dim)) of a `share` of unit rows (q, input_dim); g normal, r uniform in (0, 1)."""
-    reach = torch.rand(len(rows), 1, generator=generator) / math.sqrt(rows.shape[1])
-    reach *= torch.rand(len(rows), 1, generator=generator) < share
-    return F.normalize(rows + reach * torch.randn(rows.shape, generator=generator), dim=1)
+def noisy(rows: Tensor, generator: torch.Generator, *, share: float = 1.0, reach: float = 1.0) -> Tensor:
+    """unit(row + r g / sqrt(input_dim)) of a `share` of unit rows (q, input_dim); g normal, r uniform in (0, reach)."""
+    lengths = reach * torch.rand(len(rows), 1, generator=generator) / math.sqrt(rows.shape[1])
+    lengths *= torch.rand(len(rows), 1, generator=generator) < share
+    return F.normalize(rows + lengths * torch.randn(rows.shape, generator=generator), dim=1)
+
+
+def mixed(rows: Tensor, alike: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows (q, input_dim) moved some of the way to one of those that `alike` (q, m) names, and a little aside."""
+    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1), generator=generator))
+    way = torch.rand(len(rows), 1, generator=generator)
+    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], way), dim=1)
+    return noisy(between, generator, reach=0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class HeadRecipe:
 
     steps: int
     documents: int = 64  # anchors a step
-    queries: int = 128
+    queries: int = 256
     noisy: float = 0.67  # share of the queries that are moved, so that a small sample is not learned by heart
     positives: int = 3  # neighbours drawn for each anchor
     neighbours: int = 100  # out of so many nearest
@@ -47,7 +48,7 @@ class HeadRecipe:
     rate: float = 3e-3
     warm_up: int = 50
     clip: float = 5.0
-    spread: float = 1.3  # R_sub that the controller steers for
+    spread: float = 2.0  # R_sub of equally long codes that the controller steers for
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +56,25 @@ class RefineRecipe:
     """Stage 2: document weights free on fixed dimensions, queries through a tower of their own."""
 
     epochs: int = 3
-    copies: int = 4  # noisy ones of every sample query, an epoch, each with its own nearest documents
+    copies: int = 4  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
     least_steps: int = 200
     nearest: int = 100  # candidates a query is judged on
     random: int = 100
     temperature: float = 0.05
-    document_rate: float = 4e-3
+    document_rate: float = 2e-3
     query_rate: float = 5e-4
     scale_rate: float = 1e-2
     spare: int = 2  # dimensions a document starts with beyond its budget; the weakest go
 
 
-def head_recipe(n: int, output_dim: int) -> HeadRecipe:
-    """Steps fall with the width (wider heads overfit sooner) and with few rows."""
+def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:
+    """Steps fall with the width (wider heads overfit sooner) and with few rows; long codes spread more evenly."""
     by_width = 600 * (8192 / output_dim) ** 0.6
     by_rows = max(150.0, 30 * n / 450)  # a step sees about 450 documents
-    return HeadRecipe(steps=round(min(by_width, by_rows, 1000)))
+    return HeadRecipe(steps=round(min(by_width, by_rows, 1000)), spread=1 + math.sqrt(output_dim / nnz) / 16)
 
 
 def refine_recipe(nnz: int) -> RefineRecipe:
-    """Longer rows start with more to drop, and move slower."""
-    return RefineRecipe(document_rate=4e-3 if nnz < 48 else 3e-3, spare=max(1, nnz // 11))
+    """Longer rows start with more to drop."""
+    return RefineRecipe(spare=max(1, nnz // 11))

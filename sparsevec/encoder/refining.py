@@ -12,29 +12,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import linear_top_k
+from sparsevec.encoder.activations import Codes, linear_top_k, shares
 from sparsevec.encoder.collapse import diagnosis
 from sparsevec.encoder.losses import listwise_kl
 from sparsevec.encoder.neighbours import nearest
-from sparsevec.encoder.noise import noisy
+from sparsevec.encoder.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe, Step
-from sparsevec.encoder.training import Pool
 from sparsevec.errors import TrainingCollapsed
 
-__all__ = ["Codes", "QueryTower", "refine"]
+__all__ = ["DocumentCodes", "Queries", "QueryTower", "refine"]
 
 
 @dataclass(slots=True)
-class Codes:
+class DocumentCodes:
     """Free document weights on fixed dimensions; a negative one counts as zero."""
 
     weights: Tensor  # (n, k)
     indices: Tensor  # (n, k) int64
+
+
+@dataclass(slots=True)
+class Queries:
+    """Unit rows (q, input_dim), the numbers of their nearest documents (q, m), and the dense products with these."""
+
+    rows: Tensor
+    near: Tensor
+    similarities: Tensor
+
+    def some(self, numbers: Tensor) -> Queries:
+        return Queries(self.rows[numbers], self.near[numbers], self.similarities[numbers])
 
 
 @dataclass(slots=True)
@@ -53,9 +63,14 @@ class QueryTower:
 
 
 def refine(
-    codes: Codes, tower: QueryTower, pool: Pool, recipe: RefineRecipe, generator: torch.Generator
+    codes: DocumentCodes,
+    tower: QueryTower,
+    documents: Tensor,
+    sample: Queries,
+    recipe: RefineRecipe,
+    generator: torch.Generator,
 ) -> Iterator[Step]:
-    """Move `codes` and `tower` in place; raises TrainingCollapsed when the loss is no number."""
+    """Move `codes` and `tower` in place; raises TrainingCollapsed when the codes are degenerate."""
     moving = [codes.weights, *tower.parameters, tower.log_scale]
     for parameter in moving:
         parameter.requires_grad_()
@@ -65,50 +80,62 @@ def refine(
         {"params": [tower.log_scale], "lr": recipe.scale_rate},
     ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-    an_epoch = math.ceil((1 + recipe.copies) * len(pool.queries) / recipe.batch)
+    an_epoch = math.ceil((1 + recipe.copies) * len(sample.rows) / recipe.batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / an_epoch))
     steps = epochs * an_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
-    step = 0
+    step, dimension = 0, len(tower.bias)
+    used = shares(codes.weights, codes.indices, dimension)
     for _ in range(epochs):
-        queries, neighbours = _epoch(pool, recipe, generator)
-        for rows in torch.randperm(len(queries), generator=generator).split(recipe.batch):  # type: ignore[no-untyped-call]
+        epoch = _epoch(sample, documents, recipe, generator)
+        order = torch.randperm(len(epoch.rows), generator=generator)
+        for rows in order.split(recipe.batch):  # type: ignore[no-untyped-call]
             step += 1
-            loss = _loss(codes, tower, pool.documents, queries[rows], neighbours[rows], recipe, generator)
-            if not math.isfinite(loss.item()):
-                fault = diagnosis(loss.item(), np.ones(len(tower.bias)), 1)
+            queries = epoch.some(rows)
+            raw, indices = linear_top_k(queries.rows - tower.mean, tower.weights, tower.bias, tower.longest)
+            loss = _loss(codes, (F.normalize(raw, dim=1), indices), tower, documents, queries, recipe, generator)
+            if fault := diagnosis(loss.item(), used, float(used.sum())):
                 raise TrainingCollapsed(f"refining stopped at step {step} of {steps}: {fault}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            yield Step("refine", step, steps, loss.item(), codes.weights.shape[1], math.nan, math.nan, 0.0)
+            asked = shares(raw, indices, dimension)
+            flops, least = float(asked @ used), float(asked.sum() * used.sum()) / dimension
+            yield Step("refine", step, steps, loss.item(), float(used.sum()), flops, flops / least, 0.0)
 
 
-def _epoch(pool: Pool, recipe: RefineRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The queries and noisy copies of them: rows, and the nearest documents of each."""
-    m = pool.query_neighbours.shape[1]
-    copies = [noisy(pool.queries, generator) for _ in range(recipe.copies)]
-    neighbours = [pool.query_neighbours, *(nearest(copy, pool.documents, m) for copy in copies)]
-    return torch.cat([pool.queries, *copies]), torch.cat(neighbours)
+def _epoch(sample: Queries, documents: Tensor, recipe: RefineRecipe, generator: torch.Generator) -> Queries:
+    """The sample, and mixtures of each query with one like it."""
+    alike, _ = nearest(sample.rows, sample.rows, min(11, len(sample.rows)))
+    more = [mixed(sample.rows, alike[:, 1:], generator) for _ in range(recipe.copies)]
+    found = [nearest(copy, documents, sample.near.shape[1]) for copy in more]
+    return Queries(
+        torch.cat([sample.rows, *more]),
+        torch.cat([sample.near, *(near for near, _ in found)]),
+        torch.cat([sample.similarities, *(products for _, products in found)]),
+    )
 
 
 def _loss(
-    codes: Codes, tower: QueryTower, documents: Tensor, queries: Tensor, near: Tensor, recipe: RefineRecipe,
+    codes: DocumentCodes,
+    asked: Codes,
+    tower: QueryTower,
+    documents: Tensor,
+    queries: Queries,
+    recipe: RefineRecipe,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
-    strangers = torch.randint(len(documents), (len(queries), min(recipe.random, len(documents))), generator=generator)
-    candidates = torch.cat([near.long(), strangers], dim=1)  # (b, m)
-    raw, indices = linear_top_k(queries - tower.mean, tower.weights, tower.bias, tower.longest)
-    scores = candidate_scores(F.normalize(raw, dim=1), indices, codes, candidates, len(tower.bias))
-    rows = documents.index_select(0, candidates.reshape(-1)).view(*candidates.shape, -1)
-    teacher = torch.bmm(rows, queries[:, :, None]).squeeze(2) / recipe.temperature
+) -> Tensor:
+    strangers = torch.randint(len(documents), (min(recipe.random, len(documents)),), generator=generator)
+    candidates = torch.cat([queries.near.long(), strangers.expand(len(queries.rows), -1)], dim=1)  # (b, m)
+    teacher = torch.cat([queries.similarities, queries.rows @ documents[strangers].T], dim=1) / recipe.temperature
+    scores = candidate_scores(asked, codes, candidates, len(tower.bias))
     return listwise_kl(teacher, scores * tower.log_scale.exp()).mean()
 
 
-def candidate_scores(values: Tensor, indices: Tensor, codes: Codes, candidates: Tensor, dimension: int) -> Tensor:
-    """Dot products of sparse queries (values, indices (b, k)) with the codes of their `candidates` (b, m): (b, m)."""
-    arguments = (values, indices, codes.weights, codes.indices, candidates, dimension)
+def candidate_scores(queries: Codes, documents: DocumentCodes, candidates: Tensor, dimension: int) -> Tensor:
+    """Dot products of query codes (b, k) with the codes of their own `candidates` (b, m): (b, m)."""
+    arguments = (*queries, documents.weights, documents.indices, candidates, dimension)
     return cast("Tensor", _CandidateScores.apply(*arguments))
 
 

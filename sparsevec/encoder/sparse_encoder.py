@@ -106,8 +106,12 @@ class SparseEncoder:
         rows = self._split(dense, queries)
         learn, began = _learn(), time.perf_counter() - config.figures.seconds
         start = encoded(rows.documents, model.document_projection, Cut(config.nnz + refine_recipe(config.nnz).spare))
-        documents, sample = unit_rows(rows.documents), rows.queries_to_train_on()
-        found: Refined = learn.refined(documents, sample, start, tensors, config.nnz, config.flops, self.seed, on_step)
+        sample, own = rows.queries_to_train_on(), None
+        if sample is None:
+            sample, own = rows.documents_to_train_on(), rows.trained_documents
+        budget = config.nnz, config.flops
+        documents = unit_rows(rows.documents)
+        found: Refined = learn.refined(documents, sample, own, start, tensors, *budget, self.seed, on_step)
         tensors = tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
         projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
         measured = _measured(rows, _some_codes(found.documents), projection, config.flops, 16, began)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import linear_top_k, scattered
+from sparsevec.encoder.activations import column_sums, dot_products, linear_top_k, shares
 from sparsevec.encoder.collapse import diagnosis
 from sparsevec.encoder.losses import listwise_kl, relative_error
 from sparsevec.encoder.noise import noisy
@@ -149,35 +149,29 @@ def _draw(pool: Pool, recipe: HeadRecipe, generator: torch.Generator) -> _Batch:
     anchors, queries = some(len(pool.documents), recipe.documents), some(len(pool.queries), recipe.queries)
     drawn = [anchors, near(pool.document_neighbours, anchors), near(pool.query_neighbours, queries)]
     numbers = torch.unique(torch.cat(drawn))
-    rows = noisy(pool.queries[queries], generator, recipe.noisy)
+    rows = noisy(pool.queries[queries], generator, share=recipe.noisy)
     return _Batch(pool.documents[numbers], rows, torch.searchsorted(numbers, anchors))
 
 
 def _loss(head: Head, batch: _Batch, nnz: int, recipe: HeadRecipe, evenness: Evenness) -> Tensor:
+    b, dimension = len(batch.documents), len(head.bias)
     centred = torch.cat([batch.documents, batch.queries]) - head.mean
     raw, indices = linear_top_k(centred, head.weights, head.bias, nnz)
     codes = F.normalize(raw, dim=1)
-    b, dimension = len(batch.documents), len(head.bias)
-    documents = scattered(codes[:b], indices[:b], dimension)  # (b, dimension)
+    evenness.saw(shares(raw[b:], indices[b:], dimension), shares(raw[:b], indices[:b], dimension))
+
     asked = torch.cat([batch.anchors, torch.arange(b, len(codes))])
-    student = torch.einsum("qk,qkb->qb", codes[asked], F.embedding(indices[asked], documents.T.contiguous()))
+    student = dot_products((codes[asked], indices[asked]), (codes[:b], indices[:b]), dimension) * head.log_scale.exp()
     teacher = torch.cat([batch.documents[batch.anchors], batch.queries]) @ batch.documents.T / recipe.temperature
     itself = torch.zeros(student.shape, dtype=torch.bool)
     itself[torch.arange(len(batch.anchors)), batch.anchors] = True
-    kl = listwise_kl(teacher.masked_fill(itself, -1e9), (student * head.log_scale.exp()).masked_fill(itself, -1e9))
+    kl = listwise_kl(teacher.masked_fill(itself, -1e9), student.masked_fill(itself, -1e9))
     of_documents, of_queries = kl[: len(batch.anchors)].mean(), kl[len(batch.anchors) :].mean()
-    rebuilt = F.embedding_bag(indices[:b], head.decoder, per_sample_weights=raw[:b], mode="sum")
-    query_sums = torch.zeros(dimension).index_add(0, indices[b:].reshape(-1), codes[b:].reshape(-1))
-    cost = pair_flops(query_sums / len(batch.queries), documents.mean(dim=0))
-    evenness.saw(_shares(raw[b:], indices[b:], dimension), _shares(raw[:b], indices[:b], dimension))
     matching = recipe.query_share * of_queries + (1 - recipe.query_share) * of_documents
+
+    rebuilt = F.embedding_bag(indices[:b], head.decoder, per_sample_weights=raw[:b], mode="sum")
     rebuilding = recipe.reconstruction * relative_error(rebuilt, centred[:b])
+    query_means = column_sums(codes[b:], indices[b:], dimension) / len(batch.queries)
+    cost = pair_flops(query_means, column_sums(codes[:b], indices[:b], dimension) / b)
     total: Tensor = matching + rebuilding + evenness.weight * cost
     return total
-
-
-def _shares(values: Tensor, indices: Tensor, dimension: int) -> npt.NDArray[np.float64]:
-    """Share of rows (b, k) that use each dimension."""
-    used = indices[values > 0].numpy()
-    counts: npt.NDArray[np.float64] = np.bincount(used, minlength=dimension) / len(values)
-    return counts

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.activations import linear_top_k, scattered
+from sparsevec.encoder.activations import column_sums, dot_products, linear_top_k
 from sparsevec.encoder.losses import listwise_kl, relative_error
-from sparsevec.encoder.refining import Codes, candidate_scores
+from sparsevec.encoder.refining import DocumentCodes, candidate_scores
 from sparsevec.encoder.regularizers import flops, flops_unbiased, pair_flops
 
 
@@ -79,7 +79,7 @@ def test_the_sparse_gradient_of_a_linear_top_k_is_the_dense_one() -> None:
     target = numbers(6, 20, seed=3).float()
     ours = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
     values, indices = linear_top_k(rows, ours[0], ours[1], 4)
-    (scattered(values, indices, 20) * target).sum().backward()  # type: ignore[no-untyped-call]
+    (torch.zeros(6, 20).scatter(1, indices, values) * target).sum().backward()  # type: ignore[no-untyped-call]
     dense = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
     kept = torch.zeros(6, 20).scatter(1, indices, 1.0)
     ((rows @ dense[0].T + dense[1]).relu() * kept * target).sum().backward()  # type: ignore[no-untyped-call]
@@ -92,7 +92,7 @@ def test_candidate_scores_and_their_gradients_are_the_dense_ones() -> None:
     weights, dimensions = numbers(5, 2, seed=1).float(), torch.tensor([[0, 1], [2, 4], [3, 7], [5, 6], [1, 6]])
     candidates = torch.tensor([[0, 1, 4], [2, 2, 3], [4, 0, 1]])
     ours = [values.clone().requires_grad_(), weights.clone().requires_grad_()]
-    scores = candidate_scores(ours[0], indices, Codes(ours[1], dimensions), candidates, 8)
+    scores = candidate_scores((ours[0], indices), DocumentCodes(ours[1], dimensions), candidates, 8)
     scores.square().sum().backward()  # type: ignore[no-untyped-call]
     dense = [values.clone().requires_grad_(), weights.clone().requires_grad_()]
     corpus = torch.zeros(5, 8).scatter(1, dimensions, dense[1].relu())
@@ -101,3 +101,25 @@ def test_candidate_scores_and_their_gradients_are_the_dense_ones() -> None:
     torch.testing.assert_close(scores, due)
     for mine, other in zip(ours, dense, strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_sparse_dot_products_and_their_gradients_are_the_dense_ones() -> None:
+    values, others = numbers(3, 2).float(), numbers(4, 3, seed=1).float()
+    indices, dimensions = (
+        torch.tensor([[0, 1], [2, 5], [4, 3]]),
+        torch.tensor([[0, 1, 2], [3, 4, 5], [5, 2, 0], [1, 3, 4]]),
+    )
+    ours = [values.clone().requires_grad_(), others.clone().requires_grad_()]
+    products = dot_products((ours[0], indices), (ours[1], dimensions), 6)
+    products.square().sum().backward()  # type: ignore[no-untyped-call]
+    dense = [values.clone().requires_grad_(), others.clone().requires_grad_()]
+    due = torch.zeros(3, 6).scatter(1, indices, dense[0]) @ torch.zeros(4, 6).scatter(1, dimensions, dense[1]).T
+    due.square().sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(products, due)
+    for mine, other in zip(ours, dense, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_column_sums_add_over_the_batch() -> None:
+    values, indices = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0, 2], [2, 3]])
+    assert column_sums(values, indices, 5).tolist() == [1, 0, 5, 4, 0]
