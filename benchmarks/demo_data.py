@@ -28,20 +28,20 @@ PROGRAMMERS |= {"lisp", "ocaml", "libdevel", "introspection", "doc", "oldlibs", 
 EVERYDAY = """\
 edit pdf files
 play chess against the computer
+edit photos
+keep my passwords safe
+look at the stars and planets
+find duplicate files
+write sheet music
+download files with bittorrent
 convert video to another format
 read my email in a terminal
-edit photos
 back up my files to another machine
-download files with bittorrent
 learn to type faster
-look at the stars and planets
 recover deleted files from a disk
-keep my passwords safe
 record and edit sound
 play music from my collection
-write sheet music
 scan paper documents and recognise the text
-find duplicate files
 spell checker for German
 chat over IRC
 block spam email

@@ -18,12 +18,11 @@ TARGET = Path(__file__).parents[1] / "docs/images/demo.svg"
 WIDTH = 112
 
 
-def main(folder: str) -> None:
+def main(folder: str = ".") -> None:
     colours = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
-    command = [str(Path(sys.executable).with_name("sparsevec")), "demo", "--output", folder]
-    told = subprocess.run(
-        command, env=os.environ | colours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
-    )
+    command = [str(Path(sys.executable).with_name("sparsevec")), "demo"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    told = subprocess.run(command, cwd=folder, env=os.environ | colours, text=True, check=True, **pipes)
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(told.stdout))
     TARGET.parent.mkdir(parents=True, exist_ok=True)
@@ -31,4 +30,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "sparsevec-demo")
+    main(*sys.argv[1:])

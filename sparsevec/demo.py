@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +42,7 @@ _SHOWN = 12  # searches on the page
 _ENOUGH = 200  # queries, to learn from half of them
 _EXCERPT = 110  # characters of a document in a search
 _BLOCK = 2048  # rows projected at a time
+_SENTENCE_END = re.compile(r"(?<=\w{3})[.!?]\s")  # not that of "e.g."
 _OURS = "sparsevec"
 
 
@@ -156,7 +158,7 @@ def run(
         served = _serve(corpus, learned, adapter, stages)
     rows, curves, usages = _compare(corpus, learned, nnz, stages)
     story = Story(
-        title=f"Dense search with {rows[_OURS].flops:.2g} multiplications instead of {corpus.dense.shape[1]}",
+        title=f"Dense search with {rows[_OURS].flops:.2g} multiplications, not {corpus.dense.shape[1]}",
         corpus=f"Learned on this machine from {corpus.about}, without labels.",
         engine=served.verdict.backend,
         seconds=stages.seconds,
@@ -257,7 +259,7 @@ def _found(hits: Hits) -> list[Found]:
 
 
 def _excerpt(text: str) -> str:
-    sentence = text.partition(". ")[0]
+    sentence = _SENTENCE_END.split(text.strip(" ,"), maxsplit=1)[0]
     return sentence if len(sentence) <= _EXCERPT else sentence[:_EXCERPT].rsplit(" ", 1)[0] + " …"
 
 
@@ -300,8 +302,17 @@ def _compare(
         Curve("nearest of some documents", list(nearby.values())),
         Curve("dense", [whole]),
     ]
-    usages = {_OURS: learned.documents, "nearest of some documents": landmarks[nnz][0]}
-    return rows, curves, {name: usage(documents) for name, documents in usages.items()}
+    usages = {_OURS: usage(learned.documents), "nearest of some documents": usage(landmarks[nnz][0])}
+    return rows, curves, usages | _word_usage(corpus, learned.documents.dimension)
+
+
+def _word_usage(corpus: Corpus, dimension: int) -> dict[str, npt.NDArray[np.float64]]:
+    """The share of texts that hold each of the `dimension` commonest words; nothing where the texts are no words."""
+    words = Counter(
+        word for payload in corpus.payloads for word in set(re.findall(r"[^\W\d_]{2,}", payload["text"].lower()))
+    )
+    shares = np.array([count / len(corpus.payloads) for _, count in words.most_common(dimension)])
+    return {"the words of the texts": shares} if len(shares) > 1 else {}
 
 
 def _sparse(corpus: Corpus, documents: SparseVectors, queries: SparseVectors) -> Evaluation:

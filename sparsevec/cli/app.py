@@ -129,7 +129,7 @@ class _Demo(BaseModel):
     evaluations: dict[str, Evaluation]
 
     def __str__(self) -> str:
-        return f"{self.verify}\n{sum(self.seconds.values()):.0f} s in all. The page: {self.page.resolve()}"
+        return f"{self.verify}\n{sum(self.seconds.values()):.0f} s in all. The page: {self.page}"
 
 
 @app.command()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from sparsevec.errors import (
     AdapterNotFound,
@@ -78,15 +79,12 @@ def figures(rows: Mapping[str, Evaluation]) -> None:
 
 def answers(searches: Sequence[Search]) -> None:
     """Queries in words with their best documents."""
+    width = max((len(str(hit.id)) for search in searches for hit in search.found), default=0)
     for search in searches:
-        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-        grid.add_column(justify="right", style="dim")
-        grid.add_column(style="cyan", no_wrap=True)
-        grid.add_column(overflow="ellipsis", no_wrap=True)
+        out.print(Text(search.text, "bold"))
         for hit in search.found:
-            grid.add_row(f"{hit.score:.3f}", escape(str(hit.id)), escape(hit.text))
-        out.print(f"[bold]{escape(search.text)}[/]", highlight=False)
-        out.print(grid)
+            line = Text.assemble((f"  {hit.score:.3f}  ", "dim"), (f"{hit.id!s:<{width}}  ", "cyan"), hit.text)
+            out.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _bars() -> Progress:
