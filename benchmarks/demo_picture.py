@@ -21,8 +21,15 @@ WIDTH = 112
 def main(folder: str = ".") -> None:
     colours = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
     command = [str(Path(sys.executable).with_name("sparsevec")), "demo"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    told = subprocess.run(command, cwd=folder, env=os.environ | colours, text=True, check=True, **pipes)
+    told = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | colours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(told.stdout))
     TARGET.parent.mkdir(parents=True, exist_ok=True)
