@@ -82,7 +82,8 @@ class Stream:
         self._chunks = _iterator("vectors", [vectors] if isinstance(vectors, SparseVectors) else vectors)
         self._payloads = None if payloads is None else _iterator("payloads", payloads)
         self._chunk: SparseVectors | None = None
-        self._row = 0
+        self._row = 0  # of the chunk, the next to be read
+        self._read = 0  # vectors, of all chunks
         self._position = 0
         self._fault: Exception | None = None
 
@@ -120,6 +121,7 @@ class Stream:
         while count and (chunk := self._unread()) is not None:
             part = chunk[self._row : self._row + count]
             self._row += len(part)
+            self._read += len(part)
             count -= len(part)
             rows.append(part)
         return rows
@@ -131,7 +133,7 @@ class Stream:
             if not chunks:
                 return None
             if fault := _chunk_fault(chunks[0], self._chunk):
-                self._stop(InvalidVectors(f"chunk of vectors after position {self._position}: {fault}"))
+                self._stop(InvalidVectors(f"the chunk of vectors at position {self._read}: {fault}"))
                 return None
             self._chunk, self._row = chunks[0], 0
         return self._chunk

@@ -138,14 +138,14 @@ def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Misb
 
 
 def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Misbehaving) -> None:
-    with pytest.raises(InvalidVectors, match=r"position 0: expected SparseVectors, found ndarray") as stopped:
-        sv.ingest(adapter, range(9), [some(3), np.eye(3), some(3)])  # type: ignore[list-item]
+    with pytest.raises(InvalidVectors, match="position 3: expected SparseVectors, found ndarray") as stopped:
+        sv.ingest(adapter, itertools.count(), [some(3), np.eye(3), some(3)], batch_count=2)  # type: ignore[list-item]
     assert stopped.value.report.written == adapter.count() == 3
 
 
 def test_a_chunk_of_another_dimension_stops_the_run_there(adapter: Misbehaving) -> None:
     other = sv.SparseVectors.from_rows([{0: 1.0}], dimension=DIMENSION + 1)
-    with pytest.raises(InvalidVectors, match="expected dimension 8 as before, found 9") as stopped:
+    with pytest.raises(InvalidVectors, match="position 3: expected dimension 8 as before, found 9") as stopped:
         sv.ingest(adapter, range(5), [some(3), other, some(1)])
     assert stopped.value.report.written == adapter.count() == 3
 

@@ -146,6 +146,7 @@ def test_a_torn_last_line_is_forgotten(cut: int, tmp_path_factory: pytest.TempPa
     report = sv.ingest(adapter, range(N), FULL, batch_count=2, journal=journal)
     assert (report.given, report.written) == (N, N)
     assert len(journal.read_bytes().splitlines()) == 1 + N / 2
+    assert sv.ingest(adapter, range(N), FULL, journal=journal) == report
     adapter.close()
 
 
@@ -270,6 +271,13 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(adapter: Misbehaving, tmp_p
     assert (report.given, report.written, report.failed) == (N, 7, 3)
     assert [letter.position for letter in read_dead_letters(failed)] == [0, 4, 8]
     assert adapter.count() == 7
+
+
+def test_a_full_disk_leaves_whole_dead_letters_without_a_journal_too(adapter: Misbehaving, tmp_path: Path) -> None:
+    failed = tmp_path / "failed.jsonl"
+    with files_up_to(500), pytest.raises(StorageFailed) as stopped:
+        sv.ingest(adapter, range(N), VECTORS, batch_count=1, failed=failed)
+    assert len(list(read_dead_letters(failed))) == stopped.value.report.failed == 2
 
 
 def test_a_full_disk_under_the_collection_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
