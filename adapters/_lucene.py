@@ -298,7 +298,7 @@ def noted(index: Index, field: str, note: Json) -> dict[str, Any]:
 # ---- documents to the wire
 
 _RETRYABLE = {409, 429, 502, 503, 504}
-_SHARED = {"security_exception", "index_not_found_exception", "index_closed_exception"}
+_SHARED = {"security_exception", "index_not_found_exception", "index_closed_exception", "cluster_block_exception"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +380,7 @@ def failure(item: Json) -> Failure | None:
     if item["status"] < 300:
         return None
     kind, reason = read_error(item)
-    return Failure(f"{kind}: {reason}", item["status"] in _RETRYABLE and kind != "cluster_block_exception")
+    return Failure(f"{kind}: {reason}", item["status"] in _RETRYABLE)
 
 
 def lost_race(item: Json) -> bool:

@@ -154,7 +154,6 @@ def test_every_item_is_read_and_only_a_busy_backend_is_retryable() -> None:
     for status, kind, retryable in (
         (429, "es_rejected_execution_exception", True),
         (429, "circuit_breaking_exception", True),
-        (429, "cluster_block_exception", False),
         (503, "unavailable_shards_exception", True),
         (409, "version_conflict_engine_exception", True),
         (400, "document_parsing_exception", False),
