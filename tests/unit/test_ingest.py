@@ -103,6 +103,7 @@ def test_an_id_given_twice_is_written_twice_and_the_last_one_wins(adapter: Misbe
     report = sv.ingest(adapter, [1, "1", 1, 2, 1], some(5), [{"n": i} for i in range(5)])
     found = adapter.fetch([1, "1", 2])
     assert counts(report) == (5, 5, 0, 0)
+    assert adapter.requests == [[1, "1"], [1, 2], [1]]
     assert adapter.count() == 3
     assert found.vectors == some(5)[[4, 1, 3]]
     assert [payload["n"] for payload in found.payloads] == [4, 1, 3]
