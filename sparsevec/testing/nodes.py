@@ -65,23 +65,25 @@ class Release:
         if self.engine == "opensearch":
             with as_file(files(__package__) / "maven" / "pom.xml") as pom:
                 goal = [f"{_DEPENDENCY}:copy-dependencies", "--file", str(pom), f"-Dengine.version={self.version}"]
-                _maven(*goal, f"-DoutputDirectory={folder}")
+                _maven(*goal, f"-DoutputDirectory={folder}", cwd=folder.parent)
             return
         zip_folder = folder.with_name("zip")
         artifact = f"{_ELASTICSEARCH}:{self.version}:zip"
-        _maven(f"{_DEPENDENCY}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={zip_folder}")
+        _maven(f"{_DEPENDENCY}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={zip_folder}", cwd=folder.parent)
         (unpacked,) = zip_folder.iterdir()
         for script in (unpacked / "bin").iterdir():
             script.chmod(0o755)
         unpacked.rename(folder)
 
 
-def _maven(*arguments: str) -> None:
+def _maven(*arguments: str, cwd: Path) -> None:
+    """Run it in `cwd`, where it leaves files of its own."""
     if shutil.which("mvn") is None:
         raise Unavailable("no Maven (mvn) to fetch a node with")
-    run = subprocess.run([*_MAVEN, *arguments], capture_output=True, text=True, cwd=tempfile.gettempdir())
+    run = subprocess.run([*_MAVEN, *arguments], capture_output=True, text=True, cwd=cwd)
     if run.returncode:
-        raise Unavailable(f"Maven could not fetch it: {run.stdout.strip()[-500:]}")
+        first, *_ = run.stdout.splitlines() or ["no reason given"]
+        raise Unavailable(f"Maven could not fetch it: {first:.500}")
 
 
 def _cache() -> Path:
@@ -143,10 +145,15 @@ class Node:
     """One node on loopback, with 512 MB of heap.
 
     Ports and data stay from start to start: what was killed comes back with what it had. `settings` are those of the
-    engine's configuration file.
+    engine's configuration file, `files` others (by name, with their text) of Elasticsearch's configuration folder.
     """
 
-    def __init__(self, release: Release, settings: Mapping[str, str | int] | None = None) -> None:
+    def __init__(
+        self,
+        release: Release,
+        settings: Mapping[str, str | int] | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self.release = release
         self.java, self._jdk = jdk(release.java)
         self._home = release.unpacked()
@@ -154,6 +161,7 @@ class Node:
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"sparsevec-{release.engine}-"))
         self._settings = {**self._defaults(), **(settings or {})}
+        self._files = files or {}
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, self.folder], stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
