@@ -213,12 +213,15 @@ def test_dead_letters_that_were_moved_away_are_not_missed(adapter: Misbehaving, 
     assert sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j").failed == first.failed == 3
 
 
-def test_dead_letters_of_a_batch_that_was_not_acknowledged_are_cut_off(adapter: Misbehaving, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [1, 2, 3])
+def test_dead_letters_of_a_batch_that_was_not_acknowledged_are_cut_off(
+    adapter: Misbehaving, tmp_path: Path, whole: int
+) -> None:
     journal, failed = tmp_path / "j", tmp_path / "j.failed.jsonl"
     sv.ingest(adapter, range(N), VECTORS, batch_count=2, journal=journal)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:3]))  # killed after the letters were written, before the entry was
-    failed.write_bytes(failed.read_bytes() + b'{"position":')
+    failed.write_bytes(b"".join(failed.read_bytes().splitlines(keepends=True)[:whole]) + b'{"position":')
     report = sv.ingest(adapter, range(N), VECTORS, batch_count=2, journal=journal)
     assert [letter.position for letter in read_dead_letters(failed)] == [0, 4, 8]
     assert report.failed == 3
