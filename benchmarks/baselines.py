@@ -52,7 +52,7 @@ class _Parameters:
         return Baseline(*(tensor.detach().numpy() for tensor in (self.mean, self.weights, self.bias)))
 
 
-def random_projection(documents: Float32s, dimension: int, seed: int) -> Baseline:
+def random_projection(documents: Float32s, dimension: int, _: int, seed: int) -> Baseline:
     """Nothing learned: random directions."""
     weights = np.random.default_rng(seed).standard_normal((dimension, documents.shape[1]), np.float32)
     return Baseline(documents.mean(axis=0), weights / np.linalg.norm(weights, axis=1, keepdims=True), weights[:, 0] * 0)

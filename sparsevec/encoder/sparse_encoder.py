@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SparseEncoder"]
 
 _MEASURED = 20_000  # documents that a budget and the figures are measured on
-_SIXTEENTHS = 15  # weights of the head to the power 15/16
+_SIXTEENTHS = 13  # weights of the head to the power 13/16: strong ones count less
 
 
 class SparseEncoder:
@@ -105,7 +105,8 @@ class SparseEncoder:
         config, tensors = model.config, model.tensors
         rows = self._split(dense, queries)
         learn, began = _learn(), time.perf_counter() - config.figures.seconds
-        start = encoded(rows.documents, model.document_projection, Cut(config.nnz + refine_recipe(config.nnz).spare))
+        longer = Cut(config.nnz + refine_recipe(config.nnz).spare, 0.0, _SIXTEENTHS)
+        start = encoded(rows.documents, model.document_projection, longer)
         sample, own = rows.queries_to_train_on(), None
         if sample is None:
             sample, own = rows.documents_to_train_on(), rows.trained_documents
@@ -115,8 +116,7 @@ class SparseEncoder:
         tensors = tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
         projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
         measured = _measured(rows, _some_codes(found.documents), projection, config.flops, 16, began)
-        newcomers = config.documents.model_copy(update={"sixteenths": 16})  # refined weights have no power either
-        update = {"stage": "refined", "documents": newcomers, **measured}
+        update = {"stage": "refined", **measured}
         self._model = Model(config.model_copy(update=update), tensors)
         return found.documents
 
