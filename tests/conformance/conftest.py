@@ -15,6 +15,7 @@ import pytest
 
 from sparsevec.adapter import Adapter
 from sparsevec.connect import connect
+from tests.integration.qdrant_grpc_shim import QdrantGrpcShim
 from tests.integration.qdrant_shim import QdrantShim
 
 Opener = Callable[[], Adapter]
@@ -50,6 +51,20 @@ def qdrant_shim(request: pytest.FixtureRequest) -> Opener:
     return reopen
 
 
+def qdrant_grpc_shim(request: pytest.FixtureRequest) -> Opener:
+    """The same over gRPC."""
+    shim = QdrantShim(request.getfixturevalue("tmp_path"))
+    request.addfinalizer(shim.close)
+    front = QdrantGrpcShim(shim)
+    request.addfinalizer(front.close)
+
+    def reopen() -> Adapter:
+        shim.restart()
+        return connect(f"qdrant+grpc://127.0.0.1:{front.port}/conformance")
+
+    return reopen
+
+
 def on(engine: str) -> Callable[[pytest.FixtureRequest], Opener]:
     """The opener of a new index, of two shards, on a running engine of sparsevec.testing."""
 
@@ -81,6 +96,7 @@ BACKENDS = [
     Backend("qdrant-edge", at("qdrant+edge:{tmp_path}/edge"), marks=(pytest.mark.qdrant,)),
     Backend("qdrant-memory", at("qdrant+memory:"), forgets=True, marks=(pytest.mark.qdrant,)),
     Backend("qdrant-loopback", qdrant_shim, marks=(pytest.mark.qdrant,)),
+    Backend("qdrant-loopback-grpc", qdrant_grpc_shim, marks=(pytest.mark.qdrant,)),
     Backend("qdrant", qdrant_server, shared=True, marks=(pytest.mark.qdrant,)),
     Backend("qdrant-grpc", qdrant_server_grpc, shared=True, marks=(pytest.mark.qdrant,)),
     Backend("elasticsearch8", on("elasticsearch8"), shared=True, marks=(pytest.mark.elasticsearch,)),

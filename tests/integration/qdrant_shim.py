@@ -66,6 +66,7 @@ class Collection:
             "config": {
                 "params": params,
                 "metadata": self.config.metadata,
+                "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
                 "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"deleted_threshold": 0.2, "default_segment_number": 0, "flush_interval_sec": 5}
                 | {"vacuum_min_vector_number": 1000},
