@@ -6,7 +6,8 @@ string becomes uuid5(NAMESPACE, string), with the string itself in the payload f
 
 Filters. Qdrant compares numbers as float64, and an int with an int only; a range says what we mean up to 2**53, where
 float64 begins to skip ints. A path does not walk into lists by itself: each list on the way is one more alternative.
-Lists directly inside lists are followed one level deep.
+Lists directly inside lists are followed one level deep. A server in strict mode may ask for a payload index of each:
+`field` and `field[]`.
 """
 
 from __future__ import annotations
