@@ -193,6 +193,8 @@ class Node:
             lines = [f"{name}: {json.dumps(value)}\n" for name, value in self._settings.items()]
             (self.folder / "config" / "elasticsearch.yml").write_text("".join(lines))
             (self.folder / "config" / "jvm.options").write_text("\n".join(self._jvm_options()))
+            for name, text in self._files.items():
+                (self.folder / "config" / name).write_text(text)
         else:
             main = files(__package__) / "maven" / "OpenSearchNode.java"
             (self.folder / "OpenSearchNode.java").write_text(main.read_text())
