@@ -71,11 +71,15 @@ def _candidates(condition: Condition, leaf: Mapping[str, Any]) -> list[Json] | N
     if kind == "boolean":
         texts = [_text(value) for value in condition.values if _text(value) in ("true", "false", "")]
         return [{"terms": {field: texts}}] if texts else []
-    return [_among(condition, field, leaf)]
+    among = _among(condition, field, leaf)
+    return None if among is None else [among]
 
 
-def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> Json:
-    """By the keyword field, or the keyword sub-field of a text field, where the values are what is indexed."""
+def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> Json | None:
+    """By the keyword field, or the keyword sub-field of a text field, where the values are what is indexed.
+
+    A string that is too long for a keyword field is in no index at all, and OpenSearch does not even note it.
+    """
     exact = {field: leaf, **{f"{field}.{name}": sub for name, sub in leaf.get("fields", {}).items()}}
     keywords = [(path, sub) for path, sub in exact.items() if sub.get("type") in ("keyword", "wildcard")]
     texts = _texts(condition)
@@ -83,7 +87,9 @@ def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> Json:
         return _exists(field)
     path, keyword = keywords[0]
     fits = all(_utf16_length(text) <= keyword.get("ignore_above", math.inf) for text in texts)
-    return {"terms": {path: texts}} if fits else _exists(field)
+    if fits:
+        return {"terms": {path: texts}}
+    return _exists(field) if leaf.get("type") == "text" else None
 
 
 def _texts(condition: AnyOf) -> list[str] | None:

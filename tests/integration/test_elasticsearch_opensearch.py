@@ -48,7 +48,7 @@ def splade() -> tuple[SparseVectors, SparseVectors]:
 def test_every_score_of_real_vectors_is_predicted_to_the_bit(
     place: Place, splade: tuple[SparseVectors, SparseVectors]
 ) -> None:
-    documents, queries = splade[0], splade[1][::18]
+    documents, queries = splade[0][::3], splade[1][::30]
     adapter = place.connect("field=emb&shards=3&replicas=0")
     adapter.create(documents.dimension)
     report = ingest(adapter, range(len(documents)), documents)
@@ -159,28 +159,27 @@ def test_a_sparse_field_is_added_to_an_index_of_others_and_taken_out_again(libra
     assert again.fetch(["a"]).ids == ()
 
 
-@pytest.mark.parametrize(
-    ("where", "due"),
-    [
-        ({"title": "Emma"}, {"b"}),
-        ({"title": "emma"}, set()),
-        ({"year": 1937}, {"a"}),
-        ({"year": "1937"}, set()),
-        ({"year": {"gt": 1815, "lt": 1965.5}}, {"a", "c"}),
-        ({"price": 7.5}, {"b"}),
-        ({"price": 8}, set()),
-        ({"price": "8"}, {"c"}),
-        ({"price": {"gte": 7}}, {"a", "b"}),
-        ({"tags": ["fantasy", "novel"]}, {"a", "b"}),
-        ({"maker.name": "Herbert"}, {"c"}),
-        ({"maker": "Herbert"}, set()),
-    ],
-)
-def test_filters_mean_the_same_on_an_index_of_others(library: Place, where: Any, due: set[str]) -> None:
+FILTERS: list[tuple[Any, set[str]]] = [
+    ({"title": "Emma"}, {"b"}),
+    ({"title": "emma"}, set()),
+    ({"year": 1937}, {"a"}),
+    ({"year": "1937"}, set()),
+    ({"year": {"gt": 1815, "lt": 1965.5}}, {"a", "c"}),
+    ({"price": 7.5}, {"b"}),
+    ({"price": 8}, set()),
+    ({"price": "8"}, {"c"}),
+    ({"price": {"gte": 7}}, {"a", "b"}),
+    ({"tags": ["fantasy", "novel"]}, {"a", "b"}),
+    ({"maker.name": "Herbert"}, {"c"}),
+    ({"maker": "Herbert"}, set()),
+]
+
+
+def test_filters_mean_the_same_on_an_index_of_others(library: Place) -> None:
     adapter = library.connect()
     adapter.create(DIMENSION)
     adapter.upsert(list(BOOKS), rows({1: 1.0}, {1: 2.0}, {1: 3.0}))
-    assert set(found(adapter, {1: 1.0}, where=where)) == due
+    assert [(where, set(found(adapter, {1: 1.0}, where=where))) for where, _ in FILTERS] == FILTERS
 
 
 def test_vectors_that_others_wrote_are_searched_with_nothing_but_the_index_and_the_field(place: Place) -> None:
