@@ -182,10 +182,10 @@ class QdrantEdgeAdapter:
 
     def drop(self) -> None:
         self._open()
-        if self._shard is not None:
-            self._shard.close()
-        self._shard = self._dimension = None
         with _engine_errors(self._folder):
+            if self._shard is not None:
+                self._shard.close()
+            self._shard = self._dimension = None
             self._folder.clear()
 
     def close(self) -> None:
