@@ -18,7 +18,7 @@ from sparsevec.adapter import Adapter, Hits, Url
 from sparsevec.cli.options import read_vector, read_where
 from sparsevec.cli.screen import answers, failing, figures, out, progress, say, stages
 from sparsevec.demo import from_folder, run, shipped
-from sparsevec.encoder import Budget, SparseEncoder, Step
+from sparsevec.encoder import Budget, Figures, SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.evaluate import Evaluation, evaluate
 from sparsevec.files import read_dense, read_ids, read_objects, read_qrels
@@ -147,6 +147,7 @@ def fit(
         bool, typer.Option("--refine", help="Fit the weights to these documents too; they go to OUTPUT/documents.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Learn an encoder within a budget, without labels.
 
@@ -159,18 +160,27 @@ def fit(
     budget = Budget(nnz=nnz, flops=flops)
     encoder = SparseEncoder(rows.shape[1], dimension, seed)
     with progress("learning") as done:
-        encoder.fit(rows, sample, budget=budget, on_step=_steps(done))
+        encoder.fit(rows, sample, budget=budget, on_step=lambda step: done(step.step / step.steps))
     if refine:
         with progress("fitting the weights") as done:
-            documents = encoder.refine(rows, sample, on_step=_steps(done))
+            documents = encoder.refine(rows, sample, on_step=lambda step: done(step.step / step.steps))
     encoder.save(output)
     if refine:
         documents.save(output / "documents")
-    out.print(f"{encoder!r}\nsaved in {output}", markup=False, highlight=False)
+    say(_Fitted(model=output, figures=encoder.config.figures), as_json=as_json)
 
 
-def _steps(done: Callable[[float], None]) -> Callable[[Step], None]:
-    return lambda step: done(step.step / step.steps)
+class _Fitted(BaseModel):
+    model: Path
+    figures: Figures
+
+    def __str__(self) -> str:
+        measured = self.figures
+        return (
+            f"{measured.active_dims:.1f} weights a document, {measured.query_active_dims:.1f} a query, "
+            f"F {measured.flops:.3f}, recall@10 {measured.recall_10:.3f}, @100 {measured.recall_10_at_100:.3f} "
+            f"on {measured.queries} queries not learned from. Saved in {self.model}"
+        )
 
 
 @app.command()
@@ -183,6 +193,7 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the sparse vectors.")],
     query: Annotated[bool, typer.Option("--query", help="They are queries: as long as the budget pays for.")] = False,
     nnz: Annotated[int | None, typer.Option("--nnz", help="Keep so many weights instead of the budget's.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Dense vectors to sparse ones. Needs no torch.
 
@@ -194,7 +205,20 @@ def encode(
     encoder = SparseEncoder.load(model)
     vectors = _encoded(encoder.encode_query if query else encoder.encode_document, read_dense(dense), nnz)
     vectors.save(output)
-    out.print(f"{vectors!r} saved in {output}", markup=False, highlight=False)
+    say(_Encoded(vectors=output, n=len(vectors), dimension=vectors.dimension, nnz=vectors.nnz), as_json=as_json)
+
+
+class _Encoded(BaseModel):
+    vectors: Path
+    n: int
+    dimension: int
+    nnz: int
+
+    def __str__(self) -> str:
+        mean = self.nnz / max(1, self.n)
+        return (
+            f"{self.n:,} vectors over {self.dimension:,} dimensions, {mean:.1f} weights each, saved in {self.vectors}"
+        )
 
 
 def _encoded(
@@ -219,8 +243,12 @@ def index(
         Path | None,
         typer.Option("--journal", help="Makes the run resumable: after a crash, run the same command again."),
     ] = None,
+    failed: Annotated[
+        Path | None,
+        typer.Option("--failed", help="Where refused documents go, with the reason; without: beside the journal."),
+    ] = None,
     create: Annotated[
-        bool, typer.Option("--create", help="Make the collection (or the sparse field in it) first.")
+        bool, typer.Option("--create", help="Make the collection (or the sparse field in it) first, unless resuming.")
     ] = False,
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty", help="Skip vectors without weights instead of failing them.")
@@ -236,7 +264,7 @@ def index(
     """
     vectors = SparseVectors.load(documents, mmap=True)
     with closing(_connect(url)) as adapter, progress("writing") as done:
-        if create:
+        if create and not (journal and journal.exists()):
             adapter.create(vectors.dimension)
         report = ingest(
             adapter,
@@ -244,8 +272,9 @@ def index(
             vectors,
             None if payloads is None else read_objects(payloads),
             journal=journal,
+            failed=failed,
             empty="skip" if skip_empty else "error",
-            on_progress=lambda progress: done(progress.documents / max(1, len(vectors))),
+            on_progress=lambda told: done(told.documents / max(1, len(vectors)), told.waiting),
         )
     say(report, as_json=as_json, sound=not report.failed)
 

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import ParamSpec, Protocol
 
 import typer
 from pydantic import BaseModel
@@ -97,13 +97,21 @@ def _bars() -> Progress:
     return Progress(SpinnerColumn(finished_text="[green]✓[/]"), *columns, console=_err)
 
 
+class Progressed(Protocol):
+    def __call__(self, share: float, waiting: str | None = None) -> None: ...
+
+
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[float], None]]:
-    """One bar; call what you get with the share that is done, 0 to 1."""
+def progress(name: str) -> Iterator[Progressed]:
+    """One bar; tell what you get the share that is done, 0 to 1, and what it waits for while it does."""
     with _bars() as bars:
         task = bars.add_task(name, total=1.0)
-        yield lambda share: bars.update(task, completed=share)
-        bars.update(task, completed=1.0)
+
+        def told(share: float, waiting: str | None = None) -> None:
+            bars.update(task, completed=share, description=f"{name}, waiting: {escape(waiting)}" if waiting else name)
+
+        yield told
+        told(1.0)
 
 
 @contextmanager

@@ -3,5 +3,6 @@
 from sparsevec.encoder.budget import Budget
 from sparsevec.encoder.recipe import Listener, Step
 from sparsevec.encoder.sparse_encoder import SparseEncoder
+from sparsevec.encoder.store import Figures
 
-__all__ = ["Budget", "Listener", "SparseEncoder", "Step"]
+__all__ = ["Budget", "Figures", "Listener", "SparseEncoder", "Step"]
