@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from elasticsearch import AsyncElasticsearch, Elasticsearch
+from elasticsearch import Elasticsearch
 
 from sparsevec import connect, ingest
 from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
@@ -187,10 +187,9 @@ def test_a_client_of_the_callers_stays_open(index: str, node: str) -> None:
     client.close()
 
 
-def test_an_asynchronous_client_is_refused() -> None:
-    client = AsyncElasticsearch("http://127.0.0.1:1")
-    with pytest.raises(InvalidInput, match="AsyncElasticsearch"):
-        connect(client, index="products")
+def test_part_of_a_client_is_refused() -> None:
+    with closing(Elasticsearch("http://127.0.0.1:1")) as client, pytest.raises(InvalidInput, match="IndicesClient"):
+        connect(client.indices, index="products")
 
 
 def test_a_server_that_is_not_there_is_down() -> None:
