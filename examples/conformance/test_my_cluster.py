@@ -6,6 +6,7 @@ Without the variable the fixture `opensearch_url` starts an engine: in docker, o
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -16,7 +17,8 @@ from sparsevec.testing.conformance import Conformance
 class TestMyCluster(Conformance):
     @pytest.fixture
     def adapter(self, opensearch_url: str) -> Iterator[Adapter]:
-        adapter = connect(f"{opensearch_url}/conformance?shards=3&replicas=0")
-        yield adapter
-        adapter.drop()
-        adapter.close()
+        url = f"{opensearch_url}/conformance?shards=3&replicas=0"
+        with closing(connect(url)) as adapter:
+            yield adapter
+        with closing(connect(url)) as adapter:
+            adapter.drop()
