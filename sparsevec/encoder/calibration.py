@@ -37,12 +37,14 @@ def query_cut(
     rows: Dense, projection: Projection, usage: npt.NDArray[np.float64], flops: float, sixteenths: int
 ) -> Cut:
     """The cut that spends `flops` against documents that use each dimension as often as `usage` (dimension,) says."""
-    mean_usage = float(np.square(usage).sum() / usage.sum())
-    longest = min(projection.dimension, int(3 * flops / mean_usage) + 8)
+    longest = min(
+        projection.dimension, int(4 * flops * projection.dimension / usage.sum()) + 8
+    )  # 4 times the mean or so
     indices, values = _activations(rows, projection, longest)
     prices = usage[indices]  # (b, longest)
     threshold = least_cut(lambda t: float((prices * strengths(values, t)).sum(axis=1).mean()), _MARGIN * flops)
-    return Cut(longest, threshold, sixteenths)
+    most = int(strengths(values, threshold).sum(axis=1).max())
+    return Cut(min(longest, most + most // 4), threshold, sixteenths)
 
 
 def _activations(rows: Dense, projection: Projection, m: int) -> tuple[Int64s, Float64s]:

@@ -61,6 +61,7 @@ class RefineRecipe:
     least_steps: int = 200
     nearest: int = 100  # candidates a query is judged on
     random: int = 100
+    drawn: int = 2048  # random documents a batch, of which each query gets its own
     temperature: float = 0.05
     document_rate: float = 1.5e-3
     query_rate: float = 3e-4

@@ -126,9 +126,11 @@ def _loss(
     recipe: RefineRecipe,
     generator: torch.Generator,
 ) -> Tensor:
-    strangers = torch.randint(len(documents), (min(recipe.random, len(documents)),), generator=generator)
-    candidates = torch.cat([queries.near.long(), strangers.expand(len(queries.rows), -1)], dim=1)  # (b, m)
-    teacher = torch.cat([queries.similarities, queries.rows @ documents[strangers].T], dim=1) / recipe.temperature
+    drawn = torch.randint(len(documents), (recipe.drawn,), generator=generator)
+    picks = torch.randint(recipe.drawn, (len(queries.rows), recipe.random), generator=generator)
+    candidates = torch.cat([queries.near.long(), drawn[picks]], dim=1)  # (b, m)
+    strangers = (queries.rows @ documents[drawn].T).gather(1, picks)
+    teacher = torch.cat([queries.similarities, strangers], dim=1) / recipe.temperature
     scores = candidate_scores(asked, codes, candidates, len(tower.bias))
     return listwise_kl(teacher, scores * tower.log_scale.exp()).mean()
 
