@@ -47,10 +47,11 @@ def engine_url(engines: Engines, request: pytest.FixtureRequest) -> Callable[[st
         try:
             return engines.get(name).url
         except Unavailable as error:
-            selected = engine(name).family in _selected(request.config) and not isinstance(error, OtherVersion)
-            if selected or name in _required():
-                pytest.fail(f"{name} is demanded, and cannot be had: {error}", pytrace=False)
-            pytest.skip(f"{name} cannot be had: {error}")
+            absence = error
+        selected = engine(name).family in _selected(request.config) and not isinstance(absence, OtherVersion)
+        if selected or name in _required():
+            pytest.fail(f"{name} is demanded, and cannot be had: {absence}", pytrace=False)
+        pytest.skip(f"{name} cannot be had: {absence}")
 
     return url
 
