@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from sparsevec_adapters import _lucene as lucene
 
+import sparsevec
 from sparsevec import SparseVectors, ingest, verify
 from sparsevec.adapter import Documents
+from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
+DEBIAN = Path(sparsevec.__file__).parent / "demo_data/vectors.npz"
 SPLADE = Path(__file__).parents[2].parent / "shared/data/splade_v3/vectors.npz"
 
 
@@ -34,21 +37,33 @@ def splade() -> tuple[SparseVectors, SparseVectors]:
     if not SPLADE.exists():
         pytest.skip(f"{SPLADE} is not there")
     with np.load(SPLADE) as parts:
-        n, q, dimension = parts["shape"].tolist()
+        dimension = int(parts["shape"][2])
         base, queries = (
             SparseVectors(
                 parts[f"{kind}_indptr"], parts[f"{kind}_indices"], parts[f"{kind}_values"] / np.float32(100), dimension
             )
             for kind in ("base", "query")
         )
-    assert (len(base), len(queries)) == (n, q)
-    return base, queries
+    return base[::3], queries[::30]
 
 
+@pytest.fixture(scope="module")
+def encoded() -> tuple[SparseVectors, SparseVectors]:
+    """Packages of Debian, and queries for them, as an encoder of ours makes them."""
+    with np.load(DEBIAN) as parts:
+        documents, queries = (
+            parts[f"{kind}_int8"][:n] * parts[f"{kind}_scale"][:n] for kind, n in (("documents", 1000), ("dev", 60))
+        )
+    encoder = SparseEncoder(input_dim=documents.shape[1], output_dim=1024)
+    encoder.fit(documents, budget=Budget(nnz=32))
+    return encoder.encode_document(documents), encoder.encode_query(queries)
+
+
+@pytest.mark.parametrize("vectors", ["splade", pytest.param("encoded", marks=pytest.mark.slow)])
 def test_every_score_of_real_vectors_is_predicted_to_the_bit(
-    place: Place, splade: tuple[SparseVectors, SparseVectors]
+    place: Place, vectors: str, request: pytest.FixtureRequest
 ) -> None:
-    documents, queries = splade[0][::3], splade[1][::30]
+    documents, queries = request.getfixturevalue(vectors)
     adapter = place.connect("field=emb&shards=3&replicas=0")
     adapter.create(documents.dimension)
     report = ingest(adapter, range(len(documents)), documents)
