@@ -317,7 +317,8 @@ def main(
         if not set(names) & set(row or ROWS) or (known.keys() >= set(names) and not again):
             continue
         with console.status(" and ".join(names)), ProcessPoolExecutor(1, mp_context=spawn) as process:
-            known = load_results(results / "debian12.json") | process.submit(made, names, data).result()
+            found = process.submit(made, names, data).result()
+        known = load_results(results / "debian12.json") | found  # read again: another run may have added rows meanwhile
         (results / "debian12.json").write_text(
             json.dumps({key: asdict(value) for key, value in known.items()}, indent=1)
         )
