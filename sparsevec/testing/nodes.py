@@ -33,8 +33,16 @@ _NOBODY = 65534
 _PATIENCE = 300  # seconds until a node that does not answer is given up
 
 # Kills the process group named last and removes the folder, when our end of its standard input closes: at `stop`, or
-# because this process ended in whatever way.
-_GUARD = 'while read -r line; do group=$line; done; [ -n "$group" ] && kill -KILL "-$group" 2>/dev/null; rm -rf "$0"'
+# because this process ended in whatever way. A JVM that is killed leaves the socket of its attach listener.
+_GUARD = """
+while read -r line; do group=$line; done
+if [ -n "$group" ]; then
+    sockets=$(pgrep -g "$group" | sed 's|^|/tmp/.java_pid|')
+    kill -KILL "-$group"
+    rm -f $sockets
+fi 2>/dev/null
+rm -rf "$0"
+"""
 
 
 class Unavailable(Exception):
