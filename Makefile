@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # The requirement for torch, with its index if you want another build than PyPI's, for example
 #   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
-TORCH ?= torch>=2.2
+TORCH ?= torch>=2.4
 
 BIN := .venv/bin
 READY := .venv/.ready
