@@ -74,6 +74,7 @@ def index(node: str, request: pytest.FixtureRequest) -> Iterator[str]:
     with closing(connect(url, basic_auth=("everything", SECRET))) as adapter:
         adapter.create(100)
         assert adapter.upsert(["first"], rows({1: 1.0})).written == ("first",)
+        assert adapter.count() == 1  # refreshes: not all users of these tests may
         yield url
         adapter.drop()
 

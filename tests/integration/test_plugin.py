@@ -172,6 +172,7 @@ def test_the_example_holds_a_given_cluster_to_the_contract(
 ) -> None:
     """Some clauses of it: `tests/conformance` runs all of them."""
     monkeypatch.setenv("SPARSEVEC_OPENSEARCH_URL", opensearch_url.replace("opensearch", "http"))
+    monkeypatch.delenv("SPARSEVEC_REQUIRE", raising=False)
     pytester.copy_example(str(EXAMPLE))
     result = pytester.runpytest_subprocess("-k", "c1_ or c5 or c13 or c14")
     assert result.ret == 0
