@@ -71,7 +71,7 @@ def figures(rows: Mapping[str, Evaluation]) -> None:
     header, *lines = table(rows)
     grid = Table(box=None, header_style="dim", pad_edge=False)
     for number, name in enumerate(header):
-        grid.add_column(name, justify="right" if number else "left", no_wrap=True)
+        grid.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for line in lines:
         grid.add_row(*line, style="bold green" if line is lines[-1] else None)
     out.print(grid)
