@@ -93,6 +93,8 @@ def qdrant_server_grpc(request: pytest.FixtureRequest) -> Opener:
 BACKENDS = [
     Backend("reference", at("reference:"), forgets=True),
     Backend("reference-on-disk", at("reference:{tmp_path}/reference.sqlite")),
+    Backend("local", at("local:"), forgets=True),
+    Backend("local-on-disk", at("local:{tmp_path}/local.sqlite")),
     Backend("qdrant-edge", at("qdrant+edge:{tmp_path}/edge"), marks=(pytest.mark.qdrant,)),
     Backend("qdrant-memory", at("qdrant+memory:"), forgets=True, marks=(pytest.mark.qdrant,)),
     Backend("qdrant-loopback", qdrant_shim, marks=(pytest.mark.qdrant,)),
