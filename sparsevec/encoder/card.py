@@ -14,7 +14,7 @@ def card(config: Config) -> str:
     refined = "the head, then its query tower refined to one corpus" if config.stage == "refined" else "the head"
     return f"""# A sparse encoder for dense vectors of {config.input_dim} dimensions
 
-Made by [sparsevec](https://pypi.org/project/sparsevec): {refined}. Learned without labels, from documents and {sample},
+Made by sparsevec: {refined}. Learned without labels, from documents and {sample},
 seed {config.seed}, in {figures.seconds:.0f} seconds.
 
 ```python
