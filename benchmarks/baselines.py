@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import dot_products, linear_top_k
-from sparsevec.encoder.losses import listwise_kl, relative_error
-from sparsevec.encoder.regularizers import flops_unbiased
+from sparsevec.encoder.codes import dot_products, linear_top_k
+from sparsevec.training.losses import listwise_kl, relative_error
+from sparsevec.training.regularizers import flops_unbiased
 from sparsevec.vectors import Float32s
 
 __all__ = ["Baseline", "csr", "random_projection", "relu_flops", "relu_l1", "top_k_autoencoder"]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsevec.encoder.fitting import Pool, new_head, train
 from sparsevec.encoder.neighbours import nearest
 from sparsevec.encoder.recipe import Listener, head_recipe, refine_recipe
 from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
-from sparsevec.encoder.training import Pool, new_head, train
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Refined", "learned_head", "refined"]

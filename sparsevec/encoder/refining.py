@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import Codes, linear_top_k, shares
-from sparsevec.encoder.collapse import diagnosis
-from sparsevec.encoder.losses import listwise_kl
+from sparsevec.encoder.codes import Codes, linear_top_k, shares
 from sparsevec.encoder.neighbours import nearest
 from sparsevec.encoder.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe, Step
 from sparsevec.errors import TrainingCollapsed
+from sparsevec.training.collapse import diagnosis
+from sparsevec.training.losses import listwise_kl
 
 __all__ = ["DocumentCodes", "Queries", "QueryTower", "refine"]
 

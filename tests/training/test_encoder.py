@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from sparsevec.encoder import Budget, SparseEncoder, Step
-from sparsevec.encoder.collapse import diagnosis
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed, TrainingCollapsed
 from sparsevec.flops import cost
+from sparsevec.training.collapse import diagnosis
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, ranking_overlap, unit
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.activations import column_sums, dot_products, linear_top_k
-from sparsevec.encoder.losses import listwise_kl, relative_error
+from sparsevec.encoder.codes import column_sums, dot_products, linear_top_k
 from sparsevec.encoder.refining import DocumentCodes, candidate_scores
-from sparsevec.encoder.regularizers import flops, flops_unbiased, pair_flops
+from sparsevec.training.losses import listwise_kl, relative_error
+from sparsevec.training.regularizers import flops, flops_unbiased, pair_flops
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:

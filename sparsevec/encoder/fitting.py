@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.activations import column_sums, dot_products, linear_top_k, shares
-from sparsevec.encoder.collapse import diagnosis
-from sparsevec.encoder.losses import listwise_kl, relative_error
+from sparsevec.encoder.codes import column_sums, dot_products, linear_top_k, shares
 from sparsevec.encoder.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe, Step
-from sparsevec.encoder.regularizers import pair_flops
 from sparsevec.errors import TrainingCollapsed
+from sparsevec.training.collapse import diagnosis
+from sparsevec.training.losses import listwise_kl, relative_error
+from sparsevec.training.regularizers import pair_flops
 
 __all__ = ["Evenness", "Head", "Pool", "new_head", "train"]
 

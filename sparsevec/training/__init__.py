@@ -1,0 +1,1 @@
+"""Training with a backbone: the parts of a loss, and the loop that puts them together. Needs torch."""
