@@ -1,0 +1,1 @@
+"""The paper, end to end: trained, branched, measured beside every baseline."""
