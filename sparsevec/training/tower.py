@@ -1,0 +1,82 @@
+"""`SparseTower`: a backbone of yours with a sparse head on top; what it gives can be indexed and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsevec.errors import InvalidInput
+from sparsevec.training.activations import Activation, relu, unit
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["SparseTower"]
+
+
+class SparseTower(nn.Module):
+    """backbone -> (b, width) -> linear -> activation -> unit length: inputs -> (b, dimension).
+
+    normalize: give rows of length 1, as the regularisers expect them; a row of zeros stays one. The activation and the
+    length are computed in float32 at least, also under autocast.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        width: int,
+        dimension: int,
+        *,
+        activation: Activation = relu,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, number in (("width", width), ("dimension", dimension)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise InvalidInput(f"{name} must be a whole number of at least 1, found {number!r}")
+        self.backbone, self.head = backbone, nn.Linear(width, dimension)
+        self.activation, self.normalize = activation, normalize
+
+    def forward(self, inputs: Any) -> Tensor:
+        """(b, dimension); raises InvalidInput when the backbone gives anything but (b, width)."""
+        features = self.backbone(inputs)
+        if not isinstance(features, Tensor) or features.ndim != 2 or features.shape[1] != self.head.in_features:
+            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise InvalidInput(
+                f"the backbone must give (b, {self.head.in_features}), as width={self.head.in_features} says, "
+                f"found {found}; set width to what it gives, or wrap it so that it gives one row an input"
+            )
+        raw: Tensor = self.head(features)
+        with torch.autocast(raw.device.type, enabled=False):
+            codes = self.activation(raw.to(torch.promote_types(raw.dtype, torch.float32)))
+            return unit(codes) if self.normalize else codes
+
+    def encode(self, batches: Iterable[Any], *, threshold: float = 0.0) -> SparseVectors:
+        """The inputs of all `batches`, encoded in eval mode; weights of a magnitude up to `threshold` are left out.
+
+        Queries and documents may be cut differently: call it with another threshold for each. Tensors are moved to the
+        device of the head. Raises InvalidVectors when a weight is not finite.
+        """
+        if not threshold >= 0:
+            raise InvalidInput(f"threshold must be a magnitude of at least 0, found {threshold!r}")
+        device, rows = self.head.weight.device, [SparseVectors.from_dense(np.empty((0, self.head.out_features)))]
+        with _evaluating(self), torch.inference_mode():
+            for batch in batches:
+                codes = self(batch.to(device) if isinstance(batch, Tensor) else batch)
+                rows.append(SparseVectors.from_torch(codes.masked_fill(codes.abs() <= threshold, 0)))
+        return SparseVectors.concat(rows)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each part has the mode it had, also one that was frozen alone."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
