@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevec.errors import InvalidVectors
-from sparsevec.flops import cost, document_frequency, flops
+from sparsevec.flops import cost, document_frequency, flops, touched
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -20,6 +20,20 @@ def test_f_is_the_mean_number_of_shared_dimensions_over_all_pairs(data: st.DataO
     )
     shared = [len(set(q.to_dict()) & set(d.to_dict())) for q in queries for d in documents]
     assert flops(queries, documents) == pytest.approx(np.mean(shared))
+
+
+@given(st.data(), st.sampled_from([1, 7, 2**32]))
+def test_touched_is_the_share_of_pairs_with_a_shared_dimension(data: st.DataObject, dimension: int) -> None:
+    queries, documents = (
+        data.draw(vectors(dimension=dimension, weights=signed_weights, min_rows=1)) for _ in ("queries", "documents")
+    )
+    shared = [bool(set(q.to_dict()) & set(d.to_dict())) for q in queries for d in documents]
+    assert touched(queries, documents) == pytest.approx(np.mean(shared))
+
+
+def test_touched_counts_every_block_of_queries() -> None:
+    queries = SparseVectors.from_rows([{0: 1.0}] * 256 + [{1: 1.0}] * 256 + [{}] * 88, dimension=2)
+    assert touched(queries, SparseVectors.from_rows([{0: 1.0}, {1: -1.0}], dimension=2)) == 512 / 1200
 
 
 def test_an_even_spread_has_r_sub_one_and_a_skewed_one_more() -> None:
@@ -49,3 +63,7 @@ def test_nothing_to_count_is_refused() -> None:
         flops(SparseVectors([0], [], [], 2), SparseVectors([0, 0], [], [], 2))
     with pytest.raises(InvalidVectors, match="queries have dimension 2, documents 3"):
         flops(SparseVectors([0, 0], [], [], 2), SparseVectors([0, 0], [], [], 3))
+    with pytest.raises(InvalidVectors, match="at least one query and one document"):
+        touched(SparseVectors([0, 0], [], [], 2), SparseVectors([0], [], [], 2))
+    with pytest.raises(InvalidVectors, match="queries have dimension 2, documents 3"):
+        touched(SparseVectors([0, 0], [], [], 2), SparseVectors([0, 0], [], [], 3))

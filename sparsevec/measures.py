@@ -1,0 +1,101 @@
+"""How good rankings are, by judgements or by class labels: precision and recall at k, mAP, nDCG.
+
+The measures are trec_eval's, computed by ir-measures (the extra `cli`); ours is only who is relevant to whom: by label,
+all documents of the query's class. Precision at k divides by k however few were found. Average precision and nDCG are
+those of the ranking as given: what it was cut off counts as not found, so compare rankings of one depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.adapter import check_k
+from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.evaluate import Qrels
+from sparsevec.vectors import Int64s
+
+__all__ = ["Quality", "by_label", "quality", "without_themselves"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Means over the `queries` that have a relevant document; the mappings are from k to the measure at k."""
+
+    queries: int
+    precision: Mapping[int, float]
+    recall: Mapping[int, float]
+    ndcg: Mapping[int, float]
+    average_precision: float
+    """mAP, of the rankings as deep as they were given"""
+
+
+def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = (1, 4, 16)) -> Quality:
+    """Judge the `rankings`, document rows (m,) best first for each query, by the `relevant` rows of each query.
+
+    A query that `relevant` does not name, or for which it names nobody with a grade above 0, does not count; one whose
+    ranking is empty counts as 0. 5,000 rankings of 100 among 15,000 documents of 100 classes take a second or two.
+    Raises ClientMissing without ir-measures, InvalidInput when nothing can be judged or a ranking repeats a row.
+    """
+    try:
+        from ir_measures import AP, P, R, calc_aggregate, nDCG
+    except ImportError:
+        raise ClientMissing.extra("ir-measures", "cli") from None
+    depths = sorted({check_k(k) for k in at})
+    judged = {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
+    _check(rankings, judged)
+    run = {str(query): _positions(rankings[query]) for query in judged}
+    qrels = {str(query): {str(row): grade for row, grade in rows.items()} for query, rows in judged.items()}
+    found = calc_aggregate([AP, *(measure @ k for measure in (P, R, nDCG) for k in depths)], qrels, run)
+    precision, recall, ndcg = ({k: float(found[measure @ k]) for k in depths} for measure in (P, R, nDCG))
+    return Quality(len(judged), precision, recall, ndcg, float(found[AP]))
+
+
+def _check(rankings: Sequence[Int64s], judged: Qrels) -> None:
+    if not judged:
+        raise InvalidInput("expected relevant documents for at least one query, found none")
+    if strangers := [query for query in judged if not 0 <= query < len(rankings)]:
+        raise InvalidInput(f"query {strangers[0]} has relevant documents, but there are {len(rankings)} rankings")
+    for query in judged:
+        rows = np.asarray(rankings[query])
+        if rows.size and (rows.min() < 0 or len(np.unique(rows)) < len(rows)):
+            raise InvalidInput(f"ranking {query} must name rows of documents, each once; found {rows.tolist()!r:.80}")
+
+
+def _positions(ranking: Int64s) -> dict[str, float]:
+    """A score for each row that falls with its position: the library sorts by score, and ties by name."""
+    return {str(row): -float(position) for position, row in enumerate(ranking.tolist())}
+
+
+def by_label(labels: npt.ArrayLike, query_labels: npt.ArrayLike | None = None) -> Qrels:
+    """Relevant to a query: the documents of its label. `labels` (n,) are of the documents, `query_labels` (q,).
+
+    Without `query_labels` the documents ask for one another (leave-one-out), and none is relevant to itself; take each
+    out of its own ranking with `without_themselves`. Queries of a label that no document has are left out.
+    Raises InvalidInput for labels that are not one array of integers or strings.
+    """
+    classes, documents = np.unique(_labels(labels), return_inverse=True)
+    rows = np.split(
+        np.argsort(documents, kind="stable"), np.cumsum(np.bincount(documents, minlength=len(classes)))[:-1]
+    )
+    members = {label: dict.fromkeys(rows[number].tolist(), 1) for number, label in enumerate(classes.tolist())}
+    asked = _labels(labels if query_labels is None else query_labels).tolist()
+    if query_labels is not None:
+        return {query: members[label] for query, label in enumerate(asked) if label in members}  # shared, not copied
+    others = {query: {row: 1 for row in members[label] if row != query} for query, label in enumerate(asked)}
+    return {query: rows for query, rows in others.items() if rows}
+
+
+def _labels(labels: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise InvalidInput(f"labels must be integers or strings of shape (n,), found {array.dtype} {array.shape}")
+    return array
+
+
+def without_themselves(rankings: Sequence[Int64s]) -> list[Int64s]:
+    """The rankings of documents that asked for one another: the i-th without row i. Ask for one more than k."""
+    return [ranking[ranking != query] for query, ranking in enumerate(rankings)]
