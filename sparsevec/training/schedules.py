@@ -86,15 +86,17 @@ class BudgetController:
     """Finds the weight at which what is measured meets `budget`: nnz, flops, or whichever of both is harder to meet.
 
     The aim starts at what the first step measures and falls by an equal factor a step, until after `ramp` steps it is
-    the budget. With e = log(measured / aim), the larger of the two for two limits and smoothed over ramp / 100 steps:
+    the budget. With e = log(measured / aim), halved for F since F is like nnz squared, for two limits the larger, kept
+    within +-1/4 and smoothed over ramp / 30 steps:
 
-        log base += 10 e / ramp        weight = base · exp(5 e)
+        log base += 20 e / ramp        weight = base · exp(10 e)
 
     An integral controller in logarithms, since weight and cost both range over decades, with a proportional term that
     damps it: the codes answer a changed weight late. All times are shares of `ramp`, so choose it long against the time
     in which the codes follow the weight: a third of the training is a fair choice, and leaves time to settle.
 
-    weight: to start with, no more than a guess. Raises InvalidInput.
+    weight: to start with, a guess, better too low than too high. The base stays within a factor of a million of it.
+    Raises InvalidInput.
     """
 
     def __init__(self, budget: Limits, *, weight: float, ramp: int) -> None:
@@ -102,19 +104,19 @@ class BudgetController:
             raise InvalidInput(f"the controller multiplies its weight, so it must start above 0, found {weight!r}")
         if ramp < 1:
             raise InvalidInput(f"the aim must fall over a ramp of at least 1 step, found {ramp!r}")
-        self._budget, self._first_weight, self._ramp = budget, weight, ramp
-        self._state = {"seen": 0.0, "first_excess": 0.0, "error": 0.0, "log_base": math.log(weight)}
+        self._budget, self._guess, self._ramp = budget, weight, ramp
+        self._state = {"seen": 0.0, "first_excess": 0.0, "error": 0.0, "log_factor": 0.0}
 
     def __repr__(self) -> str:
-        return f"BudgetController({self._budget!r}, weight={self._first_weight!r}, ramp={self._ramp!r})"
+        return f"BudgetController({self._budget!r}, weight={self._guess!r}, ramp={self._ramp!r})"
 
     def weight(self, step: int) -> float:  # noqa: ARG002  what was seen decides, not the number of the step
-        return math.exp(self._state["log_base"] + 5 * self._state["error"])
+        return self._guess * math.exp(self._state["log_factor"] + 10 * self._state["error"])
 
     def saw(self, nnz: float, flops: float) -> None:
         """Mean non-zeros a row and F of one step; raises InvalidInput for a number that cannot be either.
 
-        F counted within one small batch is too high by nnz / b, as every row has all its non-zeros in common with
+        F counted within one small batch is too high by about nnz / b, as every row has all its non-zeros in common with
         itself: give it without that bias, or from shares smoothed over many batches.
         """
         excess, state = self._excess(nnz, flops), self._state
@@ -122,18 +124,14 @@ class BudgetController:
             state["first_excess"] = max(0.0, excess)
         state["seen"] += 1
         remaining = max(0.0, 1 - state["seen"] / self._ramp)
-        error = excess - remaining * state["first_excess"]
-        state["error"] += (error - state["error"]) / max(1.0, self._ramp / 100)
-        state["log_base"] += 10 * state["error"] / self._ramp
+        error = _within(excess - remaining * state["first_excess"], 0.25)
+        state["error"] += (error - state["error"]) / max(1.0, self._ramp / 30)
+        state["log_factor"] = _within(state["log_factor"] + 20 * state["error"] / self._ramp, math.log(1e6))
 
     def _excess(self, nnz: float, flops: float) -> float:
-        """log(measured / budget), the larger for two limits, within +-3: codes that died must not move it for ever."""
-        logs = [
-            math.log(max(measured, 1e-9) / limit)
-            for measured, limit in ((_counted(nnz), self._budget.nnz), (_counted(flops), self._budget.flops))
-            if limit is not None
-        ]
-        return min(max(logs), 3.0) if max(logs) > 0 else max(max(logs), -3.0)
+        """log(nnz / budget) or log(flops / budget) / 2, since F is like nnz squared; the larger for two limits."""
+        measured = [(_counted(nnz), self._budget.nnz, 1.0), (_counted(flops), self._budget.flops, 0.5)]
+        return max(power * math.log(max(n, 1e-12) / limit) for n, limit, power in measured if limit is not None)
 
     def state_dict(self) -> dict[str, float]:
         return dict(self._state)
@@ -145,10 +143,12 @@ class BudgetController:
 
 def _counted(number: float) -> float:
     if not (math.isfinite(number) and number >= 0):
-        raise InvalidInput(
-            f"nnz and flops are counts, finite and at least 0; found {number!r}: has the loss turned NaN?"
-        )
+        raise InvalidInput(f"nnz and flops must be finite and at least 0, found {number!r}: has the loss turned NaN?")
     return number
+
+
+def _within(number: float, bound: float) -> float:
+    return min(max(number, -bound), bound)
 
 
 def _expect(state: Mapping[str, float], names: set[str]) -> None:
