@@ -2,14 +2,24 @@
 
 The cost itself, F = sum_j p^q_j p^d_j, counts non-zeros and has no gradient (`sparsevec.flops` counts it; report that
 one). Replacing the share p_j by the mean magnitude a_j gives the relaxation of Paria et al., "Minimizing FLOPs to Learn
-Efficient Sparse Representations", ICLR 2020: F~ = sum_j a_j^2.
+Efficient Sparse Representations", ICLR 2020: F~ = sum_j a_j^2. Magnitudes are what is summed: without abs, signed
+weights cancel. Sums are float32 at least, whatever the activations are.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-__all__ = ["flops", "flops_unbiased", "pair_flops"]
+from sparsevec.errors import InvalidInput
+
+__all__ = ["Regularizer", "df_flops", "flops", "flops_unbiased", "l0_mask", "l1", "pair_flops"]
+
+Regularizer = Callable[[Tensor], Tensor]
+"""(b, dimension) of unit length -> (); give the further arguments of `df_flops` and `l0_mask` by functools.partial."""
 
 
 def flops(activations: Tensor) -> Tensor:
@@ -17,17 +27,79 @@ def flops(activations: Tensor) -> Tensor:
 
     It is too high by sum_j Var|a_j| / b in the mean, so its weight means something else at another batch size.
     """
-    return activations.abs().mean(dim=0).square().sum()  # without abs, signed weights cancel
+    return _magnitudes(activations).mean(dim=0).square().sum()
 
 
 def flops_unbiased(activations: Tensor) -> Tensor:
     """The same without the bias: sum_j mean over i != i' of |a_ij| |a_i'j|.  (b, dimension) -> (), b > 1.
 
-    ((sum_i |a_ij|)^2 - sum_i a_ij^2) / (b (b - 1)): the terms of a row with itself are taken out.
+    ((sum_i |a_ij|)^2 - sum_i a_ij^2) / (b (b - 1)): the terms of a row with itself are taken out. Raises InvalidInput.
     """
     b = len(activations)
-    magnitudes = activations.abs()
+    if b < 2:
+        raise InvalidInput(
+            f"flops_unbiased compares different rows of a batch, at least 2 are due, found {b}: "
+            "drop the last batch where it is incomplete, or use flops"
+        )
+    magnitudes = _magnitudes(activations)
     return (magnitudes.sum(dim=0).square() - magnitudes.square().sum(dim=0)).sum() / (b * (b - 1))
+
+
+def l1(activations: Tensor) -> Tensor:
+    """mean_i sum_j |a_ij|, what F~ is compared with in the paper.  (b, dimension) -> ().
+
+    Its gradient is the same for every dimension, so it makes rows sparse and leaves them uneven.
+    """
+    return _magnitudes(activations).sum(dim=1).mean()
+
+
+def df_flops(activations: Tensor, document_frequency: Tensor, *, alpha: float, beta: float) -> Tensor:
+    """sum_j w_j (mean_i |a_ij|)^2: F~ with the dimensions that much of the corpus uses weighing more.  -> ().
+
+    activations (b, dimension). document_frequency (dimension,): the share of the corpus, in [0, 1], that uses each
+    dimension, counted anew now and then (every 100 steps in the paper). With x that share,
+
+        w = 1 / (1 + (x^(log_alpha 2) - 1)^beta)        0 at x = 0, 1/2 at x = alpha, 1 at x = 1
+
+    so alpha in (0, 1) is the frequency from which a dimension counts as common, and beta > 0 how sharply. The weights
+    come from DF-FLOPS (Bloomberg, SIGIR 2025, arXiv 2505.15070); its normalisation is not settled by what we could
+    read. Ours leaves the weight outside the square, so that all w = 1 give `flops`. Raises InvalidInput.
+    """
+    if not (0 < alpha < 1 and math.isfinite(beta) and beta > 0):
+        raise InvalidInput(f"df_flops needs alpha in (0, 1) and beta above 0, found alpha={alpha!r} and beta={beta!r}")
+    if document_frequency.shape != activations.shape[1:]:
+        raise InvalidInput(
+            f"document_frequency must be ({activations.shape[1]},), one share for each dimension of the activations, "
+            f"found {tuple(document_frequency.shape)}"
+        )
+    if not ((document_frequency >= 0) & (document_frequency <= 1)).all():
+        raise InvalidInput(
+            "document_frequency must be shares in [0, 1], found "
+            f"{document_frequency.min().item():g} to {document_frequency.max().item():g}: "
+            "divide the counts by the number of documents"
+        )
+    magnitudes = _magnitudes(activations)
+    weights = _commonness(document_frequency.to(magnitudes.dtype), alpha, beta)
+    return (weights * magnitudes.mean(dim=0).square()).sum()
+
+
+def _commonness(shares: Tensor, alpha: float, beta: float) -> Tensor:
+    rarity = (shares ** (math.log(2) / math.log(alpha)) - 1).clamp(
+        min=0
+    )  # infinite at 0; rounding may give less than 0
+    return 1 / (1 + rarity**beta)
+
+
+def l0_mask(activations: Tensor, most: int) -> Tensor:
+    """F~ over the rows with more than `most` non-zeros: sum_j (1/b sum_i [nnz_i > most] |a_ij|)^2.  (b, d) -> ().
+
+    Rows that are sparse enough are left alone, and still count in b. The l0 mask loss of Shen, Geng & Yang, "Exploring
+    l0 Sparsification for Inference-free Sparse Retrievers", 2025. Raises InvalidInput for `most` below 0.
+    """
+    if most < 0:
+        raise InvalidInput(f"l0_mask spares rows of up to `most` non-zeros, at least 0, found {most!r}")
+    too_long = activations.count_nonzero(dim=1) > most  # (b,)
+    return flops(activations * too_long[:, None])
 
 
 def pair_flops(queries: Tensor, documents: Tensor) -> Tensor:
@@ -36,3 +108,7 @@ def pair_flops(queries: Tensor, documents: Tensor) -> Tensor:
     The relaxation of F for two sides that differ. The sides are independent samples, so it has no bias to remove.
     """
     return queries @ documents
+
+
+def _magnitudes(activations: Tensor) -> Tensor:
+    return activations.to(torch.promote_types(activations.dtype, torch.float32)).abs()
