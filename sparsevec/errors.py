@@ -3,8 +3,9 @@
     SparsevecError
     ├── InvalidVectors (ValueError)          the input is not a batch of vectors as `vectors` defines it
     ├── InvalidInput (ValueError)            another argument is wrong: ids, k, payloads, paths, budgets
-    ├── ModelBroken                          a folder that is not a model of ours, or not a whole one
+    ├── ModelBroken                          a model or checkpoint that is not ours, or not a whole one
     ├── JournalMismatch                      a journal that belongs to another run, or is not a journal
+    ├── CheckpointMismatch                   a checkpoint of another training: other settings, model or data
     ├── StorageFailed (OSError)              the disk is full, or refuses
     ├── NotExact            .report          a backend answered something that exact arithmetic does not say
     ├── TrainingCollapsed   .diagnosis       training stopped early: the codes were degenerate
@@ -31,6 +32,7 @@ __all__ = [
     "AdapterNotFound",
     "BackendDown",
     "BackendUnsupported",
+    "CheckpointMismatch",
     "ClientMissing",
     "CollectionError",
     "InvalidInput",
@@ -61,11 +63,15 @@ class InvalidInput(SparsevecError, ValueError):
 
 
 class ModelBroken(SparsevecError):
-    """A folder that is not a model of ours, or not a whole one."""
+    """A model folder, a checkpoint or a file of weights that is not one of ours, or not a whole one."""
 
 
 class JournalMismatch(SparsevecError):
     """A journal that belongs to another run, or is not a journal."""
+
+
+class CheckpointMismatch(SparsevecError):
+    """A checkpoint of another training: other settings, another model, or other data."""
 
 
 class StorageFailed(SparsevecError, OSError):

@@ -1,22 +1,37 @@
-"""`train`: a backbone and a sparse head learn together, to a loss of yours plus the cost of searching their codes."""
+"""`train`: a backbone and a sparse head learn together, to a loss of yours plus the cost of searching their codes.
+
+The total is loss + λ_d(t) R(documents) + λ_q(t) R(queries), as in Paria et al., ICLR 2020, where R is the FLOPs
+regulariser and λ rises quadratically. The loop prints nothing and saves nothing but the checkpoint: it yields what each
+step came to, and the caller logs, measures, or stops.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple, TypeVar, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput, TrainingCollapsed
+from sparsevec.training import together
+from sparsevec.training.batches import Batches
+from sparsevec.training.checkpoint import Checkpoint, Stateful
+from sparsevec.training.collapse import Watch
+from sparsevec.training.randomness import Randomness
 from sparsevec.training.regularizers import flops
-from sparsevec.training.schedules import Schedule
+from sparsevec.training.schedules import Schedule, constant
 
 __all__ = ["Objective", "Plan", "TrainStep", "train"]
 
 Batch = TypeVar("Batch")
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Objective(NamedTuple):
@@ -27,7 +42,7 @@ class Objective(NamedTuple):
     documents: Tensor
     """(b, dimension) activations, of unit length"""
     queries: Tensor | None = None
-    """(q, dimension), where queries are another thing than documents"""
+    """(q, dimension), where queries are encoded by another tower or cost another weight"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +52,57 @@ class Plan:
     steps: int
     document_regularizer_weight: Schedule
     query_regularizer_weight: Schedule | None = None
+    """None: queries, where the objective gives any, are not regularised"""
     regularizer: Callable[[Tensor], Tensor] = flops
+    """(b, dimension) -> (), sees the activations of all processes, in float32"""
+    precision: Precision = "float32"
+    """of the objective, by autocast; the weights stay as they are"""
     clip: float | None = None
+    """the gradient's longest length"""
     seed: int = 0
+    """of the order of the batches, of dropout, and of whatever else draws from the global generators"""
+    expected_nnz: float | None = None
+    """weights of a document that training should end with; far from it, TrainingCollapsed"""
+    settled: int | None = None
+    """the step from which codes are judged (see `collapse.Watch`), by default half of the steps; past the ramp"""
+
+    def __post_init__(self) -> None:
+        if fault := _fault(self):
+            raise InvalidInput(fault)
+
+
+def _fault(plan: Plan) -> str | None:
+    if not _whole(plan.steps, 1):
+        return f"steps must be a whole number of at least 1, found {plan.steps!r}"
+    if not _whole(plan.seed, 0):
+        return f"seed must be a whole number of at least 0, found {plan.seed!r}"
+    if plan.settled is not None and not _whole(plan.settled, 0):
+        return f"settled must be a number of steps of at least 0, or None, found {plan.settled!r}"
+    if plan.precision not in get_args(Precision):
+        return f"precision must be one of {', '.join(get_args(Precision))}, found {plan.precision!r}"
+    for name, number in (("clip", plan.clip), ("expected_nnz", plan.expected_nnz)):
+        if number is not None and not (math.isfinite(number) and number > 0):
+            return f"{name} must be a finite number above 0, or None, found {number!r}"
+    for name in ("document_regularizer_weight", "query_regularizer_weight"):
+        weight = getattr(plan, name)
+        if not isinstance(weight, Schedule) and (weight is not None or name == "document_regularizer_weight"):
+            return f"{name} must be a schedule, such as constant(0.1) or quadratic_ramp(0.1, 1000), found {weight!r}"
+    return None
+
+
+def _whole(number: object, least: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= least
 
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """One step, in plain numbers."""
+    """One step, in plain numbers; over several processes, of the batch that they make together."""
 
     step: int
     """1 .. steps"""
     steps: int
+    epoch: int
+    """from 0: how often the batches have been gone through"""
     loss: float
     """of the objective, without the regularisers"""
     regularizer: float
@@ -56,14 +110,16 @@ class TrainStep:
     query_regularizer: float
     document_weight: float
     query_weight: float
+    gradient: float
+    """its length before it was clipped"""
     nnz: float
-    """mean weights of a document in the batch"""
+    """mean weights of a document"""
     query_nnz: float
-    """of a query; of a document, where queries are none"""
+    """of a query; of a document, where the objective gives no queries"""
     flops: float
-    """F of the batch: of its queries against its documents, or of two different documents"""
+    """F: of the queries against the documents, or of two different documents"""
     spread: float
-    """R_sub = F / (nnz query_nnz / dimension): 1 is even"""
+    """R_sub = F / (nnz · query_nnz / dimension): 1 is even"""
 
 
 def train(
@@ -74,52 +130,160 @@ def train(
     plan: Plan,
     *,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 1000,
 ) -> Iterator[TrainStep]:
-    """Train `model` in place, a step at a time."""
-    stream = _endless(batches)
-    for step in range(plan.steps):
-        loss, documents, queries = objective(next(stream))
-        weights = plan.document_regularizer_weight.weight(step), _weight(plan.query_regularizer_weight, step)
-        costs = plan.regularizer(documents), loss.new_zeros(()) if queries is None else plan.regularizer(queries)
-        total = loss + weights[0] * costs[0] + weights[1] * costs[1]
-        if not math.isfinite(total.item()):
-            raise TrainingCollapsed(f"stopped at step {step + 1} of {plan.steps}: the loss is {total.item()}")
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        if plan.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
-        nnz, query_nnz, f, spread = _measured(documents.detach(), None if queries is None else queries.detach())
-        plan.document_regularizer_weight.saw(nnz, f)
-        if plan.query_regularizer_weight is not None:
-            plan.query_regularizer_weight.saw(query_nnz, f)
-        of_documents, of_queries = (cost.item() for cost in costs)
+    """Train `model` in place, a step each time the caller asks for one.
+
+    model: all that learns, the heads of losses too (`nn.ModuleList([tower, arcface])`), in the mode the caller wants.
+    batches: gone through again and again. objective: the caller's forward; it moves the batch to the model's device.
+    checkpoint: a file, written every so many steps and after the last; when it is there, training goes on from it, to
+    the same bits as without the break where the device computes the same bits twice (see `Batches` for the data).
+    With torch.distributed initialised every process calls it, with its own batches of one size; the step is that of one
+    process with all of them (statistics of batch normalisation excepted), the first process writes the checkpoint.
+
+    Raises TrainingCollapsed, before a loss that is not finite reaches the weights; InvalidInput; CheckpointMismatch,
+    ModelBroken or StorageFailed for the checkpoint.
+    """
+    learned, device = _learned(model, optimizer), next(model.parameters()).device.type
+    half = torch.float16 if plan.precision == "float16" else torch.bfloat16
+    scaler = torch.amp.GradScaler(device, enabled=plan.precision == "float16")
+    stream, randomness = Batches(batches, plan.seed, together.place()), Randomness(plan.seed, together.place())
+    watch = Watch(plan.expected_nnz, plan.steps // 2 if plan.settled is None else plan.settled)
+    of_documents, of_queries = plan.document_regularizer_weight, plan.query_regularizer_weight or constant(0.0)
+
+    together.begin_equal(model)
+    shared: dict[str, Stateful | None] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    shared |= {"scaler": scaler, "watch": watch, "documents": of_documents, "queries": of_queries}
+    own: dict[str, Stateful] = {"batches": stream, "randomness": randomness}
+    kept = Checkpoint(checkpoint, every, _configuration(model, optimizer, scheduler, plan), shared, own)
+    for step in range(kept.resume(), plan.steps):
+        batch, document_weight, query_weight = next(stream), of_documents.weight(step), of_queries.weight(step)
+        with randomness:
+            with torch.autocast(device, half, enabled=plan.precision != "float32"):
+                found = _checked(objective(batch), plan)
+            documents, queries = _gathered(found)
+            cost = plan.regularizer(documents)
+            query_cost = cost.new_zeros(()) if queries is None else plan.regularizer(queries)
+            total = found.loss.float() + document_weight * cost + query_weight * query_cost
+            _require_finite("loss", together.mean(total), step, plan)
+
+            optimizer.zero_grad()
+            scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            together.average_gradients(learned)
+            scaler.unscale_(optimizer)
+            gradient = nn.utils.clip_grad_norm_(learned, plan.clip or math.inf)
+            if not scaler.is_enabled() or scaler.get_scale() < 1:  # above it, float16 may want a lower scale
+                _require_finite("gradient", gradient, step, plan)
+            if gradient.isfinite():
+                scaler.step(optimizer)
+                if scheduler is not None:
+                    scheduler.step()
+            scaler.update()
+
+        usage, query_usage = _usage(documents), _usage(documents if queries is None else queries)
+        f = float(usage @ query_usage) if queries is not None else _of_two(usage, len(documents))
+        of_documents.saw(usage.sum(), f)
+        of_queries.saw(query_usage.sum(), f)
+        watch.saw(usage)
+        if fault := watch.fault(step + 1):
+            raise TrainingCollapsed(f"stopped at step {step + 1} of {plan.steps}: {fault}")
+        kept.save_when_due(step + 1, plan.steps)
         yield TrainStep(
-            step + 1, plan.steps, loss.item(), of_documents, of_queries, *weights, nnz, query_nnz, f, spread
+            step=step + 1,
+            steps=plan.steps,
+            epoch=stream.epoch,
+            loss=together.mean(found.loss).item(),
+            regularizer=cost.item(),
+            query_regularizer=query_cost.item(),
+            document_weight=document_weight,
+            query_weight=query_weight,
+            gradient=gradient.item(),
+            nnz=float(usage.sum()),
+            query_nnz=float(query_usage.sum()),
+            flops=f,
+            spread=f * len(usage) / max(float(usage.sum() * query_usage.sum()), 1e-9),
         )
 
 
-def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
-    while True:
-        n = 0
-        for n, batch in enumerate(batches, 1):  # noqa: B007
-            yield batch
-        if not n:
-            raise InvalidInput("the batches have come to an end")
+def _learned(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """What the optimizer moves; InvalidInput when there is anything that `model`, so the checkpoint, does not hold."""
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = {id(parameter) for parameter in model.parameters()}
+    strangers = [tuple(parameter.shape) for parameter in learned if id(parameter) not in held]
+    if strangers:
+        raise InvalidInput(
+            f"the optimizer moves parameters of shapes {strangers[:3]} that `model` does not hold; give a model that "
+            "holds all that learns, such as nn.ModuleList([tower, arcface])"
+        )
+    return learned
 
 
-def _weight(schedule: Schedule | None, step: int) -> float:
-    return 0.0 if schedule is None else schedule.weight(step)
+def _configuration(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+    plan: Plan,
+) -> dict[str, str]:
+    """A text for each setting that a resumed training must share with the one that was stopped.
+
+    The learning rate, and what else a scheduler moves, is taken from where it began.
+    """
+    tensors = model.state_dict()
+    settings: dict[str, object] = {f"plan.{field.name}": getattr(plan, field.name) for field in fields(plan)}
+    settings |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}
+    settings |= {"optimizer": type(optimizer).__name__, "scheduler": type(scheduler).__name__}
+    for number, group in enumerate(optimizer.param_groups):
+        began = {name.removeprefix("initial_"): value for name, value in group.items() if name.startswith("initial_")}
+        moved = {"params", "momentum", "betas"} if scheduler is not None else {"params"}
+        kept = {name: value for name, value in (group | began).items() if name not in moved}
+        settings |= {f"optimizer.{number}.{name}": value for name, value in kept.items()}
+        settings |= {f"optimizer.{number}.parameters": len(group["params"])}
+    settings |= {"processes": together.processes()}
+    return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in settings.items()}
 
 
-def _measured(documents: Tensor, queries: Tensor | None) -> tuple[float, float, float, float]:
-    b, dimension = documents.shape
-    counts = (documents != 0).sum(dim=0).double()
-    asked, q = (counts, b) if queries is None else ((queries != 0).sum(dim=0).double(), len(queries))
-    nnz, query_nnz = counts.sum().item() / b, asked.sum().item() / q
-    pairs = counts * (counts - 1) / (b * (b - 1)) if queries is None else asked * counts / (q * b)
-    f = pairs.sum().item()
-    least = nnz * query_nnz / dimension
-    return nnz, query_nnz, f, f / least if least else 1.0
+def _checked(found: Objective, plan: Plan) -> Objective:
+    """Raises InvalidInput when the objective gave something else than it should."""
+    loss, documents, queries = found
+    if loss.shape != () or not loss.requires_grad:
+        raise InvalidInput(
+            f"the objective's loss must be one number that depends on the weights, found shape {tuple(loss.shape)}, "
+            f"requires_grad={loss.requires_grad}; take its mean over the batch, and do not detach it"
+        )
+    if documents.ndim != 2 or (queries is not None and (queries.ndim != 2 or queries.shape[1] != documents.shape[1])):
+        sides = " and ".join(str(tuple(side.shape)) for side in (documents, queries) if side is not None)
+        raise InvalidInput(f"activations must be (b, dimension), of one dimension on both sides, found {sides}")
+    if queries is None and plan.query_regularizer_weight is not None:
+        raise InvalidInput(
+            "the plan has a query_regularizer_weight, but the objective gives no queries; return "
+            "Objective(loss, documents, queries), or leave the weight out"
+        )
+    return found
+
+
+def _gathered(found: Objective) -> tuple[Tensor, Tensor | None]:
+    """Documents and queries of all processes, float32; raises InvalidInput when no two documents can be compared."""
+    documents = together.gather(found.documents.float())
+    if len(documents) < 2:
+        raise InvalidInput(f"a batch of at least 2 documents is due, found {len(documents)}; drop a last short batch")
+    return documents, None if found.queries is None else together.gather(found.queries.float())
+
+
+def _require_finite(what: str, number: Tensor, step: int, plan: Plan) -> None:
+    if not number.isfinite():
+        raise TrainingCollapsed(
+            f"stopped at step {step + 1} of {plan.steps}: the {what} is {number.item()}, the weights are as they were "
+            "before this step; lower the learning rate, clip the gradient, or look for bad rows in the batch"
+        )
+
+
+def _usage(activations: Tensor) -> npt.NDArray[np.float64]:
+    """The share of rows that use each dimension.  (b, dimension) -> (dimension,)."""
+    return (activations.detach() != 0).double().mean(dim=0).cpu().numpy()
+
+
+def _of_two(usage: npt.NDArray[np.float64], b: int) -> float:
+    """F of two different rows of the b: sum_j s_j (s_j - 1) / (b (b - 1)) for the counts s_j."""
+    counts = usage * b
+    return float(counts @ (counts - 1)) / (b * (b - 1))

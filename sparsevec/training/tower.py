@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.training.activations import Activation, relu, unit
+from sparsevec.training.checkpoint import write_whole
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseTower"]
@@ -68,6 +72,32 @@ class SparseTower(nn.Module):
                 codes = self(batch.to(device) if isinstance(batch, Tensor) else batch)
                 rows.append(SparseVectors.from_torch(codes.masked_fill(codes.abs() <= threshold, 0)))
         return SparseVectors.concat(rows)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights as safetensors, a whole file or none. Raises StorageFailed."""
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
+        write_whole(Path(path), safetensors.torch.save(tensors))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Put back the weights that a tower of the same make has saved.
+
+        Raises ModelBroken, and changes nothing, when the file is not whole or holds those of another tower.
+        """
+        try:
+            found = safetensors.torch.load(Path(path).read_bytes())
+        except OSError as error:
+            raise ModelBroken(
+                f"{path} cannot be read: {error.strerror}; name what SparseTower.save has written"
+            ) from error
+        except safetensors.SafetensorError as error:
+            raise ModelBroken(f"{path} is not a whole file of weights: {error}; save the tower again") from error
+        here, there = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (self.state_dict(), found))
+        if wrong := [name for name in {**here, **there} if here.get(name) != there.get(name)]:
+            raise ModelBroken(
+                f"{path} holds {wrong[0]} as {there.get(wrong[0])}, this tower has {here.get(wrong[0])}; "
+                "make the tower with the backbone, width and dimension that were saved"
+            )
+        self.load_state_dict(found)
 
 
 @contextmanager
