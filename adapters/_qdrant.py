@@ -5,9 +5,11 @@ Qdrant prints (lower case, with hyphens), so that points which others made are f
 string becomes uuid5(NAMESPACE, string), with the string itself in the payload field ORIGINAL, which users never see.
 
 Filters. Qdrant compares numbers as float64, and an int with an int only; a range says what we mean up to 2**53, where
-float64 begins to skip ints. A path does not walk into lists by itself: each list on the way is one more alternative.
-Lists directly inside lists are followed one level deep. A server in strict mode may ask for a payload index of each:
-`field` and `field[]`.
+float64 begins to skip ints. A server reads a JSON number of more than 15 digits with an error of up to one unit in the
+last place (serde_json without `float_roundtrip`), floats of payloads as well as bounds of ranges, over REST and not
+over gRPC; so an int too long for it is asked for as an int, and a float that equals it is not found. A path does not
+walk into lists by itself: each list on the way is one more alternative. Lists directly inside lists are followed one
+level deep. A server in strict mode may ask for a payload index of each: `field` and `field[]`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ __all__ = [
 NAMESPACE = UUID("6f1b9a0e-5c2d-5e0b-9d3a-7a1c53505643")  # part of what is stored: never change it
 ORIGINAL = "_sparsevec_id"
 _EXACT = 2**53  # beyond it float64 skips ints
+_READ = _EXACT // 10  # beyond it "n.0" in JSON has digits that the server reads one off
 
 Test: TypeAlias = tuple[str, ...] | bool | int | Mapping[str, float]
 """A value is one of these strings, is this truth value, is this int, or lies within these bounds."""
@@ -102,7 +105,7 @@ def tests(condition: Condition) -> Iterator[Test]:
     if strings := tuple(value for value in condition.values if isinstance(value, str)):
         yield strings
     for value in condition.values:
-        if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _EXACT):
+        if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _READ):
             yield value
         elif not isinstance(value, str):
             yield {"gte": _exact(value, condition.field), "lte": _exact(value, condition.field)}

@@ -220,7 +220,8 @@ class QdrantAdapter:
         points = [_point(id_) for id_ in ids]
         if not points:
             return
-        known = self._known(points, with_payload=any(map(has_null, payloads)))
+        some_empty = bool((vectors.row_nnz == 0).any())
+        known = self._known(points, with_payload=some_empty or any(map(has_null, payloads)), with_vectors=some_empty)
         operations = self._operations(known, points, ids, vectors, payloads)
         with self._errors():
             results = self._client.batch_update_points(self._name, operations, wait=True)
@@ -228,13 +229,17 @@ class QdrantAdapter:
 
     def _operations(
         self,
-        known: Mapping[Point, Payload],
+        known: Mapping[Point, models.Record],
         points: Sequence[Point],
         ids: Sequence[Id],
         vectors: SparseVectors,
         payloads: Sequence[Payload],
     ) -> list[models.UpdateOperation]:
-        """New points whole; of known ones our vector and the fields given, because an upsert would wipe the rest."""
+        """New points whole; of known ones our vector and the fields given, because an upsert would wipe the rest.
+
+        A known one whose vector becomes empty is sent whole with all that it has: over REST a server refuses to update
+        a vector to an empty one.
+        """
         new, old = [], []
         fields: list[models.UpdateOperation] = []
         for point, id_, row, payload in zip(points, ids, vectors, payloads, strict=True):
@@ -242,10 +247,14 @@ class QdrantAdapter:
             if point not in known:
                 new.append(models.PointStruct(id=point, vector=vector, payload=payload_to_wire(id_, payload)))
                 continue
+            whole = {**(known[point].payload or {}), **payload}
+            if not len(row):
+                new.append(models.PointStruct(id=point, vector={**_vectors(known[point]), **vector}, payload=whole))
+                continue
             old.append(models.PointVectors(id=point, vector=vector))
             if has_null(payload):
-                whole = models.SetPayload(payload={**known[point], **payload}, points=[point])
-                fields.append(models.OverwritePayloadOperation(overwrite_payload=whole))
+                overwrite = models.SetPayload(payload=whole, points=[point])
+                fields.append(models.OverwritePayloadOperation(overwrite_payload=overwrite))
             elif payload:
                 given = models.SetPayload(payload=dict(payload), points=[point])
                 fields.append(models.SetPayloadOperation(set_payload=given))
@@ -350,11 +359,13 @@ class QdrantAdapter:
 
     # ---- the server
 
-    def _known(self, points: list[Point], *, with_payload: bool = False) -> dict[Point, Payload]:
-        """Those of `points` that are there, and their payloads when asked for."""
+    def _known(
+        self, points: list[Point], *, with_payload: bool = False, with_vectors: bool = False
+    ) -> dict[Point, models.Record]:
+        """Those of `points` that are there, with as much as is asked for."""
         with self._errors():
-            found = self._client.retrieve(self._name, points, with_payload=with_payload, with_vectors=False)
-        return {record.id: record.payload or {} for record in found}
+            found = self._client.retrieve(self._name, points, with_payload=with_payload, with_vectors=with_vectors)
+        return {record.id: record for record in found}
 
     def _require_completed(self, results: Sequence[models.UpdateResult]) -> None:
         if unfinished := {result.status.value for result in results} - {"completed"}:
