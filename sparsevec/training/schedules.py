@@ -86,10 +86,10 @@ class BudgetController:
     """Finds the weight at which what is measured meets `budget`: nnz, flops, or whichever of both is harder to meet.
 
     The aim starts at what the first step measures and falls by an equal factor a step, until after `ramp` steps it is
-    the budget. With e = log(measured / aim), halved for F since F is like nnz squared, for two limits the larger, kept
-    within +-1/4 and smoothed over ramp / 30 steps:
+    the budget. With e = log(measured / aim), measured being smoothed over ramp / 60 steps, halved for F since F is like
+    nnz squared, for two limits the larger, and kept within +-1/4:
 
-        log base += 20 e / ramp        weight = base · exp(10 e)
+        log base += 30 e / ramp        weight = base · exp(10 e)
 
     An integral controller in logarithms, since weight and cost both range over decades, with a proportional term that
     damps it: the codes answer a changed weight late. All times are shares of `ramp`, so choose it long against the time
@@ -105,7 +105,7 @@ class BudgetController:
         if ramp < 1:
             raise InvalidInput(f"the aim must fall over a ramp of at least 1 step, found {ramp!r}")
         self._budget, self._guess, self._ramp = budget, weight, ramp
-        self._state = {"seen": 0.0, "first_excess": 0.0, "error": 0.0, "log_factor": 0.0}
+        self._state = {"seen": 0.0, "nnz": 0.0, "flops": 0.0, "first_excess": 0.0, "error": 0.0, "log_factor": 0.0}
 
     def __repr__(self) -> str:
         return f"BudgetController({self._budget!r}, weight={self._guess!r}, ramp={self._ramp!r})"
@@ -119,18 +119,21 @@ class BudgetController:
         F counted within one small batch is too high by about nnz / b, as every row has all its non-zeros in common with
         itself: give it without that bias, or from shares smoothed over many batches.
         """
-        excess, state = self._excess(nnz, flops), self._state
+        state = self._state
+        share = 1.0 if not state["seen"] else min(1.0, 60 / self._ramp)
+        state["nnz"] += share * (_counted(nnz) - state["nnz"])
+        state["flops"] += share * (_counted(flops) - state["flops"])
+        excess = self._excess(state["nnz"], state["flops"])
         if not state["seen"]:
             state["first_excess"] = max(0.0, excess)
         state["seen"] += 1
         remaining = max(0.0, 1 - state["seen"] / self._ramp)
-        error = _within(excess - remaining * state["first_excess"], 0.25)
-        state["error"] += (error - state["error"]) / max(1.0, self._ramp / 30)
-        state["log_factor"] = _within(state["log_factor"] + 20 * state["error"] / self._ramp, math.log(1e6))
+        state["error"] = _within(excess - remaining * state["first_excess"], 0.25)
+        state["log_factor"] = _within(state["log_factor"] + 30 * state["error"] / self._ramp, math.log(1e6))
 
     def _excess(self, nnz: float, flops: float) -> float:
         """log(nnz / budget) or log(flops / budget) / 2, since F is like nnz squared; the larger for two limits."""
-        measured = [(_counted(nnz), self._budget.nnz, 1.0), (_counted(flops), self._budget.flops, 0.5)]
+        measured = [(nnz, self._budget.nnz, 1.0), (flops, self._budget.flops, 0.5)]
         return max(power * math.log(max(n, 1e-12) / limit) for n, limit, power in measured if limit is not None)
 
     def state_dict(self) -> dict[str, float]:
