@@ -578,6 +578,9 @@ def _by_status(status: int, reason: str) -> SparsevecError:
 
 def _refusal(said: str) -> SparsevecError | None:
     """What only the words tell apart."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        advice = "pass verify=PATH of its CA file; over gRPC set GRPC_DEFAULT_SSL_ROOTS_FILE_PATH to it as well"
+        return BackendUnsupported(f"the server's certificate is not trusted: {said}; {advice}")
     if "No point with id" in said:  # deleted since it was looked up
         return BackendDown(f"{said}; it was deleted in the meantime, so send the write again")
     if "No space left" in said or "available disk space" in said:
@@ -589,9 +592,9 @@ def _refusal(said: str) -> SparsevecError | None:
     return None
 
 
-def _by_transport(source: Exception) -> AdapterError:
-    if "CERTIFICATE_VERIFY_FAILED" in str(source):
-        return BackendUnsupported(f"the server's certificate is not trusted: {source}; pass verify=PATH of its CA file")
+def _by_transport(source: Exception) -> SparsevecError:
+    if refused := _refusal(str(source)):
+        return refused
     if isinstance(source, httpx.TransportError):
         return BackendDown(f"no answer from the server: {type(source).__name__} {source}")
     if isinstance(source, ValueError):  # not JSON, or not Qdrant's: the answer was lost on the way
