@@ -65,6 +65,7 @@ TIMED = 200  # queries; they take turns, so that none stays in the cache
 CENTROIDS = 256  # of a byte of product quantisation
 
 faiss.omp_set_num_threads(1)
+_COUNTED: Any = faiss.cvar  # faiss counts distances here, for all searches since the last reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _timed(search: Callable[[Float32s], object], queries: Float32s) -> float:
 
 
 def _searched(index: Any, k: int) -> Search:
-    return lambda queries: index.search(queries, k)[1].astype(np.int64)  # type: ignore[no-any-return]
+    return lambda queries: index.search(queries, k)[1].astype(np.int64)
 
 
 # ---- dense vectors, as they are and shortened
@@ -108,7 +109,7 @@ def _searched(index: Any, k: int) -> Search:
 
 def exhaustive(gallery: Float32s, queries: Float32s, k: int) -> Found:
     """The truth: every pair, d multiplications each."""
-    n, d = gallery.shape
+    d = gallery.shape[1]
     search = _searched(_flat(gallery), k)
     return Found("dense", f"{d}", search(queries), d, 0, 0, 4 * d, _timed(search, queries))
 
@@ -164,7 +165,7 @@ def _hamming(
     index.add(codes(gallery))
 
     def search(rows: Float32s) -> Int64s:
-        return index.search(codes(rows), k)[1].astype(np.int64)  # type: ignore[no-any-return]
+        return index.search(codes(rows), k)[1].astype(np.int64)
 
     return search(queries), _timed(search, queries)
 
@@ -204,10 +205,8 @@ def pq(gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int) -> Foun
     return Found("PQ", f"{code_bytes} bytes", search(queries), 0, code_bytes, CENTROIDS * d, code_bytes, seconds)
 
 
-def ivf_pq(
-    gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int, lists: int, probes: int, keep: int = 8
-) -> Found:
-    """PQ of the residuals in the `probes` nearest of `lists` clusters; `keep` bytes for the document's number."""
+def ivf_pq(gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int, lists: int, probes: int) -> Found:
+    """PQ of the residuals in the `probes` nearest of `lists` clusters; 8 bytes more for the document's number."""
     n, d = gallery.shape
     _check_parts(gallery, code_bytes)
     coarse = faiss.IndexFlatIP(d)
@@ -217,13 +216,11 @@ def ivf_pq(
     index.add(gallery)
     index.nprobe = probes
     search = _searched(index, k)
-    faiss.cvar.indexIVF_stats.reset()
+    _COUNTED.indexIVF_stats.reset()
     rows = search(queries)
-    visited = faiss.cvar.indexIVF_stats.ndis / (len(queries) * n)
+    visited = _COUNTED.indexIVF_stats.ndis / (len(queries) * n)
     setting, preparation = f"{code_bytes} bytes, {probes} of {lists} lists", (lists + CENTROIDS) * d
-    return Found(
-        "IVF-PQ", setting, rows, 0, code_bytes * visited, preparation, code_bytes + keep, _timed(search, queries)
-    )
+    return Found("IVF-PQ", setting, rows, 0, code_bytes * visited, preparation, code_bytes + 8, _timed(search, queries))
 
 
 def _check_parts(gallery: Float32s, code_bytes: int) -> None:
@@ -238,14 +235,14 @@ def _check_parts(gallery: Float32s, code_bytes: int) -> None:
 def hnsw(gallery: Float32s, queries: Float32s, k: int, *, links: int, effort: int) -> Found:
     """A graph of near neighbours (Malkov & Yashunin, 2016), `links` a row, searched with a beam of `effort`."""
     n, d = gallery.shape
-    index = faiss.IndexHNSWFlat(d, links)  # by L2: at unit length the same ranking
+    index: Any = faiss.IndexHNSWFlat(d, links)  # by L2: at unit length the same ranking
     index.hnsw.efConstruction = 200
     index.add(gallery)
     index.hnsw.efSearch = effort
     search = _searched(index, k)
-    faiss.cvar.hnsw_stats.reset()
+    _COUNTED.hnsw_stats.reset()
     rows = search(queries)
-    evaluated = faiss.cvar.hnsw_stats.ndis / (len(queries) * n)
+    evaluated = _COUNTED.hnsw_stats.ndis / (len(queries) * n)
     graph = 4 * index.hnsw.neighbors.size() / n
     return Found(
         "HNSW", f"{links} links, beam {effort}", rows, evaluated * d, 0, 0, 4 * d + graph, _timed(search, queries)
