@@ -3,7 +3,7 @@
 cifar100: 100 classes of pictures. Each test picture is a query, the other test pictures are searched (leave one out).
 omniglot: drawn characters. Ten of the thirty alphabets are kept from training; each of their drawings is a query, the
     others of these alphabets are searched. An open set: no class that is searched was ever seen.
-clinc150: 150 intents of short texts, frozen MiniLM vectors. The test texts are queries, the training texts are searched.
+clinc150: 150 intents of short texts, as frozen MiniLM vectors. Test texts are queries, training texts are searched.
 
 A hit is right when it has the query's label.
 """
@@ -38,6 +38,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The inputs, 500 at a time."""
+        for start in range(0, len(self), 500):
+            yield self.inputs[start : start + 500]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Batch]:
         labels = torch.from_numpy(self.part.labels)
-        rows_of_class = [torch.nonzero(labels == label)[:, 0] for label in labels.unique()] if self.each > 1 else []
+        known = np.unique(self.part.labels).tolist() if self.each > 1 else []
+        rows_of_class = [torch.nonzero(labels == label)[:, 0] for label in known]
         order = torch.randperm(len(labels))
         for start in range(0, len(labels) - self.size + 1, self.size):
             rows = self._few_of_each(rows_of_class) if self.each > 1 else order[start : start + self.size]
@@ -126,7 +132,7 @@ def _standard(pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tens
 
 
 def flipped_and_cropped(pictures: Tensor) -> Tensor:
-    """Each picture flipped or not, moved by up to 4 pixels, a square of 9 pixels blanked.  (b, c, 32, 32) -> the same."""
+    """Each picture flipped or not, moved by up to 4 pixels, a square of 9 blanked.  (b, c, 32, 32) -> the same."""
     b, side = len(pictures), torch.arange(32)
     across, down = (torch.randint(9, (b, 1)) + side for _ in range(2))
     across = torch.where(torch.rand(b, 1) < 0.5, across.flip(1), across)
@@ -154,7 +160,14 @@ def omniglot(folder: Path, *, quick: bool) -> Task:
         drawings = (torch.from_numpy(ink[rows]).float()[:, None] / 9 - 0.08) / 0.2  # mean 0, deviation 1
         parts.append(Part(drawings, labels))
     train, test = parts
-    return Task("omniglot", train, test, test, warped, (1, 10))
+    return Task("omniglot", turned(train), test, test, warped, (1, 10))
+
+
+def turned(part: Part) -> Part:
+    """Four times as many classes: a character turned by 90, 180 or 270 degrees is another (Santoro et al., 2016)."""
+    classes = int(part.labels.max()) + 1
+    turns = [torch.rot90(part.inputs, turn, (2, 3)) for turn in range(4)]
+    return Part(torch.cat(turns), np.concatenate([part.labels + classes * turn for turn in range(4)]))
 
 
 def warped(drawings: Tensor) -> Tensor:

@@ -1,0 +1,148 @@
+"""The paper, end to end: one backbone trained for each collection, branched, measured beside every baseline.
+
+    python -m benchmarks.paper [--quick] [--data cifar100|omniglot|clinc150]... [--again]
+
+Writes benchmarks/results/paper/COLLECTION.json and .md and docs/images/paper-COLLECTION.svg. A run that was killed goes
+on where it was; what is finished is not made again without --again. --quick takes small slices of the same data and few
+steps: it shows that everything runs, its figures mean nothing and stay in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from benchmarks.paper import tables
+from benchmarks.paper.branches import Watcher, branch, features, trunk
+from benchmarks.paper.claims import answers
+from benchmarks.paper.data import LOADERS, Task
+from benchmarks.paper.measure import Row, Yardstick
+from benchmarks.paper.plan import Course, course
+from benchmarks.paper.plots import pareto
+from sparsevec.training import TrainStep
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared/data"
+CACHE = ROOT / ".paper"
+RESULTS, IMAGES = ROOT / "benchmarks/results/paper", ROOT / "docs/images"
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="Small slices of the data, few steps.")] = False,
+    data: Annotated[list[str] | None, typer.Option(help="Only this collection; may be given several times.")] = None,
+    again: Annotated[bool, typer.Option(help="Forget what is in the cache and begin anew.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the collections are.")] = DATA,
+) -> None:
+    """Train, branch, measure; write tables and plots."""
+    console = Console()
+    names = data or list(LOADERS)
+    if unknown := set(names) - set(LOADERS):
+        console.print(f"no collection is called {', '.join(sorted(unknown))}; there are {', '.join(LOADERS)}")
+        raise typer.Exit(1)
+    if missing := [name for name in names if not (folder / name).is_dir()]:
+        console.print(f"{folder} has no {', '.join(missing)}: nothing to learn from; say where it is with --folder")
+        raise typer.Exit(1)
+    for name in names:
+        cache = CACHE / ("quick" if quick else "full") / name
+        if again:
+            shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        task, lessons, began = LOADERS[name](folder / name, quick=quick), course(name, quick=quick), time.perf_counter()
+        with progress(console) as screen:
+            rows = made(task, lessons, cache, screen)
+        where = f"{machine()}; {(time.perf_counter() - began) / 60:.0f} minutes in the last run"
+        results, images = (cache, cache) if quick else (RESULTS, IMAGES)
+        written(task, rows, where, results, images)
+        shown(console, task, rows, where)
+
+
+def progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[seen]}"))
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def made(task: Task, lessons: Course, cache: Path, screen: Progress) -> list[Row]:
+    """All rows of one collection: its branches, the dense one first, then what else searches the dense rows."""
+    everything = screen.add_task(task.name, total=len(lessons.recipes) + 1, seen="")
+    with watched(screen, f"{task.name}: backbone") as watch:
+        network = trunk(task, lessons.school, cache, watch)
+    rows: list[Row] = []
+    for recipe in lessons.recipes:
+        with watched(screen, f"{recipe.method} {recipe.setting}") as watch:
+            finished = branch(task, lessons.school, recipe, network, cache, watch)
+        if not rows:
+            yardstick = Yardstick(task, finished)
+            rows.append(yardstick.branch(features(task, network)))
+        rows.append(yardstick.branch(finished))
+        screen.advance(everything)
+    with watched(screen, "the other methods"):
+        rows += yardstick.rivals(lessons.heads, lessons.school.seed)
+    screen.advance(everything)
+    return rows
+
+
+@contextmanager
+def watched(screen: Progress, name: str) -> Iterator[Watcher]:
+    """A line on the screen as long as it lasts, fed by the steps of a training."""
+    line = screen.add_task(name, total=None, seen="")
+
+    def watch(step: TrainStep) -> None:
+        seen = f"loss {step.loss:.2f}  nnz {step.nnz:.0f}  F {step.flops:.2g}"
+        screen.update(line, total=step.steps, completed=step.step, seen=seen)
+
+    yield watch
+    screen.remove_task(line)
+
+
+def machine() -> str:
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def written(task: Task, rows: list[Row], where: str, results: Path, images: Path) -> None:
+    results.mkdir(parents=True, exist_ok=True)
+    said = {"machine": where, "about": about(task), "rows": [asdict(row) for row in rows]}
+    (results / f"{task.name}.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    (results / f"{task.name}.md").write_text(tables.markdown(task.name, about(task), rows, where))
+    pareto(task.name, rows, images / f"paper-{task.name}.svg")
+
+
+def about(task: Task) -> str:
+    asked = "each is a query, the others are searched" if task.leave_one_out else f"{len(task.queries):,} queries"
+    return (
+        f"{len(task.train):,} to learn from, of {task.classes} classes; {len(task.gallery):,} searched, {asked}. "
+        f"A dense search multiplies as often as the embedding is long."
+    )
+
+
+def shown(console: Console, task: Task, rows: list[Row], where: str) -> None:
+    ks = list(rows[0].precision)
+    table = Table(*tables.brief_columns(ks), title=task.name)
+    for row in rows:
+        table.add_row(*tables.brief(row))
+    console.print(table)
+    claims = Table("claim", "here", "figures", title="What the paper claims, and what these rows say")
+    for answer in answers(rows, ks[0]):
+        claims.add_row(answer.claim, tables.SAID[answer.holds], answer.figures)
+    console.print(claims)
+    console.print(where)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,242 @@
+"""One backbone is trained, then branched: a copy of it for every regulariser, weight and dimension.
+
+A branch is the whole network, trained on end to end with a new head, as in the paper. All branches of a collection see
+the same batches, the same number of steps and the same optimiser, and all but SDH, which has its own, the same loss.
+
+What is finished is kept in the cache and not made again; a run that was killed goes on where its checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from benchmarks.paper.data import Batch, Epochs, Task
+from benchmarks.paper.networks import backbone, precision, width
+from benchmarks.paper.sdh import sdh_loss
+from sparsevec.encoder import Budget
+from sparsevec.training import Objective, Plan, SparseTower, TrainStep, train
+from sparsevec.training.activations import relu, unit
+from sparsevec.training.losses import ArcFace, info_nce, triplet
+from sparsevec.training.regularizers import Regularizer, flops_unbiased, l1
+from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["Branch", "Recipe", "School", "Watcher", "branch", "features", "trunk"]
+
+REGULARIZERS: dict[str, Regularizer] = {"FLOPs": flops_unbiased, "L1": l1}
+Watcher = Callable[[TrainStep], None]
+CHECKPOINT = 100  # steps between two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class School:
+    """How the networks of one collection are taught."""
+
+    trunk_steps: int
+    """0 where there is no backbone to train"""
+    branch_steps: int
+    loss: str
+    """of the branches: "triplet", "pairs" (InfoNCE) or "classes" (ArcFace)"""
+    each: int
+    """rows of a class in a batch of the branches; 1 for rows as they come"""
+    rate: float = 1e-3
+    """Adam's, for what is new in a branch"""
+    trunk_rate: float = 3e-4
+    """Adam's, for the backbone in a branch"""
+    batch: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One branch. Its method says what is learned, the rest how much of it."""
+
+    method: str
+    """features (of the backbone), dense, ReLU, FLOPs, L1 or SDH"""
+    dimension: int
+    weight: float = 0.0
+    """of the regulariser, reached along a parabola in half of the steps"""
+    nnz: int | None = None
+    """instead of a weight: a controller finds the one that leaves so many non-zeros"""
+    active: int | None = None
+    """SDH: how many dimensions a class holds"""
+
+    @property
+    def setting(self) -> str:
+        """As the tables say it."""
+        size = f"d={self.dimension}"
+        if self.active is not None:
+            return f"{size}, k={self.active}"
+        if self.nnz is not None:
+            return f"{size}, to {self.nnz} weights"
+        return f"{size}, λ={self.weight:g}" if self.method in REGULARIZERS else size
+
+    @property
+    def file(self) -> str:
+        """A name for its files, another for each recipe."""
+        marks = {"λ": self.weight or None, "nnz": self.nnz, "k": self.active}
+        return f"{self.method}-{self.dimension}" + "".join(f"-{k}{v:g}" for k, v in marks.items() if v is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A finished branch: what it makes of the collection, sparse codes or (dense, SDH) rows of unit length."""
+
+    recipe: Recipe
+    gallery: SparseVectors
+    queries: SparseVectors
+    weight: float
+    """of the regulariser at the last step"""
+    seconds: float
+    """of training, of all threads together; since it was resumed, where it was killed"""
+
+
+def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
+    """The backbone, trained with a dense embedding and ArcFace on the labels; from the cache when it is there."""
+    with torch.random.fork_rng():
+        torch.manual_seed(school.seed)
+        network = backbone(task)
+        tower = SparseTower(network, width(task), 256, activation=_identity)
+        loss = ArcFace(256, task.classes, scale=16, margin=0.1)
+    if school.trunk_steps == 0:
+        return network
+    file = cache / "trunk.safetensors"
+    if not file.exists():
+        model = nn.ModuleDict({"tower": tower, "loss": loss})
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        plan = Plan(
+            steps=school.trunk_steps,
+            document_regularizer_weight=constant(0),
+            precision=precision(),
+            seed=school.seed,
+        )
+        epochs = Epochs(task.train, task.augment, school.batch)
+        began = time.process_time()
+        _run(model, epochs, partial(_objective, tower, loss), optimizer, plan, cache / "trunk.checkpoint", watch)
+        (cache / "trunk.json").write_text(json.dumps({"seconds": time.process_time() - began}))
+        save_model(network, str(file.with_suffix(".partial")))
+        file.with_suffix(".partial").replace(file)
+        (cache / "trunk.checkpoint").unlink()
+    load_model(network, str(file))
+    return network
+
+
+def features(task: Task, network: nn.Module) -> Branch:
+    """What the backbone gives without any head, at unit length: the first thing to beat."""
+    network.eval()
+    with torch.inference_mode():
+        gallery, queries = (
+            SparseVectors.from_torch(unit(torch.cat([network(inputs) for inputs in part.blocks()])))
+            for part in (task.gallery, task.queries)
+        )
+    network.train()
+    return Branch(Recipe("features", width(task)), gallery, queries, 0.0, 0.0)
+
+
+def branch(task: Task, school: School, recipe: Recipe, network: nn.Module, cache: Path, watch: Watcher) -> Branch:
+    """A copy of the trunk, trained on by `recipe`, and what it makes of the collection; from the cache when there."""
+    folder = cache / recipe.file
+    if not (folder / "branch.json").exists():
+        _teach(task, school, recipe, network, folder, watch)
+    said = json.loads((folder / "branch.json").read_text())
+    gallery, queries = (SparseVectors.load(folder / side) for side in ("gallery", "queries"))
+    return Branch(recipe, gallery, queries, said["weight"], said["seconds"])
+
+
+def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folder: Path, watch: Watcher) -> None:
+    began, checkpoint = time.process_time(), folder / "training.checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(school.seed)
+        activation = _identity if recipe.method in ("dense", "SDH") else relu
+        tower = SparseTower(copy.deepcopy(network), width(task), recipe.dimension, activation=activation)
+        loss = _loss(task, school, recipe)
+    model = nn.ModuleDict({"tower": tower} | ({"loss": loss} if isinstance(loss, nn.Module) else {}))
+    old = list(tower.backbone.parameters())
+    new = [parameter for name, parameter in model.named_parameters() if not name.startswith("tower.backbone")]
+    groups = [{"params": new, "lr": school.rate}] + ([{"params": old, "lr": school.trunk_rate}] if old else [])
+    optimizer = torch.optim.Adam(groups)
+    schedule = _schedule(school, recipe)
+    plan = Plan(
+        steps=school.branch_steps,
+        regularizer=REGULARIZERS.get(recipe.method, flops_unbiased),
+        document_regularizer_weight=schedule,
+        precision=precision(),
+        clip=5.0,
+        seed=school.seed,
+    )
+    epochs = Epochs(task.train, task.augment, school.batch, school.each)
+    _run(model, epochs, partial(_objective, tower, loss), optimizer, plan, checkpoint, watch)
+    seconds = time.process_time() - began
+    for side, part in (("gallery", task.gallery), ("queries", task.queries)):
+        tower.encode(part.blocks()).save(folder / side)
+    said = {"weight": schedule.weight(school.branch_steps), "seconds": seconds}
+    (folder / "branch.partial").write_text(json.dumps(said))
+    (folder / "branch.partial").replace(folder / "branch.json")  # last: it says that the codes beside it are whole
+    checkpoint.unlink()
+
+
+def _loss(task: Task, school: School, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+    if recipe.active is not None:
+        return partial(sdh_loss, k=recipe.active)
+    if school.loss == "classes":
+        return ArcFace(recipe.dimension, task.classes, scale=16, margin=0.1)
+    return partial(triplet, margin=0.1) if school.loss == "triplet" else _pairs
+
+
+def _pairs(codes: Tensor, _: Tensor) -> Tensor:
+    """InfoNCE both ways between the first row of each class in the batch and its second."""
+    first, second = codes.chunk(2)
+    return (info_nce(first, second, temperature=1 / 16) + info_nce(second, first, temperature=1 / 16)) / 2
+
+
+def _schedule(school: School, recipe: Recipe) -> Schedule:
+    ramp = school.branch_steps // 2
+    if recipe.nnz is not None:
+        return BudgetController(Budget(nnz=recipe.nnz), weight=1.0 if recipe.method == "FLOPs" else 0.03, ramp=ramp)
+    return quadratic_ramp(recipe.weight, ramp)
+
+
+def _objective(tower: SparseTower, loss: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Objective:
+    inputs, labels = batch
+    codes = tower(inputs)
+    return Objective(loss(codes, labels), codes)
+
+
+def _identity(activations: Tensor) -> Tensor:
+    return activations
+
+
+def _run(
+    model: nn.Module,
+    epochs: Epochs,
+    objective: Callable[[Batch], Objective],
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    checkpoint: Path,
+    watch: Watcher,
+) -> None:
+    """All steps, the rate up for a tenth of them and then down to nothing; from the checkpoint where one was left."""
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=plan.steps,
+        pct_start=0.1,
+        div_factor=10,
+        final_div_factor=100,
+        cycle_momentum=False,
+    )
+    for step in train(
+        model, epochs, objective, optimizer, plan, scheduler=scheduler, checkpoint=checkpoint, every=CHECKPOINT
+    ):
+        watch(step)
