@@ -6,8 +6,8 @@
     pca(gallery, queries, k, *, components) -> Found
     lsh(gallery, queries, k, *, bits, seed) -> Found                 random hyperplanes, Hamming distance
     pq(gallery, queries, k, *, code_bytes) -> Found
-    ivf_pq(gallery, queries, k, *, code_bytes, lists, probes) -> Found
-    hnsw(gallery, queries, k, *, links, effort) -> Found             distance evaluations counted by faiss
+    ivf_pq(gallery, queries, k, *, code_bytes, lists, probes) -> Iterator[Found]     one for each number of probes
+    hnsw(gallery, queries, k, *, links, efforts) -> Iterator[Found]  one for each effort; evaluations counted by faiss
     binary(gallery, queries, k) -> Found                             signs on both sides, Hamming distance
     binary_asymmetric(gallery, queries, k) -> Found                  signs of the gallery, the queries as they are
     inverted_index(method, setting, documents, queries, k) -> Found  any SparseVectors: FLOPs, L1, top-k, CSR
@@ -205,8 +205,13 @@ def pq(gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int) -> Foun
     return Found("PQ", f"{code_bytes} bytes", search(queries), 0, code_bytes, CENTROIDS * d, code_bytes, seconds)
 
 
-def ivf_pq(gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int, lists: int, probes: int) -> Found:
-    """PQ of the residuals in the `probes` nearest of `lists` clusters; 8 bytes more for the document's number."""
+def ivf_pq(
+    gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int, lists: int, probes: Sequence[int]
+) -> Iterator[Found]:
+    """PQ of the residuals in the nearest of `lists` clusters, as many as `probes` says, one search for each.
+
+    8 bytes more than PQ, for the document's number.
+    """
     n, d = gallery.shape
     _check_parts(gallery, code_bytes)
     coarse = faiss.IndexFlatIP(d)
@@ -214,13 +219,13 @@ def ivf_pq(gallery: Float32s, queries: Float32s, k: int, *, code_bytes: int, lis
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     index.train(gallery)
     index.add(gallery)
-    index.nprobe = probes
-    search = _searched(index, k)
-    _COUNTED.indexIVF_stats.reset()
-    rows = search(queries)
-    visited = _COUNTED.indexIVF_stats.ndis / (len(queries) * n)
-    setting, preparation = f"{code_bytes} bytes, {probes} of {lists} lists", (lists + CENTROIDS) * d
-    return Found("IVF-PQ", setting, rows, 0, code_bytes * visited, preparation, code_bytes + 8, _timed(search, queries))
+    search, preparation = _searched(index, k), (lists + CENTROIDS) * d
+    for index.nprobe in probes:
+        _COUNTED.indexIVF_stats.reset()
+        rows = search(queries)
+        lookups = code_bytes * _COUNTED.indexIVF_stats.ndis / (len(queries) * n)
+        setting, seconds = f"{code_bytes} bytes, {index.nprobe} of {lists} lists", _timed(search, queries)
+        yield Found("IVF-PQ", setting, rows, 0, lookups, preparation, code_bytes + 8, seconds)
 
 
 def _check_parts(gallery: Float32s, code_bytes: int) -> None:
@@ -232,21 +237,19 @@ def _check_parts(gallery: Float32s, code_bytes: int) -> None:
         )
 
 
-def hnsw(gallery: Float32s, queries: Float32s, k: int, *, links: int, effort: int) -> Found:
-    """A graph of near neighbours (Malkov & Yashunin, 2016), `links` a row, searched with a beam of `effort`."""
+def hnsw(gallery: Float32s, queries: Float32s, k: int, *, links: int, efforts: Sequence[int]) -> Iterator[Found]:
+    """A graph of near neighbours (Malkov & Yashunin, 2016), `links` a row; one search for each width of the beam."""
     n, d = gallery.shape
     index: Any = faiss.IndexHNSWFlat(d, links)  # by L2: at unit length the same ranking
     index.hnsw.efConstruction = 200
     index.add(gallery)
-    index.hnsw.efSearch = effort
-    search = _searched(index, k)
-    _COUNTED.hnsw_stats.reset()
-    rows = search(queries)
-    evaluated = _COUNTED.hnsw_stats.ndis / (len(queries) * n)
-    graph = 4 * index.hnsw.neighbors.size() / n
-    return Found(
-        "HNSW", f"{links} links, beam {effort}", rows, evaluated * d, 0, 0, 4 * d + graph, _timed(search, queries)
-    )
+    search, size = _searched(index, k), 4 * d + 4 * index.hnsw.neighbors.size() / n
+    for index.hnsw.efSearch in efforts:
+        _COUNTED.hnsw_stats.reset()
+        rows = search(queries)
+        multiplications = d * _COUNTED.hnsw_stats.ndis / (len(queries) * n)
+        setting = f"{links} links, beam {index.hnsw.efSearch}"
+        yield Found("HNSW", setting, rows, multiplications, 0, 0, size, _timed(search, queries))
 
 
 # ---- sparse
@@ -343,6 +346,6 @@ def sweep(gallery: Float32s, queries: Float32s, k: int, *, seed: int) -> Iterato
     yield binary_asymmetric(gallery, queries, k)
     yield from (pq(gallery, queries, k, code_bytes=m) for m in reversed(halves[1:]) if m <= 64)
     lists, code_bytes = max(1, int(n**0.5) // 8 * 8), next(m for m in halves[2:] or halves if m <= 32)
-    for probes in (probes for probes in (1, 2, 4, 8, 16, 32) if probes <= lists):
-        yield ivf_pq(gallery, queries, k, code_bytes=code_bytes, lists=lists, probes=probes)
-    yield from (hnsw(gallery, queries, k, links=16, effort=effort) for effort in (4, 8, 16, 32, 64, 128, 256))
+    probes = [count for count in (1, 2, 4, 8, 16, 32) if count <= lists]
+    yield from ivf_pq(gallery, queries, k, code_bytes=code_bytes, lists=lists, probes=probes)
+    yield from hnsw(gallery, queries, k, links=16, efforts=(4, 8, 16, 32, 64, 128, 256))

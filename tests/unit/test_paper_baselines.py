@@ -83,9 +83,7 @@ def test_product_quantisation_finds_more_with_more_bytes() -> None:
 
 
 def test_inverted_lists_cost_the_share_that_is_probed() -> None:
-    some, everything = (
-        baselines.ivf_pq(GALLERY, QUERIES, K, code_bytes=10, lists=8, probes=probes) for probes in (2, 8)
-    )
+    some, everything = baselines.ivf_pq(GALLERY, QUERIES, K, code_bytes=10, lists=8, probes=(2, 8))
     assert everything.lookups == 10
     assert 0 < some.lookups < 6
     assert recall(some) < recall(everything)
@@ -95,11 +93,11 @@ def test_product_quantisation_says_what_it_needs() -> None:
     with pytest.raises(InvalidInput, match="found 400 rows of 20"):
         baselines.pq(GALLERY, QUERIES, K, code_bytes=3)
     with pytest.raises(InvalidInput, match="at least 256 rows"):
-        baselines.ivf_pq(GALLERY[:99], QUERIES, K, code_bytes=2, lists=2, probes=1)
+        next(baselines.ivf_pq(GALLERY[:99], QUERIES, K, code_bytes=2, lists=2, probes=(1,)))
 
 
 def test_a_wider_beam_evaluates_more_and_finds_more() -> None:
-    narrow, wide = (baselines.hnsw(GALLERY, QUERIES, K, links=4, effort=effort) for effort in (10, 400))
+    narrow, wide = baselines.hnsw(GALLERY, QUERIES, K, links=4, efforts=(10, 400))
     assert recall(narrow) < recall(wide)
     assert recall(wide) > 0.95
     assert 0 < narrow.multiplications < wide.multiplications <= 1.5 * D
