@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,9 +67,8 @@ class Checkpoint:
         if (path := self._path) is None:
             return 0
         packed = together.by_first(lambda: _read(path))
-        if packed is None:  # before any work is done, find what cannot be written
-            self._save(path, 0)
-            _prove(path)
+        if packed is None:
+            self._save(path, 0)  # before any work is done, find what cannot be written
             return 0
         found = _unpacked(path, packed)
         if fault := _difference(self._configuration, found["configuration"]):
@@ -98,10 +98,29 @@ class Checkpoint:
 
 
 def _packed(content: dict[str, Any]) -> bytes:
+    """Raises InvalidInput for what could not be read back."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     packed = buffer.getvalue()
+    try:
+        _loaded(packed)
+    except pickle.UnpicklingError as error:
+        raise InvalidInput(
+            "a checkpoint keeps tensors, numbers and texts; the state of the optimizer, the scheduler or a schedule "
+            f"holds something else: {_short(error)}"
+        ) from error
     return _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n" + packed
+
+
+def _loaded(packed: bytes) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _short(error: Exception) -> str:
+    """torch's answer without its advice to trust the file."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    return named[1] if named else str(error).splitlines()[0]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -140,26 +159,9 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
     if header[len(_MAGIC) :] != hashlib.sha256(packed).hexdigest().encode() + b"\n":
         raise ModelBroken(f"{path} ({len(content)} bytes) was cut short or changed: its SHA-256 is another; {again}")
     try:
-        found: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        return _loaded(packed)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ModelBroken(f"{path} holds what cannot be read back ({error}); {again}") from error
-    return found
-
-
-def _prove(path: Path) -> None:
-    """Raise InvalidInput when what was just written cannot be read back, and take it away."""
-
-    def prove() -> None:
-        try:
-            _unpacked(path, path.read_bytes())
-        except ModelBroken as error:
-            path.unlink()
-            raise InvalidInput(
-                "the state of the scheduler, the optimizer or a schedule holds more than tensors, numbers and texts, "
-                f"which no checkpoint keeps: {error.__cause__}"
-            ) from error
-
-    together.by_first(prove)
+        raise ModelBroken(f"{path} holds what cannot be read back: {_short(error)}; {again}") from error
 
 
 def _difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:

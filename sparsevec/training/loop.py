@@ -165,7 +165,7 @@ def train(
             documents, queries = _gathered(found)
             cost = plan.regularizer(documents)
             query_cost = cost.new_zeros(()) if queries is None else plan.regularizer(queries)
-            total = found.loss.float() + document_weight * cost + query_weight * query_cost
+            total = _wide(found.loss) + document_weight * cost + query_weight * query_cost
             _require_finite("loss", together.mean(total), step, plan)
 
             optimizer.zero_grad()
@@ -182,9 +182,10 @@ def train(
             scaler.update()
 
         usage, query_usage = _usage(documents), _usage(documents if queries is None else queries)
-        f = float(usage @ query_usage) if queries is not None else _of_two(usage, len(documents))
-        of_documents.saw(usage.sum(), f)
-        of_queries.saw(query_usage.sum(), f)
+        nnz, query_nnz = float(usage.sum()), float(query_usage.sum())
+        f = _of_two(usage, len(documents)) if queries is None else float(usage @ query_usage)
+        of_documents.saw(nnz, f)
+        of_queries.saw(query_nnz, f)
         watch.saw(usage)
         if fault := watch.fault(step + 1):
             raise TrainingCollapsed(f"stopped at step {step + 1} of {plan.steps}: {fault}")
@@ -199,10 +200,10 @@ def train(
             document_weight=document_weight,
             query_weight=query_weight,
             gradient=gradient.item(),
-            nnz=float(usage.sum()),
-            query_nnz=float(query_usage.sum()),
+            nnz=nnz,
+            query_nnz=query_nnz,
             flops=f,
-            spread=f * len(usage) / max(float(usage.sum() * query_usage.sum()), 1e-9),
+            spread=f * len(usage) / (nnz * query_nnz) if nnz and query_nnz else math.nan,
         )
 
 
@@ -263,11 +264,16 @@ def _checked(found: Objective, plan: Plan) -> Objective:
 
 
 def _gathered(found: Objective) -> tuple[Tensor, Tensor | None]:
-    """Documents and queries of all processes, float32; raises InvalidInput when no two documents can be compared."""
-    documents = together.gather(found.documents.float())
+    """Documents and queries of all processes; raises InvalidInput when there are no two documents to compare."""
+    documents = together.gather(_wide(found.documents))
     if len(documents) < 2:
         raise InvalidInput(f"a batch of at least 2 documents is due, found {len(documents)}; drop a last short batch")
-    return documents, None if found.queries is None else together.gather(found.queries.float())
+    return documents, None if found.queries is None else together.gather(_wide(found.queries))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _require_finite(what: str, number: Tensor, step: int, plan: Plan) -> None:
