@@ -7,7 +7,7 @@ TORCH ?= torch>=2.4
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check bench up down clean
+.PHONY: help demo test check bench reproduce up down clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 
 bench: $(READY) ## the tables of the README
 	$(BIN)/python -m benchmarks.debian12
+
+reproduce: $(READY) ## the paper's comparison, about 40 minutes on 2 free cores; QUICK=1: that it runs, 3 minutes
+	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)
 
 up: ## Qdrant, Elasticsearch 8 and 9, OpenSearch in docker, waiting until they are healthy
 	docker compose --file docker/compose.yaml up --detach --wait

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sparsevec.vectors import Int64s
 
-__all__ = ["LOADERS", "Batch", "Epochs", "Part", "Task"]
+__all__ = ["LOADERS", "Augment", "Batch", "Epochs", "Part", "Task"]
 
 Augment: TypeAlias = Callable[[Tensor], Tensor]
 Batch: TypeAlias = tuple[Tensor, Tensor]
