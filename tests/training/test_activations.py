@@ -96,14 +96,14 @@ def test_jump_relu_keeps_whole_what_exceeds_the_threshold_of_its_dimension() -> 
 
 
 def test_jump_relu_learns_its_thresholds_by_the_rectangle_around_them() -> None:
-    """1.2 and 0.9 are within 0.25 of t = 1, from above and below, 2 is far: d/dt = -t / bandwidth for the first two."""
-    jump = JumpReLU(1, threshold=1.0, bandwidth=0.5).double()
-    x = tensor([1.2], [0.9], [2.0]).requires_grad_()
+    """2.2 and 1.9 are within 0.25 of t = 2, from above and below, 4 is far: d/dt = -t / bandwidth for the first two."""
+    jump = JumpReLU(1, threshold=2.0, bandwidth=0.5).double()
+    x = tensor([2.2], [1.9], [4.0]).requires_grad_()
     (jump(x) * tensor([1], [10], [100])).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[1], [0], [100]]  # exact: 1 where x > t
     assert jump.log_threshold.grad is not None
-    assert jump.log_threshold.grad.item() == pytest.approx(-(1 + 10) * 1.0 / 0.5 * 1.0)  # times dt / dlog t = t = 1
+    assert jump.log_threshold.grad.item() == pytest.approx(-(1 + 10) * 2 / 0.5 * 2)  # times dt / dlog t = t
 
 
 def test_the_count_of_jump_relu_moves_its_thresholds_and_not_its_input() -> None:
