@@ -84,9 +84,8 @@ def df_flops(activations: Tensor, document_frequency: Tensor, *, alpha: float, b
 
 
 def _commonness(shares: Tensor, alpha: float, beta: float) -> Tensor:
-    rarity = (shares ** (math.log(2) / math.log(alpha)) - 1).clamp(
-        min=0
-    )  # infinite at 0; rounding may give less than 0
+    power = shares ** (math.log(2) / math.log(alpha))  # infinite at 0
+    rarity = (power - 1).clamp(min=0)  # below 0 by rounding, its power would be NaN
     return 1 / (1 + rarity**beta)
 
 
