@@ -116,6 +116,8 @@ class TrainStep:
     """mean weights of a document"""
     query_nnz: float
     """of a query; of a document, where the objective gives no queries"""
+    empty: float
+    """the share of documents without any weight: no search finds them"""
     flops: float
     """F: of the queries against the documents, or of two different documents"""
     spread: float
@@ -202,6 +204,7 @@ def train(
             gradient=gradient.item(),
             nnz=nnz,
             query_nnz=query_nnz,
+            empty=float((documents == 0).all(dim=1).double().mean()),
             flops=f,
             spread=f * len(usage) / (nnz * query_nnz) if nnz and query_nnz else math.nan,
         )

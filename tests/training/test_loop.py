@@ -80,9 +80,19 @@ def test_a_step_says_what_the_batch_came_to() -> None:
     assert step.loss == pytest.approx(float(triplet(codes, BATCHES[0][1], margin=0.2)))
     assert step.regularizer == pytest.approx(float(flops(codes)))
     assert step.nnz == step.query_nnz == vectors.nnz / 32
+    assert step.empty == 0
     assert step.flops == pytest.approx(np.mean(pairs))
     assert step.spread == pytest.approx(step.flops * DIMENSION / step.nnz**2)
     assert all(type(number) in (int, float) for number in dataclasses.astuple(step))
+
+
+def test_a_step_says_how_many_documents_are_lost() -> None:
+    it = tower()
+    nn.init.constant_(it.head.bias, -0.4)
+    codes = it(BATCHES[0][0])
+    (step,) = trained(it, steps=1)
+    assert step.empty == float((codes == 0).all(dim=1).sum()) / 32
+    assert 0 < step.empty < 1
 
 
 def test_queries_have_their_own_tower_weight_and_figures() -> None:
