@@ -62,8 +62,8 @@ class Refined:
 
 def refined(
     documents: Float32s,
-    queries: Float32s,
-    own: Int64s | None,
+    asking: Int64s,
+    queries: Float32s | None,
     start: SparseVectors,
     tensors: dict[str, Float32s],
     nnz: int,
@@ -73,16 +73,17 @@ def refined(
 ) -> Refined:
     """Stage 2 on unit rows; `start` is the head's code of each document, a few weights longer than `nnz`.
 
-    own (q,): the numbers of the queries among the documents, when documents stand in for queries.
+    asking (m,): the numbers of the documents that are queries too.
     """
     generator = torch.Generator().manual_seed(seed)
     corpus = torch.from_numpy(documents)
-    sample = _near(torch.from_numpy(queries), corpus, own)
+    own = _near(corpus[asking], corpus, asking)
+    sample = own.some(torch.arange(0)) if queries is None else _near(torch.from_numpy(queries), corpus, None)
     codes = _padded(start)
     mean, weights, bias = (torch.from_numpy(tensors[name].copy()) for name in ("mean", "weights", "bias"))
-    longest = _longest(sample.rows[:2000], mean, weights, bias, start, nnz, flops)
+    longest = _longest((own if queries is None else sample).rows[:2000], mean, weights, bias, start, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    for step in refine(codes, tower, corpus, sample, refine_recipe(nnz), generator):
+    for step in refine(codes, tower, corpus, sample, own, refine_recipe(nnz), generator):
         if on_step is not None:
             on_step(step)
     fitted = _strongest(codes, nnz, start.dimension)

@@ -55,16 +55,16 @@ class HeadRecipe:
 class RefineRecipe:
     """Stage 2: document weights free on fixed dimensions, queries through a tower of their own."""
 
-    epochs: int = 4
-    copies: int = 4  # of every query, an epoch, moved towards one like it, each with its own nearest documents
+    epochs: int = 3
+    copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
     least_steps: int = 200
     nearest: int = 100  # candidates a query is judged on
     random: int = 100
     drawn: int = 2048  # random documents a batch, of which each query gets its own
     temperature: float = 0.05
-    document_rate: float = 1.5e-3
-    query_rate: float = 3e-4
+    document_rate: float = 4e-3
+    query_rate: float = 1e-3
     scale_rate: float = 1e-2
     spare: int = 2  # dimensions a document starts with beyond its budget; the weakest go
 

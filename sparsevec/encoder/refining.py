@@ -67,10 +67,15 @@ def refine(
     tower: QueryTower,
     documents: Tensor,
     sample: Queries,
+    own: Queries,
     recipe: RefineRecipe,
     generator: torch.Generator,
 ) -> Iterator[Step]:
-    """Move `codes` and `tower` in place; raises TrainingCollapsed when the codes are degenerate."""
+    """Move `codes` and `tower` in place; raises TrainingCollapsed when the codes are degenerate.
+
+    own: documents that ask too, for the others like them. They keep every document's weights in use, and are what keeps
+    a small sample from being learned by heart.
+    """
     moving = [codes.weights, *tower.parameters, tower.log_scale]
     for parameter in moving:
         parameter.requires_grad_()
@@ -80,14 +85,14 @@ def refine(
         {"params": [tower.log_scale], "lr": recipe.scale_rate},
     ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-    an_epoch = math.ceil((1 + recipe.copies) * len(sample.rows) / recipe.batch)
+    an_epoch = math.ceil(((1 + recipe.copies) * len(sample.rows) + len(own.rows)) / recipe.batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / an_epoch))
     steps = epochs * an_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     step, dimension = 0, len(tower.bias)
     used = shares(codes.weights, codes.indices, dimension)
     for _ in range(epochs):
-        epoch = _epoch(sample, documents, recipe, generator)
+        epoch = _epoch(sample, own, documents, recipe, generator)
         order = torch.randperm(len(epoch.rows), generator=generator)
         for rows in order.split(recipe.batch):  # type: ignore[no-untyped-call]
             step += 1
@@ -105,16 +110,17 @@ def refine(
             yield Step("refine", step, steps, loss.item(), float(used.sum()), flops, flops / least, 0.0)
 
 
-def _epoch(sample: Queries, documents: Tensor, recipe: RefineRecipe, generator: torch.Generator) -> Queries:
-    """The sample, and mixtures of each query with one like it."""
-    alike, _ = nearest(sample.rows, sample.rows, min(11, len(sample.rows)))
-    more = [mixed(sample.rows, alike[:, 1:], generator) for _ in range(recipe.copies)]
-    found = [nearest(copy, documents, sample.near.shape[1]) for copy in more]
-    return Queries(
-        torch.cat([sample.rows, *more]),
-        torch.cat([sample.near, *(near for near, _ in found)]),
-        torch.cat([sample.similarities, *(products for _, products in found)]),
-    )
+def _epoch(
+    sample: Queries, own: Queries, documents: Tensor, recipe: RefineRecipe, generator: torch.Generator
+) -> Queries:
+    """The documents, the sample, and mixtures of each of its queries with one like it."""
+    parts = [own, sample]
+    if len(sample.rows):
+        alike, _ = nearest(sample.rows, sample.rows, min(11, len(sample.rows)))
+        for _ in range(recipe.copies):
+            copy = mixed(sample.rows, alike[:, 1:], generator)
+            parts.append(Queries(copy, *nearest(copy, documents, sample.near.shape[1])))
+    return Queries(*(torch.cat([getattr(part, name) for part in parts]) for name in Queries.__slots__))
 
 
 def _loss(

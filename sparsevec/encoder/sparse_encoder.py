@@ -107,12 +107,11 @@ class SparseEncoder:
         learn, began = _learn(), time.perf_counter() - config.figures.seconds
         longer = Cut(config.nnz + refine_recipe(config.nnz).spare, 0.0, _SIXTEENTHS)
         start = encoded(rows.documents, model.document_projection, longer)
-        sample, own = rows.queries_to_train_on(), None
-        if sample is None:
-            sample, own = rows.documents_to_train_on(), rows.trained_documents
+        documents, sample = unit_rows(rows.documents), rows.queries_to_train_on()
         budget = config.nnz, config.flops
-        documents = unit_rows(rows.documents)
-        found: Refined = learn.refined(documents, sample, own, start, tensors, *budget, self.seed, on_step)
+        found: Refined = learn.refined(
+            documents, rows.trained_documents, sample, start, tensors, *budget, self.seed, on_step
+        )
         tensors = tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
         projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
         measured = _measured(rows, _some_codes(found.documents), projection, config.flops, 16, began)
