@@ -24,8 +24,9 @@ class Batches(Generic[Batch]):
 
     Each epoch draws from random numbers made of `seed`, `place` (of this process among several) and the epoch alone:
     from the global generators, from the `generator` of a DataLoader or its sampler, or through `set_epoch`. So a stream
-    is found again by going through its last epoch only. What it keeps of itself beyond an epoch cannot be found again:
-    `load_state_dict` compares the last batch and raises CheckpointMismatch when it is another one.
+    is found again by going through its last epoch only. What it keeps of itself beyond an epoch cannot be found again,
+    such as workers that outlive it (persistent_workers): `load_state_dict` compares the last batch and raises
+    CheckpointMismatch when it is another one.
     """
 
     def __init__(self, batches: Iterable[Batch], seed: int, place: int) -> None:
@@ -84,8 +85,8 @@ class Batches(Generic[Batch]):
         if (self._taken, _fingerprint(self._last)) != (state["taken"], state["last"]):
             raise CheckpointMismatch(
                 f"batch {state['taken']} of epoch {state['epoch'] + 1} is not the one that the checkpoint saw: the "
-                "data have changed, or they are drawn from random numbers of their own; give the same data, drawn from "
-                "the global generators, from the DataLoader's `generator`, or by `set_epoch`"
+                "data have changed, or are drawn from random numbers of their own; give the same data, drawn from the "
+                "global generators, from the DataLoader's `generator` or by `set_epoch`, without persistent_workers"
             )
 
 

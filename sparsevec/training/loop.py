@@ -25,7 +25,7 @@ from sparsevec.training.batches import Batches
 from sparsevec.training.checkpoint import Checkpoint, Stateful
 from sparsevec.training.collapse import Watch
 from sparsevec.training.randomness import Randomness
-from sparsevec.training.regularizers import flops
+from sparsevec.training.regularizers import Regularizer, flops
 from sparsevec.training.schedules import Schedule, constant
 
 __all__ = ["Objective", "Plan", "TrainStep", "train"]
@@ -53,8 +53,8 @@ class Plan:
     document_regularizer_weight: Schedule
     query_regularizer_weight: Schedule | None = None
     """None: queries, where the objective gives any, are not regularised"""
-    regularizer: Callable[[Tensor], Tensor] = flops
-    """(b, dimension) -> (), sees the activations of all processes, in float32"""
+    regularizer: Regularizer = flops
+    """sees the activations of all processes, in float32"""
     precision: Precision = "float32"
     """of the objective, by autocast; the weights stay as they are"""
     clip: float | None = None
@@ -204,7 +204,7 @@ def train(
             gradient=gradient.item(),
             nnz=nnz,
             query_nnz=query_nnz,
-            empty=float((documents == 0).all(dim=1).double().mean()),
+            empty=1 - documents.any(dim=1).count_nonzero().item() / len(documents),
             flops=f,
             spread=f * len(usage) / (nnz * query_nnz) if nnz and query_nnz else math.nan,
         )
@@ -289,7 +289,7 @@ def _require_finite(what: str, number: Tensor, step: int, plan: Plan) -> None:
 
 def _usage(activations: Tensor) -> npt.NDArray[np.float64]:
     """The share of rows that use each dimension.  (b, dimension) -> (dimension,)."""
-    return (activations.detach() != 0).double().mean(dim=0).cpu().numpy()
+    return activations.detach().count_nonzero(dim=0).cpu().numpy() / len(activations)
 
 
 def _of_two(usage: npt.NDArray[np.float64], b: int) -> float:

@@ -285,6 +285,17 @@ def test_batches_that_are_none_or_run_out_are_refused(batches: Any, says: str) -
         trained(tower(), batches=batches)
 
 
+def test_a_sampler_is_told_each_epoch() -> None:
+    told = []
+
+    class Epochs(list[Any]):
+        def set_epoch(self, epoch: int) -> None:
+            told.append(epoch)
+
+    trained(tower(), batches=Epochs(BATCHES), steps=9)
+    assert told == [0, 1, 2]
+
+
 def test_a_generator_that_lasts_is_enough() -> None:
     assert len(trained(tower(), batches=(BATCHES[i % 4] for i in range(40)))) == 40
 
