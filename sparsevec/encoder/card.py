@@ -11,7 +11,7 @@ def card(config: Config) -> str:
     """`README.md` of a model folder."""
     figures = config.figures
     sample = "a sample of queries" if figures.query_sample else "documents standing in for queries"
-    refined = "the head, then its query tower refined to one corpus" if config.stage == "refined" else "the head"
+    refined = "a head and a query tower" + (", refined to one corpus" if config.stage == "refined" else "")
     return f"""# A sparse encoder for dense vectors of {config.input_dim} dimensions
 
 Made by sparsevec: {refined}. Learned without labels, from documents and {sample},

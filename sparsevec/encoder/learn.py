@@ -1,27 +1,30 @@
-"""The two stages of training, arrays in and arrays out: the only door to torch."""
+"""The stages of training, arrays in and arrays out: the only door to torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparsevec.encoder.codes import shares
 from sparsevec.encoder.fitting import Pool, new_head, train
 from sparsevec.encoder.neighbours import nearest
-from sparsevec.encoder.recipe import Listener, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import Listener, RefineRecipe, head_recipe, query_recipe, refine_recipe
 from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Refined", "learned_head", "refined"]
+__all__ = ["Tensors", "learned_head", "learned_queries", "refined"]
+
+Tensors: TypeAlias = dict[str, Float32s]
 
 _NEIGHBOURS = 100
 
 
 def learned_head(
     documents: Float32s, queries: Float32s | None, dimension: int, nnz: int, seed: int, on_step: Listener | None
-) -> dict[str, Float32s]:
+) -> Tensors:
     """Stage 1 on unit rows (n, input_dim) and (q, input_dim): `mean`, `weights` and `bias`."""
     generator = torch.Generator().manual_seed(seed)
     pool = _pool(torch.from_numpy(documents), None if queries is None else torch.from_numpy(queries))
@@ -51,13 +54,19 @@ def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
     return Queries(queries, near[others].view(-1, m), similarities[others].view(-1, m))
 
 
-@dataclass(frozen=True, slots=True)
-class Refined:
-    """Stage 2's result: the corpus, and the query tower fitted to it."""
-
-    documents: SparseVectors
-    query_weights: Float32s
-    query_bias: Float32s
+def learned_queries(
+    documents: Float32s,
+    queries: Float32s | None,
+    codes: SparseVectors,
+    tensors: Tensors,
+    nnz: int,
+    flops: float,
+    seed: int,
+    on_step: Listener | None,
+) -> Tensors:
+    """Stage 2 on unit rows and the head's codes of these documents: `query_weights` and `query_bias`."""
+    asking, recipe = np.arange(len(documents)), query_recipe()
+    return _fitted(documents, asking, queries, _padded(codes), tensors, nnz, flops, seed, recipe, on_step)
 
 
 def refined(
@@ -65,29 +74,47 @@ def refined(
     asking: Int64s,
     queries: Float32s | None,
     start: SparseVectors,
-    tensors: dict[str, Float32s],
+    tensors: Tensors,
     nnz: int,
     flops: float,
     seed: int,
     on_step: Listener | None,
-) -> Refined:
-    """Stage 2 on unit rows; `start` is the head's code of each document, a few weights longer than `nnz`.
+) -> tuple[SparseVectors, Tensors]:
+    """Stage 3 on unit rows: the corpus, and `query_weights` and `query_bias` fitted to it.
 
-    asking (m,): the numbers of the documents that are queries too.
+    start: the head's code of each document, a few weights longer than `nnz`. asking (m,): the numbers of the documents
+    that are queries too.
     """
+    codes, recipe = _padded(start), refine_recipe(nnz)
+    tower = _fitted(documents, asking, queries, codes, tensors, nnz, flops, seed, recipe, on_step)
+    return _strongest(codes, nnz, start.dimension), tower
+
+
+def _fitted(
+    documents: Float32s,
+    asking: Int64s,
+    queries: Float32s | None,
+    codes: DocumentCodes,
+    tensors: Tensors,
+    nnz: int,
+    flops: float,
+    seed: int,
+    recipe: RefineRecipe,
+    on_step: Listener | None,
+) -> Tensors:
+    """A query tower, from the head on; `codes` move in place where the recipe lets them."""
     generator = torch.Generator().manual_seed(seed)
     corpus = torch.from_numpy(documents)
     own = _near(corpus[asking], corpus, asking)
     sample = own.some(torch.arange(0)) if queries is None else _near(torch.from_numpy(queries), corpus, None)
-    codes = _padded(start)
-    mean, weights, bias = (torch.from_numpy(tensors[name].copy()) for name in ("mean", "weights", "bias"))
-    longest = _longest((own if queries is None else sample).rows[:2000], mean, weights, bias, start, nnz, flops)
+    mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "weights", "bias"))
+    asked = own if queries is None else sample
+    longest = _longest(asked.rows[:2000], mean, weights, bias, codes, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    for step in refine(codes, tower, corpus, sample, own, refine_recipe(nnz), generator):
+    for step in refine(codes, tower, corpus, sample, own, recipe, generator):
         if on_step is not None:
             on_step(step)
-    fitted = _strongest(codes, nnz, start.dimension)
-    return Refined(fitted, tower.weights.detach().numpy(), tower.bias.detach().numpy())
+    return {"query_weights": tower.weights.detach().numpy(), "query_bias": tower.bias.detach().numpy()}
 
 
 def _padded(vectors: SparseVectors) -> DocumentCodes:
@@ -100,11 +127,11 @@ def _padded(vectors: SparseVectors) -> DocumentCodes:
 
 
 def _longest(
-    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, documents: SparseVectors, nnz: int, flops: float
+    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, codes: DocumentCodes, nnz: int, flops: float
 ) -> int:
     """How many of a query's largest activations the budget pays for."""
-    shares = np.bincount(documents.indices, minlength=documents.dimension) / documents.nnz
-    prices = torch.from_numpy(nnz * shares)  # of one weight at each dimension, in multiplications
+    used = shares(codes.weights, codes.indices, len(bias))
+    prices = torch.from_numpy(nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
     values, indices = torch.addmm(bias, queries - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)
     return max(1, int((spent <= flops).sum()))

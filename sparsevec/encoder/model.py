@@ -11,11 +11,11 @@ from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Model"]
+__all__ = ["Model", "query_projection"]
 
 
 class Model:
-    """`config` and the tensors `mean`, `weights`, `bias`, once refined also `query_weights` and `query_bias`."""
+    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`."""
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
@@ -27,9 +27,7 @@ class Model:
 
     @cached_property
     def query_projection(self) -> Projection:
-        if self.config.stage == "head":
-            return self.document_projection
-        return Projection(self.tensors["query_weights"], self.tensors["query_bias"], self.tensors["mean"])
+        return query_projection(self.tensors)
 
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz))
@@ -43,6 +41,10 @@ class Model:
     @classmethod
     def load(cls, folder: Path) -> Model:
         return cls(*read(folder))
+
+
+def query_projection(tensors: dict[str, Float32s]) -> Projection:
+    return Projection(tensors["query_weights"], tensors["query_bias"], tensors["mean"])
 
 
 def _shortened(cut: Cut, nnz: int | None) -> Cut:

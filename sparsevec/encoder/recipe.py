@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["HeadRecipe", "Listener", "RefineRecipe", "Step", "head_recipe", "refine_recipe"]
+__all__ = ["HeadRecipe", "Listener", "RefineRecipe", "Step", "head_recipe", "query_recipe", "refine_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Step:
     """One step of training, as `on_step` hears it."""
 
     stage: str
-    """"head" or "refine" """
+    """"head", "queries" or "refine" """
     step: int
     """1 .. steps"""
     steps: int
@@ -53,8 +53,9 @@ class HeadRecipe:
 
 @dataclass(frozen=True, slots=True)
 class RefineRecipe:
-    """Stage 2: document weights free on fixed dimensions, queries through a tower of their own."""
+    """Stages 2 and 3: queries through a tower of their own, and document weights free on fixed dimensions."""
 
+    stage: str = "refine"
     epochs: int = 3
     copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
@@ -63,7 +64,7 @@ class RefineRecipe:
     random: int = 100
     drawn: int = 2048  # random documents a batch, of which each query gets its own
     temperature: float = 0.05
-    document_rate: float = 4e-3
+    document_rate: float = 4e-3  # 0 leaves the documents as they are
     query_rate: float = 1e-3
     scale_rate: float = 1e-2
     spare: int = 2  # dimensions a document starts with beyond its budget; the weakest go
@@ -74,6 +75,11 @@ def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:
     by_width = 600 * (8192 / output_dim) ** 0.6
     by_rows = max(150.0, 30 * n / 450)  # a step sees about 450 documents
     return HeadRecipe(steps=round(min(by_width, by_rows, 1000)), spread=1 + math.sqrt(output_dim / nnz) / 16)
+
+
+def query_recipe() -> RefineRecipe:
+    """Documents as the head encodes them, so that what is learned of queries holds for documents that come later."""
+    return RefineRecipe(stage="queries", epochs=2, document_rate=0.0)
 
 
 def refine_recipe(nnz: int) -> RefineRecipe:

@@ -1,8 +1,9 @@
-"""Stage 2: fit the weights of one corpus, and a query tower to them.
+"""Stages 2 and 3: a query tower for the documents' codes, then the weights of one corpus together with it.
 
-Documents keep the dimensions that the head chose and their weights become free parameters; queries get a copy of the
-head that moves. Each query is asked to rank its nearest documents, and random ones beside them, as the dense vectors
-do. Documents that come later are still encoded by the head, on the same scale.
+Documents keep the dimensions that the head chose; queries get a copy of the head that moves. Each query is asked to
+rank its nearest documents, and random ones beside them, as the dense vectors do. In stage 2 the documents stay as the
+head encodes them; in stage 3 the weights of one corpus become free parameters. Documents that come later are still
+encoded by the head, on the same scale.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ def refine(
     own: documents that ask too, for the others like them. They keep every document's weights in use, and are what keeps
     a small sample from being learned by heart.
     """
-    moving = [codes.weights, *tower.parameters, tower.log_scale]
-    for parameter in moving:
-        parameter.requires_grad_()
-    groups = [
-        {"params": [codes.weights], "lr": recipe.document_rate},
+    groups: list[dict[str, Any]] = [
         {"params": tower.parameters, "lr": recipe.query_rate},
         {"params": [tower.log_scale], "lr": recipe.scale_rate},
     ]
+    if recipe.document_rate:
+        groups.append({"params": [codes.weights], "lr": recipe.document_rate})
+    for parameter in (parameter for group in groups for parameter in group["params"]):
+        parameter.requires_grad_()
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
     an_epoch = math.ceil(((1 + recipe.copies) * len(sample.rows) + len(own.rows)) / recipe.batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / an_epoch))
@@ -100,14 +101,14 @@ def refine(
             raw, indices = linear_top_k(queries.rows - tower.mean, tower.weights, tower.bias, tower.longest)
             loss = _loss(codes, (F.normalize(raw, dim=1), indices), tower, documents, queries, recipe, generator)
             if fault := diagnosis(loss.item(), used, float(used.sum())):
-                raise TrainingCollapsed(f"refining stopped at step {step} of {steps}: {fault}")
+                raise TrainingCollapsed(f"{recipe.stage}: stopped at step {step} of {steps}: {fault}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             asked = shares(raw, indices, dimension)
             flops, least = float(asked @ used), float(asked.sum() * used.sum()) / dimension
-            yield Step("refine", step, steps, loss.item(), float(used.sum()), flops, flops / least, 0.0)
+            yield Step(recipe.stage, step, steps, loss.item(), float(used.sum()), flops, flops / least, 0.0)
 
 
 def _epoch(
@@ -171,10 +172,12 @@ class _CandidateScores(torch.autograd.Function):
         return (query * strength.clamp_min(0)).view(b, m, k).sum(dim=2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor | None, None, None, None]:
         indices, met, strength, query, flat = ctx.saved_tensors
         b, m, k, dimension, n = ctx.shape
         spread = gradients[0].reshape(b, m, 1).expand(b, m, k).reshape(b, m * k) * (strength > 0)
-        of_weights = torch.zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
+        of_weights = None
+        if ctx.needs_input_grad[2]:
+            of_weights = torch.zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
         of_query = torch.zeros(b, dimension).scatter_add_(1, met, spread * strength)
         return of_query.gather(1, indices), None, of_weights, None, None, None

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,13 @@ from sparsevec.encoder.budget import Budget, resolved
 from sparsevec.encoder.calibration import document_cut, query_cut, recall
 from sparsevec.encoder.dense import Dense, checked, unit_rows
 from sparsevec.encoder.head import Cut, Projection, encoded
-from sparsevec.encoder.model import Model
+from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import Listener, refine_recipe
 from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.store import Config, CutConfig, Figures
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.flops import cost, usage
-from sparsevec.vectors import SparseVectors
-
-if TYPE_CHECKING:
-    from sparsevec.encoder.learn import Refined
+from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["SparseEncoder"]
 
@@ -74,12 +71,13 @@ class SparseEncoder:
         nnz, flops = resolved(budget, self.output_dim)
         rows = self._split(dense, queries)
         learn, began = _learn(), time.perf_counter()
-        sample = rows.queries_to_train_on()
-        tensors = learn.learned_head(rows.documents_to_train_on(), sample, self.output_dim, nnz, self.seed, on_step)
+        documents, sample = rows.documents_to_train_on(), rows.queries_to_train_on()
+        tensors = learn.learned_head(documents, sample, self.output_dim, nnz, self.seed, on_step)
         projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
         cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
-        codes = encoded(_some(rows.documents), projection, cut)
-        measured = _measured(rows, codes, projection, flops, _SIXTEENTHS, began)
+        codes = encoded(documents, projection, cut)
+        tensors |= learn.learned_queries(documents, sample, codes, tensors, nnz, flops, self.seed, on_step)
+        measured = _measured(rows, encoded(_some(rows.documents), projection, cut), tensors, flops, began)
         config = Config(
             input_dim=self.input_dim,
             output_dim=self.output_dim,
@@ -109,15 +107,14 @@ class SparseEncoder:
         start = encoded(rows.documents, model.document_projection, longer)
         documents, sample = unit_rows(rows.documents), rows.queries_to_train_on()
         budget = config.nnz, config.flops
-        found: Refined = learn.refined(
+        codes: SparseVectors
+        codes, tower = learn.refined(
             documents, rows.trained_documents, sample, start, tensors, *budget, self.seed, on_step
         )
-        tensors = tensors | {"query_weights": found.query_weights, "query_bias": found.query_bias}
-        projection = Projection(found.query_weights, found.query_bias, tensors["mean"])
-        measured = _measured(rows, _some_codes(found.documents), projection, config.flops, 16, began)
-        update = {"stage": "refined", **measured}
-        self._model = Model(config.model_copy(update=update), tensors)
-        return found.documents
+        tensors = tensors | tower
+        measured = _measured(rows, _some_codes(codes), tensors, config.flops, began)
+        self._model = Model(config.model_copy(update={"stage": "refined", **measured}), tensors)
+        return codes
 
     def _split(self, dense: npt.ArrayLike, queries: npt.ArrayLike | None) -> Split:
         documents = checked(dense, self.input_dim, "documents")
@@ -186,12 +183,10 @@ class _Measured(TypedDict):
     figures: Figures
 
 
-def _measured(
-    rows: Split, codes: SparseVectors, projection: Projection, flops: float, sixteenths: int, began: float
-) -> _Measured:
+def _measured(rows: Split, codes: SparseVectors, tensors: dict[str, Float32s], flops: float, began: float) -> _Measured:
     """The query cut that spends `flops` on these codes of `_some(rows.documents)`, and what it achieves."""
-    held = rows.queries_to_measure()
-    cut = query_cut(held, projection, usage(codes), flops, sixteenths)
+    held, projection = rows.queries_to_measure(), query_projection(tensors)
+    cut = query_cut(held, projection, usage(codes), flops, 16)
     asked = encoded(held, projection, cut)
     spent = cost(asked, codes)
     at_10, at_100 = recall(held, _some(rows.documents), asked, codes)

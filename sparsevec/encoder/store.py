@@ -156,10 +156,9 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
 def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
     matrix, vector = (config.output_dim, config.input_dim), (config.output_dim,)
     due = {"mean": (config.input_dim,), "weights": matrix, "bias": vector}
-    if config.stage == "refined":
-        due |= {"query_weights": matrix, "query_bias": vector}
+    due |= {"query_weights": matrix, "query_bias": vector}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != due:
-        return f"holds {found}, {config.stage!r} with these sizes needs {due}"
+        return f"holds {found}, these sizes need {due}"
     bad = [name for name, tensor in tensors.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
     return f"{', '.join(bad)} must be finite float32" if bad else None
