@@ -183,7 +183,8 @@ def train(
                     scheduler.step()
             scaler.update()
 
-        usage, query_usage = _usage(documents), _usage(documents if queries is None else queries)
+        usage = _usage(documents)
+        query_usage = usage if queries is None else _usage(queries)
         nnz, query_nnz = float(usage.sum()), float(query_usage.sum())
         f = _of_two(usage, len(documents)) if queries is None else float(usage @ query_usage)
         of_documents.saw(nnz, f)

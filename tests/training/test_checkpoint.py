@@ -60,7 +60,7 @@ def check_a_training(folder: Path, precision: str, seed: int) -> None:
     assert finish(folder / "killed", precision) == ([], due)
 
 
-@pytest.mark.parametrize(("precision", "seed"), [("float32", 0), ("bfloat16", 1), ("float16", 2)])
+@pytest.mark.parametrize(("precision", "seed"), [("float32", 0), ("float16", 1)])
 def test_a_training_that_is_killed_goes_on_to_the_same_bits(precision: str, seed: int, tmp_path: Path) -> None:
     check_a_training(tmp_path, precision, seed)
 

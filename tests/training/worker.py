@@ -31,7 +31,9 @@ from sparsevec.training import (
 WIDTH, DIMENSION, CLASSES, STEPS = 12, 64, 6, 60
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([__name__])  # torch is imported once, not in each process
+SERVER.set_forkserver_preload(
+    [__name__, "torch._dynamo"]
+)  # imported once, not in each process; optimizers import the latter
 
 
 def rows(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
