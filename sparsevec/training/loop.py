@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
@@ -26,7 +27,7 @@ from sparsevec.training.checkpoint import Checkpoint, Stateful
 from sparsevec.training.collapse import Watch
 from sparsevec.training.randomness import Randomness
 from sparsevec.training.regularizers import Regularizer, flops
-from sparsevec.training.schedules import Schedule, constant
+from sparsevec.training.schedules import BudgetController, Schedule, constant
 
 __all__ = ["Objective", "Plan", "TrainStep", "train"]
 
@@ -55,6 +56,8 @@ class Plan:
     """None: queries, where the objective gives any, are not regularised"""
     regularizer: Regularizer = flops
     """sees the activations of all processes, in float32"""
+    query_regularizer: Regularizer | None = None
+    """None: the same; `l1` here shortens queries where `flops` would only even them out"""
     precision: Precision = "float32"
     """of the objective, by autocast; the weights stay as they are"""
     clip: float | None = None
@@ -87,6 +90,8 @@ def _fault(plan: Plan) -> str | None:
         weight = getattr(plan, name)
         if not isinstance(weight, Schedule) and (weight is not None or name == "document_regularizer_weight"):
             return f"{name} must be a schedule, such as constant(0.1) or quadratic_ramp(0.1, 1000), found {weight!r}"
+    if isinstance(weight, BudgetController) and plan.document_regularizer_weight is weight:
+        return "one BudgetController cannot steer both sides, for it hears each step once; give each its own"
     return None
 
 
@@ -153,6 +158,7 @@ def train(
     stream, randomness = Batches(batches, plan.seed, together.place()), Randomness(plan.seed, together.place())
     watch = Watch(plan.expected_nnz, plan.steps // 2 if plan.settled is None else plan.settled)
     of_documents, of_queries = plan.document_regularizer_weight, plan.query_regularizer_weight or constant(0.0)
+    query_regularizer = plan.query_regularizer or plan.regularizer
 
     together.begin_equal(model)
     shared: dict[str, Stateful | None] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
@@ -166,7 +172,7 @@ def train(
                 found = _checked(objective(batch), plan)
             documents, queries = _gathered(found)
             cost = plan.regularizer(documents)
-            query_cost = cost.new_zeros(()) if queries is None else plan.regularizer(queries)
+            query_cost = cost.new_zeros(()) if queries is None else query_regularizer(queries)
             total = _wide(found.loss) + document_weight * cost + query_weight * query_cost
             _require_finite("loss", together.mean(total), step, plan)
 
@@ -236,6 +242,8 @@ def _configuration(
     """
     tensors = model.state_dict()
     settings: dict[str, object] = {f"plan.{field.name}": getattr(plan, field.name) for field in fields(plan)}
+    for name in ("plan.regularizer", "plan.query_regularizer"):
+        settings[name] = _without_tensors(settings[name])
     settings |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}
     settings |= {"optimizer": type(optimizer).__name__, "scheduler": type(scheduler).__name__}
     for number, group in enumerate(optimizer.param_groups):
@@ -246,6 +254,15 @@ def _configuration(
         settings |= {f"optimizer.{number}.parameters": len(group["params"])}
     settings |= {"processes": together.processes()}
     return {name: re.sub(r" at 0x[0-9a-f]+", "", str(value)) for name, value in settings.items()}
+
+
+def _without_tensors(regularizer: object) -> object:
+    """What stays the same of one with arguments: corpus frequencies are refreshed on the way."""
+    if not isinstance(regularizer, partial):
+        return regularizer
+    named = {name: value for name, value in regularizer.keywords.items() if not isinstance(value, Tensor)}
+    unnamed = [value for value in regularizer.args if not isinstance(value, Tensor)]
+    return regularizer.func, unnamed, named
 
 
 def _checked(found: Objective, plan: Plan) -> Objective:

@@ -8,6 +8,8 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, StorageFailed
-from sparsevec.training import ArcFace, SparseTower, constant, quadratic_ramp
+from sparsevec.training import ArcFace, SparseTower, constant, df_flops, quadratic_ramp
 from tests.training.worker import DIMENSION, STEPS, WIDTH, Task, alone, begin, weights
 
 
@@ -242,6 +244,16 @@ def test_a_checkpoint_of_another_training_is_refused(
     change(task)
     with pytest.raises(CheckpointMismatch, match=says):
         next(task.steps(tmp_path / "checkpoint"))
+
+
+def test_corpus_frequencies_may_have_been_counted_anew(tmp_path: Path) -> None:
+    for frequency, steps in ((torch.zeros(DIMENSION), 3), (torch.ones(DIMENSION), 5)):
+        task = Task()
+        task.plan = dataclasses.replace(
+            task.plan, regularizer=partial(df_flops, document_frequency=frequency, alpha=0.1, beta=5.0)
+        )
+        *_, last = islice(task.steps(tmp_path / "checkpoint", every=1), steps)
+    assert last.step > steps
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sparsevec.training import (
     TrainStep,
     constant,
     flops,
+    l1,
     quadratic_ramp,
     top_k,
     train,
@@ -32,6 +33,7 @@ from sparsevec.vectors import SparseVectors
 from tests.training.worker import DIMENSION, WIDTH, Task, rows, weights
 
 BATCHES = [rows(32, seed) for seed in range(4)]
+CONTROLLER = BudgetController(sv.Budget(nnz=4), weight=0.1, ramp=10)
 
 
 def tower(**settings: Any) -> SparseTower:
@@ -103,10 +105,15 @@ def test_queries_have_their_own_tower_weight_and_figures() -> None:
         sides = towers[0](batch[0]), towers[1](batch[0])
         return Objective((sides[0] - sides[1]).square().sum(dim=1).mean(), sides[1], sides[0])
 
-    plan = Plan(steps=1, document_regularizer_weight=constant(0.1), query_regularizer_weight=constant(0.3))
+    plan = Plan(
+        steps=1,
+        document_regularizer_weight=constant(0.1),
+        query_regularizer_weight=constant(0.3),
+        query_regularizer=l1,
+    )
     (step,) = train(towers, BATCHES, objective, torch.optim.SGD(towers.parameters(), lr=0.1), plan)
     assert (step.document_weight, step.query_weight) == (0.1, 0.3)
-    assert step.query_regularizer == pytest.approx(float(flops(queries)))
+    assert step.query_regularizer == pytest.approx(float(l1(queries)))
     assert step.regularizer == pytest.approx(float(flops(documents)))
     assert step.flops == pytest.approx(counted(SparseVectors.from_torch(queries), SparseVectors.from_torch(documents)))
     assert (step.nnz, step.query_nnz) == (float((documents != 0).sum() / 32), float((queries != 0).sum() / 32))
@@ -265,6 +272,7 @@ def test_documents_that_all_have_the_same_dimensions_stop_it_in_the_middle() -> 
         ({"document_regularizer_weight": 0.1}, r"must be a schedule, such as constant\(0.1\) .* found 0.1"),
         ({"document_regularizer_weight": None}, "must be a schedule"),
         ({"query_regularizer_weight": 0.1}, "must be a schedule"),
+        (dict.fromkeys(("document_regularizer_weight", "query_regularizer_weight"), CONTROLLER), "each its own"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(settings: dict[str, Any], says: str) -> None:
