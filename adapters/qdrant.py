@@ -249,7 +249,9 @@ class QdrantAdapter:
                 continue
             whole = {**(known[point].payload or {}), **payload}
             if not len(row):
-                new.append(models.PointStruct(id=point, vector={**_vectors(known[point]), **vector}, payload=whole))
+                new.append(
+                    models.PointStruct(id=point, vector={**_every_vector(known[point]), **vector}, payload=whole)
+                )
                 continue
             old.append(models.PointVectors(id=point, vector=vector))
             if has_null(payload):
@@ -522,6 +524,11 @@ def _from_wire(points: Sequence[models.ScoredPoint], with_payloads: bool) -> Hit
 
 def _vectors(record: models.Record) -> Mapping[str, Any]:
     return record.vector if isinstance(record.vector, dict) else {}
+
+
+def _every_vector(record: models.Record) -> Mapping[str, Any]:
+    """The one without a name too, which comes alone when a point has no other."""
+    return {"": record.vector} if isinstance(record.vector, list) else _vectors(record)
 
 
 # ---- the client's errors

@@ -131,6 +131,30 @@ def test_a_vector_that_others_made_is_searched_and_written_and_never_dropped(ser
     assert dense_of(server)[1] == ({"dense": [1.0, 2.0]}, {"title": "one"})
 
 
+@pytest.mark.parametrize(
+    ("server", "name"), [("loopback", "dense"), ("server", "dense"), ("server", "")], indirect=["server"]
+)
+def test_a_document_that_loses_its_weights_keeps_all_that_others_gave_it(server: Server, name: str) -> None:
+    """Over REST a server refuses to update a vector to an empty one, so such a document is sent whole."""
+    dense = models.VectorParams(size=2, distance=models.Distance.DOT)
+    server.client.create_collection(
+        server.collection,
+        vectors_config={name: dense} if name else dense,
+        sparse_vectors_config={"sparse": models.SparseVectorParams()},
+    )
+    theirs: Any = {name: [0.5, 0.25]} if name else [0.5, 0.25]
+    points = [models.PointStruct(id=i, vector=theirs, payload={"title": "theirs"}) for i in (1, 2)]
+    server.client.upsert(server.collection, points, wait=True)
+    adapter = server.connect()
+    adapter.upsert([1], rows({1: 1.0}))
+    adapter.upsert([1, 2], rows({}, {}), [{}, {"extra": True}])
+    assert (ask(adapter, {1: 1.0}).ids, adapter.count()) == ((), 2)
+    adapter.close()
+    kept = server.client.retrieve(server.collection, [1, 2], with_payload=True, with_vectors=[name])
+    assert [record.vector for record in kept] == [theirs, theirs]
+    assert [record.payload for record in kept] == [{"title": "theirs"}, {"title": "theirs", "extra": True}]
+
+
 def test_dropping_from_a_collection_without_our_vector_leaves_it_alone(server: Server) -> None:
     others_made(server)
     before = dense_of(server)
