@@ -12,16 +12,17 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from benchmarks.paper.data import Batch, Epochs, Task
-from benchmarks.paper.networks import backbone, precision, width
+from benchmarks.paper.networks import backbone, centred, precision, width
 from benchmarks.paper.sdh import sdh_loss
 from sparsevec.encoder import Budget
 from sparsevec.training import Objective, Plan, SparseTower, TrainStep, train
@@ -110,8 +111,11 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         loss = ArcFace(256, task.classes, scale=16, margin=0.1)
     if school.trunk_steps == 0:
         return network
-    file = cache / "trunk.safetensors"
-    if not file.exists():
+    file, taught = (
+        cache / "trunk.safetensors",
+        {"steps": school.trunk_steps, "batch": school.batch, "seed": school.seed},
+    )
+    if not _finished(cache / "trunk.json", taught):
         model = nn.ModuleDict({"tower": tower, "loss": loss})
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
         plan = Plan(
@@ -123,9 +127,9 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         epochs = Epochs(task.train, task.augment, school.batch)
         began = time.process_time()
         _run(model, epochs, partial(_objective, tower, loss), optimizer, plan, cache / "trunk.checkpoint", watch)
-        (cache / "trunk.json").write_text(json.dumps({"seconds": time.process_time() - began}))
-        save_model(network, str(file.with_suffix(".partial")))
-        file.with_suffix(".partial").replace(file)
+        said = {"seconds": time.process_time() - began, "taught": taught}
+        save_model(network, str(file))
+        _write_whole(cache / "trunk.json", said)
         (cache / "trunk.checkpoint").unlink()
     load_model(network, str(file))
     return network
@@ -146,11 +150,16 @@ def features(task: Task, network: nn.Module) -> Branch:
 def branch(task: Task, school: School, recipe: Recipe, network: nn.Module, cache: Path, watch: Watcher) -> Branch:
     """A copy of the trunk, trained on by `recipe`, and what it makes of the collection; from the cache when there."""
     folder = cache / recipe.file
-    if not (folder / "branch.json").exists():
+    if not _finished(folder / "branch.json", asdict(school)):
         _teach(task, school, recipe, network, folder, watch)
     said = json.loads((folder / "branch.json").read_text())
     gallery, queries = (SparseVectors.load(folder / side) for side in ("gallery", "queries"))
     return Branch(recipe, gallery, queries, said["weight"], said["seconds"])
+
+
+def _finished(file: Path, taught: dict[str, Any]) -> bool:
+    """Whether `file` says that its part is there and was taught just so."""
+    return file.exists() and json.loads(file.read_text())["taught"] == taught
 
 
 def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folder: Path, watch: Watcher) -> None:
@@ -159,7 +168,8 @@ def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folde
     with torch.random.fork_rng():
         torch.manual_seed(school.seed)
         activation = _identity if recipe.method in ("dense", "SDH") else relu
-        tower = SparseTower(copy.deepcopy(network), width(task), recipe.dimension, activation=activation)
+        body = centred(task, copy.deepcopy(network))
+        tower = SparseTower(body, width(task), recipe.dimension, activation=activation)
         loss = _loss(task, school, recipe)
     model = nn.ModuleDict({"tower": tower} | ({"loss": loss} if isinstance(loss, nn.Module) else {}))
     old = list(tower.backbone.parameters())
@@ -180,10 +190,16 @@ def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folde
     seconds = time.process_time() - began
     for side, part in (("gallery", task.gallery), ("queries", task.queries)):
         tower.encode(part.blocks()).save(folder / side)
-    said = {"weight": schedule.weight(school.branch_steps), "seconds": seconds}
-    (folder / "branch.partial").write_text(json.dumps(said))
-    (folder / "branch.partial").replace(folder / "branch.json")  # last: it says that the codes beside it are whole
+    said = {"weight": schedule.weight(school.branch_steps), "seconds": seconds, "taught": asdict(school)}
+    _write_whole(folder / "branch.json", said)
     checkpoint.unlink()
+
+
+def _write_whole(file: Path, said: dict[str, Any]) -> None:
+    """After what it speaks of: it says that this is whole."""
+    partial_file = file.with_suffix(".partial")
+    partial_file.write_text(json.dumps(said))
+    partial_file.replace(file)
 
 
 def _loss(task: Task, school: School, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:

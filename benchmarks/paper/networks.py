@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from benchmarks.paper.data import Task
 from sparsevec.training.loop import Precision
 
-__all__ = ["backbone", "precision", "width"]
+__all__ = ["backbone", "centred", "precision", "width"]
 
 WIDTH = 32  # channels of the first layer; the last has eight times as many
 
@@ -38,6 +38,19 @@ def residual_network(channels: int, first_stride: int) -> nn.Module:
         nn.Flatten(),
     )
     return network.to(memory_format=torch.channels_last)  # a third faster on the CPU
+
+
+def centred(task: Task, network: nn.Module) -> nn.Module:
+    """The backbone, its outputs about 0 and about as long as a unit vector.
+
+    They are averages of ReLUs, all on one side: without this a head that is drawn at random begins with half of its
+    dimensions always on and half never, and most of those stay so. Vectors from elsewhere are left as they are.
+    """
+    if isinstance(network, nn.Identity):
+        return network
+    norm = nn.BatchNorm1d(width(task))
+    nn.init.constant_(norm.weight, width(task) ** -0.5)
+    return nn.Sequential(network, norm)
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
