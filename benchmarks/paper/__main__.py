@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.paper import tables
-from benchmarks.paper.branches import Watcher, branch, features, trunk
+from benchmarks.paper.branches import Watcher, branch, features, trunk, trunk_seconds
 from benchmarks.paper.claims import answers
 from benchmarks.paper.data import LOADERS, Task
 from benchmarks.paper.measure import Row, Yardstick
@@ -61,10 +61,10 @@ def main(
         if again:
             shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
-        task, lessons, began = LOADERS[name](folder / name, quick=quick), course(name, quick=quick), time.perf_counter()
+        task, lessons = LOADERS[name](folder / name, quick=quick), course(name, quick=quick)
         with progress(console) as screen:
-            rows = made(task, lessons, cache, screen)
-        where = f"{machine()}; {(time.perf_counter() - began) / 60:.0f} minutes in the last run"
+            rows, spent = made(task, lessons, cache, screen)
+        where = f"{machine()}; processor minutes of all threads: {spent}"
         results, images = (cache, cache) if quick else (RESULTS, IMAGES)
         written(task, rows, where, results, images)
         shown(console, task, rows, where)
@@ -75,24 +75,37 @@ def progress(console: Console) -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
 
 
-def made(task: Task, lessons: Course, cache: Path, screen: Progress) -> list[Row]:
-    """All rows of one collection: its branches, the dense one first, then what else searches the dense rows."""
+def made(task: Task, lessons: Course, cache: Path, screen: Progress) -> tuple[list[Row], str]:
+    """All rows of one collection, and the processor time of each part.
+
+    First its branches, the dense one before all others, then what else searches the dense rows.
+    """
     everything = screen.add_task(task.name, total=len(lessons.recipes) + 1, seen="")
     with watched(screen, f"{task.name}: backbone") as watch:
         network = trunk(task, lessons.school, cache, watch)
     rows: list[Row] = []
+    measuring = 0.0
     for recipe in lessons.recipes:
         with watched(screen, f"{recipe.method} {recipe.setting}") as watch:
             finished = branch(task, lessons.school, recipe, network, cache, watch)
+        began = time.process_time()
         if not rows:
             yardstick = Yardstick(task, finished)
             rows.append(yardstick.branch(features(task, network)))
         rows.append(yardstick.branch(finished))
+        measuring += time.process_time() - began
         screen.advance(everything)
+    began = time.process_time()
     with watched(screen, "the other methods"):
         rows += yardstick.rivals(lessons.heads, lessons.school.seed)
+    measuring += time.process_time() - began
     screen.advance(everything)
-    return rows
+    parts = {
+        "backbone": trunk_seconds(cache),
+        "branches": sum(row.seconds or 0 for row in rows),
+        "measuring": measuring,
+    }
+    return rows, ", ".join(f"{part} {seconds / 60:.1f}" for part, seconds in parts.items())
 
 
 @contextmanager
@@ -119,7 +132,7 @@ def written(task: Task, rows: list[Row], where: str, results: Path, images: Path
     results.mkdir(parents=True, exist_ok=True)
     said = {"machine": where, "about": about(task), "rows": [asdict(row) for row in rows]}
     (results / f"{task.name}.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
-    (results / f"{task.name}.md").write_text(tables.markdown(task.name, about(task), rows, where))
+    (results / f"{task.name}.md").write_text(tables.markdown(task.name, about(task), rows, len(task.queries), where))
     pareto(task.name, rows, images / f"paper-{task.name}.svg")
 
 
@@ -138,7 +151,7 @@ def shown(console: Console, task: Task, rows: list[Row], where: str) -> None:
         table.add_row(*tables.brief(row))
     console.print(table)
     claims = Table("claim", "here", "figures", title="What the paper claims, and what these rows say")
-    for answer in answers(rows, ks[0]):
+    for answer in answers(rows, ks[0], len(task.queries)):
         claims.add_row(answer.claim, tables.SAID[answer.holds], answer.figures)
     console.print(claims)
     console.print(where)

@@ -32,7 +32,7 @@ from sparsevec.training.regularizers import Regularizer, flops_unbiased, l1
 from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Branch", "Recipe", "School", "Watcher", "branch", "features", "trunk"]
+__all__ = ["Branch", "Recipe", "School", "Watcher", "branch", "features", "trunk", "trunk_seconds"]
 
 REGULARIZERS: dict[str, Regularizer] = {"FLOPs": flops_unbiased, "L1": l1}
 Watcher = Callable[[TrainStep], None]
@@ -133,6 +133,12 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         (cache / "trunk.checkpoint").unlink()
     load_model(network, str(file))
     return network
+
+
+def trunk_seconds(cache: Path) -> float:
+    """Of the processor, to train the backbone in that cache; 0 where there was none to train."""
+    file = cache / "trunk.json"
+    return float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
 
 
 def features(task: Task, network: nn.Module) -> Branch:

@@ -39,7 +39,7 @@ def height(rows: Sequence[Row], operations: float, k: str) -> float:
 
 
 def at_equal_nnz(rows: Sequence[Row], dimension: int) -> list[tuple[float, float, float, float, float]]:
-    """(nnz, F of FLOPs, F of L1, R_sub of FLOPs, R_sub of L1), where both were measured on either side of nnz.
+    """(nnz, F of FLOPs, F of L1, R_sub of FLOPs, R_sub of L1) at powers of two that both methods enclose.
 
     nnz is the geometric mean of documents and queries; between two rows F runs along the logarithms of both, and
     R_sub = F d / nnz^2 with it.
@@ -48,12 +48,12 @@ def at_equal_nnz(rows: Sequence[Row], dimension: int) -> list[tuple[float, float
     if not all(len(side) > 1 for side in sides):
         return []
     low, high = max(side[0][0] for side in sides), min(side[-1][0] for side in sides)
-    measured = [n for n, _ in sides[0]] + [n for n, _ in sides[1]]
     found = []
-    for n in sorted(n for n in measured if low <= n <= high):
-        ours, theirs = (math.exp(np.interp(n, [x for x, _ in side], [y for _, y in side])) for side in sides)
-        least = math.exp(2 * n) / dimension
-        found.append((math.exp(n), ours, theirs, ours / least, theirs / least))
+    for nnz in (2**power for power in range(14) if low <= math.log(2**power) <= high):
+        ours, theirs = (
+            math.exp(np.interp(math.log(nnz), [x for x, _ in side], [y for _, y in side])) for side in sides
+        )
+        found.append((nnz, ours, theirs, ours * dimension / nnz**2, theirs * dimension / nnz**2))
     return found
 
 
@@ -75,10 +75,10 @@ def exponent(rows: Sequence[Row], method: str, dimension: int) -> float | None:
     return float(np.polyfit(nnz, f, 1)[0])
 
 
-def answers(rows: Sequence[Row], k: str) -> list[Answer]:
-    """Every claim that these rows can be asked about."""
+def answers(rows: Sequence[Row], k: str, queries: int) -> list[Answer]:
+    """Every claim that these rows, judged with so many queries, can be asked about."""
     dimension = _widest_shared(rows)
-    return [*_equal_nnz(rows, dimension), *_quadratic(rows, dimension), *_above(rows, k)]
+    return [*_equal_nnz(rows, dimension), *_quadratic(rows, dimension), *_above(rows, k, queries)]
 
 
 def _widest_shared(rows: Sequence[Row]) -> int:
@@ -91,9 +91,9 @@ def _equal_nnz(rows: Sequence[Row], dimension: int) -> list[Answer]:
     pairs = at_equal_nnz(rows, dimension)
     lower, even = "At equal nnz FLOPs has a lower F than L1", "At equal nnz FLOPs has an R_sub nearer 1 than L1"
     if not pairs:
-        return [Answer(claim, None, "no two rows enclose a common nnz") for claim in (lower, even)]
-    ratios = "; ".join(f"nnz {n:.1f}: F {a:.3g} to {b:.3g} ({b / a:.1f}x)" for n, a, b, _, _ in pairs)
-    spreads = "; ".join(f"nnz {n:.1f}: {a:.2f} to {b:.2f}" for n, _, _, a, b in pairs)
+        return [Answer(claim, None, "no power of two lies between two rows of both") for claim in (lower, even)]
+    ratios = "; ".join(f"nnz {n:g}: {a:.3g} to {b:.3g} ({b / a:.1f}x)" for n, a, b, _, _ in pairs)
+    spreads = "; ".join(f"nnz {n:g}: {a:.2f} to {b:.2f}" for n, _, _, a, b in pairs)
     return [
         Answer(f"{lower} (d={dimension})", all(a < b for _, a, b, _, _ in pairs), ratios),
         Answer(f"{even} (d={dimension})", all(a < b for *_, a, b in pairs), spreads),
@@ -108,7 +108,7 @@ def _quadratic(rows: Sequence[Row], dimension: int) -> list[Answer]:
     return [Answer(claim, abs(slope - 2) < 0.25, f"F ~ nnz^{slope:.2f}")]
 
 
-def _above(rows: Sequence[Row], k: str) -> list[Answer]:
+def _above(rows: Sequence[Row], k: str, queries: int) -> list[Answer]:
     ours, found = curve(rows, "FLOPs", k), []
     for method in ("L1", "SDH"):
         theirs, claim = curve(rows, method, k), f"The FLOPs curve lies above that of {method} (P@{k})"
@@ -122,7 +122,9 @@ def _above(rows: Sequence[Row], k: str) -> list[Answer]:
             for price, lead in leads
         )
         holds = all(lead >= 0 for lead in judged) if judged else None
-        found.append(Answer(claim, holds, f"lead of FLOPs at the price of each {method} row: {said}"))
+        error = math.sqrt(max(row.precision[k] * (1 - row.precision[k]) for row in theirs) / queries)
+        figures = f"lead of FLOPs at the price of each {method} row: {said} (standard error of a row {error:.3f})"
+        found.append(Answer(claim, holds, figures))
     return found
 
 

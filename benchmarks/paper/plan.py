@@ -47,16 +47,16 @@ TEXTS = (
 )
 PICTURES = (  # each costs a minute of the processor
     Recipe("dense", 256),
-    *swept("FLOPs", 1024, 1, 4, 16, 64),
-    *swept("L1", 1024, 0.03, 0.1, 0.3),
+    *swept("FLOPs", 1024, 30, 100, 300, 1000),
+    *swept("L1", 1024, 0.1, 0.3, 1),
     *steered(1024, 16),
-    Recipe("FLOPs", 256, 16),
-    Recipe("FLOPs", 4096, 16),
+    Recipe("FLOPs", 256, 100),
+    Recipe("FLOPs", 4096, 300),
     *hashed(128, 1, 4),
 )
 OPEN_SET = (
     Recipe("dense", 256),
-    *swept("FLOPs", 4096, 1, 4, 16),
+    *swept("FLOPs", 4096, 30, 100, 300),
     *steered(4096, 24, 64),
     Recipe("FLOPs", 8192, nnz=96),
     *hashed(128, 1, 4),

@@ -56,10 +56,10 @@ def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 
-def markdown(name: str, about: str, rows: Sequence[Row], machine: str) -> str:
+def markdown(name: str, about: str, rows: Sequence[Row], queries: int, machine: str) -> str:
     """The page of one collection."""
     ks = list(rows[0].precision)
-    claims = [[answer.claim, SAID[answer.holds], answer.figures] for answer in answers(rows, ks[0])]
+    claims = [[answer.claim, SAID[answer.holds], answer.figures] for answer in answers(rows, ks[0], queries)]
     return "\n".join(
         [
             f"# {name}",

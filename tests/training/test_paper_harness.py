@@ -87,7 +87,7 @@ def test_at_equal_nnz_the_costs_are_those_between_the_measured_rows() -> None:
 
 def test_where_the_two_were_not_measured_at_a_common_nnz_nothing_is_claimed() -> None:
     rows = [row("FLOPs", 8, 1, 0.5), row("FLOPs", 9, 1, 0.5), row("L1", 30, 1, 0.5), row("L1", 31, 1, 0.5)]
-    assert [answer.holds for answer in answers(rows, "1")][:2] == [None, None]
+    assert [answer.holds for answer in answers(rows, "1", 100)][:2] == [None, None]
 
 
 def test_a_curve_leaves_out_what_costs_more_and_finds_less() -> None:
@@ -102,7 +102,7 @@ def test_between_two_points_a_curve_rises_along_the_logarithm_of_the_price() -> 
 
 def test_a_curve_that_is_beaten_once_does_not_lie_above() -> None:
     rows = [row("FLOPs", 8, 1, 0.5), row("FLOPs", 32, 1, 0.7), row("L1", 16, 1, 0.65), row("L1", 32, 1, 0.6)]
-    assert {answer.claim: answer.holds for answer in answers(rows, "1")}[
+    assert {answer.claim: answer.holds for answer in answers(rows, "1", 100)}[
         "The FLOPs curve lies above that of L1 (P@1)"
     ] is False
 
@@ -211,5 +211,5 @@ def test_a_learned_code_finds_its_class_for_a_fraction_of_the_dense_arithmetic(r
 def test_every_row_fits_the_table(rows: list[Row]) -> None:
     ks = list(rows[0].precision)
     assert {len(cells(row)) for row in rows} == {len(columns(ks))}
-    page = markdown("made", "about", rows, "machine")
+    page = markdown("made", "about", rows, 320, "machine")
     assert all(row.setting in page for row in rows)
