@@ -25,9 +25,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from torch import nn
 
 from benchmarks.paper import tables
-from benchmarks.paper.branches import Watcher, branch, features, trunk, trunk_seconds
+from benchmarks.paper.branches import Watcher, branch, features, frozen, trunk, trunk_seconds
 from benchmarks.paper.claims import answers
 from benchmarks.paper.data import LOADERS, Task
 from benchmarks.paper.measure import Row, Yardstick
@@ -83,6 +84,9 @@ def made(task: Task, lessons: Course, cache: Path, screen: Progress) -> tuple[li
     everything = screen.add_task(task.name, total=len(lessons.recipes) + 1, seen="")
     with watched(screen, f"{task.name}: backbone") as watch:
         network = trunk(task, lessons.school, cache, watch)
+    first = features(task, network)
+    if lessons.school.frozen:
+        task, network = frozen(task, network, lessons.school.seed), nn.Identity()
     rows: list[Row] = []
     measuring = 0.0
     for recipe in lessons.recipes:
@@ -91,7 +95,7 @@ def made(task: Task, lessons: Course, cache: Path, screen: Progress) -> tuple[li
         began = time.process_time()
         if not rows:
             yardstick = Yardstick(task, finished)
-            rows.append(yardstick.branch(features(task, network)))
+            rows.append(yardstick.branch(first))
         rows.append(yardstick.branch(finished))
         measuring += time.process_time() - began
         screen.advance(everything)

@@ -12,30 +12,32 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from benchmarks.paper.data import Batch, Epochs, Task
+from benchmarks.paper.data import Augment, Batch, Epochs, Part, Task
 from benchmarks.paper.networks import backbone, centred, precision, width
 from benchmarks.paper.sdh import sdh_loss
 from sparsevec.encoder import Budget
 from sparsevec.training import Objective, Plan, SparseTower, TrainStep, train
 from sparsevec.training.activations import relu, unit
-from sparsevec.training.losses import ArcFace, info_nce, triplet
+from sparsevec.training.losses import ArcFace, info_nce, listwise_kl, triplet
 from sparsevec.training.regularizers import Regularizer, flops_unbiased, l1
 from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Branch", "Recipe", "School", "Watcher", "branch", "features", "trunk", "trunk_seconds"]
+__all__ = ["Branch", "Recipe", "School", "Watcher", "branch", "features", "frozen", "trunk", "trunk_seconds"]
 
 REGULARIZERS: dict[str, Regularizer] = {"FLOPs": flops_unbiased, "L1": l1}
 Watcher = Callable[[TrainStep], None]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""inputs, codes, labels -> ()"""
 CHECKPOINT = 100  # steps between two
 
 
@@ -46,8 +48,8 @@ class School:
     trunk_steps: int
     """0 where there is no backbone to train"""
     branch_steps: int
-    loss: str
-    """of the branches: "triplet", "pairs" (InfoNCE) or "classes" (ArcFace)"""
+    loss: Literal["pairs", "triplet", "teacher"]
+    """of the branches: InfoNCE of pairs of a class, semi-hard triplets, or KL to the similarities of the inputs"""
     each: int
     """rows of a class in a batch of the branches; 1 for rows as they come"""
     rate: float = 1e-3
@@ -55,6 +57,8 @@ class School:
     trunk_rate: float = 3e-4
     """Adam's, for the backbone in a branch"""
     batch: int = 128
+    frozen: bool = False
+    """the branches are heads on what the backbone makes of the collection, which does not learn any more"""
     seed: int = 0
 
 
@@ -102,6 +106,10 @@ class Branch:
     """of training, of all threads together; since it was resumed, where it was killed"""
 
 
+def _identity(rows: Tensor) -> Tensor:
+    return rows
+
+
 def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
     """The backbone, trained with a dense embedding and ArcFace on the labels; from the cache when it is there."""
     with torch.random.fork_rng():
@@ -126,7 +134,15 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         )
         epochs = Epochs(task.train, task.augment, school.batch)
         began = time.process_time()
-        _run(model, epochs, partial(_objective, tower, loss), optimizer, plan, cache / "trunk.checkpoint", watch)
+        _run(
+            model,
+            epochs,
+            partial(_objective, tower, lambda _, codes, labels: loss(codes, labels)),
+            optimizer,
+            plan,
+            cache / "trunk.checkpoint",
+            watch,
+        )
         said = {"seconds": time.process_time() - began, "taught": taught}
         save_model(network, str(file))
         _write_whole(cache / "trunk.json", said)
@@ -143,14 +159,29 @@ def trunk_seconds(cache: Path) -> float:
 
 def features(task: Task, network: nn.Module) -> Branch:
     """What the backbone gives without any head, at unit length: the first thing to beat."""
+    gallery, queries = (SparseVectors.from_torch(_seen(part, network)) for part in (task.gallery, task.queries))
+    return Branch(Recipe("features", width(task)), gallery, queries, 0.0, 0.0)
+
+
+def _seen(part: Part, network: nn.Module, alter: Augment = _identity) -> Tensor:
+    """(n, width) of unit length."""
     network.eval()
     with torch.inference_mode():
-        gallery, queries = (
-            SparseVectors.from_torch(unit(torch.cat([network(inputs) for inputs in part.blocks()])))
-            for part in (task.gallery, task.queries)
-        )
+        rows = torch.cat([network(alter(inputs)) for inputs in part.blocks()])
     network.train()
-    return Branch(Recipe("features", width(task)), gallery, queries, 0.0, 0.0)
+    return unit(rows.clone())
+
+
+def frozen(task: Task, network: nn.Module, seed: int) -> Task:
+    """The collection as the backbone sees it, centred unit vectors; each training input was altered once before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        train = _seen(task.train, network, task.augment)
+    mean = train.mean(dim=0)
+    gallery = Part(unit(_seen(task.gallery, network) - mean), task.gallery.labels)
+    queries = gallery if task.leave_one_out else Part(unit(_seen(task.queries, network) - mean), task.queries.labels)
+    learned = Part(unit(train - mean), task.train.labels)
+    return replace(task, train=learned, gallery=gallery, queries=queries, augment=_identity)
 
 
 def branch(task: Task, school: School, recipe: Recipe, network: nn.Module, cache: Path, watch: Watcher) -> Branch:
@@ -176,7 +207,7 @@ def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folde
         activation = _identity if recipe.method in ("dense", "SDH") else relu
         body = centred(task, copy.deepcopy(network))
         tower = SparseTower(body, width(task), recipe.dimension, activation=activation)
-        loss = _loss(task, school, recipe)
+        loss = _loss(school, recipe)
     model = nn.ModuleDict({"tower": tower} | ({"loss": loss} if isinstance(loss, nn.Module) else {}))
     old = list(tower.backbone.parameters())
     new = [parameter for name, parameter in model.named_parameters() if not name.startswith("tower.backbone")]
@@ -208,15 +239,29 @@ def _write_whole(file: Path, said: dict[str, Any]) -> None:
     partial_file.replace(file)
 
 
-def _loss(task: Task, school: School, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss(school: School, recipe: Recipe) -> Loss:
     if recipe.active is not None:
-        return partial(sdh_loss, k=recipe.active)
-    if school.loss == "classes":
-        return ArcFace(recipe.dimension, task.classes, scale=16, margin=0.1)
-    return partial(triplet, margin=0.1) if school.loss == "triplet" else _pairs
+        return lambda _, codes, labels: sdh_loss(codes, labels, k=recipe.active or 1)
+    if school.loss == "triplet":
+        return lambda _, codes, labels: triplet(codes, labels, margin=0.1)
+    return Teacher() if school.loss == "teacher" else _pairs
 
 
-def _pairs(codes: Tensor, _: Tensor) -> Tensor:
+class Teacher(nn.Module):
+    """KL between the similarities of a batch's inputs, unit vectors, and those of its codes; needs no labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(20.0).log())
+
+    def forward(self, inputs: Tensor, codes: Tensor, _: Tensor) -> Tensor:
+        itself = torch.eye(len(codes), dtype=torch.bool)
+        teacher = (inputs @ inputs.T / 0.05).masked_fill(itself, -1e9)
+        student = (codes @ codes.T * self.log_scale.exp()).masked_fill(itself, -1e9)
+        return listwise_kl(teacher, student).mean()
+
+
+def _pairs(_: Tensor, codes: Tensor, __: Tensor) -> Tensor:
     """InfoNCE both ways between the first row of each class in the batch and its second."""
     first, second = codes.chunk(2)
     return (info_nce(first, second, temperature=1 / 16) + info_nce(second, first, temperature=1 / 16)) / 2
@@ -229,14 +274,10 @@ def _schedule(school: School, recipe: Recipe) -> Schedule:
     return quadratic_ramp(recipe.weight, ramp)
 
 
-def _objective(tower: SparseTower, loss: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> Objective:
+def _objective(tower: SparseTower, loss: Loss, batch: Batch) -> Objective:
     inputs, labels = batch
     codes = tower(inputs)
-    return Objective(loss(codes, labels), codes)
-
-
-def _identity(activations: Tensor) -> Tensor:
-    return activations
+    return Objective(loss(inputs, codes, labels), codes)
 
 
 def _run(

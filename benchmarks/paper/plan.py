@@ -47,7 +47,7 @@ TEXTS = (
 )
 PICTURES = (  # each costs a minute of the processor
     Recipe("dense", 256),
-    *swept("FLOPs", 1024, 30, 100, 300, 1000),
+    *swept("FLOPs", 1024, 10, 30, 100, 300, 1000),
     *swept("L1", 1024, 0.1, 0.3, 1),
     *steered(1024, 16),
     Recipe("FLOPs", 256, 100),
@@ -56,14 +56,19 @@ PICTURES = (  # each costs a minute of the processor
 )
 OPEN_SET = (
     Recipe("dense", 256),
-    *swept("FLOPs", 4096, 30, 100, 300),
-    *steered(4096, 24, 64),
-    Recipe("FLOPs", 8192, nnz=96),
+    *swept("FLOPs", 4096, 3, 10, 30, 100),
+    *swept("L1", 4096, 0.03, 0.1, 0.3),
+    *steered(4096, 32, 64),
+    Recipe("FLOPs", 1024, 30),
+    Recipe("FLOPs", 8192, 30),
     *hashed(128, 1, 4),
 )
 FULL = {
     "cifar100": Course(School(trunk_steps=2340, branch_steps=250, loss="pairs", each=2, rate=3e-3), PICTURES),
-    "omniglot": Course(School(trunk_steps=1500, branch_steps=250, loss="pairs", each=2, rate=3e-3), OPEN_SET),
+    "omniglot": Course(
+        School(trunk_steps=1500, branch_steps=500, loss="teacher", each=2, rate=3e-3, batch=256, frozen=True),
+        OPEN_SET,
+    ),
     "clinc150": Course(School(trunk_steps=0, branch_steps=300, loss="pairs", each=2, rate=3e-3, batch=256), TEXTS),
 }
 
