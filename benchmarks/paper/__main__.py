@@ -68,7 +68,7 @@ def main(
         where = f"{machine()}; processor minutes of all threads: {spent}"
         results, images = (cache, cache) if quick else (RESULTS, IMAGES)
         written(task, rows, where, results, images)
-        shown(console, task, rows, where)
+        shown(console, task, rows, where, quick=quick)
 
 
 def progress(console: Console) -> Progress:
@@ -148,12 +148,15 @@ def about(task: Task) -> str:
     )
 
 
-def shown(console: Console, task: Task, rows: list[Row], where: str) -> None:
+def shown(console: Console, task: Task, rows: list[Row], where: str, *, quick: bool) -> None:
     ks = list(rows[0].precision)
     table = Table(*tables.brief_columns(ks), title=task.name)
     for row in rows:
         table.add_row(*tables.brief(row))
     console.print(table)
+    if quick:
+        console.print("small slices, few steps: it runs from end to end, and these figures mean nothing else")
+        return
     claims = Table("claim", "here", "figures", title="What the paper claims, and what these rows say")
     for answer in answers(rows, ks[0], len(task.queries)):
         claims.add_row(answer.claim, tables.SAID[answer.holds], answer.figures)

@@ -39,6 +39,7 @@ Watcher = Callable[[TrainStep], None]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """inputs, codes, labels -> ()"""
 CHECKPOINT = 100  # steps between two
+TRUNK_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class School:
     trunk_rate: float = 3e-4
     """Adam's, for the backbone in a branch"""
     batch: int = 128
+    """of the branches"""
     frozen: bool = False
     """the branches are heads on what the backbone makes of the collection, which does not learn any more"""
     seed: int = 0
@@ -121,7 +123,7 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         return network
     file, taught = (
         cache / "trunk.safetensors",
-        {"steps": school.trunk_steps, "batch": school.batch, "seed": school.seed},
+        {"steps": school.trunk_steps, "batch": TRUNK_BATCH, "seed": school.seed},
     )
     if not _finished(cache / "trunk.json", taught):
         model = nn.ModuleDict({"tower": tower, "loss": loss})
@@ -132,7 +134,7 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
             precision=precision(),
             seed=school.seed,
         )
-        epochs = Epochs(task.train, task.augment, school.batch)
+        epochs = Epochs(task.train, task.augment, TRUNK_BATCH)
         began = time.process_time()
         _run(
             model,

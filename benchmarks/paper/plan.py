@@ -47,7 +47,7 @@ TEXTS = (
 )
 PICTURES = (  # each costs a minute of the processor
     Recipe("dense", 256),
-    *swept("FLOPs", 1024, 10, 30, 100, 300, 1000),
+    *swept("FLOPs", 1024, 10, 30, 50, 100, 300, 1000),
     *swept("L1", 1024, 0.1, 0.3, 1),
     *steered(1024, 16),
     Recipe("FLOPs", 256, 100),
