@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.paper.branches import Branch, Recipe, School, Watcher, branch, features
+from benchmarks.paper.branches import Branch, Recipe, School, Watcher, branch, features, frozen
 from benchmarks.paper.claims import answers, at_equal_nnz, curve, exponent, height
 from benchmarks.paper.data import Augment, Epochs, Part, Task, flipped_and_cropped, noisy, turned, warped
 from benchmarks.paper.measure import Row, Yardstick
@@ -168,6 +168,32 @@ def test_a_killed_branch_ends_in_the_same_codes(
     resumed = branch(made, SCHOOL, recipe, network, tmp_path / "killed", silent)
     assert resumed.gallery == whole.gallery
     assert resumed.queries == whole.queries
+
+
+def test_a_branch_taught_by_the_inputs_themselves_needs_no_labels_and_keeps_their_order(tmp_path: Path) -> None:
+    made, school = task(), replace(SCHOOL, loss="teacher", branch_steps=200)
+    unlabelled = replace(made, train=Part(made.train.inputs, np.zeros_like(made.train.labels)))
+    school = replace(school, each=1)
+    codes = branch(unlabelled, school, Recipe("FLOPs", 64, 0.1), nn.Identity(), tmp_path, silent).gallery.to_dense()
+    similar = np.corrcoef((codes @ codes.T).ravel(), (made.gallery.inputs @ made.gallery.inputs.T).numpy().ravel())
+    assert similar[0, 1] > 0.8
+
+
+def test_another_school_teaches_the_branch_again(tmp_path: Path) -> None:
+    made, network, recipe = task(), nn.Identity(), Recipe("FLOPs", 64, 5.0)
+    branch(made, SCHOOL, recipe, network, tmp_path, silent)
+    with pytest.raises(Killed):
+        branch(made, replace(SCHOOL, rate=1e-3), recipe, network, tmp_path, killed_at(1))
+
+
+def test_a_frozen_collection_is_what_the_backbone_sees_centred_and_at_unit_length() -> None:
+    made, network = task(), nn.Sequential(nn.Linear(16, 5), nn.ReLU())
+    seen = frozen(made, network, seed=0)
+    raw = nn.functional.normalize(network(made.train.inputs).detach(), dim=1)
+    assert seen.leave_one_out
+    assert seen.train.inputs.shape == (len(made.train), 5)
+    assert seen.gallery.inputs.norm(dim=1).numpy() == pytest.approx(np.ones(len(made.gallery)))
+    assert seen.train.inputs.mean(dim=0).norm() < raw.mean(dim=0).norm() / 2
 
 
 def test_a_finished_branch_is_not_trained_again(tmp_path: Path) -> None:
