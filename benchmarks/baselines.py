@@ -22,7 +22,7 @@ from sparsevec.training.losses import listwise_kl, relative_error
 from sparsevec.training.regularizers import flops_unbiased
 from sparsevec.vectors import Float32s
 
-__all__ = ["Baseline", "csr", "random_projection", "relu_flops", "relu_l1", "top_k_autoencoder"]
+__all__ = ["Baseline", "csr", "random_projection", "relu_flops", "relu_l1", "similarity_kl", "top_k_autoencoder"]
 
 STEPS, BATCH, RATE, WARM_UP = 600, 448, 3e-3, 50
 AUXILIARY, DEAD_AFTER = 512, 30  # CSR: dead dimensions that rebuild the error, steps without use that make one dead
@@ -125,14 +125,19 @@ def _relu(documents: Float32s, dimension: int, nnz: int, seed: int, penalty: Cal
         left = max(0.0, 1 - 2 * step / STEPS)
         aim = nnz * (dimension / 4 / nnz) ** left  # from a quarter of the dimensions to nnz in half of the steps
         weight *= max(found, 0.1 / nnz) ** 0.1 / aim**0.1
-        itself = torch.eye(len(rows), dtype=torch.bool)
         units = F.normalize(rows + parameters.mean, dim=1)
-        teacher = (units @ units.T / 0.05).masked_fill(itself, -1e9)
-        student = (codes @ codes.T * parameters.log_scale.exp()).masked_fill(itself, -1e9)
-        total: Tensor = listwise_kl(teacher, student).mean() + weight * penalty(codes)
+        total: Tensor = similarity_kl(units, codes, parameters.log_scale) + weight * penalty(codes)
         return total
 
     return _trained(documents, dimension, seed, loss)
+
+
+def similarity_kl(units: Tensor, codes: Tensor, log_scale: Tensor) -> Tensor:
+    """KL from how a batch's unit rows (b, d) rank one another to how their codes (b, dimension) do.  -> ()."""
+    itself = torch.eye(len(units), dtype=torch.bool)
+    teacher = (units @ units.T / 0.05).masked_fill(itself, -1e9)
+    student = (codes @ codes.T * log_scale.exp()).masked_fill(itself, -1e9)
+    return listwise_kl(teacher, student).mean()
 
 
 def _trained(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import time
@@ -30,6 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.dense import unit_rows
@@ -254,16 +254,8 @@ def made(names: tuple[str, ...], folder: Path) -> dict[str, Figures]:
     rows = dict(zip(names, RUNS[names](Data.load(folder)), strict=False))
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak, seconds = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
-    return {
-        name: replace(figures, peak_mb=peak, cpu_seconds=seconds, machine=machine()) for name, figures in rows.items()
-    }
-
-
-def machine() -> str:
-    cpu = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return f"{cpu[0] if cpu else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    where = f"{machine()}, Python {platform.python_version()}"
+    return {name: replace(figures, peak_mb=peak, cpu_seconds=seconds, machine=where) for name, figures in rows.items()}
 
 
 def load_results(path: Path) -> dict[str, Figures]:

@@ -10,8 +10,6 @@ steps: it shows that everything runs, its figures mean nothing and stay in the c
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
+from benchmarks.machine import machine
 from benchmarks.paper import tables
 from benchmarks.paper.branches import School, Watcher, branch, features, frozen, trunk, trunk_seconds
 from benchmarks.paper.claims import answers
@@ -65,7 +64,7 @@ def main(
         task, lessons = LOADERS[name](folder / name, quick=quick), course(name, quick=quick)
         with progress(console) as screen:
             rows, spent = made(task, lessons, cache, screen)
-        where = f"{machine()}; processor minutes of all threads: {spent}"
+        where = f"{machine()}, torch {torch.__version__}; processor minutes of all threads: {spent}"
         results, images = (cache, cache) if quick else (RESULTS, IMAGES)
         written(task, about(task, lessons.school), rows, where, results, images)
         shown(console, task, rows, where, quick=quick)
@@ -123,13 +122,6 @@ def watched(screen: Progress, name: str) -> Iterator[Watcher]:
 
     yield watch
     screen.remove_task(line)
-
-
-def machine() -> str:
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def written(task: Task, said: str, rows: list[Row], where: str, results: Path, images: Path) -> None:

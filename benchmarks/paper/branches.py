@@ -21,13 +21,15 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from benchmarks.baselines import similarity_kl
 from benchmarks.paper.data import Augment, Batch, Epochs, Part, Task
 from benchmarks.paper.networks import backbone, centred, precision, width
 from benchmarks.paper.sdh import sdh_loss
 from sparsevec.encoder import Budget
 from sparsevec.training import Objective, Plan, SparseTower, TrainStep, train
 from sparsevec.training.activations import relu, unit
-from sparsevec.training.losses import ArcFace, info_nce, listwise_kl, triplet
+from sparsevec.training.checkpoint import write_whole
+from sparsevec.training.losses import ArcFace, info_nce, triplet
 from sparsevec.training.regularizers import Regularizer, flops_unbiased, l1
 from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
 from sparsevec.vectors import SparseVectors
@@ -147,7 +149,7 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         )
         said = {"seconds": time.process_time() - began, "taught": taught}
         save_model(network, str(file))
-        _write_whole(cache / "trunk.json", said)
+        write_whole(cache / "trunk.json", json.dumps(said).encode())  # last: the weights are whole
         (cache / "trunk.checkpoint").unlink()
     load_model(network, str(file))
     return network
@@ -230,15 +232,8 @@ def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folde
     for side, part in (("gallery", task.gallery), ("queries", task.queries)):
         tower.encode(part.blocks()).save(folder / side)
     said = {"weight": schedule.weight(school.branch_steps), "seconds": seconds, "taught": asdict(school)}
-    _write_whole(folder / "branch.json", said)
+    write_whole(folder / "branch.json", json.dumps(said).encode())  # last: the codes beside it are whole
     checkpoint.unlink()
-
-
-def _write_whole(file: Path, said: dict[str, Any]) -> None:
-    """After what it speaks of: it says that this is whole."""
-    partial_file = file.with_suffix(".partial")
-    partial_file.write_text(json.dumps(said))
-    partial_file.replace(file)
 
 
 def _loss(school: School, recipe: Recipe) -> Loss:
@@ -257,10 +252,7 @@ class Teacher(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(20.0).log())
 
     def forward(self, inputs: Tensor, codes: Tensor, _: Tensor) -> Tensor:
-        itself = torch.eye(len(codes), dtype=torch.bool)
-        teacher = (inputs @ inputs.T / 0.05).masked_fill(itself, -1e9)
-        student = (codes @ codes.T * self.log_scale.exp()).masked_fill(itself, -1e9)
-        return listwise_kl(teacher, student).mean()
+        return similarity_kl(inputs, codes, self.log_scale)
 
 
 def _pairs(_: Tensor, codes: Tensor, __: Tensor) -> Tensor:
