@@ -247,16 +247,14 @@ class QdrantAdapter:
             if point not in known:
                 new.append(models.PointStruct(id=point, vector=vector, payload=payload_to_wire(id_, payload)))
                 continue
-            whole = {**(known[point].payload or {}), **payload}
             if not len(row):
-                new.append(
-                    models.PointStruct(id=point, vector={**_every_vector(known[point]), **vector}, payload=whole)
-                )
+                every = {**_every_vector(known[point]), **vector}
+                new.append(models.PointStruct(id=point, vector=every, payload=_merged(known[point], payload)))
                 continue
             old.append(models.PointVectors(id=point, vector=vector))
             if has_null(payload):
-                overwrite = models.SetPayload(payload=whole, points=[point])
-                fields.append(models.OverwritePayloadOperation(overwrite_payload=overwrite))
+                whole = models.SetPayload(payload=_merged(known[point], payload), points=[point])
+                fields.append(models.OverwritePayloadOperation(overwrite_payload=whole))
             elif payload:
                 given = models.SetPayload(payload=dict(payload), points=[point])
                 fields.append(models.SetPayloadOperation(set_payload=given))
@@ -524,6 +522,10 @@ def _from_wire(points: Sequence[models.ScoredPoint], with_payloads: bool) -> Hit
 
 def _vectors(record: models.Record) -> Mapping[str, Any]:
     return record.vector if isinstance(record.vector, dict) else {}
+
+
+def _merged(record: models.Record, payload: Payload) -> dict[str, Any]:
+    return {**(record.payload or {}), **payload}
 
 
 def _every_vector(record: models.Record) -> Mapping[str, Any]:
