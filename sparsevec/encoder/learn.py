@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,32 +16,45 @@ from sparsevec.encoder.recipe import Listener, RefineRecipe, head_recipe, query_
 from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Tensors", "learned_head", "learned_queries", "refined"]
+__all__ = ["Corpus", "Tensors", "learned_head", "learned_queries", "new_corpus", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
 
 _NEIGHBOURS = 100
 
 
-def learned_head(
-    documents: Float32s, queries: Float32s | None, dimension: int, nnz: int, seed: int, on_step: Listener | None
-) -> Tensors:
-    """Stage 1 on unit rows (n, input_dim) and (q, input_dim): `mean`, `weights` and `bias`."""
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Unit rows of documents, and who asks for them, each with its nearest: found once, used by every stage."""
+
+    documents: Tensor  # (n, input_dim)
+    own: Queries  # documents that ask, for others than themselves
+    sample: Queries  # of queries; empty where there is none
+
+    @property
+    def asking(self) -> Queries:
+        """The sample, or the documents that stand in for one."""
+        return self.sample if len(self.sample.rows) else self.own
+
+
+def new_corpus(documents: Float32s, asking: Int64s, queries: Float32s | None) -> Corpus:
+    """Of unit rows (n, input_dim) and (q, input_dim); asking (m,): the numbers of the documents that ask too."""
+    rows = torch.from_numpy(documents)
+    own = _near(rows[asking], rows, asking)
+    sample = own.some(torch.arange(0)) if queries is None else _near(torch.from_numpy(queries), rows, None)
+    return Corpus(rows, own, sample)
+
+
+def learned_head(corpus: Corpus, dimension: int, nnz: int, seed: int, on_step: Listener | None) -> Tensors:
+    """Stage 1, where every document asks: `mean`, `weights` and `bias`."""
     generator = torch.Generator().manual_seed(seed)
-    pool = _pool(torch.from_numpy(documents), None if queries is None else torch.from_numpy(queries))
+    pool = Pool(corpus.documents, corpus.own.near, corpus.asking.rows, corpus.asking.near)
     head = new_head(pool.documents, dimension, generator)
-    for step in train(head, pool, nnz, head_recipe(len(documents), dimension, nnz), generator):
+    for step in train(head, pool, nnz, head_recipe(len(pool.documents), dimension, nnz), generator):
         if on_step is not None:
             on_step(step)
     found = {"mean": head.mean, "weights": head.weights, "bias": head.bias}
     return {name: tensor.detach().numpy() for name, tensor in found.items()}
-
-
-def _pool(documents: Tensor, queries: Tensor | None) -> Pool:
-    of_documents = _near(documents, documents, np.arange(len(documents))).near
-    if queries is None:
-        return Pool(documents, of_documents, documents, of_documents)
-    return Pool(documents, of_documents, queries, _near(queries, documents, None).near)
 
 
 def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
@@ -55,45 +69,26 @@ def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
 
 
 def learned_queries(
-    documents: Float32s,
-    queries: Float32s | None,
-    codes: SparseVectors,
-    tensors: Tensors,
-    nnz: int,
-    flops: float,
-    seed: int,
-    on_step: Listener | None,
+    corpus: Corpus, codes: SparseVectors, tensors: Tensors, nnz: int, flops: float, seed: int, on_step: Listener | None
 ) -> Tensors:
-    """Stage 2 on unit rows and the head's codes of these documents: `query_weights` and `query_bias`."""
-    asking, recipe = np.arange(len(documents)), query_recipe()
-    return _fitted(documents, asking, queries, _padded(codes), tensors, nnz, flops, seed, recipe, on_step)
+    """Stage 2 on the head's codes of the documents: `query_weights` and `query_bias`."""
+    return _fitted(corpus, _padded(codes), tensors, nnz, flops, seed, query_recipe(), on_step)
 
 
 def refined(
-    documents: Float32s,
-    asking: Int64s,
-    queries: Float32s | None,
-    start: SparseVectors,
-    tensors: Tensors,
-    nnz: int,
-    flops: float,
-    seed: int,
-    on_step: Listener | None,
+    corpus: Corpus, start: SparseVectors, tensors: Tensors, nnz: int, flops: float, seed: int, on_step: Listener | None
 ) -> tuple[SparseVectors, Tensors]:
-    """Stage 3 on unit rows: the corpus, and `query_weights` and `query_bias` fitted to it.
+    """Stage 3: the codes of the documents, and `query_weights` and `query_bias` fitted to them.
 
-    start: the head's code of each document, a few weights longer than `nnz`. asking (m,): the numbers of the documents
-    that are queries too.
+    start: the head's code of each document, a few weights longer than `nnz`.
     """
-    codes, recipe = _padded(start), refine_recipe(nnz)
-    tower = _fitted(documents, asking, queries, codes, tensors, nnz, flops, seed, recipe, on_step)
+    codes = _padded(start)
+    tower = _fitted(corpus, codes, tensors, nnz, flops, seed, refine_recipe(nnz), on_step)
     return _strongest(codes, nnz, start.dimension), tower
 
 
 def _fitted(
-    documents: Float32s,
-    asking: Int64s,
-    queries: Float32s | None,
+    corpus: Corpus,
     codes: DocumentCodes,
     tensors: Tensors,
     nnz: int,
@@ -104,14 +99,10 @@ def _fitted(
 ) -> Tensors:
     """A query tower, from the head on; `codes` move in place where the recipe lets them."""
     generator = torch.Generator().manual_seed(seed)
-    corpus = torch.from_numpy(documents)
-    own = _near(corpus[asking], corpus, asking)
-    sample = own.some(torch.arange(0)) if queries is None else _near(torch.from_numpy(queries), corpus, None)
     mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "weights", "bias"))
-    asked = own if queries is None else sample
-    longest = _longest(asked.rows[:2000], mean, weights, bias, codes, nnz, flops)
+    longest = _longest(corpus.asking.rows[:2000], mean, weights, bias, codes, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    for step in refine(codes, tower, corpus, sample, own, recipe, generator):
+    for step in refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator):
         if on_step is not None:
             on_step(step)
     return {"query_weights": tower.weights.detach().numpy(), "query_bias": tower.bias.detach().numpy()}

@@ -71,12 +71,13 @@ class SparseEncoder:
         nnz, flops = resolved(budget, self.output_dim)
         rows = self._split(dense, queries)
         learn, began = _learn(), time.perf_counter()
-        documents, sample = rows.documents_to_train_on(), rows.queries_to_train_on()
-        tensors = learn.learned_head(documents, sample, self.output_dim, nnz, self.seed, on_step)
+        documents = rows.documents_to_train_on()
+        corpus = learn.new_corpus(documents, np.arange(len(documents)), rows.queries_to_train_on())
+        tensors = learn.learned_head(corpus, self.output_dim, nnz, self.seed, on_step)
         projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
         cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
         codes = encoded(documents, projection, cut)
-        tensors |= learn.learned_queries(documents, sample, codes, tensors, nnz, flops, self.seed, on_step)
+        tensors |= learn.learned_queries(corpus, codes, tensors, nnz, flops, self.seed, on_step)
         measured = _measured(rows, encoded(_some(rows.documents), projection, cut), tensors, flops, began)
         config = Config(
             input_dim=self.input_dim,
@@ -105,12 +106,9 @@ class SparseEncoder:
         learn, began = _learn(), time.perf_counter() - config.figures.seconds
         longer = Cut(config.nnz + refine_recipe(config.nnz).spare, 0.0, _SIXTEENTHS)
         start = encoded(rows.documents, model.document_projection, longer)
-        documents, sample = unit_rows(rows.documents), rows.queries_to_train_on()
-        budget = config.nnz, config.flops
+        corpus = learn.new_corpus(unit_rows(rows.documents), rows.trained_documents, rows.queries_to_train_on())
         codes: SparseVectors
-        codes, tower = learn.refined(
-            documents, rows.trained_documents, sample, start, tensors, *budget, self.seed, on_step
-        )
+        codes, tower = learn.refined(corpus, start, tensors, config.nnz, config.flops, self.seed, on_step)
         tensors = tensors | tower
         measured = _measured(rows, _some_codes(codes), tensors, config.flops, began)
         self._model = Model(config.model_copy(update={"stage": "refined", **measured}), tensors)
