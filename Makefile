@@ -33,7 +33,7 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 bench: $(READY) ## the tables of the README
 	$(BIN)/python -m benchmarks.debian12
 
-reproduce: $(READY) ## the paper's comparison, about 40 minutes on 2 free cores; QUICK=1: that it runs, 3 minutes
+reproduce: $(READY) ## the paper's comparison, 48 processor minutes; QUICK=1: that it runs, 3 minutes
 	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)
 
 up: ## Qdrant, Elasticsearch 8 and 9, OpenSearch in docker, waiting until they are healthy
