@@ -25,7 +25,7 @@ def read_dense(path: Path) -> npt.NDArray[Any]:
         rows = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header as Python: TokenError, SyntaxError and more, by the byte
         raise InvalidInput(f"{path} is not a NumPy .npy file (write one with numpy.save): {error}") from error
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise InvalidVectors(

@@ -245,7 +245,7 @@ class SparseVectors:
         try:
             header = json.loads((folder / "header.json").read_text())
             parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in _PARTS]
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy parses a header as Python: TokenError, SyntaxError and more, by the byte
             raise InvalidVectors(f"{folder} is not a whole folder written by SparseVectors.save: {error}") from error
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")

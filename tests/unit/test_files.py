@@ -32,9 +32,11 @@ def written(folder: Path, content: bytes) -> Path:
 
 
 @same_folder
-@given(st.one_of(st.binary(), st.binary().map(lambda tail: npy(ROWS)[:80] + tail)))
+@given(st.one_of(st.binary(), st.binary(min_size=68).map(lambda tail: npy(ROWS)[:60] + tail)))
 @example(b"")
 @example(npy(ROWS)[:-1])
+@example(npy(ROWS)[:10] + b"{".ljust(118))  # TokenError
+@example(npy(ROWS).replace(b"<f4", b",f4"))  # SyntaxError
 @example(npy(np.array([object()], dtype=object)))
 def test_bytes_that_are_no_array_raise_a_typed_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises((InvalidInput, InvalidVectors), match="file"):

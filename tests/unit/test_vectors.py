@@ -176,8 +176,15 @@ def test_what_was_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, mmap
 
 
 @pytest.mark.parametrize("part", ["header.json", "indptr.npy", "indices.npy", "values.npy"])
-@pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-8])])
-def test_a_folder_cut_short_is_refused(tmp_path: Path, part: str, harm: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        lambda file: file.write_bytes(file.read_bytes()[:-8]),
+        lambda file: file.write_bytes(file.read_bytes()[:10] + b"{".ljust(118)),
+    ],
+)
+def test_a_folder_cut_short_or_garbled_is_refused(tmp_path: Path, part: str, harm: Callable[[Path], object]) -> None:
     SparseVectors.from_dense(DENSE).save(tmp_path)
     harm(tmp_path / part)
     with pytest.raises(InvalidVectors, match=str(tmp_path)):
