@@ -1,9 +1,10 @@
-"""Stage 1: one linear head for documents and queries, taught by the dense vectors themselves.
+"""Stages 1 and 2: a linear head for documents and queries, then a tower for each, taught by the dense vectors.
 
 Each step draws documents and queries with some of their nearest documents, encodes them all, and asks three things:
 that sparse similarities rank the batch as dense ones do, that a linear decoder can rebuild the dense rows from the
 codes (this keeps every dimension meaning something), and that the dimensions are used evenly (the FLOPs regulariser,
-with the weight that a controller finds).
+with the weight that a controller finds). In stage 1 both sides share one head, and their codes are equally long. In
+stage 2 they part, and queries keep as many weights as the budget pays for.
 """
 
 from __future__ import annotations
@@ -43,17 +44,26 @@ class Pool:
 
 @dataclass(slots=True)
 class Head:
-    """Parameters of stage 1; activations are (row - mean) @ weights.T + bias."""
+    """Activations are (row - mean) @ weights.T + bias; documents and queries share them until `part`."""
 
     mean: Tensor  # (input_dim,)
     weights: Tensor  # (dimension, input_dim)
     bias: Tensor  # (dimension,)
+    query_weights: Tensor
+    query_bias: Tensor
     decoder: Tensor  # (dimension, input_dim)
     log_scale: Tensor  # () sparse cosines times its exponential are compared with dense ones over the temperature
 
     @property
     def parameters(self) -> list[Tensor]:
-        return [self.weights, self.bias, self.decoder, self.log_scale]
+        documents, queries = [self.weights, self.bias], [self.query_weights, self.query_bias]
+        towers = documents if self.query_weights is self.weights else documents + queries
+        return [*towers, self.decoder, self.log_scale]
+
+    def part(self) -> None:
+        """Give queries a copy of their own."""
+        self.query_weights = self.weights.detach().clone().requires_grad_()
+        self.query_bias = self.bias.detach().clone().requires_grad_()
 
 
 def new_head(documents: Tensor, dimension: int, generator: torch.Generator) -> Head:
@@ -63,8 +73,8 @@ def new_head(documents: Tensor, dimension: int, generator: torch.Generator) -> H
     seeds = centred[torch.randint(len(documents), (dimension,), generator=generator)]
     noise = torch.randn(seeds.shape, generator=generator) * centred.std(dim=0)
     weights = F.normalize(seeds + 0.3 * noise, dim=1)
-    decoder = 0.1 * weights  # smaller than the encoder: codes grow into it
-    head = Head(mean, weights, torch.zeros(dimension), decoder, torch.tensor(math.log(10.0)))
+    bias, decoder = torch.zeros(dimension), 0.1 * weights  # smaller than the encoder: codes grow into it
+    head = Head(mean, weights, bias, weights, bias, decoder, torch.tensor(math.log(10.0)))
     for parameter in head.parameters:
         parameter.requires_grad_()
     return head
@@ -106,23 +116,28 @@ class Evenness:
         return self.flops / least if least else 1.0
 
 
-def train(head: Head, pool: Pool, nnz: int, recipe: HeadRecipe, generator: torch.Generator) -> Iterator[Step]:
-    """Train `head` in place; raises TrainingCollapsed when the codes degenerate."""
+def train(
+    head: Head, pool: Pool, nnz: int, longest: int, recipe: HeadRecipe, generator: torch.Generator
+) -> Iterator[Step]:
+    """Train `head` in place, documents with `nnz` weights and queries with `longest`.
+
+    Raises TrainingCollapsed when the codes degenerate.
+    """
     optimizer = torch.optim.Adam(head.parameters, lr=recipe.rate, fused=True)
     evenness = Evenness(weight=30.0 * (len(head.bias) / 8192) ** 0.6, spread=recipe.spread)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * _schedule(step, recipe)
         batch = _draw(pool, recipe, generator)
-        loss = _loss(head, batch, nnz, recipe, evenness)
+        loss = _loss(head, batch, nnz, longest, recipe, evenness)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(head.parameters, recipe.clip)
         optimizer.step()
         if step % _WATCH_EVERY == _WATCH_EVERY - 1 and (fault := diagnosis(loss.item(), evenness.usage, nnz)):
-            raise TrainingCollapsed(f"stopped at step {step + 1} of {recipe.steps}: {fault}")
-        usage = float(evenness.usage.sum())
-        yield Step("head", step + 1, recipe.steps, loss.item(), usage, evenness.flops, evenness.spread, evenness.weight)
+            raise TrainingCollapsed(f"{recipe.stage}: stopped at step {step + 1} of {recipe.steps}: {fault}")
+        seen = float(evenness.usage.sum()), evenness.flops, evenness.spread, evenness.weight
+        yield Step(recipe.stage, step + 1, recipe.steps, loss.item(), *seen)
 
 
 def _schedule(step: int, recipe: HeadRecipe) -> float:
@@ -153,25 +168,25 @@ def _draw(pool: Pool, recipe: HeadRecipe, generator: torch.Generator) -> _Batch:
     return _Batch(pool.documents[numbers], rows, torch.searchsorted(numbers, anchors))
 
 
-def _loss(head: Head, batch: _Batch, nnz: int, recipe: HeadRecipe, evenness: Evenness) -> Tensor:
-    b, dimension = len(batch.documents), len(head.bias)
-    centred = torch.cat([batch.documents, batch.queries]) - head.mean
+def _loss(head: Head, batch: _Batch, nnz: int, longest: int, recipe: HeadRecipe, evenness: Evenness) -> Tensor:
+    dimension, anchors = len(head.bias), len(batch.anchors)
+    centred = batch.documents - head.mean
+    asking = torch.cat([batch.documents[batch.anchors], batch.queries])
     raw, indices = linear_top_k(centred, head.weights, head.bias, nnz)
-    codes = F.normalize(raw, dim=1)
-    evenness.saw(shares(raw[b:], indices[b:], dimension), shares(raw[:b], indices[:b], dimension))
+    asked, asked_indices = linear_top_k(asking - head.mean, head.query_weights, head.query_bias, longest)
+    documents, queries = F.normalize(raw, dim=1), F.normalize(asked, dim=1)
+    evenness.saw(shares(asked[anchors:], asked_indices[anchors:], dimension), shares(raw, indices, dimension))
 
-    asked = torch.cat([batch.anchors, torch.arange(b, len(codes))])
-    student = dot_products((codes[asked], indices[asked]), (codes[:b], indices[:b]), dimension) * head.log_scale.exp()
-    teacher = torch.cat([batch.documents[batch.anchors], batch.queries]) @ batch.documents.T / recipe.temperature
+    student = dot_products((queries, asked_indices), (documents, indices), dimension) * head.log_scale.exp()
+    teacher = asking @ batch.documents.T / recipe.temperature
     itself = torch.zeros(student.shape, dtype=torch.bool)
-    itself[torch.arange(len(batch.anchors)), batch.anchors] = True
+    itself[torch.arange(anchors), batch.anchors] = True
     kl = listwise_kl(teacher.masked_fill(itself, -1e9), student.masked_fill(itself, -1e9))
-    of_documents, of_queries = kl[: len(batch.anchors)].mean(), kl[len(batch.anchors) :].mean()
-    matching = recipe.query_share * of_queries + (1 - recipe.query_share) * of_documents
+    matching = recipe.query_share * kl[anchors:].mean() + (1 - recipe.query_share) * kl[:anchors].mean()
 
-    rebuilt = F.embedding_bag(indices[:b], head.decoder, per_sample_weights=raw[:b], mode="sum")
-    rebuilding = recipe.reconstruction * relative_error(rebuilt, centred[:b])
-    query_means = column_sums(codes[b:], indices[b:], dimension) / len(batch.queries)
-    cost = pair_flops(query_means, column_sums(codes[:b], indices[:b], dimension) / b)
+    rebuilt = F.embedding_bag(indices, head.decoder, per_sample_weights=raw, mode="sum")
+    rebuilding = recipe.reconstruction * relative_error(rebuilt, centred)
+    query_means = column_sums(queries[anchors:], asked_indices[anchors:], dimension) / len(batch.queries)
+    cost = pair_flops(query_means, column_sums(documents, indices, dimension) / len(documents))
     total: Tensor = matching + rebuilding + evenness.weight * cost
     return total

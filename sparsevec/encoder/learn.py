@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.codes import shares
+from sparsevec.encoder.codes import linear_top_k, shares
 from sparsevec.encoder.fitting import Pool, new_head, train
 from sparsevec.encoder.neighbours import nearest
-from sparsevec.encoder.recipe import Listener, RefineRecipe, head_recipe, query_recipe, refine_recipe
+from sparsevec.encoder.recipe import Listener, Step, head_recipe, refine_recipe, towers_recipe
 from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Corpus", "Tensors", "learned_head", "learned_queries", "new_corpus", "refined"]
+__all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
+Shares: TypeAlias = npt.NDArray[np.float64]
 
 _NEIGHBOURS = 100
+_LONGER = 1.7
+_MEASURED = 2000  # rows of which usage and lengths are found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,27 @@ def new_corpus(documents: Float32s, asking: Int64s, queries: Float32s | None) ->
     return Corpus(rows, own, sample)
 
 
-def learned_head(corpus: Corpus, dimension: int, nnz: int, seed: int, on_step: Listener | None) -> Tensors:
-    """Stage 1, where every document asks: `mean`, `weights` and `bias`."""
+def learned_towers(
+    corpus: Corpus, dimension: int, nnz: int, flops: float, seed: int, on_step: Listener | None
+) -> Tensors:
+    """Stages 1 and 2, where every document asks: `mean`, `weights`, `bias`, `query_weights` and `query_bias`."""
     generator = torch.Generator().manual_seed(seed)
     pool = Pool(corpus.documents, corpus.own.near, corpus.asking.rows, corpus.asking.near)
     head = new_head(pool.documents, dimension, generator)
-    for step in train(head, pool, nnz, head_recipe(len(pool.documents), dimension, nnz), generator):
+    recipe = head_recipe(len(pool.documents), dimension, nnz)
+    _heard(train(head, pool, nnz, nnz, recipe, generator), on_step)
+    head.part()
+    codes = linear_top_k(_some(pool.documents) - head.mean, head.weights, head.bias, nnz)
+    longest = _longest(pool.queries, head.mean, head.weights, head.bias, shares(*codes, dimension), nnz, flops)
+    _heard(train(head, pool, nnz, longest, towers_recipe(recipe), generator), on_step)
+    names = ("mean", "weights", "bias", "query_weights", "query_bias")
+    return {name: getattr(head, name).detach().numpy() for name in names}
+
+
+def _heard(steps: Iterator[Step], on_step: Listener | None) -> None:
+    for step in steps:
         if on_step is not None:
             on_step(step)
-    found = {"mean": head.mean, "weights": head.weights, "bias": head.bias}
-    return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
 
 def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
@@ -68,13 +84,6 @@ def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
     return Queries(queries, near[others].view(-1, m), similarities[others].view(-1, m))
 
 
-def learned_queries(
-    corpus: Corpus, codes: SparseVectors, tensors: Tensors, nnz: int, flops: float, seed: int, on_step: Listener | None
-) -> Tensors:
-    """Stage 2 on the head's codes of the documents: `query_weights` and `query_bias`."""
-    return _fitted(corpus, _padded(codes), tensors, nnz, flops, seed, query_recipe(), on_step)
-
-
 def refined(
     corpus: Corpus, start: SparseVectors, tensors: Tensors, nnz: int, flops: float, seed: int, on_step: Listener | None
 ) -> tuple[SparseVectors, Tensors]:
@@ -82,30 +91,16 @@ def refined(
 
     start: the head's code of each document, a few weights longer than `nnz`.
     """
-    codes = _padded(start)
-    tower = _fitted(corpus, codes, tensors, nnz, flops, seed, refine_recipe(nnz), on_step)
-    return _strongest(codes, nnz, start.dimension), tower
-
-
-def _fitted(
-    corpus: Corpus,
-    codes: DocumentCodes,
-    tensors: Tensors,
-    nnz: int,
-    flops: float,
-    seed: int,
-    recipe: RefineRecipe,
-    on_step: Listener | None,
-) -> Tensors:
-    """A query tower, from the head on; `codes` move in place where the recipe lets them."""
     generator = torch.Generator().manual_seed(seed)
-    mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "weights", "bias"))
-    longest = _longest(corpus.asking.rows[:2000], mean, weights, bias, codes, nnz, flops)
+    codes = _padded(start)
+    mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
+    used = shares(codes.weights, codes.indices, len(bias))
+    longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    for step in refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator):
-        if on_step is not None:
-            on_step(step)
-    return {"query_weights": tower.weights.detach().numpy(), "query_bias": tower.bias.detach().numpy()}
+    recipe = refine_recipe(nnz)
+    _heard(refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator), on_step)
+    fitted = {"query_weights": weights.detach().numpy(), "query_bias": bias.detach().numpy()}
+    return _strongest(codes, nnz, start.dimension), fitted
 
 
 def _padded(vectors: SparseVectors) -> DocumentCodes:
@@ -117,15 +112,21 @@ def _padded(vectors: SparseVectors) -> DocumentCodes:
     return DocumentCodes(torch.from_numpy(weights), torch.from_numpy(indices))
 
 
-def _longest(
-    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, codes: DocumentCodes, nnz: int, flops: float
-) -> int:
-    """How many of a query's largest activations the budget pays for."""
-    used = shares(codes.weights, codes.indices, len(bias))
+def _some(rows: Tensor) -> Tensor:
+    return rows[:: -(-len(rows) // _MEASURED)]
+
+
+def _longest(queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, nnz: int, flops: float) -> int:
+    """How many of a query's largest activations to train: more than `flops` pays for now.
+
+    used (dimension,): share of the documents that use each dimension. Training makes queries avoid the dimensions that
+    cost much, so that the budget will pay for more of them.
+    """
     prices = torch.from_numpy(nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
-    values, indices = torch.addmm(bias, queries - mean, weights.T).sort(dim=1, descending=True)
+    values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)
-    return max(1, int((spent <= flops).sum()))
+    paid = int((spent <= flops).sum())
+    return min(max(1, int(_LONGER * paid)), len(bias))
 
 
 def _strongest(codes: DocumentCodes, nnz: int, dimension: int) -> SparseVectors:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["HeadRecipe", "Listener", "RefineRecipe", "Step", "head_recipe", "query_recipe", "refine_recipe"]
+__all__ = ["HeadRecipe", "Listener", "RefineRecipe", "Step", "head_recipe", "refine_recipe", "towers_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Step:
     """One step of training, as `on_step` hears it."""
 
     stage: str
-    """"head", "queries" or "refine" """
+    """head, towers or refine"""
     step: int
     """1 .. steps"""
     steps: int
@@ -34,9 +34,11 @@ Listener = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class HeadRecipe:
-    """Stage 1: one linear head for documents and queries."""
+    """Stages 1 and 2: a linear head for documents and queries, then one for each."""
 
+    stage: str
     steps: int
+    spread: float  # R_sub that the controller steers for
     documents: int = 64  # anchors a step
     queries: int = 256
     noisy: float = 0.67  # share of the queries that are moved, so that a small sample is not learned by heart
@@ -48,15 +50,13 @@ class HeadRecipe:
     rate: float = 3e-3
     warm_up: int = 50
     clip: float = 5.0
-    spread: float = 2.0  # R_sub of equally long codes that the controller steers for
 
 
 @dataclass(frozen=True, slots=True)
 class RefineRecipe:
-    """Stages 2 and 3: queries through a tower of their own, and document weights free on fixed dimensions."""
+    """Stage 3: document weights free on fixed dimensions, and the queries' tower with them."""
 
-    stage: str = "refine"
-    epochs: int = 3
+    epochs: int = 6
     copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
     least_steps: int = 200
@@ -64,24 +64,25 @@ class RefineRecipe:
     random: int = 100
     drawn: int = 2048  # random documents a batch, of which each query gets its own
     temperature: float = 0.05
-    document_rate: float = 4e-3  # 0 leaves the documents as they are
+    price: float = 0.0015  # of a query's weight at a dimension that as many documents use as on average
+    document_rate: float = 4e-3
     query_rate: float = 1e-3
     scale_rate: float = 1e-2
-    spare: int = 2  # dimensions a document starts with beyond its budget; the weakest go
+    spare: int = 5  # dimensions a document starts with beyond its budget; the weakest go
 
 
 def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:
     """Steps fall with the width (wider heads overfit sooner) and with few rows; long codes spread more evenly."""
     by_width = 600 * (8192 / output_dim) ** 0.6
     by_rows = max(150.0, 30 * n / 450)  # a step sees about 450 documents
-    return HeadRecipe(steps=round(min(by_width, by_rows, 1000)), spread=1 + math.sqrt(output_dim / nnz) / 16)
+    return HeadRecipe("head", round(min(by_width, by_rows, 1000)), spread=1 + math.sqrt(output_dim / nnz) / 16)
 
 
-def query_recipe() -> RefineRecipe:
-    """Documents as the head encodes them, so that what is learned of queries holds for documents that come later."""
-    return RefineRecipe(stage="queries", epochs=2, document_rate=0.0)
+def towers_recipe(head: HeadRecipe) -> HeadRecipe:
+    """Half as long and more gently. Two sides that may differ meet more evenly: a quarter of the head's excess."""
+    return replace(head, stage="towers", steps=head.steps // 2, rate=1e-3, spread=1 + (head.spread - 1) / 4)
 
 
 def refine_recipe(nnz: int) -> RefineRecipe:
-    """Longer rows start with more to drop."""
-    return RefineRecipe(spare=max(1, nnz // 11))
+    """Longer rows start with more to drop, and more of their weights reach zero on the way."""
+    return RefineRecipe(spare=max(1, nnz // 6))

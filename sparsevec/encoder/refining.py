@@ -1,9 +1,8 @@
-"""Stages 2 and 3: a query tower for the documents' codes, then the weights of one corpus together with it.
+"""Stage 3: the weights of one corpus become free parameters, and the queries' tower is fitted together with them.
 
-Documents keep the dimensions that the head chose; queries get a copy of the head that moves. Each query is asked to
-rank its nearest documents, and random ones beside them, as the dense vectors do. In stage 2 the documents stay as the
-head encodes them; in stage 3 the weights of one corpus become free parameters. Documents that come later are still
-encoded by the head, on the same scale.
+Documents keep the dimensions that the head chose. Each query is asked to rank its nearest documents, and random ones
+beside them, as the dense vectors do, and to avoid dimensions that many documents use: for the same F its code is then
+longer. Documents that come later are still encoded by the head, on the same scale.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.codes import Codes, linear_top_k, shares
+from sparsevec.encoder.codes import Codes, column_sums, linear_top_k, shares
 from sparsevec.encoder.neighbours import nearest
 from sparsevec.encoder.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe, Step
 from sparsevec.errors import TrainingCollapsed
 from sparsevec.training.collapse import diagnosis
 from sparsevec.training.losses import listwise_kl
+from sparsevec.training.regularizers import pair_flops
 
 __all__ = ["DocumentCodes", "Queries", "QueryTower", "refine"]
 
@@ -78,11 +78,10 @@ def refine(
     a small sample from being learned by heart.
     """
     groups: list[dict[str, Any]] = [
+        {"params": [codes.weights], "lr": recipe.document_rate},
         {"params": tower.parameters, "lr": recipe.query_rate},
         {"params": [tower.log_scale], "lr": recipe.scale_rate},
     ]
-    if recipe.document_rate:
-        groups.append({"params": [codes.weights], "lr": recipe.document_rate})
     for parameter in (parameter for group in groups for parameter in group["params"]):
         parameter.requires_grad_()
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
@@ -92,6 +91,7 @@ def refine(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     step, dimension = 0, len(tower.bias)
     used = shares(codes.weights, codes.indices, dimension)
+    prices = recipe.price * torch.from_numpy(used / used.mean()).float()
     for _ in range(epochs):
         epoch = _epoch(sample, own, documents, recipe, generator)
         order = torch.randperm(len(epoch.rows), generator=generator)
@@ -99,16 +99,18 @@ def refine(
             step += 1
             queries = epoch.some(rows)
             raw, indices = linear_top_k(queries.rows - tower.mean, tower.weights, tower.bias, tower.longest)
-            loss = _loss(codes, (F.normalize(raw, dim=1), indices), tower, documents, queries, recipe, generator)
+            asked = F.normalize(raw, dim=1)
+            ranking = _ranking(codes, (asked, indices), tower, documents, queries, recipe, generator)
+            loss = ranking + pair_flops(column_sums(asked, indices, dimension) / len(asked), prices)
             if fault := diagnosis(loss.item(), used, float(used.sum())):
-                raise TrainingCollapsed(f"{recipe.stage}: stopped at step {step} of {steps}: {fault}")
+                raise TrainingCollapsed(f"refine: stopped at step {step} of {steps}: {fault}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            asked = shares(raw, indices, dimension)
-            flops, least = float(asked @ used), float(asked.sum() * used.sum()) / dimension
-            yield Step(recipe.stage, step, steps, loss.item(), float(used.sum()), flops, flops / least, 0.0)
+            shared = shares(raw, indices, dimension)
+            flops, least = float(shared @ used), float(shared.sum() * used.sum()) / dimension
+            yield Step("refine", step, steps, loss.item(), float(used.sum()), flops, flops / least, recipe.price)
 
 
 def _epoch(
@@ -124,7 +126,7 @@ def _epoch(
     return Queries(*(torch.cat([getattr(part, name) for part in parts]) for name in Queries.__slots__))
 
 
-def _loss(
+def _ranking(
     codes: DocumentCodes,
     asked: Codes,
     tower: QueryTower,
@@ -172,12 +174,10 @@ class _CandidateScores(torch.autograd.Function):
         return (query * strength.clamp_min(0)).view(b, m, k).sum(dim=2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
         indices, met, strength, query, flat = ctx.saved_tensors
         b, m, k, dimension, n = ctx.shape
         spread = gradients[0].reshape(b, m, 1).expand(b, m, k).reshape(b, m * k) * (strength > 0)
-        of_weights = None
-        if ctx.needs_input_grad[2]:
-            of_weights = torch.zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
+        of_weights = torch.zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
         of_query = torch.zeros(b, dimension).scatter_add_(1, met, spread * strength)
         return of_query.gather(1, indices), None, of_weights, None, None, None

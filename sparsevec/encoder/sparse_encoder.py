@@ -73,11 +73,9 @@ class SparseEncoder:
         learn, began = _learn(), time.perf_counter()
         documents = rows.documents_to_train_on()
         corpus = learn.new_corpus(documents, np.arange(len(documents)), rows.queries_to_train_on())
-        tensors = learn.learned_head(corpus, self.output_dim, nnz, self.seed, on_step)
+        tensors = learn.learned_towers(corpus, self.output_dim, nnz, flops, self.seed, on_step)
         projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
         cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
-        codes = encoded(documents, projection, cut)
-        tensors |= learn.learned_queries(corpus, codes, tensors, nnz, flops, self.seed, on_step)
         measured = _measured(rows, encoded(_some(rows.documents), projection, cut), tensors, flops, began)
         config = Config(
             input_dim=self.input_dim,
@@ -98,7 +96,8 @@ class SparseEncoder:
         """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 
         Documents that come later are encoded with `encode_document`, on the same scale. Pass the sample of `fit` again:
-        the rows that were held out there stay held out. Needs the extra `train`.
+        the rows that were held out there stay held out. The queries' side goes on from where it is, so a second call
+        learns more; to begin anew, load the encoder that `fit` gave. Needs the extra `train`.
         """
         model = self._fitted()
         config, tensors = model.config, model.tensors
