@@ -192,19 +192,26 @@ def newcomers(data: Data) -> Iterator[Figures]:
     began = time.perf_counter()
     fitted, new = data.documents[:16_000], data.documents[16_000:]
     encoder = SparseEncoder(384, DIMENSION, SEED).fit(fitted, data.sample, budget=A)
+    before = found_by_age(data, encoder.encode_query(data.queries), encoder.encode_document(data.documents))
     corpus = encoder.refine(fitted, data.sample)
     seconds = time.perf_counter() - began
     documents = SparseVectors.concat([corpus, encoder.encode_document(new)])
     queries = encoder.encode_query(data.queries)
-    figures = sparse_figures(data, queries, documents, seconds)
+    after = found_by_age(data, queries, documents)
+    note = (
+        f"of the dense top 10, {after[0]:.3f} of the fitted documents are found and {after[1]:.3f} of the new; "
+        f"by the head alone {before[0]:.3f} and {before[1]:.3f}"
+    )
+    yield replace(sparse_figures(data, queries, documents, seconds), note=note)
+
+
+def found_by_age(data: Data, queries: SparseVectors, documents: SparseVectors) -> tuple[float, float]:
+    """Share of the dense top 10 in the sparse top 10, of the first 16,000 documents and of the others."""
     sparse = (queries.to_scipy() @ documents.to_scipy().T).toarray()
     due = np.argsort(-(data.queries @ data.documents.T), axis=1, kind="stable")[:, :10]
     found = np.argsort(-sparse, axis=1, kind="stable")[:, :10]
     hit = np.array([np.isin(truth, hits) for truth, hits in zip(due, found, strict=True)])
-    old, later = float(hit[due < 16_000].mean()), float(hit[due >= 16_000].mean())
-    yield replace(
-        figures, note=f"of the dense top 10, {old:.3f} of the fitted documents are found, {later:.3f} of the new"
-    )
+    return float(hit[due < 16_000].mean()), float(hit[due >= 16_000].mean())
 
 
 def scale(data: Data) -> Iterator[Figures]:

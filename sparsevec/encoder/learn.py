@@ -24,7 +24,7 @@ Tensors: TypeAlias = dict[str, Float32s]
 Shares: TypeAlias = npt.NDArray[np.float64]
 
 _NEIGHBOURS = 100
-_LONGER = 1.7
+_LONGER = 1.7  # times the query that the budget pays for
 _MEASURED = 2000  # rows of which usage and lengths are found
 
 
@@ -97,7 +97,7 @@ def refined(
     used = shares(codes.weights, codes.indices, len(bias))
     longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops)
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
-    recipe = refine_recipe(nnz)
+    recipe = refine_recipe(len(bias), nnz)
     _heard(refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator), on_step)
     fitted = {"query_weights": weights.detach().numpy(), "query_bias": bias.detach().numpy()}
     return _strongest(codes, nnz, start.dimension), fitted

@@ -56,7 +56,8 @@ class HeadRecipe:
 class RefineRecipe:
     """Stage 3: document weights free on fixed dimensions, and the queries' tower with them."""
 
-    epochs: int = 6
+    epochs: int
+    spare: int  # dimensions a document starts with beyond its budget; the weakest go
     copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
     least_steps: int = 200
@@ -68,14 +69,14 @@ class RefineRecipe:
     document_rate: float = 4e-3
     query_rate: float = 1e-3
     scale_rate: float = 1e-2
-    spare: int = 5  # dimensions a document starts with beyond its budget; the weakest go
 
 
 def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:
     """Steps fall with the width (wider heads overfit sooner) and with few rows; long codes spread more evenly."""
-    by_width = 600 * (8192 / output_dim) ** 0.6
-    by_rows = max(150.0, 30 * n / 450)  # a step sees about 450 documents
-    return HeadRecipe("head", round(min(by_width, by_rows, 1000)), spread=1 + math.sqrt(output_dim / nnz) / 16)
+    by_width = 600 * 8192 / output_dim
+    by_rows = 30 * n / 450  # a step sees about 450 documents
+    steps = round(max(150.0, min(by_width, by_rows, 1000)))
+    return HeadRecipe("head", steps, spread=1 + math.sqrt(output_dim / nnz) / 16)
 
 
 def towers_recipe(head: HeadRecipe) -> HeadRecipe:
@@ -83,6 +84,6 @@ def towers_recipe(head: HeadRecipe) -> HeadRecipe:
     return replace(head, stage="towers", steps=head.steps // 2, rate=1e-3, spread=1 + (head.spread - 1) / 4)
 
 
-def refine_recipe(nnz: int) -> RefineRecipe:
-    """Longer rows start with more to drop, and more of their weights reach zero on the way."""
-    return RefineRecipe(spare=max(1, nnz // 6))
+def refine_recipe(output_dim: int, nnz: int) -> RefineRecipe:
+    """Wide codes need fewer epochs, as the head; longer rows have more weights that reach zero on the way."""
+    return RefineRecipe(epochs=max(2, round(6 * min(1.0, math.sqrt(8192 / output_dim)))), spare=max(1, nnz // 5))

@@ -28,7 +28,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 __all__ = ["SparseEncoder"]
 
 _MEASURED = 20_000  # documents that a budget and the figures are measured on
-_SIXTEENTHS = 13  # weights of the head to the power 13/16: strong ones count less
+_DOCUMENT_SIXTEENTHS, _QUERY_SIXTEENTHS = 14, 12  # of a head: strong weights count less; refining has learned that
 
 
 class SparseEncoder:
@@ -75,8 +75,10 @@ class SparseEncoder:
         corpus = learn.new_corpus(documents, np.arange(len(documents)), rows.queries_to_train_on())
         tensors = learn.learned_towers(corpus, self.output_dim, nnz, flops, self.seed, on_step)
         projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
-        cut = document_cut(rows.documents_to_measure(), projection, nnz, _SIXTEENTHS)
-        measured = _measured(rows, encoded(_some(rows.documents), projection, cut), tensors, flops, began)
+        cut = document_cut(rows.documents_to_measure(), projection, nnz, _DOCUMENT_SIXTEENTHS)
+        measured = _measured(
+            rows, encoded(_some(rows.documents), projection, cut), tensors, flops, _QUERY_SIXTEENTHS, began
+        )
         config = Config(
             input_dim=self.input_dim,
             output_dim=self.output_dim,
@@ -103,13 +105,14 @@ class SparseEncoder:
         config, tensors = model.config, model.tensors
         rows = self._split(dense, queries)
         learn, began = _learn(), time.perf_counter() - config.figures.seconds
-        longer = Cut(config.nnz + refine_recipe(config.nnz).spare, 0.0, _SIXTEENTHS)
+        spare = refine_recipe(self.output_dim, config.nnz).spare
+        longer = Cut(config.nnz + spare, 0.0, _DOCUMENT_SIXTEENTHS)
         start = encoded(rows.documents, model.document_projection, longer)
         corpus = learn.new_corpus(unit_rows(rows.documents), rows.trained_documents, rows.queries_to_train_on())
         codes: SparseVectors
         codes, tower = learn.refined(corpus, start, tensors, config.nnz, config.flops, self.seed, on_step)
         tensors = tensors | tower
-        measured = _measured(rows, _some_codes(codes), tensors, config.flops, began)
+        measured = _measured(rows, _some_codes(codes), tensors, config.flops, 16, began)
         self._model = Model(config.model_copy(update={"stage": "refined", **measured}), tensors)
         return codes
 
@@ -180,10 +183,12 @@ class _Measured(TypedDict):
     figures: Figures
 
 
-def _measured(rows: Split, codes: SparseVectors, tensors: dict[str, Float32s], flops: float, began: float) -> _Measured:
+def _measured(
+    rows: Split, codes: SparseVectors, tensors: dict[str, Float32s], flops: float, sixteenths: int, began: float
+) -> _Measured:
     """The query cut that spends `flops` on these codes of `_some(rows.documents)`, and what it achieves."""
     held, projection = rows.queries_to_measure(), query_projection(tensors)
-    cut = query_cut(held, projection, usage(codes), flops, 16)
+    cut = query_cut(held, projection, usage(codes), flops, sixteenths)
     asked = encoded(held, projection, cut)
     spent = cost(asked, codes)
     at_10, at_100 = recall(held, _some(rows.documents), asked, codes)

@@ -7,12 +7,15 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from sparsevec.encoder import Budget, SparseEncoder, Step
+from sparsevec.encoder.recipe import refine_recipe
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed, TrainingCollapsed
 from sparsevec.flops import cost
 from sparsevec.training.collapse import diagnosis
@@ -58,6 +61,28 @@ def test_refined_newcomers_score_on_the_scale_of_the_corpus(
     newcomers = encoder.encode_document(clustered(1500, seed=5))
     fitted, new = (float((asked @ vectors.to_scipy().T).mean()) for vectors in (corpus, newcomers))
     assert new == pytest.approx(fitted, rel=0.25)
+
+
+def test_a_price_makes_queries_avoid_the_dimensions_that_many_documents_use(
+    encoder: SparseEncoder,
+    documents: Float32s,
+    queries: Float32s,
+    unseen_queries: Float32s,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder.save(tmp_path / "head")
+    spent = []
+    for price in (0.0, 0.1):
+        recipe = replace(refine_recipe(OUTPUT, NNZ), price=price)
+        monkeypatch.setattr("sparsevec.encoder.learn.refine_recipe", Mock(return_value=recipe))
+        again = SparseEncoder.load(tmp_path / "head")
+        corpus = again.refine(documents, queries)
+        spent.append(cost(again.encode_query(unseen_queries), corpus))
+    free, dear = spent
+    assert dear.r_sub < free.r_sub
+    assert dear.query_active_dims > free.query_active_dims
+    assert dear.flops == pytest.approx(free.flops, rel=0.03)
 
 
 def test_a_listener_hears_every_step_and_nothing_is_printed(
