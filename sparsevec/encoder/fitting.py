@@ -4,7 +4,7 @@ Each step draws documents and queries with some of their nearest documents, enco
 that sparse similarities rank the batch as dense ones do, that a linear decoder can rebuild the dense rows from the
 codes (this keeps every dimension meaning something), and that the dimensions are used evenly (the FLOPs regulariser,
 with the weight that a controller finds). In stage 1 both sides share one head, and their codes are equally long. In
-stage 2 they part, and queries keep as many weights as the budget pays for.
+stage 2 they part, and queries keep more weights than documents.
 """
 
 from __future__ import annotations
