@@ -23,7 +23,7 @@ __all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
 Tensors: TypeAlias = dict[str, Float32s]
 Shares: TypeAlias = npt.NDArray[np.float64]
 
-_NEIGHBOURS = 100
+_NEIGHBOURS = 100  # nearest documents: the head draws from them, refining judges a query on all
 _LONGER = 1.7  # times the query that the budget pays for
 _MEASURED = 2000  # rows of which usage and lengths are found
 
@@ -99,7 +99,7 @@ def refined(
     tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
     recipe = refine_recipe(len(bias), nnz)
     _heard(refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator), on_step)
-    fitted = {"query_weights": weights.detach().numpy(), "query_bias": bias.detach().numpy()}
+    fitted = {"query_weights": tower.weights.detach().numpy(), "query_bias": tower.bias.detach().numpy()}
     return _strongest(codes, nnz, start.dimension), fitted
 
 

@@ -43,7 +43,6 @@ class HeadRecipe:
     queries: int = 256
     noisy: float = 0.67  # share of the queries that are moved, so that a small sample is not learned by heart
     positives: int = 3  # neighbours drawn for each anchor
-    neighbours: int = 100  # out of so many nearest
     temperature: float = 0.05  # of the teacher: dense cosines over this
     query_share: float = 0.7  # of the matching loss; documents have the rest
     reconstruction: float = 30.0
@@ -61,8 +60,7 @@ class RefineRecipe:
     copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
     batch: int = 256
     least_steps: int = 200
-    nearest: int = 100  # candidates a query is judged on
-    random: int = 100
+    random: int = 100  # candidates a query is judged on, beside its nearest
     drawn: int = 2048  # random documents a batch, of which each query gets its own
     temperature: float = 0.05
     price: float = 0.0015  # of a query's weight at a dimension that as many documents use as on average
