@@ -1,8 +1,9 @@
 """What a search over these vectors costs, counted: F, its distance from the optimum, and who is responsible.
 
 F = sum_j p^q_j p^d_j is the expected number of multiplications of one query-document pair (Paria et al., ICLR 2020,
-section 3; for queries and documents that differ, as SPLADE reports it). At fixed mean nnz it is least when every
-dimension is used equally often; R_sub = F / (d pbar^q pbar^d) says how far from that it is.
+section 3; for queries and documents that differ, as SPLADE reports it). R_sub = F / (d pbar^q pbar^d) compares it with
+dimensions that are all used equally often. Where both sides use them alike, 1 is the least; below it, queries avoid the
+dimensions that many documents use.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Cost:
     flops: float
     """F, multiplications per query-document pair"""
     r_sub: float
-    """F over the least F at the same mean nnz; 1 is an even spread"""
+    """F over that of an even spread at the same mean nnz"""
     dead_dims: int
     """dimensions that no document uses"""
     max_document_frequency: float

@@ -187,7 +187,7 @@ def _cards(ours: Evaluation, dense: Evaluation) -> list[tuple[str, str]]:
         (f"{ours.flops:.2f}", f"multiplications per pair, dense needs {dense.flops:.0f}"),
         (f"{ours.recall_10_at_100:.1%}", "of the dense top 10 are in the sparse top 100"),
         (f"{ours.bytes:,}", f"bytes a document, dense {dense.bytes:,}"),
-        (f"{ours.r_sub:.2f}", "× the least cost possible at this sparsity (1 = perfectly even)"),
+        (f"{ours.r_sub:.2f}", "× the cost of using all dimensions equally often (1 = perfectly even)"),
     ]
 
 

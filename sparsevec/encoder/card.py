@@ -30,7 +30,7 @@ queries = encoder.encode_query(dense)
 | weights of a document | {config.nnz} | {figures.active_dims:.2f} |
 | weights of a query | | {figures.query_active_dims:.1f} |
 | F, multiplications per query-document pair | {config.flops:.3g} | {figures.flops:.3f} |
-| R_sub, F over the least F at these lengths | | {figures.r_sub:.2f} |
+| R_sub, F over that of dimensions used equally often | | {figures.r_sub:.2f} |
 | dimensions that no document uses | | {figures.dead_dims} of {config.output_dim} |
 | longest posting list, share of the documents | | {figures.max_document_frequency:.3f} |
 | overlap with the exact dense top 10 | | {figures.recall_10:.3f} |
