@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsevec.adapter import Adapter, Url
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
 
-from ._lucene_adapter import Answer, LuceneAdapter, retry_after, url_options
+from .lucene.adapter import Answer, LuceneAdapter, retry_after, url_options
 
 try:
     from elastic_transport import ApiError, TlsError, TransportError

@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 
-from sparsevec.adapter import Adapter, Url
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
 
-from ._lucene_adapter import Answer, LuceneAdapter, retry_after, url_options
+from .lucene.adapter import Answer, LuceneAdapter, retry_after, url_options
 
 try:
     from opensearchpy import OpenSearch

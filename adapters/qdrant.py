@@ -29,23 +29,10 @@ from uuid import UUID
 
 import numpy as np
 
-from sparsevec.adapter import (
-    Adapter,
-    Condition,
-    Documents,
-    Failure,
-    Hits,
-    Id,
-    Payload,
-    Url,
-    Where,
-    Written,
-    check_batch,
-    check_dimension,
-    check_ids,
-    check_k,
-    conditions,
-)
+from sparsevec.contract.adapter import Adapter, Documents, Failure, Hits, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_ids, check_k
+from sparsevec.contract.filters import Condition, Where, conditions
+from sparsevec.contract.urls import Url
 from sparsevec.errors import (
     AdapterError,
     BackendDown,
@@ -59,7 +46,7 @@ from sparsevec.errors import (
 )
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
-from ._qdrant import (
+from .qdrant_core.documents import (
     ORIGINAL,
     Test,
     has_null,

@@ -26,26 +26,14 @@ from uuid import UUID
 
 import numpy as np
 
-from sparsevec.adapter import (
-    Adapter,
-    Condition,
-    Documents,
-    Hits,
-    Id,
-    Payload,
-    Url,
-    Where,
-    Written,
-    check_batch,
-    check_dimension,
-    check_ids,
-    check_k,
-    conditions,
-)
+from sparsevec.contract.adapter import Adapter, Documents, Hits, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_ids, check_k
+from sparsevec.contract.filters import Condition, Where, conditions
+from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, ClientMissing, CollectionError, InvalidInput, StorageFailed
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-from ._qdrant import (
+from .qdrant_core.documents import (
     ORIGINAL,
     Test,
     has_null,

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.codes import dot_products, linear_top_k
+from sparsevec.encoder.learning.codes import dot_products, linear_top_k
 from sparsevec.training.losses import listwise_kl, relative_error
 from sparsevec.training.regularizers import flops_unbiased
 from sparsevec.vectors import Float32s

@@ -35,7 +35,7 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.dense import unit_rows
 from sparsevec.encoder.head import Projection, encoded
-from sparsevec.flops import cost, usage
+from sparsevec.measure.cost import cost, usage
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 ROOT = Path(__file__).parents[1]

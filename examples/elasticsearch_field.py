@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 import sparsevec as sv
-from sparsevec.adapter import Url
+from sparsevec.contract.urls import Url
 
 DEFAULT = "elasticsearch://localhost:9200/sparsevec-example"
 
@@ -41,7 +41,7 @@ def main(url: str, **credentials: Any) -> None:
     adapter = sv.connect(f"{url}?field=sparse", **credentials)
     adapter.drop()  # the vectors of an earlier run; a field that sparsevec did not make is refused
     adapter.create(documents.dimension)
-    print(adapter.name)
+    print(adapter.info().backend)
     print(sv.ingest(adapter, ids, documents))
 
     (hits,) = adapter.search(queries[:1], k=3, where={"brand": "acme", "price": {"lt": 1000}}, with_payloads=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import sparsevec as sv
-from sparsevec.demo import shipped
+from sparsevec.demo.run import shipped
 from sparsevec.training import ArcFace, BudgetController, Objective, Plan, SparseTower, train
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from zlib import crc32
 
 import sparsevec as sv
-from sparsevec.journal import read_dead_letters
+from sparsevec.ingestion.journal import read_dead_letters
 
 DIMENSION = 2**18
 
@@ -60,7 +60,7 @@ def show(progress: sv.IngestProgress) -> None:
 
 def main(url: str = "reference:pipeline.sqlite") -> None:
     adapter = sv.connect(url)
-    if adapter.dimension is None:
+    if adapter.info().dimension is None:
         adapter.create(DIMENSION)
 
     names, texts, begins = itertools.tee(documents(), 3)  # read side by side: no more than a chunk is held

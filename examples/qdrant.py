@@ -35,7 +35,7 @@ def main(url: str) -> None:
     adapter = sv.connect(url)
     adapter.drop()  # what an earlier run left; a collection that sparsevec did not make is refused
     adapter.create(documents.dimension)
-    print(adapter.name)
+    print(adapter.info().backend)
     print(sv.ingest(adapter, ids, documents, payloads))
 
     (hits,) = adapter.search(queries[:1], k=3, where={"brand": "acme", "price": {"lt": 1000}}, with_payloads=True)

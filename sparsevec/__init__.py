@@ -3,13 +3,13 @@
 import sparsevec as sv     # loads neither torch nor a client library
 """
 
-from sparsevec.adapter import Adapter, Hits
-from sparsevec.connect import connect
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.ingest import IngestProgress, IngestReport, ingest
-from sparsevec.reference import Reference
+from sparsevec.exact.reference import Reference
+from sparsevec.exact.verify import VerifyReport, verify
+from sparsevec.ingestion.ingest import IngestProgress, IngestReport, ingest
 from sparsevec.vectors import SparseVector, SparseVectors
-from sparsevec.verify import VerifyReport, verify
 
 __version__ = "0.1.0"
 

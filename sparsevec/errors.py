@@ -3,6 +3,7 @@
     SparsevecError
     ├── InvalidVectors (ValueError)          the input is not a batch of vectors as `vectors` defines it
     ├── InvalidInput (ValueError)            another argument is wrong: ids, k, payloads, paths, budgets
+    │   └── NotFitted                        an encoder that has learned nothing yet
     ├── ModelBroken                          a model or checkpoint that is not ours, or not a whole one
     ├── JournalMismatch                      a journal that belongs to another run, or is not a journal
     ├── CheckpointMismatch                   a checkpoint of another training: other settings, model or data
@@ -15,12 +16,14 @@
         ├── BackendDown (ConnectionError)    not reachable, overloaded, or the answer was lost: the only retryable one
         │     .retry_after                   seconds the backend asked us to wait, or None
         ├── BackendUnsupported               version, licence, mapping or privilege: says what is needed
+        ├── AdapterClosed                    used after `close`, or in a forked child
         ├── CollectionError                  the collection is not there, is there already, or is not ours
+        ├── WrongSpace (ValueError)          vectors or queries of another encoder than the collection's
         ├── OutOfLimits (ValueError)         this backend cannot hold or answer that: says which limit
         │     .splittable                    True when fewer documents a request would fit
         └── WriteFailed         .report      some documents were refused or never arrived
 
-Each message says what was found, what was due and what to do. A client's own exception stays as `__cause__`.
+Each message says what was found, what was expected and what to do. A client's own exception stays as `__cause__`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AdapterClosed",
     "AdapterError",
     "AdapterNotFound",
     "BackendDown",
@@ -40,11 +44,13 @@ __all__ = [
     "JournalMismatch",
     "ModelBroken",
     "NotExact",
+    "NotFitted",
     "OutOfLimits",
     "SparsevecError",
     "StorageFailed",
     "TrainingCollapsed",
     "WriteFailed",
+    "WrongSpace",
 ]
 
 
@@ -60,6 +66,10 @@ class InvalidVectors(SparsevecError, ValueError):
 
 class InvalidInput(SparsevecError, ValueError):
     """An argument other than the vectors is wrong."""
+
+
+class NotFitted(InvalidInput):
+    """An encoder that has learned nothing yet; fit it, or load a saved one."""
 
 
 class ModelBroken(SparsevecError):
@@ -96,6 +106,14 @@ class TrainingCollapsed(SparsevecError):
 
 class AdapterError(SparsevecError):
     """Anything a backend, or the way to it, makes impossible."""
+
+
+class AdapterClosed(AdapterError):
+    """The adapter was closed, or belongs to the process that this one was forked from; connect again."""
+
+
+class WrongSpace(AdapterError, ValueError):
+    """Vectors or queries of another space than the collection's (C18); the message has both fingerprints."""
 
 
 class AdapterNotFound(AdapterError, LookupError):

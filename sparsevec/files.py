@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import Id
+from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors
 
 __all__ = ["read_dense", "read_ids", "read_objects", "read_qrels"]

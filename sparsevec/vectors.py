@@ -59,15 +59,26 @@ class SparseVectors:
     Raises InvalidVectors, naming the first offending row, when a rule of the module docstring is broken.
     """
 
-    __slots__ = ("dimension", "indices", "indptr", "values")
+    __slots__ = ("dimension", "fingerprint", "indices", "indptr", "values")
 
     indptr: Int64s
     indices: Indices
     values: Float32s
     dimension: int
+    fingerprint: str | None
+    """names the space that these vectors live in, made by an encoder's `fit`; None: foreign, accepted anywhere"""
 
-    def __init__(self, indptr: npt.ArrayLike, indices: npt.ArrayLike, values: npt.ArrayLike, dimension: int) -> None:
+    def __init__(
+        self,
+        indptr: npt.ArrayLike,
+        indices: npt.ArrayLike,
+        values: npt.ArrayLike,
+        dimension: int,
+        *,
+        fingerprint: str | None = None,
+    ) -> None:
         self.dimension = _dimension(dimension)
+        self.fingerprint = fingerprint
         self.indptr = _frozen(_integers("indptr", indptr).astype(np.int64, copy=False))
         self.indices = _frozen(_narrow(_integers("indices", indices), self.dimension))
         self.values = _frozen(_float32(values))
@@ -149,7 +160,10 @@ class SparseVectors:
         ends = np.cumsum([batch.nnz for batch in batches])
         indptr = [batches[0].indptr, *(b.indptr[1:] + e for b, e in zip(batches[1:], ends, strict=False))]
         indices = np.concatenate([batch.indices for batch in batches])
-        return cls(np.concatenate(indptr), indices, np.concatenate([b.values for b in batches]), batches[0].dimension)
+        values = np.concatenate([batch.values for batch in batches])
+        spaces = {batch.fingerprint for batch in batches}
+        fingerprint = spaces.pop() if len(spaces) == 1 else None
+        return cls(np.concatenate(indptr), indices, values, batches[0].dimension, fingerprint=fingerprint)
 
     @classmethod
     def _from_coo(cls, rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> SparseVectors:
@@ -157,6 +171,10 @@ class SparseVectors:
         columns = np.asarray(columns)
         order = np.lexsort((columns, rows))
         return cls(_indptr(np.asarray(rows), shape[0]), columns[order], np.asarray(values)[order], shape[1])
+
+    def with_fingerprint(self, fingerprint: str | None) -> SparseVectors:
+        """The same vectors, said to live in the space `fingerprint`; None for foreign ones, which no check refuses."""
+        return SparseVectors(self.indptr, self.indices, self.values, self.dimension, fingerprint=fingerprint)
 
     # ---- read as
 
@@ -202,12 +220,16 @@ class SparseVectors:
             start, stop, _ = key.indices(len(self))
             indptr = self.indptr[start : max(start, stop) + 1]
             within = slice(indptr[0], indptr[-1])
-            return SparseVectors(indptr - indptr[0], self.indices[within], self.values[within], self.dimension)
+            return self._some(indptr - indptr[0], within)
         rows = np.arange(len(self))[key]
         counts = self.row_nnz[rows]
         indptr = np.concatenate(([0], np.cumsum(counts)))
         picked = np.repeat(self.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
-        return SparseVectors(indptr, self.indices[picked], self.values[picked], self.dimension)
+        return self._some(indptr, picked)
+
+    def _some(self, indptr: Int64s, kept: slice | Int64s) -> SparseVectors:
+        parts = self.indices[kept], self.values[kept]
+        return SparseVectors(indptr, *parts, self.dimension, fingerprint=self.fingerprint)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseVectors):

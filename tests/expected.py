@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sparsevec.adapter import Adapter, Id, id_fault, payload_fault
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import Id, id_fault, payload_fault
 from sparsevec.vectors import SparseVectors
 
 

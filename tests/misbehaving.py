@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sparsevec.adapter import Failure, Id, Payload, Written
+from sparsevec.contract.adapter import Failure, Written
+from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
-from sparsevec.ingest import Timing
-from sparsevec.reference import Reference
+from sparsevec.exact.reference import Reference
+from sparsevec.ingestion.ingest import Timing
 from sparsevec.vectors import SparseVectors
 
 Write: TypeAlias = Callable[[Sequence[Id], SparseVectors, Sequence[Payload]], Written]

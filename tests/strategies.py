@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from sparsevec.adapter import Id
+from sparsevec.contract.checks import Id
 from sparsevec.vectors import SparseVectors
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -36,12 +36,12 @@ import numpy.typing as npt
 from benchmarks import baselines
 from benchmarks.paper.sdh import HashTable
 from benchmarks.paper.timing import seconds_a_query
+from sparsevec.answers.retrieval import Retrieval
 from sparsevec.encoder.calibration import document_cut
 from sparsevec.encoder.head import Projection, encoded
 from sparsevec.errors import InvalidInput
-from sparsevec.evaluate import unit
-from sparsevec.flops import POSTING_BYTES, flops
-from sparsevec.retrieval import Retrieval
+from sparsevec.measure.cost import POSTING_BYTES, flops
+from sparsevec.measure.recall import unit
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = [
@@ -89,7 +89,7 @@ class Found:
 
     @property
     def rankings(self) -> list[Int64s]:
-        """`rows` as `sparsevec.measures.quality` takes them."""
+        """`rows` as `sparsevec.measure.labels.quality` takes them."""
         return [row[row >= 0] for row in self.rows]
 
 

@@ -10,10 +10,10 @@ from benchmarks.paper import baselines
 from benchmarks.paper.baselines import Found
 from benchmarks.paper.branches import Branch
 from benchmarks.paper.data import Task
-from sparsevec.evaluate import Qrels
-from sparsevec.flops import cost, touched
-from sparsevec.measures import Quality, by_label, quality, without_themselves
-from sparsevec.retrieval import Retrieval
+from sparsevec.answers.retrieval import Retrieval
+from sparsevec.measure.cost import cost, touched
+from sparsevec.measure.labels import Quality, by_label, quality, without_themselves
+from sparsevec.measure.recall import Qrels
 from sparsevec.vectors import Int64s, SparseVectors
 
 __all__ = ["Row", "Yardstick"]

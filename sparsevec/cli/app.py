@@ -14,18 +14,19 @@ import typer
 from pydantic import BaseModel
 
 import sparsevec as sv
-from sparsevec.adapter import Adapter, Hits, Url
 from sparsevec.cli.options import read_vector, read_where
 from sparsevec.cli.screen import answers, failing, figures, out, progress, say, stages
-from sparsevec.demo import from_folder, run, shipped
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.urls import Url
+from sparsevec.demo.report import Found, Search
+from sparsevec.demo.run import from_folder, run, shipped
 from sparsevec.encoder import Budget, Figures, SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.evaluate import Evaluation, evaluate
+from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.files import read_dense, read_ids, read_objects, read_qrels
-from sparsevec.ingest import IngestReport, ingest
-from sparsevec.report import Found, Search
+from sparsevec.ingestion.ingest import IngestReport, ingest
+from sparsevec.measure.recall import Evaluation, evaluate
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
-from sparsevec.verify import VerifyReport, verify
 
 __all__ = ["app"]
 
@@ -314,7 +315,7 @@ def search(
     ```
     """
     with closing(_connect(url)) as adapter:
-        asked = _queries(queries, model, vector, adapter.dimension)
+        asked = _queries(queries, model, vector, adapter.info().dimension)
         hits = adapter.search(asked, k, where=read_where(where), with_payloads=True)
     if as_json:
         typer.echo(json.dumps([_as_json(found) for found in hits]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sparsevec.adapter import Where
+from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput
 
 __all__ = ["read_vector", "read_where"]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from sparsevec.demo.report import Search, table
 from sparsevec.errors import (
     AdapterNotFound,
     ClientMissing,
@@ -25,8 +26,7 @@ from sparsevec.errors import (
     ModelBroken,
     SparsevecError,
 )
-from sparsevec.evaluate import Evaluation
-from sparsevec.report import Search, table
+from sparsevec.measure.recall import Evaluation
 
 __all__ = ["answers", "failing", "figures", "out", "progress", "say", "stages"]
 

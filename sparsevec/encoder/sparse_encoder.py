@@ -22,7 +22,7 @@ from sparsevec.encoder.recipe import Listener, refine_recipe
 from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.store import Config, CutConfig, Figures
 from sparsevec.errors import ClientMissing, InvalidInput
-from sparsevec.flops import cost, usage
+from sparsevec.measure.cost import cost, usage
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["SparseEncoder"]

@@ -1,4 +1,4 @@
-"""`Conformance`: the clauses C1..C14 of `sparsevec.adapter`, one or more tests each, for any adapter and any cluster.
+"""`Conformance`: the clauses C1..C18 of `sparsevec.contract.adapter`, one or more tests each, for any adapter.
 
     class TestMine(Conformance):
         @pytest.fixture
@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevec.adapter import Adapter, Hits, Id, Payload, Where, conditions, matches
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.filters import Where, conditions, matches
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput, InvalidVectors, SparsevecError
+from sparsevec.exact.verify import verify
 from sparsevec.vectors import SparseVectors
-from sparsevec.verify import verify
 
 __all__ = ["Conformance"]
 
@@ -160,7 +162,7 @@ class Conformance:
     def test_c1_create_makes_an_empty_collection(self, adapter: Adapter) -> None:
         adapter.create(DIMENSION)
         assert adapter.count() == 0
-        assert adapter.dimension == DIMENSION
+        assert adapter.info().dimension == DIMENSION
         assert ask(adapter, {1: 1.0}).ids == ()
 
     def test_c1_a_second_create_is_an_error_and_changes_nothing(self, adapter: Adapter) -> None:
@@ -172,10 +174,10 @@ class Conformance:
     def test_c1_a_dimension_that_no_vector_has_is_refused(self, adapter: Adapter) -> None:
         with pytest.raises(InvalidVectors):
             adapter.create(0)
-        assert adapter.dimension is None
+        assert adapter.info().dimension is None
 
     def test_c1_without_a_collection_every_call_says_so(self, adapter: Adapter) -> None:
-        assert adapter.dimension is None
+        assert adapter.info().dimension is None
         with pytest.raises(CollectionError):
             adapter.upsert([1], rows({1: 1.0}))
         with pytest.raises(CollectionError):
@@ -470,7 +472,7 @@ class Conformance:
         fill(adapter, [1], rows({1: 1.0}), [{"n": 1}])
         adapter.drop()
         adapter.drop()
-        assert adapter.dimension is None
+        assert adapter.info().dimension is None
         with pytest.raises(CollectionError):
             adapter.count()
 
@@ -478,12 +480,12 @@ class Conformance:
         fill(adapter, [1], rows({1: 1.0}), [{"n": 1}])
         adapter.drop()
         adapter.create(DIMENSION + 1)
-        assert (adapter.dimension, adapter.count()) == (DIMENSION + 1, 0)
+        assert (adapter.info().dimension, adapter.count()) == (DIMENSION + 1, 0)
         assert adapter.fetch([1]).ids == ()
 
     def test_c13_dropping_what_was_never_made_is_no_error(self, adapter: Adapter) -> None:
         adapter.drop()
-        assert adapter.dimension is None
+        assert adapter.info().dimension is None
 
     # ---- C14: errors are ours
 
@@ -497,8 +499,8 @@ class Conformance:
             adapter.upsert([2], rows({1: 1.0}))
 
     def test_the_name_says_which_engine_it_is(self, adapter: Adapter) -> None:
-        assert adapter.name
-        assert not adapter.name.startswith("<")
+        assert adapter.info().backend
+        assert not adapter.info().backend.startswith("<")
 
     def test_stored_is_what_is_kept_and_keeping_it_again_changes_nothing(self, adapter: Adapter) -> None:
         documents = corpus(20)

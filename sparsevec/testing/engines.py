@@ -95,7 +95,7 @@ def engine(name: str) -> Engine:
 
 @dataclass(frozen=True)
 class Running:
-    """An engine that answers: `url` without a collection, for `sparsevec.connect(f"{url}/products")`."""
+    """An engine that answers: `url` without a collection, for `sparsevec.contract.connect(f"{url}/products")`."""
 
     engine: Engine
     version: str

@@ -1,8 +1,8 @@
 """Smooth stand-ins for the cost of a search, to be added to a loss. All take activations of unit length.
 
-The cost itself, F = sum_j p^q_j p^d_j, counts non-zeros and has no gradient (`sparsevec.flops` counts it; report that
-one). Replacing the share p_j by the mean magnitude a_j gives the relaxation of Paria et al., "Minimizing FLOPs to Learn
-Efficient Sparse Representations", ICLR 2020: F~ = sum_j a_j^2. Magnitudes are what is summed: without abs, signed
+The cost itself, F = sum_j p^q_j p^d_j, counts non-zeros and has no gradient (`sparsevec.measure.cost` counts it; report
+that one). Replacing the share p_j by the mean magnitude a_j gives the relaxation of Paria et al., "Minimizing FLOPs to
+Learn Efficient Sparse Representations", ICLR 2020: F~ = sum_j a_j^2. Magnitudes are what is summed: without abs, signed
 weights cancel. Sums are float32 at least, whatever the activations are.
 """
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from sparsevec.adapter import Adapter
-from sparsevec.connect import connect
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.connect import connect
 from tests.integration.qdrant_grpc_shim import QdrantGrpcShim
 from tests.integration.qdrant_shim import QdrantShim
 

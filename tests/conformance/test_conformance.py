@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparsevec.adapter import Adapter
+from sparsevec.contract.adapter import Adapter
 from sparsevec.testing.conformance import Conformance
 from tests.conformance.conftest import Backend
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsevec.adapter import Adapter, Id, Payload, conditions, matches
-from sparsevec.connect import connect
-from sparsevec.reference import Reference
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.connect import connect
+from sparsevec.contract.filters import conditions, matches
+from sparsevec.exact.reference import Reference
+from sparsevec.exact.verify import verify
 from sparsevec.vectors import SparseVectors
-from sparsevec.verify import verify
 from tests.strategies import distinct_ids, signed_weights, vectors
 
 pytestmark = pytest.mark.qdrant

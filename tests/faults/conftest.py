@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sparsevec import IngestReport, SparseVectors, connect, ingest, verify
-from sparsevec.ingest import Timing
+from sparsevec.ingestion.ingest import Timing
 from tests.faults.proxy import Proxy
 
 DIMENSION = 60

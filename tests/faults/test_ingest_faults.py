@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sparsevec as sv
-from sparsevec.adapter import Failure, Written
+from sparsevec.contract.adapter import Failure, Written
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits, WriteFailed
-from sparsevec.ingest import IngestProgress
-from sparsevec.journal import read_dead_letters
+from sparsevec.ingestion.ingest import IngestProgress
+from sparsevec.ingestion.journal import read_dead_letters
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import (

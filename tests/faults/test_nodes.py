@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sparsevec.errors import CollectionError
-from sparsevec.ingest import IngestProgress, Timing
+from sparsevec.ingestion.ingest import IngestProgress, Timing
 from sparsevec.testing.engines import ENGINES
 from sparsevec.testing.nodes import Node, free_ports
 from tests.faults.conftest import Collection, collection_at, documents, http

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import sparsevec as sv
+from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance import corpus
-from sparsevec.verify import verify
 
 BATCH = 50
 DOCUMENTS = corpus(6_000)
@@ -18,7 +18,7 @@ WRITER = """
 import sys, sparsevec
 from sparsevec.testing.conformance import corpus
 documents = corpus(6_000)
-adapter = sparsevec.connect("qdrant+edge:" + sys.argv[1])
+adapter = sparsevec.contract.connect("qdrant+edge:" + sys.argv[1])
 if adapter.dimension is None:
     adapter.create(documents.dimension)
 for start in range(int(sys.argv[2]), 6_000, 50):

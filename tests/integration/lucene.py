@@ -11,10 +11,11 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
-from sparsevec_adapters._lucene_adapter import LuceneAdapter
+from sparsevec_adapters.lucene.adapter import LuceneAdapter
 
 from sparsevec import SparseVectors, connect
-from sparsevec.adapter import Hits, Id
+from sparsevec.contract.adapter import Hits
+from sparsevec.contract.checks import Id
 
 DIMENSION = 100
 

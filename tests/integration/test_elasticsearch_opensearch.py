@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sparsevec_adapters import _lucene as lucene
+from sparsevec_adapters.lucene import documents as lucene
 
 import sparsevec
 from sparsevec import SparseVectors, ingest, verify
-from sparsevec.adapter import Documents
+from sparsevec.contract.adapter import Documents
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
-DEBIAN = Path(sparsevec.__file__).parent / "demo_data/vectors.npz"
+DEBIAN = Path(sparsevec.__file__).parent / "demo/data/vectors.npz"
 SPLADE = Path(__file__).parents[2].parent / "shared/data/splade_v3/vectors.npz"
 
 
@@ -153,7 +153,7 @@ def test_a_sparse_field_is_added_to_an_index_of_others_and_taken_out_again(libra
     adapter.create(DIMENSION)
     report = adapter.upsert(["a", "b", "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), [{"price": 10}, {}, {"year": 2026}])
     assert report.written == ("a", "b", "new")
-    assert (adapter.dimension, adapter.count()) == (DIMENSION, 3)
+    assert (adapter.info().dimension, adapter.count()) == (DIMENSION, 3)
     assert found(adapter, {1: 1.0}) == ("new", "b", "a")
     assert adapter.fetch(["a", "c"]).payloads == ({**BOOKS["a"], "price": 10},)
     with pytest.raises(CollectionError, match="already"):
@@ -163,14 +163,14 @@ def test_a_sparse_field_is_added_to_an_index_of_others_and_taken_out_again(libra
     assert (adapter.count(), found(adapter, {1: 1.0})) == (2, ("new", "a"))
     adapter.drop()
     adapter.drop()
-    assert adapter.dimension is None
+    assert adapter.info().dimension is None
     assert library.http("GET", "_mapping")[library.index]["mappings"]["_meta"]["team"] == "books"
     kept = {id_: {k: v for k, v in library.source(id_).items() if k in BOOKS["a"]} for id_ in "abc"}
     assert kept == {**BOOKS, "a": {**BOOKS["a"], "price": 10}}
 
     again = library.connect()
     again.create(DIMENSION + 1)
-    assert (again.dimension, again.count()) == (DIMENSION + 1, 0)
+    assert (again.info().dimension, again.count()) == (DIMENSION + 1, 0)
     assert again.fetch(["a"]).ids == ()
 
 
@@ -201,7 +201,7 @@ def test_vectors_that_others_wrote_are_searched_with_nothing_but_the_index_and_t
     place.make({"emb": {"type": place.vector_type}})
     place.put({"p-1": {"emb": {"1": 0.5, "7": 2.0}, "n": 1}, "42": {"emb": {"7": 1.0}}, "none": {"n": 2}})
     adapter = place.connect()
-    assert adapter.dimension is None
+    assert adapter.info().dimension is None
     (hits,) = adapter.search(rows({7: 2.0}), 10, with_payloads=True)
     assert (hits.ids, hits.scores.tolist(), hits.payloads) == (("p-1", "42"), [4.0, 2.0], ({"n": 1}, {}))
     adapter.upsert(["p-1"], rows({7: 0.5}))

@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient, models
 from sparsevec_adapters.qdrant import QdrantAdapter
 
 import sparsevec as sv
-from sparsevec.adapter import Adapter
+from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import (
     AdapterNotFound,
     BackendDown,
@@ -24,10 +24,10 @@ from sparsevec.errors import (
     InvalidInput,
     OutOfLimits,
 )
-from sparsevec.reference import Reference
+from sparsevec.exact.reference import Reference
+from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance import ask, corpus, fill, rows
 from sparsevec.vectors import SparseVectors
-from sparsevec.verify import verify
 from tests.integration.qdrant_shim import QdrantShim
 
 UUID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
@@ -101,7 +101,7 @@ def test_a_vector_is_added_beside_what_others_made_and_taken_off_again(server: S
     others_made(server)
     before = dense_of(server)
     adapter = server.connect()
-    assert adapter.dimension is None
+    assert adapter.info().dimension is None
     adapter.create(1000)
     assert adapter.count() == 0
     report = adapter.upsert([1, UUID, "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), [{}, {"extra": True}, {}])
@@ -169,7 +169,7 @@ def test_a_collection_of_ours_is_known_as_ours_by_another_process(server: Server
     first.create(77)
     first.close()
     second = server.connect()
-    assert second.dimension == 77
+    assert second.info().dimension == 77
     second.drop()
     second.close()
     assert not server.client.collection_exists(server.collection)
@@ -323,7 +323,7 @@ def test_before_1_16_no_collection_is_made(shim: QdrantShim) -> None:
 def test_the_name_tells_the_servers_version(shim: QdrantShim) -> None:
     shim.version = "1.18.3"
     adapter = sv.connect(f"qdrant://127.0.0.1:{shim.port}/new")
-    assert adapter.name == "qdrant 1.18.3"
+    assert adapter.info().backend == "qdrant 1.18.3"
     adapter.close()
 
 

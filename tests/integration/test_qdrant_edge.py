@@ -11,13 +11,13 @@ from uuid import UUID, uuid5
 
 import pytest
 import qdrant_edge
-from sparsevec_adapters._qdrant import NAMESPACE
+from sparsevec_adapters.qdrant_core.documents import NAMESPACE
 
 import sparsevec as sv
-from sparsevec.adapter import Adapter
+from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput
+from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance import ask, corpus, fill, rows
-from sparsevec.verify import verify
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_files_of_others_in_our_folder_survive_a_drop(folder: Path, adapter: Ada
 
 def test_another_process_that_has_it_open_is_named_as_the_reason(folder: Path, adapter: Adapter) -> None:
     fill(adapter, [1], rows({1: 1.0}))
-    program = f"import sparsevec; sparsevec.connect('qdrant+edge:{folder}')"
+    program = f"import sparsevec; sparsevec.contract.connect('qdrant+edge:{folder}')"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "CollectionError" in other.stderr
     assert "open in another process" in other.stderr
@@ -101,7 +101,7 @@ def test_an_interrupted_create_or_drop_can_be_done_again(folder: Path, marker: o
     (folder / "shard" / "segments" / "half.dat").write_text("half")
     (folder / "sparsevec.json").write_text(json.dumps(marker))
     adapter = sv.connect(f"qdrant+edge:{folder}")
-    assert adapter.dimension is None
+    assert adapter.info().dimension is None
     fill(adapter, [1], rows({1: 1.0}))
     adapter.close()
 

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
-from sparsevec_adapters import _qdrant, qdrant
+from sparsevec_adapters import qdrant
+from sparsevec_adapters.qdrant_core import documents as _qdrant
 
-from sparsevec.adapter import Id, conditions
+from sparsevec.contract.checks import Id
+from sparsevec.contract.filters import conditions
 from sparsevec.errors import OutOfLimits
 from sparsevec.vectors import SparseVectors
 from tests.strategies import ids, signed_weights, vectors

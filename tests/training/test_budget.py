@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.budget import least_cut, resolved
 from sparsevec.errors import InvalidInput
-from sparsevec.flops import cost
+from sparsevec.measure.cost import cost
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, ranking_overlap, unit
 

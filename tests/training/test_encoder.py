@@ -17,7 +17,7 @@ import pytest
 from sparsevec.encoder import Budget, SparseEncoder, Step
 from sparsevec.encoder.recipe import refine_recipe
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed, TrainingCollapsed
-from sparsevec.flops import cost
+from sparsevec.measure.cost import cost
 from sparsevec.training.collapse import diagnosis
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, ranking_overlap, unit

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import sparsevec as sv
 from sparsevec.errors import InvalidInput, TrainingCollapsed
-from sparsevec.flops import flops as counted
+from sparsevec.measure.cost import flops as counted
 from sparsevec.training import (
     BudgetController,
     Objective,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from sparsevec.encoder.codes import column_sums, dot_products, linear_top_k
-from sparsevec.encoder.refining import DocumentCodes, candidate_scores
+from sparsevec.encoder.learning.codes import column_sums, dot_products, linear_top_k
+from sparsevec.encoder.learning.refining import DocumentCodes, candidate_scores
 from sparsevec.errors import InvalidInput
 from sparsevec.training.regularizers import Regularizer, df_flops, flops, flops_unbiased, l0_mask, l1, pair_flops
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevec.adapter import Url, check_batch, check_dimension, check_ids, check_k, conditions, matches
-from sparsevec.connect import connect
+from sparsevec.contract.checks import check_batch, check_dimension, check_ids, check_k
+from sparsevec.contract.connect import connect
+from sparsevec.contract.filters import conditions, matches
+from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterNotFound, InvalidInput, InvalidVectors
 from sparsevec.vectors import SparseVectors
 from tests.strategies import distinct_ids, not_ids

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import sparsevec
-from sparsevec.demo import run, shipped
-from sparsevec.evaluate import dense_top, unit
+from sparsevec.demo.run import run, shipped
+from sparsevec.measure.recall import dense_top, unit
 
-DATA = Path(sparsevec.__file__).parent / "demo_data"
+DATA = Path(sparsevec.__file__).parent / "demo" / "data"
 
 
 def test_the_shipped_corpus_is_whole_and_small() -> None:

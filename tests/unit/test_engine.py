@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevec.engine import BLOCK, BlockLists
-from sparsevec.reference import PostingLists
+from sparsevec.exact.local import BLOCK, BlockLists
+from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.evaluate import dense_top, evaluate, evaluate_dense, ndcg, recall, sparse_top, unit
+from sparsevec.measure.recall import dense_top, evaluate, evaluate_dense, ndcg, recall, sparse_top, unit
 from sparsevec.vectors import SparseVectors
 
 ROWS = np.random.default_rng(0).random((200, 8), np.float32)
@@ -56,7 +56,7 @@ def best_of(query: int) -> int:
 
 def test_the_dense_top_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dense_top(unit(ROWS), unit(QUERIES), 10)
-    monkeypatch.setattr("sparsevec.evaluate._SCORES", 3 * len(ROWS))
+    monkeypatch.setattr("sparsevec.measure.recall._SCORES", 3 * len(ROWS))
     assert np.array_equal(whole, dense_top(unit(ROWS), unit(QUERIES), 10))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevec.errors import InvalidVectors
-from sparsevec.flops import cost, document_frequency, flops, touched
+from sparsevec.measure.cost import cost, document_frequency, flops, touched
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 

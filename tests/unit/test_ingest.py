@@ -21,8 +21,8 @@ from sparsevec.errors import (
     JournalMismatch,
     WriteFailed,
 )
-from sparsevec.ingest import IngestProgress
-from sparsevec.journal import read_dead_letters
+from sparsevec.ingestion.ingest import IngestProgress
+from sparsevec.ingestion.journal import read_dead_letters
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import Misbehaving

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import sparsevec as sv
 from sparsevec.errors import JournalMismatch, SparsevecError, StorageFailed
-from sparsevec.journal import Entry, Journal, read_dead_letters
+from sparsevec.ingestion.journal import Entry, Journal, read_dead_letters
 from tests.misbehaving import Interrupted, Misbehaving, honest, interrupted
 
 DIMENSION = 8

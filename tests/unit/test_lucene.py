@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sparsevec_adapters import _lucene as lucene
-from sparsevec_adapters._lucene import Field, Index, Line
+from sparsevec_adapters.lucene import documents as lucene
+from sparsevec_adapters.lucene.documents import Field, Index, Line
 
-from sparsevec.adapter import Id
+from sparsevec.contract.checks import Id
 from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 from sparsevec.vectors import SparseVectors
 from tests import strategies

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sparsevec_adapters._lucene_filters import filter_clauses, leaves
+from sparsevec_adapters.lucene.filters import filter_clauses, leaves
 
-from sparsevec.adapter import conditions
+from sparsevec.contract.filters import conditions
 
 MAPPINGS: dict[str, Any] = {
     "properties": {

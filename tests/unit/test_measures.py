@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevec.errors import InvalidInput
-from sparsevec.measures import by_label, quality, without_themselves
+from sparsevec.measure.labels import by_label, quality, without_themselves
 
 RANKING = np.array([4, 0, 2, 7])  # 0 and 7 are relevant, and 9, which was not found
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevec.adapter import Url
+from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
-from sparsevec.reference import PostingLists, Reference, best
+from sparsevec.exact.reference import PostingLists, Reference, best
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sparsevec.evaluate import Evaluation
-from sparsevec.report import Curve, Found, Search, Story, page, quality_picture, table, usage_picture
+from sparsevec.demo.report import Curve, Found, Search, Story, page, quality_picture, table, usage_picture
+from sparsevec.measure.recall import Evaluation
 
 
 def evaluation(flops: float, *, ndcg: float | None = None) -> Evaluation:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sparsevec.engine import BlockLists
+from sparsevec.answers.retrieval import Retrieval, pruned
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.reference import PostingLists
-from sparsevec.retrieval import Retrieval, pruned
+from sparsevec.exact.local import BlockLists
+from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -116,7 +116,7 @@ def test_without_numba_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert isinstance(Retrieval(DOCUMENTS)._lists, BlockLists)
     fast = Retrieval(DOCUMENTS).search(QUERY, k=2)
-    monkeypatch.setitem(__import__("sys").modules, "sparsevec.engine", NotInstalled())
+    monkeypatch.setitem(__import__("sys").modules, "sparsevec.exact.local", NotInstalled())
     assert isinstance(Retrieval(DOCUMENTS)._lists, PostingLists)
     assert [ranking.rows.tolist() for ranking in Retrieval(DOCUMENTS).search(QUERY, k=2)] == [fast[0].rows.tolist()]
 

@@ -15,7 +15,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import sparsevec as sv
-from sparsevec.adapter import Adapter, Hits, Id, Payload, Where, Written
+from sparsevec.contract.adapter import Adapter, Hits, Written
+from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.filters import Where
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, NotExact
 from sparsevec.vectors import Float32s
 from tests.strategies import distinct_ids, signed_weights, vectors

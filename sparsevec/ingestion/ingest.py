@@ -27,7 +27,8 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from sparsevec.adapter import Adapter, Id, Payload, Written
+from sparsevec.contract.adapter import Adapter, Written
+from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import (
     BackendDown,
     InvalidInput,
@@ -36,8 +37,8 @@ from sparsevec.errors import (
     SparsevecError,
     WriteFailed,
 )
-from sparsevec.journal import DeadLetter, DeadLetters, Empty, Entry, Journal
-from sparsevec.stream import Batch, Document, Stream
+from sparsevec.ingestion.journal import DeadLetter, DeadLetters, Empty, Entry, Journal
+from sparsevec.ingestion.stream import Batch, Document, Stream
 from sparsevec.vectors import SparseVector, SparseVectors
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Timing", "ingest"]

@@ -7,8 +7,8 @@
 Two thresholds that are not the same thing: `pruned` drops small weights, of queries and of documents each by its own,
 and so changes the scores; the score threshold drops documents whose score is too low, and changes no other score.
 
-The sparse scores are those of `sparsevec.reference`, bit for bit: float64, added in ascending dimension order. So are
-the dense ones. Ties go to the lower row.
+The sparse scores are those of `sparsevec.exact.reference`, bit for bit: float64, added in ascending dimension order.
+So are the dense ones. Ties go to the lower row.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import check_k
+from sparsevec.contract.checks import check_k
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.reference import Float64s, PostingLists, best
+from sparsevec.exact.reference import Float64s, PostingLists, best
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 __all__ = ["Ranking", "Retrieval", "pruned"]
@@ -105,7 +105,7 @@ class _Lists(Protocol):
 
 def _lists() -> Callable[[SparseVectors], _Lists]:
     try:
-        from sparsevec.engine import BlockLists
+        from sparsevec.exact.local import BlockLists
     except ClientMissing:
         return PostingLists
     return BlockLists

@@ -1,6 +1,6 @@
 """`sparsevec demo`: from dense vectors to searches that are proved exact, on an engine that needs no server.
 
-The corpus that ships with the package is described in demo_data/README.md.
+The corpus that ships with the package is described in demo/data/README.md.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import Adapter, Hits, Id, Payload, check_ids
-from sparsevec.connect import connect
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.checks import Id, Payload, check_ids
+from sparsevec.contract.connect import connect
+from sparsevec.demo.report import Curve, Found, Search, Story, page
 from sparsevec.encoder import Budget, SparseEncoder, Step
 from sparsevec.errors import InvalidInput
-from sparsevec.evaluate import Evaluation, Qrels, evaluate, evaluate_dense, unit
+from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.files import read_dense, read_objects
-from sparsevec.flops import usage
-from sparsevec.ingest import IngestReport, ingest
-from sparsevec.report import Curve, Found, Search, Story, page
+from sparsevec.ingestion.ingest import IngestReport, ingest
+from sparsevec.measure.cost import usage
+from sparsevec.measure.recall import Evaluation, Qrels, evaluate, evaluate_dense, unit
 from sparsevec.vectors import Float32s, SparseVectors
-from sparsevec.verify import VerifyReport, verify
 
 __all__ = ["Corpus", "Outcome", "Watch", "from_folder", "run", "shipped"]
 
 Watch: TypeAlias = Callable[[str, float], None]
 """Hears of each stage by name how much of it is done, 0 to 1."""
 
-_DATA = Path(__file__).parent / "demo_data"
+_DATA = Path(__file__).parent / "data"
 _ASKED = 500  # queries that are measured and verified
 _SHOWN = 12  # searches on the page
 _ENOUGH = 200  # queries, to learn from half of them

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sparsevec.adapter import Failure, Id, Payload
+from sparsevec.contract.adapter import Failure
+from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 

@@ -26,20 +26,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from sparsevec.adapter import (
-    Adapter,
-    Hits,
-    Id,
-    Payload,
-    Where,
-    check_batch,
-    check_dimension,
-    check_k,
-    conditions,
-    matches,
-)
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_k
+from sparsevec.contract.filters import Where, conditions, matches
 from sparsevec.errors import InvalidInput, NotExact
-from sparsevec.reference import PostingLists
+from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
 
 __all__ = ["Offence", "VerifyReport", "tolerances", "verify"]
@@ -115,12 +106,13 @@ def verify(
     check_k(k)
     if where and payloads is None:
         raise InvalidInput("to verify a filter, the payloads of the documents are due as well")
-    checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, adapter.dimension)
+    about = adapter.info()
+    checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     check_dimension(queries, documents.dimension)
     wanted = conditions(where)
     judge = _Judge(adapter, documents, checked, np.array([matches(payload, wanted) for payload in fields], bool))
     report = VerifyReport(
-        backend=adapter.name, documents=len(documents), k=k, queries=len(queries), hits=0, worst=0, offences=[]
+        backend=about.backend, documents=len(documents), k=k, queries=len(queries), hits=0, worst=0, offences=[]
     )
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
-from sparsevec.adapter import AnyOf, Condition, Id, Payload
+from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.filters import AnyOf, Condition
 from sparsevec.errors import OutOfLimits
 from sparsevec.vectors import SparseVectors
 

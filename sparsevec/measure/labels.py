@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import check_k
+from sparsevec.contract.checks import check_k
 from sparsevec.errors import ClientMissing, InvalidInput
-from sparsevec.evaluate import Qrels
+from sparsevec.measure.recall import Qrels
 from sparsevec.vectors import Int64s
 
 __all__ = ["Quality", "by_label", "quality", "without_themselves"]

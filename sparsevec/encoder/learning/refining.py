@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.codes import Codes, column_sums, linear_top_k, shares
-from sparsevec.encoder.neighbours import nearest
-from sparsevec.encoder.noise import mixed
+from sparsevec.encoder.learning.codes import Codes, column_sums, linear_top_k, shares
+from sparsevec.encoder.learning.neighbours import nearest
+from sparsevec.encoder.learning.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe, Step
 from sparsevec.errors import TrainingCollapsed
 from sparsevec.training.collapse import diagnosis

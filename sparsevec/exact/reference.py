@@ -11,30 +11,32 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import (
-    Adapter,
-    Documents,
-    Hits,
+from sparsevec.contract.adapter import Adapter, Documents, Failure, Hits, Info, Missing, Page, Version, Written
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import (
     Id,
     Payload,
-    Url,
-    Where,
-    Written,
+    Queries,
     check_batch,
-    check_dimension,
     check_ids,
     check_k,
-    conditions,
-    matches,
+    check_options,
+    check_queries,
+    check_space,
 )
+from sparsevec.contract.filters import Where, conditions, matches
+from sparsevec.contract.operations import Connection
+from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
@@ -44,9 +46,11 @@ Float64s: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
+_VERSION = 2  # of the tables below
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
-    "CREATE TABLE collection (dimension INTEGER NOT NULL)",
+    f"PRAGMA user_version = {_VERSION}",
+    "CREATE TABLE collection (dimension INTEGER NOT NULL, fingerprint TEXT, identity TEXT NOT NULL)",
     "CREATE TABLE documents (id BLOB PRIMARY KEY, indices BLOB, weights BLOB, payload TEXT) WITHOUT ROWID",
 )
 _UPSERT = """
@@ -109,75 +113,147 @@ class _Lists(Protocol):
     def search(self, query: SparseVector, k: int, allowed: Mask | None = None) -> tuple[Int64s, Float64s]: ...
 
 
-class Reference:
-    """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file)."""
+class Reference(Connection):
+    """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file).
+
+    Several threads may use it: SQLite has one connection, held by one call at a time; scoring goes on beside it.
+    """
 
     _make_lists: Callable[[SparseVectors], _Lists] = PostingLists
+    _engine = "reference"
 
     def __init__(self, path: str = "") -> None:
         """Open the file at `path`, made when missing. Raises CollectionError when it is not one of ours."""
+        super().__init__(path or "memory", f"{self._engine}:{path}" if path else None)
         self._path = path
-        self._database = _open(path)
+        self._database = _open(path, self._engine)
+        self._lock = threading.RLock()
         self._snapshot: tuple[int, Documents, _Lists] | None = None
 
     @classmethod
-    def connect(cls, url: Url, **credentials: Any) -> Reference:
-        if credentials or url.host or url.variant:
-            raise InvalidInput("a reference url is `reference:` or `reference:PATH`, without a host and credentials")
+    def connect(cls, url: Url, **credentials: Any) -> Self:
+        if credentials or url.host or url.variant or url.options:
+            raise InvalidInput(
+                f"expected `{cls._engine}:` or `{cls._engine}:PATH`, without host, options and credentials"
+            )
         return cls(url.path)
 
+    @classmethod
+    def _again(cls, origin: str) -> Self:
+        return cls(origin.partition(":")[2])
+
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return f"reference (SQLite {sqlite3.sqlite_version}, numpy {np.__version__})"
 
-    @property
-    def dimension(self) -> int | None:
-        if not self._execute("SELECT 1 FROM sqlite_master WHERE name = 'collection'").fetchone():
-            return None
-        return int(self._execute("SELECT dimension FROM collection").fetchone()[0])
+    def info(self) -> Info:
+        found = self._look()
+        dimension, fingerprint, identity = found or (None, None, None)
+        return Info(self._name, Capabilities(), found is not None, True, dimension, fingerprint, identity)
 
-    def create(self, dimension: int) -> None:
+    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
-        if self.dimension is not None:
-            raise CollectionError(f"{self._place} holds a collection already; drop() it first, or use another path")
         with self._transaction():
+            if self._look() is not None:
+                raise CollectionError(f"{self._where} holds a collection already; drop() it first, or use another path")
             for statement in _SCHEMA:
                 self._execute(statement)
-            self._execute("INSERT INTO collection VALUES (?)", (dimension,))
+            self._execute("INSERT INTO collection VALUES (?, ?, ?)", (dimension, fingerprint, uuid4().hex))
 
-    def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
-        ids, payloads = check_batch(ids, vectors, payloads, self._existing())
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        check_options(self._name, Capabilities(), versions=versions, routing=routing, missing=missing)
+        dimension, fingerprint, _ = self._existing()
+        ids, payloads = check_batch(ids, vectors, payloads, dimension)
+        check_space(vectors, fingerprint)
         rows = [
             (_key(id_), row.indices.astype("<u4").tobytes(), row.values.astype("<f4").tobytes(), json.dumps(payload))
             for id_, row, payload in zip(ids, vectors, payloads, strict=True)
         ]
         with self._transaction():
-            self._database.executemany(_UPSERT, rows)
-        return Written(tuple(ids))
+            if fingerprint is None and vectors.fingerprint is not None:
+                self._adopt(vectors.fingerprint)
+            absent = self._absent(ids) if missing in ("fail", "skip") else set()
+            self._database.executemany(_UPSERT, [row for id_, row in zip(ids, rows, strict=True) if id_ not in absent])
+        written = tuple(id_ for id_ in ids if id_ not in absent)
+        reason = "it is not there"
+        if missing == "skip":
+            return Written(written, skipped=dict.fromkeys(absent, reason))
+        return Written(written, failed=dict.fromkeys(absent, Failure(reason, kind="missing")))
+
+    def _adopt(self, fingerprint: str) -> None:
+        """The first vectors of a collection say which space it is of (C18)."""
+        self._execute(
+            "UPDATE collection SET fingerprint = ? WHERE fingerprint IS NULL AND NOT EXISTS (SELECT 1 FROM documents)",
+            (fingerprint,),
+        )
+
+    def _absent(self, ids: Sequence[Id]) -> set[Id]:
+        known = "SELECT 1 FROM documents WHERE id = ?"
+        return {id_ for id_ in ids if self._execute(known, (_key(id_),)).fetchone() is None}
 
     def search(
-        self, queries: SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]:
         check_k(k)
-        check_dimension(queries, self._existing())
+        dimension, fingerprint, _ = self._existing()
+        asked = check_queries(queries, dimension, fingerprint)
         wanted = conditions(where)
         documents, lists = self._read()
         allowed = np.array([matches(p, wanted) for p in documents.payloads], bool) if wanted else None
-        return [_hits(documents, *lists.search(query, k, allowed), with_payloads) for query in queries]
+        return [_hits(documents, *lists.search(query, k, allowed), with_payloads) for query in asked]
 
     def fetch(self, ids: Sequence[Id]) -> Documents:
-        dimension, select = self._existing(), "SELECT * FROM documents WHERE id = ?"
-        found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
-        return _documents([row for row in found if row is not None], dimension)
+        dimension, fingerprint, _ = self._existing()
+        select = "SELECT * FROM documents WHERE id = ?"
+        with self._lock:
+            found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
+        return _documents([row for row in found if row is not None], dimension, fingerprint)
+
+    def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> Iterator[Page]:
+        """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
+        behind = _place(after)
+        while True:
+            dimension, fingerprint, _ = self._existing()
+            rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size))
+            if not rows:
+                return
+            behind = rows[-1][0]
+            found = _documents(rows, dimension, fingerprint)
+            yield Page(
+                ids=found.ids,
+                after=behind.hex(),
+                holds=np.ones(len(rows), bool),
+                vectors=found.vectors if vectors else None,
+                payloads=found.payloads if payloads else None,
+                dense=None if dense is None else tuple(dense_row(payload.get(dense)) for payload in found.payloads),
+            )
 
     def delete(self, ids: Sequence[Id]) -> None:
         self._existing()
+        keys = [(_key(id_),) for id_ in check_ids(ids)]
         with self._transaction():
-            self._database.executemany("DELETE FROM documents WHERE id = ?", [(_key(id_),) for id_ in check_ids(ids)])
+            self._database.executemany("DELETE FROM documents WHERE id = ?", keys)
 
     def count(self) -> int:
         self._existing()
-        return int(self._execute("SELECT count(*) FROM documents").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def drop(self) -> None:
         with self._transaction():
@@ -185,7 +261,9 @@ class Reference:
             self._execute("DROP TABLE IF EXISTS collection")
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:
+            self._closed = True
+            self._database.close()
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
@@ -193,49 +271,86 @@ class Reference:
     def slack(self, vectors: SparseVectors) -> Float32s:
         return np.zeros(vectors.nnz, np.float32)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     # ---- SQLite
 
     @property
-    def _place(self) -> str:
-        return self._path or "this reference"
+    def _where(self) -> str:
+        return self._path or f"this {self._engine} engine"
 
-    def _existing(self) -> int:
-        if (dimension := self.dimension) is None:
-            raise CollectionError(f"{self._place} holds no collection yet; create(dimension) makes one")
-        return dimension
+    def _look(self) -> tuple[int, str | None, str] | None:
+        """The collection's dimension, fingerprint and identity; None when it is not there."""
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
+            return None
+        ((dimension, fingerprint, identity),) = self._rows("SELECT dimension, fingerprint, identity FROM collection")
+        return int(dimension), fingerprint, identity
+
+    def _existing(self) -> tuple[int, str | None, str]:
+        if (found := self._look()) is None:
+            raise CollectionError(f"{self._where} holds no collection yet; create(dimension) makes one")
+        return found
 
     def _read(self) -> tuple[Documents, _Lists]:
         """Every document in id order, so that the lower row is the lower id; read again after anybody's write."""
-        version = self._execute("PRAGMA data_version").fetchone()[0] + self._database.total_changes
-        if self._snapshot is None or self._snapshot[0] != version:
-            rows = self._execute("SELECT * FROM documents ORDER BY id").fetchall()
-            documents = _documents(rows, self._existing())
-            self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
-        return self._snapshot[1:]
+        with self._lock:
+            version = self._rows("PRAGMA data_version")[0][0] + self._database.total_changes
+            if self._snapshot is None or self._snapshot[0] != version:
+                documents = _documents(self._rows("SELECT * FROM documents ORDER BY id"), self._existing()[0], None)
+                self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
+            return self._snapshot[1:]
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._execute(statement, values).fetchall()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with _storage_errors(self._place):
+        self.check_open()
+        with self._lock, _storage_errors(self._where):
             return self._database.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of it, on disk when it ends, or nothing."""
-        with _storage_errors(self._place):
+        """All of it, on disk when it ends, or nothing; one thread at a time."""
+        self.check_open()
+        with self._lock, _storage_errors(self._where):
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 yield
 
 
-def _open(path: str) -> sqlite3.Connection:
+def _place(after: str | None) -> bytes:
+    try:
+        return b"" if after is None else bytes.fromhex(after)
+    except (ValueError, TypeError):
+        raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
+
+
+def dense_row(value: object) -> Float32s | None:
+    """A payload field that holds a dense row, (d,); None where it is none."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
+        return None
+    return np.asarray(value, np.float32)
+
+
+def _open(path: str, engine: str) -> sqlite3.Connection:
     if path and not Path(path).parent.is_dir():
         raise CollectionError(f"the folder of {path} does not exist; make it first")
-    with _storage_errors(path):
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30)
+    with _storage_errors(path or engine):
+        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30, check_same_thread=False)
         database.create_function("with_fields", 2, _with_fields, deterministic=True)
         if path:
             ours = database.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
             if not ours and database.execute("SELECT 1 FROM sqlite_master").fetchone():
                 raise CollectionError(f"{path} is an SQLite file of somebody else's; use another path")
+            if ours and database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
         return database
@@ -269,11 +384,11 @@ def _hits(documents: Documents, rows: Int64s, scores: Float64s, with_payloads: b
     return Hits(tuple(documents.ids[row] for row in rows), scores.astype(np.float32), payloads)
 
 
-def _documents(rows: Sequence[tuple[bytes, bytes, bytes, str]], dimension: int) -> Documents:
+def _documents(rows: Sequence[tuple[bytes, bytes, bytes, str]], dimension: int, fingerprint: str | None) -> Documents:
     indptr = np.concatenate(([0], np.cumsum([len(indices) // 4 for _, indices, _, _ in rows], dtype=np.int64)))
     indices = np.frombuffer(b"".join(row[1] for row in rows), "<u4")
     weights = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
-    vectors = SparseVectors(indptr, indices, weights, dimension)
+    vectors = SparseVectors(indptr, indices, weights, dimension, fingerprint=fingerprint)
     return Documents(tuple(_id(row[0]) for row in rows), vectors, tuple(json.loads(row[3]) for row in rows))
 
 

@@ -21,29 +21,16 @@ from urllib.parse import quote, urlencode
 import numpy as np
 import orjson
 
-from sparsevec.adapter import (
-    Condition,
-    Documents,
-    Failure,
-    Hits,
-    Id,
-    Payload,
-    Url,
-    Where,
-    Written,
-    check_batch,
-    check_dimension,
-    check_ids,
-    check_k,
-    conditions,
-    matches,
-)
+from sparsevec.contract.adapter import Documents, Failure, Hits, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_ids, check_k
+from sparsevec.contract.filters import Condition, Where, conditions, matches
+from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-from . import _lucene as lucene
-from ._lucene import Field, Index, Json, Line
-from ._lucene_filters import filter_clauses, leaves
+from . import documents as lucene
+from .documents import Field, Index, Json, Line
+from .filters import filter_clauses, leaves
 
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
 _SCROLL = "5m"

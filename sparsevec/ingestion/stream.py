@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from pydantic_core import to_json
 
-from sparsevec.adapter import Id, Payload, id_fault, payload_fault
+from sparsevec.contract.checks import Id, Payload, id_fault, payload_fault
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.vectors import SparseVectors
 

@@ -1,4 +1,4 @@
-"""Filters (C11) on any mapping: the server narrows, `sparsevec.adapter.matches` decides.
+"""Filters (C11) on any mapping: the server narrows, `sparsevec.contract.adapter.matches` decides.
 
 A mapping forgets types: a keyword field indexes 1, "1" and true alike when they are strings of it, a long field makes 1
 of 1.5 and "1". So the clause sent to the server finds *at least* every document that matches, and what comes back is
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sparsevec.adapter import AnyOf, Condition, Range
+from sparsevec.contract.filters import AnyOf, Condition, Range
 
 Json = dict[str, Any]
 

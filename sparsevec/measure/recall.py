@@ -15,8 +15,8 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.flops import Cost, cost
-from sparsevec.reference import PostingLists, best
+from sparsevec.exact.reference import PostingLists, best
+from sparsevec.measure.cost import Cost, cost
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Evaluation", "Qrels", "dense_top", "evaluate", "evaluate_dense", "ndcg", "recall", "sparse_top", "unit"]

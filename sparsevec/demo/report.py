@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.errors import ClientMissing
-from sparsevec.evaluate import Evaluation
+from sparsevec.measure.recall import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

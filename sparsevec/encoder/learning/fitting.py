@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sparsevec.encoder.codes import column_sums, dot_products, linear_top_k, shares
-from sparsevec.encoder.noise import noisy
+from sparsevec.encoder.learning.codes import column_sums, dot_products, linear_top_k, shares
+from sparsevec.encoder.learning.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe, Step
 from sparsevec.errors import TrainingCollapsed
 from sparsevec.training.collapse import diagnosis

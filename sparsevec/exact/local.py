@@ -2,7 +2,7 @@
 
 Postings are kept in blocks of 2**15 documents, so that a block's float64 accumulators stay in the processor's cache and
 a document number fits in 16 bits; within a block they stand dimension after dimension, so that the sums are added in
-ascending dimension order, as `sparsevec.reference` defines them.
+ascending dimension order, as `sparsevec.exact.reference` defines them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.adapter import Adapter
+from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import ClientMissing
-from sparsevec.reference import Float64s, Mask, Reference, shared
+from sparsevec.exact.reference import Float64s, Mask, Reference, shared
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 try:
@@ -60,9 +60,10 @@ class LocalEngine(Reference):
     """The exact engine behind `local:` (in memory) and `local:PATH` (a file like the reference's)."""
 
     _make_lists = BlockLists
+    _engine = "local"
 
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return f"local engine (numba {numba.__version__})"
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.codes import linear_top_k, shares
-from sparsevec.encoder.fitting import Pool, new_head, train
-from sparsevec.encoder.neighbours import nearest
+from sparsevec.encoder.learning.codes import linear_top_k, shares
+from sparsevec.encoder.learning.fitting import Pool, new_head, train
+from sparsevec.encoder.learning.neighbours import nearest
+from sparsevec.encoder.learning.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.encoder.recipe import Listener, Step, head_recipe, refine_recipe, towers_recipe
-from sparsevec.encoder.refining import DocumentCodes, Queries, QueryTower, refine
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]

@@ -1,0 +1,332 @@
+"""What a backend promises. Tests, issues and commits cite the numbers.
+
+C1   `create(dimension)` makes an empty collection, or adds our vector to one that others made; a second `create` raises
+     CollectionError, also when two run at once
+C2   when a write has been reported as written, it survives a restart of the backend, and this adapter's next search
+     sees it; other readers see it after the backend's own refresh
+C3   writing an id again replaces its vector, and nothing else of that document; payload fields that are given with it
+     replace those fields, the others stay
+C4   a hit's score is the dot product of the query with `stored(vector)`
+C5   a document that shares no dimension with the query is not a hit
+C6   hits come best first, at most k, each id once; k above the count truncates
+C7   no document left out scores higher than one returned; ties may fall either way; a search that timed out or failed
+     in part is an error, never a short answer
+C8   the i-th answer belongs to the i-th query; an empty query has no hits
+C9   a write reports each id as written, skipped or failed with a reason; the three add up to what was given, and
+     "written" means that the vector is there
+C10  ids are ints in [0, 2**64) or non-empty strings; `42` and `"42"` are different ids; what went in comes out. In a
+     collection that others made, ids are theirs: an int is asked for in their spelling, and hits give theirs
+C11  `where` filters on payload fields (`contract.filters` says what a filter means); the same filter means the same
+     everywhere; one that a backend cannot answer is refused with the reason, never answered with nothing
+C12  `delete(ids)` removes them from search and count; deleting an unknown id is not an error; what others stored under
+     that id stays where the collection is theirs
+C13  `drop()` forgets everything of ours and may be called twice; it touches nothing it did not create
+C14  the client's own exceptions never escape: they are translated, cause kept; our own bugs are not translated
+C15  several threads may use one adapter; after a fork it says that it must be connected anew
+C16  `scan` yields each document once, with what was asked for, and a later call goes on or starts again without doing
+     anything twice
+C17  in a collection that others made, a write changes documents that are there and never makes one unless told
+     (`missing=`); where the backend has versions and one is given, a document that changed since is left alone and
+     reported; routing is kept, no pipeline of theirs runs where that can be avoided, and an index whose other fields a
+     write could not keep is refused before it is touched
+C18  a collection remembers the fingerprint of the space that its vectors live in; queries and vectors of another are
+     refused with both names. Vectors without a fingerprint are foreign, and accepted
+
+A collection is *ours* when `create` made it, and *others'* when it was there already.
+
+An adapter sends one request and classifies each id; batching, retries and the journal are `ingest`'s. What a backend
+cannot hold (a negative weight, an id too long) is reported as failed before anything is sent.
+
+`Adapter` is the contract for threads, `AsyncAdapter` the same for asyncio. How one conversation serves both is in
+`contract.operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import Id, Payload, Queries
+from sparsevec.contract.filters import Where
+from sparsevec.contract.urls import Url
+from sparsevec.vectors import Float32s, SparseVectors
+
+__all__ = [
+    "Adapter",
+    "AsyncAdapter",
+    "Documents",
+    "Failure",
+    "Hit",
+    "Hits",
+    "Info",
+    "Missing",
+    "Page",
+    "Version",
+    "Written",
+]
+
+Version: TypeAlias = str
+"""Of a document, as the backend tells it: to be given back, not to be read."""
+
+Missing: TypeAlias = Literal["fail", "skip", "create"]
+"""What a write does with an id that is not there (C17)."""
+
+
+class Hit(NamedTuple):
+    """One document of an answer."""
+
+    id: Id
+    score: float
+    payload: Payload | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits(Sequence[Hit]):
+    """The answer to one query, best first: a sequence of `Hit`, or column by column.
+
+    `ids` (m,), `scores` (m,) float32, `payloads` (m,) when they were asked for, else None. Equal when all three are.
+    """
+
+    ids: tuple[Id, ...]
+    scores: Float32s
+    payloads: tuple[Payload, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, key: int) -> Hit: ...
+    @overload
+    def __getitem__(self, key: slice) -> Hits: ...
+    def __getitem__(self, key: int | slice) -> Hit | Hits:
+        if isinstance(key, slice):
+            return Hits(self.ids[key], self.scores[key], None if self.payloads is None else self.payloads[key])
+        return Hit(self.ids[key], float(self.scores[key]), None if self.payloads is None else self.payloads[key])
+
+    def __iter__(self) -> Iterator[Hit]:
+        payloads = self.payloads if self.payloads is not None else (None,) * len(self.ids)
+        return map(Hit, self.ids, self.scores.tolist(), payloads)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hits):
+            return NotImplemented
+        same = self.ids == other.ids and self.payloads == other.payloads
+        return same and np.array_equal(self.scores, other.scores)
+
+    __hash__ = None  # type: ignore[assignment]  # equality looks at every score
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an id was not written. `retryable`: the backend was busy, the same write may succeed later.
+
+    `kind`: "missing" is an id that is not there, in a collection of others; "stale" one that changed since the version
+    that was given; "refused" everything else.
+    """
+
+    reason: str
+    retryable: bool = False
+    kind: Literal["refused", "missing", "stale"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of each id of one write; the three parts add up to what was given (C9)."""
+
+    written: tuple[Id, ...] = ()
+    skipped: Mapping[Id, str] = field(default_factory=dict)
+    failed: Mapping[Id, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What `fetch` found: `ids` in the order asked for, unknown ones left out; vectors and payloads to match."""
+
+    ids: tuple[Id, ...]
+    vectors: SparseVectors
+    payloads: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some documents of a `scan`, n of them. What was not asked for, or the backend does not have, is None."""
+
+    ids: tuple[Id, ...]
+    after: str | None
+    """to go on behind this page: `scan(after=page.after)`; None behind the last"""
+    holds: npt.NDArray[np.bool_] | None = None
+    """which of them have a vector of ours, (n,)"""
+    vectors: SparseVectors | None = None
+    """empty rows where there is none"""
+    payloads: tuple[Payload, ...] | None = None
+    dense: tuple[Float32s | None, ...] | None = None
+    """the dense row of each, (d,), None where it has none"""
+    routing: tuple[str | None, ...] | None = None
+    versions: tuple[Version, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a backend says of itself and of the collection, now."""
+
+    backend: str
+    """engine and version, for reports: `elasticsearch 9.5.3`"""
+    capabilities: Capabilities
+    exists: bool
+    """whether the collection is there and has our vector"""
+    ours: bool = True
+    """whether `create` made the collection; False: it was there, and others' documents live in it"""
+    dimension: int | None = None
+    """None when it is not there, or was made by others and does not say"""
+    fingerprint: str | None = None
+    """of the space that its vectors live in; None when they are foreign (C18)"""
+    identity: str | None = None
+    """made by `create`, so that a journal knows its collection again; None where others made the vector"""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One collection of one backend, for threads: the clauses are in the module docstring, the errors in
+    `sparsevec.errors`. Any method raises BackendDown when no answer came, and AdapterClosed after `close` and in a
+    forked child. Adapters are context managers."""
+
+    @classmethod
+    def connect(cls, url: Url, **credentials: Any) -> Adapter:
+        """To the collection that `url` names, whether it is there already or not. Raises InvalidInput."""
+
+    def info(self) -> Info:
+        """What the backend says of itself and of the collection; asked anew at every call."""
+
+    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+        """Make the collection, or add our vector to one that others made (C1).
+
+        Without a `fingerprint` the first vectors that are written give theirs (C18). Raises CollectionError when our
+        vector is there already, BackendUnsupported when writes could not be kept apart from what others hold (C17).
+        """
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        """Write one request's worth of n documents (C2, C3, C9, C17); an empty row is a document without weights.
+
+        `missing` says what becomes of an id that is not there: None stands for "create" in a collection of ours and
+        "fail" in one of others. `versions` and `routing` are those that `scan` gave, where the backend has them.
+        Raises InvalidInput, InvalidVectors, WrongSpace (C18), OutOfLimits for a request that is too large.
+        """
+
+    def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]:
+        """The k best documents of each query (C4 to C8), of those that match `where` (C11).
+
+        `queries`: SparseVectors (q, dimension), one row of them, or a scipy matrix. Raises InvalidInput,
+        InvalidVectors, WrongSpace (C18), and OutOfLimits for what this backend cannot answer.
+        """
+
+    def fetch(self, ids: Sequence[Id]) -> Documents:
+        """The documents that hold a vector of ours. It comes back as given or as stored: `stored` of either is one."""
+
+    def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> Iterator[Page]:
+        """Every document of the collection, others' too, in pages of about `size` (C16).
+
+        `dense` names a field or vector that holds dense rows. `after`, of an earlier page, goes on behind it; where
+        the backend has forgotten that place, InvalidInput says so, and a scan from the start is due.
+        """
+
+    def delete(self, ids: Sequence[Id]) -> None:
+        """Remove documents, or our vector from those of others (C12)."""
+
+    def count(self) -> int:
+        """Documents that hold a vector of ours, empty ones included where the backend can tell."""
+
+    def drop(self) -> None:
+        """Forget everything of ours (C13). Raises CollectionError for a vector that others made."""
+
+    def close(self) -> None:
+        """Let go of connections and files that this adapter opened; a client of the caller's stays open."""
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        """What the backend keeps of `vectors`: the same, or rounded. Pure: needs no server."""
+
+    def slack(self, vectors: SparseVectors) -> Float32s:
+        """By how much each weight of `stored(vectors)` may be off, (nnz,): zeros, unless the rounding depends on when
+        the backend optimises (Qdrant's float16 and uint8 indexes)."""
+
+    def __enter__(self) -> Adapter: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@runtime_checkable
+class AsyncAdapter(Protocol):
+    """The same contract for asyncio: the same names, to be awaited; several calls may run at a time."""
+
+    async def info(self) -> Info: ...
+
+    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None: ...
+
+    async def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written: ...
+
+    async def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]: ...
+
+    async def fetch(self, ids: Sequence[Id]) -> Documents: ...
+
+    def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> AsyncIterator[Page]: ...
+
+    async def delete(self, ids: Sequence[Id]) -> None: ...
+
+    async def count(self) -> int: ...
+
+    async def drop(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors: ...
+
+    async def slack(self, vectors: SparseVectors) -> Float32s: ...
+
+    async def __aenter__(self) -> AsyncAdapter: ...
+
+    async def __aexit__(self, *error: object) -> None: ...

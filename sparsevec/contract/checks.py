@@ -1,0 +1,239 @@
+"""What an id, a payload and a query are, and the checks at the border of every adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace
+from sparsevec.vectors import MAX_DIMENSION, SparseVector, SparseVectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
+
+__all__ = [
+    "Id",
+    "Payload",
+    "Queries",
+    "check_batch",
+    "check_dimension",
+    "check_ids",
+    "check_k",
+    "check_options",
+    "check_queries",
+    "check_space",
+    "id_fault",
+    "key_fault",
+    "payload_fault",
+    "plain",
+]
+
+Id: TypeAlias = int | str
+"""An int in [0, 2**64) or a non-empty string (C10)."""
+
+Payload: TypeAlias = Mapping[str, Any]
+"""Fields of a document, as JSON."""
+
+Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
+"""A batch (q, dimension), or one row of it."""
+
+
+def check_ids(ids: Iterable[Id]) -> list[Id]:
+    """The ids as plain ints and strings. Raises InvalidInput, naming the first that is neither (C10)."""
+    ids = list(ids)
+    for position, id_ in enumerate(ids):
+        if fault := id_fault(id_):
+            raise InvalidInput(f"id {position} {fault}")
+    return [str(id_) if isinstance(id_, str) else int(id_) for id_ in ids]
+
+
+def id_fault(id_: object) -> str | None:
+    """Why `id_` is not an id (C10), or None."""
+    if isinstance(id_, str) and id_:
+        return None if _is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
+    if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
+        return None
+    return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can carry it: a lone surrogate, as `os.fsdecode` makes them, cannot be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_batch(
+    ids: Iterable[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None, dimension: int | None
+) -> tuple[list[Id], list[Payload]]:
+    """The ids and payloads of one write ({} where none was given), equally long and each id once.
+
+    Raises InvalidInput for ids and payloads, InvalidVectors for a dimension that is not the collection's.
+    """
+    checked = check_ids(ids)
+    check_dimension(vectors, dimension)
+    if len(checked) != len(vectors):
+        raise InvalidInput(f"expected as many ids as vectors, found {len(checked)} ids and {len(vectors)} vectors")
+    if payloads is None:
+        payloads = [{}] * len(checked)
+    if len(payloads) != len(checked):
+        raise InvalidInput(f"expected as many payloads as ids, found {len(payloads)} payloads and {len(checked)} ids")
+    if len(set(checked)) < len(checked):
+        twice = next(id_ for id_ in checked if checked.count(id_) > 1)
+        raise InvalidInput(f"id {twice!r} stands twice in one write; an id may be written again in a later one")
+    for id_, payload in zip(checked, payloads, strict=True):
+        if fault := payload_fault(payload):
+            raise InvalidInput(f"payload of id {id_!r}: {fault}")
+    return checked, list(map(plain, payloads))
+
+
+def check_dimension(vectors: SparseVectors, dimension: int | None) -> None:
+    """Raises InvalidVectors when `vectors` are not of the collection's `dimension` (None: it does not say)."""
+    if dimension is not None and vectors.dimension != dimension:
+        raise InvalidVectors(f"the collection has dimension {dimension}, the vectors have {vectors.dimension}")
+
+
+def check_queries(queries: Queries, dimension: int | None, fingerprint: str | None = None) -> SparseVectors:
+    """The queries of one search as a batch: one row counts as a batch of one, and scipy's matrices are taken.
+
+    Raises InvalidInput for anything else, InvalidVectors for another dimension than the collection's (None: it does not
+    say), WrongSpace for queries of another space than the collection's `fingerprint` (C18).
+    """
+    if isinstance(queries, SparseVector):
+        last = int(queries.indices[-1]) if len(queries) else 0
+        size = dimension if dimension is not None else min(MAX_DIMENSION, last + 1)
+        queries = SparseVectors([0, len(queries)], queries.indices, queries.values, size)
+    elif sp.issparse(queries):
+        matrix: Any = queries
+        queries = SparseVectors.from_scipy(matrix if matrix.ndim == 2 else matrix.reshape(1, -1))
+    if not isinstance(queries, SparseVectors):
+        raise InvalidInput(
+            f"expected queries as SparseVectors, found {type(queries).__name__}; encoder.encode_query(dense) makes "
+            "them from dense rows, SparseVectors.from_rows from {index: weight} mappings"
+        )
+    check_dimension(queries, dimension)
+    check_space(queries, fingerprint)
+    return queries
+
+
+def check_space(vectors: SparseVectors, fingerprint: str | None) -> None:
+    """Raises WrongSpace when `vectors` and the collection both name a space, and not the same (C18)."""
+    if vectors.fingerprint is not None and fingerprint is not None and vectors.fingerprint != fingerprint:
+        raise WrongSpace(
+            f"the collection holds vectors of the space {fingerprint}, these are of {vectors.fingerprint}: made by "
+            "another encoder, so their dimensions mean other things. Encode with the encoder of the collection, or use "
+            "another collection; if you know better, vectors.with_fingerprint(None) are accepted anywhere"
+        )
+
+
+def check_options(
+    backend: str,
+    can: Capabilities,
+    *,
+    versions: Sequence[str | None] | None,
+    routing: Sequence[str | None] | None,
+    missing: str | None,
+) -> None:
+    """Raises InvalidInput for a `missing` that is none, and for versions or routing where the backend has none."""
+    if missing not in (None, "fail", "skip", "create"):
+        raise InvalidInput(f"missing must be 'fail', 'skip' or 'create', found {missing!r:.80}")
+    if versions is not None and not can.versions and any(version is not None for version in versions):
+        raise InvalidInput(f"{backend} has no versions of documents, so none can be guarded; leave versions= out")
+    if routing is not None and not can.routing and any(route is not None for route in routing):
+        raise InvalidInput(f"{backend} has no routing; leave routing= out")
+
+
+def check_k(k: int) -> int:
+    """Raises InvalidInput unless k is an int of at least 1."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise InvalidInput(f"k must be an int of at least 1, found {k!r}")
+    return int(k)
+
+
+def payload_fault(payload: object) -> str | None:
+    """Why `payload` is not a dict of fields to JSON values that every backend holds, or None."""
+    if not isinstance(payload, dict):  # another mapping would be refused by each client's JSON encoder
+        return f"expected JSON (a dict of fields to values), found {type(payload).__name__}"
+    for name in payload:
+        if isinstance(name, str) and (fault := _name_fault(name)):
+            return fault
+    return _json_fault(payload, "")
+
+
+def plain(payload: Payload) -> Payload:
+    """The same with Python's own scalars in place of NumPy's, which pandas rows hold; itself where there are none."""
+    return _plain(payload) if _has_numpy(payload) else payload
+
+
+def _has_numpy(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_numpy, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_numpy, value))
+    return isinstance(value, np.generic)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _name_fault(name: str) -> str | None:
+    """Of a top-level field: Elasticsearch and OpenSearch keep some names for themselves."""
+    if name in _TAKEN:
+        return f"the field {name!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"
+    return None
+
+
+def _json_fault(value: object, path: str, depth: int = 0) -> str | None:
+    if isinstance(value, np.generic):
+        value = value.item()  # as `plain` will make it
+    if isinstance(value, str):
+        return None if _is_unicode(value) else f"{path}: {value!r:.80} is not valid unicode"
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return None if -(2**63) <= value < 2**63 else f"{path}: {value} does not fit in 64 bits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path}: {value} is not a JSON number"
+    if depth > _DEEPEST:
+        return f"{path:.80}: nested more than {_DEEPEST} deep, or holding itself"
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if fault := key_fault(key) or _json_fault(inner, f"{path}.{key}" if path else key, depth + 1):
+                return fault
+        return None
+    if isinstance(value, (list, tuple)):
+        return next((fault for inner in value if (fault := _json_fault(inner, f"{path}[]", depth + 1))), None)
+    return f"{path}: expected a JSON value, found {type(value).__name__}"
+
+
+def key_fault(key: object) -> str | None:
+    """Why `key` cannot name a field of a payload, or None."""
+    if isinstance(key, str) and key != key.strip(_BLANK):
+        return f"a field must not begin or end with a blank or a byte order mark, found {key!r}; strip it"
+    if not isinstance(key, str) or not key or not _KEY_TABOO.isdisjoint(key) or key.startswith("_sparsevec"):
+        return f'a field must be a non-empty string without . [ ] " that does not begin with _sparsevec, found {key!r}'
+    return None if _is_unicode(key) else f"a field must be valid unicode, found {key!r}"
+
+
+_DEEPEST = 100  # parsers stop somewhere beyond
+_KEY_TABOO = frozenset('.[]"')
+_BLANK = " \t\r\n\v\f\u00a0\ufeff"
+_TAKEN = frozenset(
+    [
+        *("_data_stream_timestamp", "_doc_count", "_feature", "_field_names", "_id", "_ignored", "_index"),
+        *("_nested_path", "_primary_term", "_routing", "_score", "_seq_no", "_size", "_source", "_tier", "_tsid"),
+        *("_type", "_version"),
+    ]
+)

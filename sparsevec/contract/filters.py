@@ -1,0 +1,295 @@
+"""What a filter (C11) means, as a function of one document. Adapters translate it, the reference applies it.
+
+    where={"brand": "acme", "price": {"lt": 9}}                          both must hold
+    where={"tag": ["red", "blue"]}                                       any of these
+    where={"tag": {"not": ["red", "blue"]}, "size": {"exists": True}}    none of these; there is a value
+    where={"made": {"gte": "2024-01-01", "lt": datetime(2025, 1, 1)}}    a range of dates
+    where={"$any": [{"brand": "acme"}, {"$not": {"price": {"lt": 9}}}]}  one of these; $all, $any and $not nest
+    where=EngineFilter("qdrant", {...})                                  the engine's own, which only that engine reads
+
+- Types count: `1`, `"1"` and `True` differ; `1` and `1.0` are one number. A null is no value.
+- A field that holds a list matches when one of its elements does. A dot walks into nested objects, and into lists of
+  them. A field that is missing holds nothing: no equality and no range, so `{"not": ...}` holds for it.
+- A range of numbers is met by numbers alone. A range of dates is met by strings that are ISO 8601 dates or times (as
+  `datetime.fromisoformat` reads them; without a zone they are UTC, a date is its first moment).
+- `exists` holds when the field has a value that is not null, or an object or list that has one inside.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, TypeAlias, Union, cast
+
+import numpy as np
+
+from sparsevec.contract.checks import Payload, key_fault
+from sparsevec.errors import InvalidInput
+
+__all__ = [
+    "All",
+    "AnyIn",
+    "AnyOf",
+    "Condition",
+    "DateRange",
+    "EngineFilter",
+    "Exists",
+    "Not",
+    "Range",
+    "Scalar",
+    "Where",
+    "conditions",
+    "fields",
+    "instant",
+    "matches",
+]
+
+Scalar: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFilter:
+    """A filter in the language of `engine` (`elasticsearch`, `opensearch`, `qdrant`), handed through as it is.
+
+    `body` is what that engine's clients take. Every other backend refuses it, and so does `verify`, which cannot know
+    what it means.
+    """
+
+    engine: str
+    body: Any
+
+
+Where: TypeAlias = Mapping[str, Any] | EngineFilter
+"""Fields to conditions, as the module docstring shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field equals one of `values`."""
+
+    field: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The field is a number within `bounds`: (`gt` | `gte` | `lt` | `lte`, number) pairs."""
+
+    field: str
+    bounds: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """The field is a date within `bounds`: (`gt` | `gte` | `lt` | `lte`, instant) pairs, the instants in UTC."""
+
+    field: str
+    bounds: tuple[tuple[str, datetime], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The field holds something that is not null."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`condition` does not hold."""
+
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Each of `conditions` holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyIn:
+    """At least one of `conditions` holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+Condition: TypeAlias = Union[AnyOf, Range, DateRange, Exists, Not, All, "AnyIn", EngineFilter]
+
+_BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_DEEPEST = 20  # filters within filters
+
+
+def conditions(where: Where | None, engine: str | None = None) -> tuple[Condition, ...]:
+    """A filter, read and checked; all of its conditions must hold. Raises InvalidInput.
+
+    `engine`: whose own filters the caller can hand through; those of another are refused.
+    """
+    if isinstance(where, EngineFilter):
+        if where.engine != engine:
+            raise InvalidInput(
+                f"this is a filter of {where.engine}, which {engine or 'this backend'} cannot read; say it as a "
+                "mapping of fields to conditions, which means the same everywhere"
+            )
+        return (where,)
+    if where is not None and not isinstance(where, Mapping):
+        raise InvalidInput(
+            f'a filter must be a mapping such as {{"brand": "acme", "price": {{"lt": 9}}}}, found {where!r:.80}'
+        )
+    return _all(where or {}, 0)
+
+
+def _all(where: Mapping[str, Any], depth: int) -> tuple[Condition, ...]:
+    if depth > _DEEPEST:
+        raise InvalidInput(f"the filter is nested more than {_DEEPEST} deep, or holds itself")
+    return tuple(part for name, value in where.items() for part in _parts(name, value, depth))
+
+
+def _parts(name: object, value: Any, depth: int) -> tuple[Condition, ...]:
+    if name == "$not":
+        return (Not(All(_all(_mapping("$not", value), depth + 1))),)
+    if name in ("$all", "$any"):
+        if not isinstance(value, (list, tuple)) or not value:
+            raise InvalidInput(f"{name} takes a list of filters, at least one, found {value!r:.80}")
+        inner = tuple(All(_all(_mapping(str(name), one), depth + 1)) for one in value)
+        return (All(inner) if name == "$all" else AnyIn(inner),)
+    if not isinstance(name, str) or name.startswith("$") or any(key_fault(key) for key in name.split(".")):
+        raise InvalidInput(f"a filter's field must be a field's name, or one of $all, $any and $not; found {name!r}")
+    return _of_field(name, value)
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} takes filters, mappings of fields to conditions, found {value!r:.80}")
+    return value
+
+
+def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
+    if not isinstance(value, Mapping):
+        return (_any_of(name, value),)
+    known = {*_BOUNDS, "not", "exists"}
+    if not value or set(value) - known:
+        raise InvalidInput(f"the condition on {name!r} must be made of {sorted(known)}, found {value!r:.80}")
+    found: list[Condition] = []
+    if bounds := {bound: limit for bound, limit in value.items() if bound in _BOUNDS}:
+        found.append(_range(name, bounds))
+    if "not" in value:
+        found.append(Not(_any_of(name, value["not"])))
+    if "exists" in value:
+        if not isinstance(value["exists"], bool):
+            raise InvalidInput(f"exists of {name!r} must be True or False, found {value['exists']!r:.80}")
+        found.append(Exists(name) if value["exists"] else Not(Exists(name)))
+    return tuple(found)
+
+
+def _any_of(name: str, value: Any) -> AnyOf:
+    several = isinstance(value, (list, tuple, set, frozenset))
+    values = tuple(v.item() if isinstance(v, np.generic) else v for v in (value if several else (value,)))
+    if not values or any(not isinstance(v, (str, bool)) and not _number(v) for v in values):
+        raise InvalidInput(
+            f"the filter on {name!r} must be a scalar (a string, a number, True or False), a list of some, or a "
+            f"condition such as {{'gte': 1}}, found {value!r:.80}"
+        )
+    return AnyOf(name, cast("tuple[Scalar, ...]", values))
+
+
+def _range(name: str, bounds: Mapping[str, Any]) -> Condition:
+    plain = {bound: limit.item() if isinstance(limit, np.generic) else limit for bound, limit in bounds.items()}
+    if all(_number(limit) for limit in plain.values()):
+        return Range(name, tuple(plain.items()))
+    dates = {bound: instant(limit) for bound, limit in plain.items()}
+    if any(found is None for found in dates.values()):
+        raise InvalidInput(
+            f"the range of {name!r} must give numbers, or dates in ISO 8601 such as '2024-05-01', found {bounds!r:.80}"
+        )
+    return DateRange(name, tuple(cast("dict[str, datetime]", dates).items()))
+
+
+def instant(value: object) -> datetime | None:
+    """The instant in UTC that a date, a time or its ISO 8601 text stands for; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:  # at the ends of the calendar
+            return None
+    return datetime(value.year, value.month, value.day, tzinfo=UTC) if isinstance(value, date) else None
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fields(wanted: Iterable[Condition]) -> set[str]:
+    """The payload fields that conditions speak of, with their dots."""
+    found: set[str] = set()
+    for condition in wanted:
+        if isinstance(condition, (All, AnyIn)):
+            found |= fields(condition.conditions)
+        elif isinstance(condition, Not):
+            found |= fields([condition.condition])
+        elif not isinstance(condition, EngineFilter):
+            found.add(condition.field)
+    return found
+
+
+def matches(payload: Payload, wanted: Iterable[Condition]) -> bool:
+    """Whether a document's `payload` meets all of the conditions. Raises InvalidInput for an engine's own."""
+    return all(_met(condition, payload) for condition in wanted)
+
+
+def _met(condition: Condition, payload: Payload) -> bool:
+    if isinstance(condition, All):
+        return matches(payload, condition.conditions)
+    if isinstance(condition, AnyIn):
+        return any(_met(one, payload) for one in condition.conditions)
+    if isinstance(condition, Not):
+        return not _met(condition.condition, payload)
+    if isinstance(condition, EngineFilter):
+        raise InvalidInput(f"what this filter of {condition.engine} means, only {condition.engine} knows")
+    values = _values(payload, condition.field.split("."))
+    if isinstance(condition, Exists):
+        return any(map(_something, values))
+    return any(_holds(condition, value) for value in values)
+
+
+def _values(value: object, path: Sequence[str]) -> list[object]:
+    if isinstance(value, (list, tuple)):
+        return [found for inner in value for found in _values(inner, path)]
+    if not path:
+        return [value]
+    return _values(value[path[0]], path[1:]) if isinstance(value, Mapping) and path[0] in value else []
+
+
+def _something(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_something, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_something, value))
+    return value is not None
+
+
+def _holds(condition: AnyOf | Range | DateRange, value: object) -> bool:
+    if isinstance(condition, AnyOf):
+        return any(_kind(value) == _kind(wanted) and value == wanted for wanted in condition.values)
+    if isinstance(condition, Range):
+        return _number(value) and all(_BOUNDS[bound](value, limit) for bound, limit in condition.bounds)
+    moment = instant(value) if isinstance(value, str) else None
+    return moment is not None and all(_BOUNDS[bound](moment, limit) for bound, limit in condition.bounds)
+
+
+def _kind(value: object) -> type:
+    return float if _number(value) else type(value)  # 1 and 1.0 are one number, True and "1" are not

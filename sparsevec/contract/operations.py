@@ -1,0 +1,491 @@
+"""What an adapter does, written once: a conversation that yields requests and is sent the answers.
+
+    def count(self) -> Operation[Request, Answer, int]:
+        answer = yield Request("POST", f"/{self._index}/_count")
+        return int(answer.body["count"])
+
+`run` drives it over a synchronous `send`, `arun` over an asynchronous one; neither knows what a request is. What `send`
+raises is raised inside the conversation, where it was yielded. So a conversation is tested without a server, and an
+adapter for threads and one for asyncio are the same code. `SyncAdapter` and `AsyncAdapterBase` turn a backend's
+`Operations` into the two contracts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+
+from sparsevec.contract.adapter import (
+    Adapter,
+    AsyncAdapter,
+    Documents,
+    Hits,
+    Info,
+    Missing,
+    Page,
+    Version,
+    Written,
+)
+from sparsevec.contract.checks import Id, Payload, Queries
+from sparsevec.contract.filters import Where
+from sparsevec.errors import AdapterClosed, InvalidInput
+from sparsevec.vectors import Float32s, SparseVectors
+
+__all__ = [
+    "AsyncAdapterBase",
+    "AsyncWire",
+    "Connection",
+    "InThreads",
+    "Operation",
+    "Operations",
+    "SyncAdapter",
+    "Together",
+    "Wire",
+    "arun",
+    "run",
+]
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+Asked = TypeVar("Asked", contravariant=True)
+Told = TypeVar("Told", covariant=True)
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 8  # requests of one conversation that an asynchronous driver has under way
+
+
+@dataclass(frozen=True, slots=True)
+class Together(Generic[Request]):
+    """Requests that do not wait for each other: yielded as one, answered by the list of their answers."""
+
+    requests: Sequence[Request]
+
+
+Operation: TypeAlias = Generator[Any, Any, Result]
+"""Yields requests (or `Together`), is sent their answers, returns the result."""
+
+
+class Wire(Protocol[Asked, Told]):
+    """The way to a backend. `send` raises errors of ours only: BackendDown when no whole answer came back."""
+
+    def send(self, request: Asked, /) -> Told:
+        """One request, once, within `deadlines.remaining`."""
+
+    def close(self) -> None:
+        """Let go of what this wire opened itself."""
+
+
+class AsyncWire(Protocol[Asked, Told]):
+    """The same for asyncio."""
+
+    async def send(self, request: Asked, /) -> Told: ...
+
+    async def close(self) -> None: ...
+
+
+def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
+    """The result of `operation`, its requests answered by `send`, one after the other."""
+
+    def answer(request: object) -> object:
+        if isinstance(request, Together):
+            return [_timed(send, one) for one in request.requests]
+        return _timed(send, request)
+
+    step: Callable[[], Any] = lambda: next(operation)  # noqa: E731
+    while True:
+        try:
+            request = step()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            told = answer(request)
+        except Exception as error:
+            step = _thrown(operation, error)
+        except BaseException:  # Ctrl-C: the conversation may tidy up, and is over
+            operation.close()
+            raise
+        else:
+            step = _sent(operation, told)
+
+
+async def arun(operation: Operation[Result], send: Callable[[Any], Awaitable[Any]]) -> Result:
+    """The same over an asynchronous `send`; requests that are `Together` are under way at the same time."""
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(request: object) -> Any:
+        async with at_once:
+            return await _atimed(send, request)
+
+    step: Callable[[], Any] = lambda: next(operation)  # noqa: E731
+    while True:
+        try:
+            request = step()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            together = isinstance(request, Together)
+            told = await asyncio.gather(*map(one, request.requests)) if together else await _atimed(send, request)
+        except Exception as error:
+            step = _thrown(operation, error)
+        except BaseException:  # cancelled
+            operation.close()
+            raise
+        else:
+            step = _sent(operation, told)
+
+
+def _sent(operation: Operation[Any], told: object) -> Callable[[], Any]:
+    return lambda: operation.send(told)
+
+
+def _thrown(operation: Operation[Any], error: Exception) -> Callable[[], Any]:
+    return lambda: operation.throw(error)
+
+
+def _timed(send: Callable[[Any], Any], request: object) -> Any:
+    began = time.perf_counter()
+    try:
+        return send(request)
+    finally:
+        _note(request, began)
+
+
+async def _atimed(send: Callable[[Any], Awaitable[Any]], request: object) -> Any:
+    began = time.perf_counter()
+    try:
+        return await send(request)
+    finally:
+        _note(request, began)
+
+
+def _note(request: object, began: float) -> None:
+    if _log.isEnabledFor(logging.DEBUG):  # a request's own str must hold neither secrets nor documents
+        _log.debug("%s took %.1f ms", request, 1000 * (time.perf_counter() - began))
+
+
+class Operations(Protocol):
+    """What a backend does: a conversation for each clause, whose arguments and result are the contract's."""
+
+    def info(self) -> Operation[Info]: ...
+
+    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]: ...
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None,
+        *,
+        versions: Sequence[Version | None] | None,
+        routing: Sequence[str | None] | None,
+        missing: Missing | None,
+    ) -> Operation[Written]: ...
+
+    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]: ...
+
+    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]: ...
+
+    def page(
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+    ) -> Operation[Page]:
+        """One page of a scan: the first, or the one behind `after`."""
+
+    def delete(self, ids: Sequence[Id]) -> Operation[None]: ...
+
+    def count(self) -> Operation[int]: ...
+
+    def drop(self) -> Operation[None]: ...
+
+    def slack(self, vectors: SparseVectors) -> Operation[Float32s]: ...
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        """Pure, so not a conversation."""
+
+
+class Connection:
+    """What every adapter knows of itself: where it came from, whether it was closed, and whose process it is in."""
+
+    def __init__(self, place: str, origin: str | None = None) -> None:
+        """`place` names the collection in messages; `origin` is the url that opens it again, without secrets."""
+        self._place, self._origin = place, origin
+        self._closed, self._process = False, os.getpid()
+
+    def check_open(self) -> None:
+        """Raises AdapterClosed after `close`, and in a forked child (C15)."""
+        if self._closed:
+            raise AdapterClosed(f"this adapter of {self._place} was closed; connect again")
+        if self._process != os.getpid():
+            raise AdapterClosed(
+                f"this adapter of {self._place} was connected in process {self._process} and is now in its forked "
+                f"child {os.getpid()}, where its connections and locks cannot be used; connect again in the child"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place}{' (closed)' if self._closed else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By pickle or copy: connected anew from its url."""
+        if self._origin is None:
+            raise InvalidInput(
+                f"{self!r} cannot be copied or sent to another process: it was made with credentials, or around a "
+                "client or memory of its own; send the url, and connect there"
+            )
+        return type(self)._again, (self._origin,)
+
+    @classmethod
+    def _again(cls, origin: str) -> Any:
+        raise NotImplementedError
+
+
+class SyncAdapter(Connection):
+    """The contract for threads over a backend's `operations` and a `wire`. A door adds `connect` and `from_client`."""
+
+    def __init__(self, operations: Operations, wire: Wire[Any, Any], place: str, origin: str | None = None) -> None:
+        super().__init__(place, origin)
+        self._operations, self._wire = operations, wire
+
+    def _run(self, operation: Operation[Result]) -> Result:
+        self.check_open()
+        return run(operation, self._wire.send)
+
+    def info(self) -> Info:
+        return self._run(self._operations.info())
+
+    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+        self._run(self._operations.create(dimension, fingerprint))
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        return self._run(
+            self._operations.upsert(ids, vectors, payloads, versions=versions, routing=routing, missing=missing)
+        )
+
+    def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]:
+        return self._run(self._operations.search(queries, k, where, with_payloads))
+
+    def fetch(self, ids: Sequence[Id]) -> Documents:
+        return self._run(self._operations.fetch(ids))
+
+    def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> Iterator[Page]:
+        while True:
+            page = self._run(
+                self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+            )
+            if len(page):
+                yield page
+            if (after := page.after) is None:
+                return
+
+    def delete(self, ids: Sequence[Id]) -> None:
+        self._run(self._operations.delete(ids))
+
+    def count(self) -> int:
+        return self._run(self._operations.count())
+
+    def drop(self) -> None:
+        self._run(self._operations.drop())
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._wire.close()
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        return self._operations.stored(vectors)
+
+    def slack(self, vectors: SparseVectors) -> Float32s:
+        return self._run(self._operations.slack(vectors))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class AsyncAdapterBase(Connection):
+    """The contract for asyncio over the same `operations`, and an asynchronous `wire`."""
+
+    def __init__(
+        self, operations: Operations, wire: AsyncWire[Any, Any], place: str, origin: str | None = None
+    ) -> None:
+        super().__init__(place, origin)
+        self._operations, self._wire = operations, wire
+
+    async def _run(self, operation: Operation[Result]) -> Result:
+        self.check_open()
+        return await arun(operation, self._wire.send)
+
+    async def info(self) -> Info:
+        return await self._run(self._operations.info())
+
+    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+        await self._run(self._operations.create(dimension, fingerprint))
+
+    async def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        return await self._run(
+            self._operations.upsert(ids, vectors, payloads, versions=versions, routing=routing, missing=missing)
+        )
+
+    async def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]:
+        return await self._run(self._operations.search(queries, k, where, with_payloads))
+
+    async def fetch(self, ids: Sequence[Id]) -> Documents:
+        return await self._run(self._operations.fetch(ids))
+
+    async def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        while True:
+            page = await self._run(
+                self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+            )
+            if len(page):
+                yield page
+            if (after := page.after) is None:
+                return
+
+    async def delete(self, ids: Sequence[Id]) -> None:
+        await self._run(self._operations.delete(ids))
+
+    async def count(self) -> int:
+        return await self._run(self._operations.count())
+
+    async def drop(self) -> None:
+        await self._run(self._operations.drop())
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._wire.close()
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        return self._operations.stored(vectors)
+
+    async def slack(self, vectors: SparseVectors) -> Float32s:
+        return await self._run(self._operations.slack(vectors))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+
+class InThreads:
+    """An adapter of this machine (`reference:`, `local:`, `qdrant+edge:`) for asyncio: each call in a thread (C15)."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    async def info(self) -> Info:
+        return await asyncio.to_thread(self._adapter.info)
+
+    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+        await asyncio.to_thread(self._adapter.create, dimension, fingerprint=fingerprint)
+
+    async def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        return await asyncio.to_thread(
+            self._adapter.upsert, ids, vectors, payloads, versions=versions, routing=routing, missing=missing
+        )
+
+    async def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]:
+        return await asyncio.to_thread(self._adapter.search, queries, k, where=where, with_payloads=with_payloads)
+
+    async def fetch(self, ids: Sequence[Id]) -> Documents:
+        return await asyncio.to_thread(self._adapter.fetch, ids)
+
+    async def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        pages = self._adapter.scan(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            yield page
+
+    async def delete(self, ids: Sequence[Id]) -> None:
+        await asyncio.to_thread(self._adapter.delete, ids)
+
+    async def count(self) -> int:
+        return await asyncio.to_thread(self._adapter.count)
+
+    async def drop(self) -> None:
+        await asyncio.to_thread(self._adapter.drop)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._adapter.close)
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        return self._adapter.stored(vectors)
+
+    async def slack(self, vectors: SparseVectors) -> Float32s:
+        return await asyncio.to_thread(self._adapter.slack, vectors)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<InThreads {self._adapter!r}>"
+
+
+_async_contract: type[AsyncAdapter] = InThreads
