@@ -40,7 +40,9 @@ class Engine:
 
     @property
     def url_variable(self) -> str:
-        return f"SPARSEVEC_{self.family.upper()}_URL"
+        """The environment's own for this version, SPARSEVEC_ELASTICSEARCH8_URL, or the one for the family."""
+        own = f"SPARSEVEC_{self.name.upper()}_URL"
+        return own if own in os.environ else f"SPARSEVEC_{self.family.upper()}_URL"
 
     @property
     def image_variable(self) -> str:
