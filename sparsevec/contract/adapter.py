@@ -61,6 +61,7 @@ __all__ = [
     "AsyncAdapter",
     "Documents",
     "Failure",
+    "Finding",
     "Hit",
     "Hits",
     "Info",
@@ -192,6 +193,18 @@ class Info:
     """made by `create`, so that a journal knows its collection again; None where others made the vector"""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `check` looked at: whether it is in the way of our writes and searches, and what to do."""
+
+    level: Literal["fine", "warning", "blocking"]
+    subject: str
+    """a word or two: `version`, `pipelines`, `routing`"""
+    found: str
+    advice: str = ""
+    """empty where it is fine"""
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """One collection of one backend, for threads: the clauses are in the module docstring, the errors in
@@ -204,6 +217,12 @@ class Adapter(Protocol):
 
     def info(self) -> Info:
         """What the backend says of itself and of the collection; asked anew at every call."""
+
+    def check(self) -> list[Finding]:
+        """Look, and touch nothing: what would go wrong with a vector of ours here, and what is fine (C17).
+
+        What is blocking here, `create` and `upsert` refuse with the same words, before they change anything.
+        """
 
     def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         """Make the collection, or add our vector to one that others made (C1).
@@ -285,6 +304,8 @@ class AsyncAdapter(Protocol):
     """The same contract for asyncio: the same names, to be awaited; several calls may run at a time."""
 
     async def info(self) -> Info: ...
+
+    async def check(self) -> list[Finding]: ...
 
     async def create(self, dimension: int, *, fingerprint: str | None = None) -> None: ...
 

@@ -24,6 +24,7 @@ from sparsevec.contract.adapter import (
     Adapter,
     AsyncAdapter,
     Documents,
+    Finding,
     Hits,
     Info,
     Missing,
@@ -174,6 +175,8 @@ class Operations(Protocol):
 
     def info(self) -> Operation[Info]: ...
 
+    def check(self) -> Operation[list[Finding]]: ...
+
     def create(self, dimension: int, fingerprint: str | None) -> Operation[None]: ...
 
     def upsert(
@@ -256,6 +259,9 @@ class SyncAdapter(Connection):
 
     def info(self) -> Info:
         return self._run(self._operations.info())
+
+    def check(self) -> list[Finding]:
+        return self._run(self._operations.check())
 
     def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         self._run(self._operations.create(dimension, fingerprint))
@@ -343,6 +349,9 @@ class AsyncAdapterBase(Connection):
     async def info(self) -> Info:
         return await self._run(self._operations.info())
 
+    async def check(self) -> list[Finding]:
+        return await self._run(self._operations.check())
+
     async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         await self._run(self._operations.create(dimension, fingerprint))
 
@@ -421,6 +430,9 @@ class InThreads:
 
     async def info(self) -> Info:
         return await asyncio.to_thread(self._adapter.info)
+
+    async def check(self) -> list[Finding]:
+        return await asyncio.to_thread(self._adapter.check)
 
     async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         await asyncio.to_thread(self._adapter.create, dimension, fingerprint=fingerprint)

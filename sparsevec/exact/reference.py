@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.contract.adapter import Adapter, Documents, Failure, Hits, Info, Missing, Page, Version, Written
+from sparsevec.contract.adapter import Adapter, Documents, Failure, Finding, Hits, Info, Missing, Page, Version, Written
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import (
     Id,
@@ -150,6 +150,11 @@ class Reference(Connection):
         found = self._look()
         dimension, fingerprint, identity = found or (None, None, None)
         return Info(self._name, Capabilities(), found is not None, True, dimension, fingerprint, identity)
+
+    def check(self) -> list[Finding]:
+        found = self._look()
+        about = "no collection yet" if found is None else f"a collection of dimension {found[0]}"
+        return [Finding("fine", "version", self._name), Finding("fine", "collection", f"{self._where} holds {about}")]
 
     def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
