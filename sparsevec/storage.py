@@ -20,10 +20,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from sparsevec.errors import StorageFailed, printable
 
-__all__ = ["append_synced", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
+__all__ = ["append_synced", "read_folder", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
+
+Read = TypeVar("Read")
 
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how some network filesystems refuse to sync one
 
@@ -150,6 +153,29 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 _CWD = -100  # AT_FDCWD: paths are as they are
 _RENAME = {"linux": ("renameat2", 2), "darwin": ("renamex_np", 2)}  # RENAME_EXCHANGE, RENAME_SWAP
+
+
+def read_folder(path: str | os.PathLike[str], read: Callable[[Callable[[str], BinaryIO]], Read]) -> Read:
+    """What `read` makes of the files of one folder, all of one generation, whoever replaces it meanwhile.
+
+    `read` is given a function that opens a file of the folder by its name. It is called again when the folder was
+    replaced, and the old one taken away, before every file was open. Raises what `read` raises, and OSError.
+    """
+    while True:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return read(lambda name: os.fdopen(os.open(name, os.O_RDONLY, dir_fd=folder), "rb"))  # noqa: B023
+        except FileNotFoundError:
+            if not _replaced(path, folder):
+                raise
+        finally:
+            os.close(folder)
+
+
+def _replaced(path: str | os.PathLike[str], folder: int) -> bool:
+    with suppress(FileNotFoundError):
+        return not os.path.samestat(os.stat(path), os.fstat(folder))  # noqa: PTH116
+    return False
 
 
 def append_synced(handle: int, content: bytes) -> None:
