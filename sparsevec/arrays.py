@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.errors import InvalidVectors
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "MAX_DIMENSION",
@@ -68,9 +65,11 @@ def checked(indptr: npt.ArrayLike, indices: npt.ArrayLike, values: npt.ArrayLike
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A new array of ours, read-only for good: also its flag cannot be set back."""
-    if array.base is None:
-        array.flags.writeable = False
-    return array.view()
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base.flags.writeable = False
+        base = base.base
+    return array.view(np.ndarray)
 
 
 def narrowest(indptr: npt.NDArray[Any]) -> Indptr:
@@ -234,7 +233,7 @@ def _csr_of_coo(rows: Any, columns: Any, values: Any, shape: tuple[int, int]) ->
     return Csr(frozen(csr.indptr), frozen(csr.indices), frozen(csr.data), csr.shape[1])
 
 
-def csr_of_torch(tensor: torch.Tensor) -> Csr:
+def csr_of_torch(tensor: Any) -> Csr:
     """Of a tensor (n, dimension) or (dimension,): dense, COO or CSR, of any real type, with or without gradients."""
     import torch
 

@@ -235,10 +235,7 @@ class SparseVectors:
         arrays: tuple[Any, Any] = self.indices, self.indptr
         if self.dimension >= 2**31 or self.indptr.dtype != np.int32:
             arrays = self.indices.astype(np.int64), self.indptr.astype(np.int64)
-        matrix = sp.csr_array((len(self), self.dimension), dtype=np.float32)
-        matrix.data, (matrix.indices, matrix.indptr) = self.values, arrays
-        matrix.has_sorted_indices = matrix.has_canonical_format = True
-        return matrix
+        return _csr(arrays[1], arrays[0], self.values, self.shape)
 
     def to_dense(self) -> Float32s:
         """(n, dimension) float32. Raises InvalidVectors when that does not fit into memory."""
@@ -288,13 +285,15 @@ class SparseVectors:
         rows = np.arange(len(self))[key]
         if isinstance(key, bool) or rows.ndim != 1:
             raise IndexError(f"expected a row number, a slice, row numbers or a mask (n,), found {key!r:.80}")
-        counts = self.row_nnz[rows]
-        indptr = np.concatenate(([0], np.cumsum(counts)))
-        picked = np.repeat(self.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
-        return self._some(indptr, frozen(self.indices[picked]), frozen(self.values[picked]))
+        picked = _csr(self.indptr, self.indices.view(np.int32), self.values, (len(self), 1))[
+            rows
+        ]  # copies indices only
+        indices = picked.indices.astype(np.int32, copy=False).view(self.indices.dtype)
+        return self._some(picked.indptr, indices, picked.data)
 
-    def _some(self, indptr: Int64s, indices: Any, values: Any) -> SparseVectors:
-        return self._made(frozen(indptr), indices, values, self.dimension, self.fingerprint)
+    def _some(self, indptr: Indptr, indices: Any, values: Any) -> SparseVectors:
+        parts = frozen(indptr), frozen(indices), frozen(values)
+        return self._made(*parts, self.dimension, self.fingerprint)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseVectors):
@@ -348,6 +347,13 @@ class SparseVectors:
         if (found := (len(vectors), vectors.nnz)) != (said := (header.get("n"), header.get("nnz"))):
             raise InvalidVectors(f"{folder} holds (n, nnz) = {found}, its header says {said}; write it again")
         return vectors
+
+
+def _csr(indptr: Any, indices: Any, values: Float32s, shape: tuple[int, int]) -> sp.csr_array:
+    matrix = sp.csr_array(shape, dtype=np.float32)
+    matrix.data, matrix.indices, matrix.indptr = values, indices, indptr  # as they are: known to be right
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
 
 
 def _unpickled(
