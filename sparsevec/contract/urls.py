@@ -87,7 +87,8 @@ class Url:
         scheme = f"{self.engine}+{self.variant}" if self.variant else self.engine
         options = f"?{urlencode(self.options)}" if self.options else ""
         if self.hosts:
-            return f"{scheme}://{','.join(_address(*host) for host in self.hosts)}/{quote(self.path, safe='')}{options}"
+            path = quote(self.path, safe="" if self.path.strip("/") != self.path else "/")
+            return f"{scheme}://{','.join(_address(*host) for host in self.hosts)}/{path}{options}"
         if options or self.path.startswith("//"):
             return f"{scheme}://{quote(self.path)}{options}"
         return f"{scheme}:{self.path}"
