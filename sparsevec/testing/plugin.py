@@ -177,7 +177,7 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object, error: object) -> None:
+def pytest_testnodedown(node: object) -> None:
     """A worker of pytest-xdist has ended; its engines have run for this session."""
     config: pytest.Config = node.config  # type: ignore[attr-defined]
     told = getattr(node, "workeroutput", {}).get("sparsevec_engines", {})

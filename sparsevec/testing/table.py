@@ -19,8 +19,9 @@ in `sparsevec/contract/adapter.py`; `-async` is the asynchronous adapter, held t
 
 """
 _FOOT = """
-A figure is the number of tests passed. ✗: of them so many failed. †: so many are known to fail, for a reason that stands
-in the test run (`pytest -rx`). –: the clause does not apply to the backend, or it could not be had where this was written.
+A figure is the number of tests passed. ✗: so many failed. †: so many are known to fail, for a reason that
+`pytest -rx` shows. –: the clause does not apply to the backend. A backend that could not be had where this was written
+is not listed.
 """
 
 
