@@ -10,7 +10,13 @@ from sparsevec.contract.checks import Id
 from sparsevec.testing.http import ask
 
 DOCUMENTS: tuple[Mapping[str, Any], ...] = (
-    {"title": "first", "n": 1, "price": 1.10, "tags": ["a", "b"], "nested": {"deep": [1, None, 3], "objects": [{"x": 0.5}, {}]}},
+    {
+        "title": "first",
+        "n": 1,
+        "price": 1.10,
+        "tags": ["a", "b"],
+        "nested": {"deep": [1, None, 3], "objects": [{"x": 0.5}, {}]},
+    },
     {"title": "second", "n": 2, "price": 1e-7, "none": None, "on": True},
     {"title": "third", "n": 3, "made": "2024-05-01", "text": "ünïcödé \\n 日本語"},
     {"title": "fourth"},
