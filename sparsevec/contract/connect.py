@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -41,14 +42,16 @@ async def aconnect(where: Any, **options: Any) -> AsyncAdapter:
     if not isinstance(where, str):
         return _of_client(where, _ASYNC_CLIENTS, options)  # type: ignore[no-any-return]
     url = Url.parse(where)
-    if entry := _entry(_ASYNC_ADAPTERS, f"{url.engine}-{url.variant}", url.engine):
+    variant = f"{url.engine}-{url.variant}"  # of this machine, where it has a door of its own and that only for threads
+    known = (variant,) if _entry(_ADAPTERS, variant) else (variant, url.engine)
+    if entry := _entry(_ASYNC_ADAPTERS, *known):
         return entry.load().connect(url, **options)  # type: ignore[no-any-return]
     return InThreads(await asyncio.to_thread(connect, where, **options))
 
 
 def _of_client(client: object, group: str, options: dict[str, Any]) -> Any:
     package = type(client).__module__.partition(".")[0]
-    if client is None or package == "builtins":
+    if client is None or package == "builtins" or isinstance(client, (type, os.PathLike)):
         raise InvalidInput(
             f"expected a url such as 'qdrant://localhost:6333/products', or a client object, found {client!r:.80}"
         )
