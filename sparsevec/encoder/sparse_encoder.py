@@ -166,7 +166,7 @@ def _whole(name: str, number: object, least: int) -> int:
 def _learn() -> ModuleType:
     if find_spec("torch") is None:
         raise ClientMissing.extra("torch", "train")
-    return import_module("sparsevec.encoder.learn")
+    return import_module("sparsevec.encoder.learning.learn")
 
 
 def _some(rows: Dense) -> Dense:
