@@ -34,13 +34,13 @@ def read_dense(path: Path) -> npt.NDArray[Any]:
     return rows
 
 
-def read_ids(path: Path | None, n: int) -> Sequence[Id]:
-    """One id a line: an int, a string, or an object with an `id`; 0 to n - 1 without a file."""
+def read_ids(path: Path | None, n: int | None) -> Sequence[Id]:
+    """One id a line: an int, a string, or an object with an `id`; 0 to n - 1 without a file. n None: any number."""
     if path is None:
-        return range(n)
+        return range(n or 0)
     ids = [line["id"] if isinstance(line, dict) and "id" in line else line for line in _lines(path)]
-    if len(ids) != n:
-        raise InvalidInput(f"{path} holds {len(ids)} ids, {n} are due, one for each vector")
+    if n is not None and len(ids) != n:
+        raise InvalidInput(f"{path} holds {len(ids)} ids, expected {n}, one for each vector")
     return ids
 
 

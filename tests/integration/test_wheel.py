@@ -80,7 +80,9 @@ def torch_alone(folder: Path) -> Path:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(found.locate_file(top))).resolve())
         required = [Requirement(text) for text in found.requires or ()]
-        names += [r.name for r in required if r.name not in linked and (not r.marker or r.marker.evaluate({"extra": ""}))]
+        names += [
+            r.name for r in required if r.name not in linked and (not r.marker or r.marker.evaluate({"extra": ""}))
+        ]
     return folder
 
 
