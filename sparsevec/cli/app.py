@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +133,7 @@ class _Demo(BaseModel):
         return f"{self.headline}\n{self.verify}\n{sum(self.seconds.values()):.1f} s in all. The page: {self.page}"
 
 
-for _name, _command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "fit": fit,
     "encode": encode,
@@ -144,5 +145,6 @@ for _name, _command in {
     "info": info,
     "delete": delete,
     "drop": drop,
-}.items():
+}
+for _name, _command in _COMMANDS.items():
     app.command(name=_name)(_command)

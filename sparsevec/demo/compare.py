@@ -45,7 +45,10 @@ def headline(rows: Mapping[str, Evaluation], asking: str) -> str:
 
 
 def shortcoming(rows: Mapping[str, Evaluation]) -> str | None:
-    """What is poor about the last of `rows`: untrained, then the head, then perhaps the refined one. None if nothing."""
+    """What is poor about the last of `rows`, or None.
+
+    rows: untrained, then the head, then perhaps what was fitted to the corpus.
+    """
     untrained, *_, ours = rows.values()
     if _below(ours, untrained):
         return (

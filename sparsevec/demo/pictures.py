@@ -68,7 +68,7 @@ def usage_picture(usages: Mapping[str, npt.NDArray[np.float64]], colour: Mapping
     even = next(iter(usages.values())).mean() * 100
     axes.axhline(even, color=_INK, linewidth=1, linestyle=":")
     axes.set(xlabel="dimensions, most used first", ylabel="% of the documents use it")
-    axes.xaxis.get_major_locator().set_params(nbins=5)
+    axes.locator_params(axis="x", nbins=5)
     _inked(axes)
     return _svg(figure, "usage", f"How evenly dimensions are used: {', '.join(usages)}; dotted: perfectly even")
 

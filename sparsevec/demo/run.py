@@ -44,7 +44,7 @@ class Outcome:
 
 
 def require(engine: str) -> None:
-    """Raises InvalidInput for an engine that a demo cannot use, ClientMissing that names all that is missing at once."""
+    """Raises InvalidInput for an engine that a demo cannot use, ClientMissing that names all that is missing."""
     if engine not in _ENGINES:
         raise InvalidInput(f"expected an engine of this machine, one of {list(_ENGINES)}, found {engine!r:.80}")
     missing = [name for name in ("torch", "matplotlib", "ir_measures", _ENGINES[engine]) if find_spec(name) is None]
