@@ -72,6 +72,7 @@ PUBLIC_MODULES = (
     "sparsevec.contract.filters",
     "sparsevec.contract.operations",
     "sparsevec.contract.urls",
+    "sparsevec.demo",  # its corpus, for a first try
     "sparsevec.testing.conformance",
     "sparsevec.testing.plugin",  # fixtures, by their names
 )

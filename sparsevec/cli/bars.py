@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sparsevec.errors import printable
 
-__all__ = ["Progressed", "progress", "stages"]
+__all__ = ["Bars", "Lines", "Progressed", "progress", "stages"]
 
 _EVERY = 5.0  # seconds between two lines
 
@@ -42,15 +42,15 @@ def progress(name: str) -> Iterator[Progressed]:
 
 
 @contextmanager
-def stages() -> Iterator[_Bars | _Lines]:
+def stages() -> Iterator[Bars | Lines]:
     """A bar for each stage, made when it is first named; it never runs backwards."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console)
+        yield Lines(console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), _Seconds())
     with Progress(SpinnerColumn(finished_text="[green]✓[/]"), *columns, console=console) as bars:
-        yield _Bars(bars)
+        yield Bars(bars)
 
 
 class _Seconds(ProgressColumn):
@@ -61,12 +61,18 @@ class _Seconds(ProgressColumn):
         return Text(f"{task.elapsed or 0.0 if measured is None else measured:6.1f} s", style="progress.elapsed")
 
 
-class _Bars:
+class Bars:
+    """A bar for each stage, on a terminal."""
+
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
         self.waiting: str | None = None
+
+    @property
+    def tasks(self) -> list[Task]:
+        return list(self._bars.tasks)
 
     def note(self, line: str) -> None:
         """A line above the bars."""
@@ -80,15 +86,17 @@ class _Bars:
         self._bars.update(self._tasks[name], completed=self._shares[name], description=escape(words), seconds=seconds)
 
 
-class _Lines:
-    def __init__(self, console: Console) -> None:
-        self._console = console
+class Lines:
+    """A line every few seconds, and one when a stage has ended."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._console, self._clock = console, clock
         self._began: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._last = clock()
         self.waiting: str | None = None
 
     def __call__(self, name: str, share: float, seconds: float | None = None) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         began = self._began.setdefault(name, now)
         if seconds is not None:
             self.note(f"{name}: done in {seconds:.1f} s")
@@ -98,5 +106,5 @@ class _Lines:
 
     def note(self, line: str) -> None:
         """A line among the others."""
-        self._last = time.perf_counter()
+        self._last = self._clock()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
