@@ -52,7 +52,7 @@ def shortcoming(rows: Mapping[str, Evaluation]) -> str | None:
     untrained, *_, ours = rows.values()
     if _below(ours, untrained):
         return (
-            f"learning made it worse than {UNTRAINED}, which needs none: recall@10 {ours.recall_10:.3f} against "
+            f"it finds less than the untrained baseline ({UNTRAINED}): recall@10 {ours.recall_10:.3f} against "
             f"{untrained.recall_10:.3f}, @100 {ours.recall_10_at_100:.3f} against {untrained.recall_10_at_100:.3f}"
         )
     head = list(rows.values())[-2]

@@ -166,17 +166,23 @@ def _hit(hit: Found, *, both: bool) -> str:
     matched = "".join(f"<span>{_text(name)} {share:.0%}</span>" for name, share in hit.matched)
     chips = f'<div class="matched">{matched}</div>' if matched else ""
     like = f'<button type="button" data-like="{hit.row}">more like this</button>' if hit.row >= 0 else ""
-    name, words = _text(printable(hit.id, 80)), _text(hit.text)
-    return f"<li><b>{name}</b> <small>{hit.score:.3f}</small>{also}<br>{words}{chips}{like}</li>"
+    name = _text(printable(hit.id, 80))
+    words = f"<br>{_text(_beside(hit))}" if _beside(hit) else ""
+    return f"<li><b>{name}</b> <small>{hit.score:.3f}</small>{also}{words}{chips}{like}</li>"
 
 
 def _likes(likes: Mapping[int, Sequence[Found]]) -> str:
     """As JSON for the page's script: row -> [[row, id, score, text], ...]; safe inside a script element."""
     found = {
-        row: [[hit.row, printable(hit.id, 80), round(hit.score, 3), printable(hit.text)] for hit in hits]
+        row: [[hit.row, printable(hit.id, 80), round(hit.score, 3), _beside(hit)] for hit in hits]
         for row, hits in likes.items()
     }
     return json.dumps(found).replace("<", "\\u003c")
+
+
+def _beside(hit: Found) -> str:
+    """The text, where it says more than the id."""
+    return "" if hit.text == str(hit.id) else printable(hit.text)
 
 
 def _legend(colour: Mapping[str, str], names: Sequence[str]) -> str:

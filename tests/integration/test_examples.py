@@ -23,7 +23,7 @@ def test_the_pipeline_writes_nothing_the_second_time(tmp_path: Path) -> None:
     first, again = (run("pipeline.py", "reference:pipeline.sqlite", tmp_path) for _ in range(2))
     assert "written" in first
     assert first.splitlines()[-3:] == again.splitlines()[-3:]
-    assert "argparse" in again.splitlines()[-3]
+    assert "command line" in again.splitlines()[-3]
 
 
 @pytest.mark.qdrant
