@@ -29,7 +29,6 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from sparsevec.encoder.dense import unit_rows
 
 from benchmarks.machine import machine
 from sparsevec.dense import nearest, unit_rows
@@ -37,6 +36,9 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.head import Projection, encoded
 from sparsevec.measure.cost import usage
+from sparsevec.measure.intervals import Interval, interval
+from sparsevec.measure.recall import Qrels, dense_top, evaluate, sparse_top
+from sparsevec.measure.recall import judged as measured
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 ROOT = Path(__file__).parents[1]

@@ -318,7 +318,7 @@ LINEAR = nn.Linear(WIDTH, DIMENSION)
         (lambda x: Objective(LINEAR(x).detach().mean(), LINEAR(x)), {}, "requires_grad=False"),
         (lambda x: Objective(LINEAR(x).mean(), LINEAR(x)[0]), {}, r"must be \(b, dimension\), .* found \(64,\)"),
         (lambda x: Objective(LINEAR(x).mean(), LINEAR(x), LINEAR(x)[:, 1:]), {}, r"\(32, 64\) and \(32, 63\)"),
-        (lambda x: Objective(LINEAR(x).mean(), LINEAR(x)[:1]), {}, "at least 2 documents is due, found 1"),
+        (lambda x: Objective(LINEAR(x).mean(), LINEAR(x)[:1]), {}, "at least 2 documents, found 1"),
         (
             lambda x: Objective(LINEAR(x).mean(), LINEAR(x)),
             {"query_regularizer_weight": constant(1.0)},

@@ -306,4 +306,4 @@ def test_top_k_codes_are_counted_as_the_same_dense_codes_are() -> None:
     dense = DenseCodes(codes.dense())
     assert (len(codes), codes.empty(), codes.usage().tolist()) == (len(dense), dense.empty(), dense.usage().tolist())
     torch.testing.assert_close(codes.magnitudes(), dense.magnitudes())
-    assert codes.empty() == 0.2
+    assert codes.empty() == pytest.approx(0.2)
