@@ -13,11 +13,10 @@ from pydantic import BaseModel
 from sparsevec.cli.bars import progress
 from sparsevec.cli.options import Ids, Json, check_output
 from sparsevec.cli.screen import as_json_text, failing, figures, note, say
-from sparsevec.demo.compare import Held, headline, shortcoming
-from sparsevec.demo.stages import learned_share
+from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
 from sparsevec.files import read_dense, read_ids, read_qrels
-from sparsevec.measure.recall import Evaluation, evaluate
+from sparsevec.measure.recall import evaluate
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["encode", "evaluate_model", "fit"]
@@ -58,44 +57,35 @@ def fit(
         nnz = _NNZ
         note(f"Neither --nnz nor --flops was given: {_NNZ} weights a document.")
     encoder = SparseEncoder(rows.shape[1], dimension, seed)
-    part = 0.7 if refine else 0.95  # of the bar, for the first call
+    part = 0.7 if refine else 1.0  # of the bar, for the first call
     with progress("learning") as done:
-        encoder.fit(
-            rows, sample, budget=Budget(nnz=nnz, flops=flops), on_step=lambda step: done(part * learned_share(step))
-        )
-        held = Held.of(rows, sample, seed)
-        measured = {"untrained": held.untrained(dimension, encoder.config.nnz), "head": held.encoded(encoder)}
+        encoder.fit(rows, sample, budget=Budget(nnz=nnz, flops=flops), on_step=lambda at: done(part * at.fraction))
         if refine:
-            documents = encoder.refine(
-                rows, sample, on_step=lambda step: done(part + (0.95 - part) * learned_share(step))
-            )
-            measured["refined"] = held.encoded(encoder, documents)
+            documents = encoder.refine(rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction))
         encoder.save(output)
         if refine:
             documents.save(output / "documents")
-    fitted = _Fitted(
-        model=output,
-        headline=headline(measured, held.asking),
-        good=shortcoming(measured) is None,
-        figures=encoder.config.figures,
-        evaluations=measured,
-    )
-    if not as_json:
-        figures(measured)
+    fitted = _Fitted.of(output, encoder.config.figures)
     say(fitted, as_json=as_json, good=fitted.good)
 
 
 class _Fitted(BaseModel):
     model: Path
-    headline: str
     good: bool
-    """False where the headline says what is poor"""
+    poor: list[str]
+    """what is poor, in sentences"""
     figures: Figures
-    evaluations: dict[str, Evaluation]
-    """untrained, head and refined, with rows that nobody learned from"""
+
+    @classmethod
+    def of(cls, model: Path, figures: Figures) -> _Fitted:
+        poor = [*figures.warnings, *filter(None, [too_few(figures)])]
+        return cls(model=model, good=not poor, poor=poor, figures=figures)
 
     def __str__(self) -> str:
-        return f"{self.headline}\nSaved in {self.model}"
+        beside = {"without learning": self.figures.untrained_recall_10, "head alone": self.figures.head_recall_10}
+        compared = ", ".join(f"{name} {recall:.3f}" for name, recall in beside.items() if recall is not None)
+        headline = [f"Not good: {reason}." for reason in self.poor]
+        return "\n".join([*headline, str(self.figures), f"recall@10 beside it: {compared}", f"Saved in {self.model}"])
 
 
 @failing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,60 +13,37 @@ import numpy.typing as npt
 
 from sparsevec.demo.corpus import Corpus
 from sparsevec.demo.report import Curve
+from sparsevec.dense import unit_rows as unit
 from sparsevec.encoder import SparseEncoder
-from sparsevec.encoder.split import split
 from sparsevec.measure.cost import usage
-from sparsevec.measure.recall import Evaluation, evaluate, evaluate_dense, unit
+from sparsevec.measure.recall import Evaluation, evaluate, evaluate_dense
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["HEAD", "OURS", "UNTRAINED", "Held", "Learned", "compared", "headline", "shortcoming"]
+__all__ = ["HEAD", "OURS", "UNTRAINED", "Learned", "compared", "shortcoming", "too_few"]
 
 OURS, HEAD, UNTRAINED = "sparsevec", "sparsevec, before fitting to the corpus", "nearest of some documents"
 RANDOM, PCA, DENSE, WORDS = "random projection", "PCA", "dense", "the words of the texts"
 
 _BLOCK = 2048  # rows projected at a time
-_SEARCHED = 20_000  # documents that `Held` searches
 _ENOUGH = 0.9  # of the dense top 10 in the sparse top 100: less, and re-ranking has too little to work with
 
 
 # ---- the judgement
 
 
-def headline(rows: Mapping[str, Evaluation], asking: str) -> str:
-    """Ours, the last of `rows`, beside the others by name; begins with what is poor, where something is."""
-    *others, (_, ours) = rows.items()
-    beside = "".join(f", {name} {other.recall_10:.3f}" for name, other in others)
-    figures = (
-        f"recall@10 {ours.recall_10:.3f}{beside}; @100 {ours.recall_10_at_100:.3f}, at F {ours.flops:.3g}, "
-        f"{ours.active_dims:.1f} weights a document, {ours.query_active_dims:.1f} a query; {asking}"
-    )
-    poor = shortcoming(rows)
-    return f"Not good: {poor}.\n{figures}" if poor else figures
-
-
-def shortcoming(rows: Mapping[str, Evaluation]) -> str | None:
-    """What is poor about the last of `rows`, or None.
-
-    rows: untrained, then the head, then perhaps what was fitted to the corpus.
-    """
-    untrained, *_, ours = rows.values()
+def shortcoming(untrained: Evaluation, head: Evaluation, ours: Evaluation) -> str | None:
+    """What is poor about `ours`, fitted to the corpus, in a sentence; None where nothing is."""
     if _below(ours, untrained):
         return (
             f"it finds less than the untrained baseline ({UNTRAINED}): recall@10 {ours.recall_10:.3f} against "
             f"{untrained.recall_10:.3f}, @100 {ours.recall_10_at_100:.3f} against {untrained.recall_10_at_100:.3f}"
         )
-    head = list(rows.values())[-2]
-    if head is not untrained and _below(ours, head):
+    if _below(ours, head):
         return (
             f"fitting to the corpus made it worse than the head alone: recall@10 {ours.recall_10:.3f} against "
             f"{head.recall_10:.3f}, @100 {ours.recall_10_at_100:.3f} against {head.recall_10_at_100:.3f}"
         )
-    if ours.recall_10_at_100 < _ENOUGH:
-        return (
-            f"only {ours.recall_10_at_100:.0%} of the dense top 10 are in the sparse top 100, which is all that a "
-            "re-ranking can reach; allow more weights (nnz) or more multiplications"
-        )
-    return None
+    return too_few(ours)
 
 
 def _below(ours: Evaluation, other: Evaluation) -> bool:
@@ -75,42 +52,14 @@ def _below(ours: Evaluation, other: Evaluation) -> bool:
     return ours.recall_10 < other.recall_10 - noise or ours.recall_10_at_100 < other.recall_10_at_100 - noise
 
 
-# ---- with rows that `fit` kept back
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Documents to search, and rows to ask that a `fit` with the same seed does not learn from."""
-
-    searched: npt.NDArray[np.int64]
-    """their row numbers"""
-    dense: Float32s
-    """(m, d)"""
-    asked: Float32s
-    asking: str
-
-    @classmethod
-    def of(cls, dense: Float32s, queries: Float32s | None, seed: int) -> Held:
-        """As `SparseEncoder.fit` splits them; documents that ask are not among those that are searched."""
-        rows = split(dense, queries, seed)
-        among = np.arange(len(dense))
-        if queries is None:
-            among = np.setdiff1d(among, rows.held_documents)
-        among = among[:: -(-len(among) // _SEARCHED)]
-        asked = np.asarray(rows.queries_to_measure(), np.float32)
-        who = f"{len(asked):,} queries" if queries is not None else f"{len(asked):,} documents, for want of queries"
-        return cls(among, np.asarray(dense[among], np.float32), asked, f"asked by {who} that nobody learned from")
-
-    def untrained(self, dimension: int, nnz: int) -> Evaluation:
-        """`nnz` nearest of `dimension` of the documents themselves."""
-        directions = some_documents(self.dense, dimension)
-        (codes,) = projected(self.dense, self.asked, directions, [nnz]).values()
-        return evaluate(self.dense, self.asked, *codes)
-
-    def encoded(self, encoder: SparseEncoder, documents: SparseVectors | None = None) -> Evaluation:
-        """With the encoder as it is; `documents`: refined codes of all rows."""
-        codes = encoder.encode_document(self.dense) if documents is None else documents[self.searched]
-        return evaluate(self.dense, self.asked, codes, encoder.encode_query(self.asked))
+def too_few(ours: Evaluation) -> str | None:
+    """Why a re-ranking of the candidates would not help, or None."""
+    if ours.recall_10_at_100 >= _ENOUGH:
+        return None
+    return (
+        f"only {ours.recall_10_at_100:.0%} of the dense top 10 are in the sparse top 100, which is all that a "
+        "re-ranking can reach; allow more weights (nnz) or more multiplications"
+    )
 
 
 # ---- the demo's table and curves

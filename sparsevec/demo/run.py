@@ -15,12 +15,13 @@ from sparsevec.demo.compare import HEAD, OURS, UNTRAINED, Learned, compared, sho
 from sparsevec.demo.corpus import Corpus
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.report import Found, Search, Story, page
-from sparsevec.demo.stages import Stages, Watch, learned_share
+from sparsevec.demo.stages import Stages, Watch
+from sparsevec.dense import unit_rows as unit
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.ingestion.ingest import IngestReport, ingest
-from sparsevec.measure.recall import dense_top, unit
+from sparsevec.measure.recall import dense_top
 from sparsevec.storage import storage_errors, whole_file
 from sparsevec.vectors import SparseVectors
 
@@ -75,7 +76,7 @@ def run(
         served = _serve(corpus, learned, adapter, stages)
     with stages.stage("measure, and the baselines beside it"):
         rows, curves, usages = compared(corpus, learned, nnz)
-        poor = shortcoming({name: rows[name] for name in (UNTRAINED, HEAD, OURS)})
+        poor = shortcoming(rows[UNTRAINED], rows[HEAD], rows[OURS])
     with stages.stage("save the model and draw the page"):
         learned.encoder.save(folder / "model")
         good = f"Dense search with {rows[OURS].flops:.2g} multiplications, not {corpus.dense.shape[1]}"
@@ -106,10 +107,10 @@ def run(
 def _learn(corpus: Corpus, dimension: int, budget: Budget, stages: Stages) -> Learned:
     encoder = SparseEncoder(corpus.dense.shape[1], dimension)
     with stages.stage("learn an encoder") as done:
-        encoder.fit(corpus.dense, corpus.sample, budget=budget, on_step=lambda step: done(learned_share(step)))
+        encoder.fit(corpus.dense, corpus.sample, budget=budget, on_step=lambda at: done(at.fraction))
         head, head_queries = encoder.encode_document(corpus.dense), encoder.encode_query(corpus.asked)
     with stages.stage("fit the weights to these documents") as done:
-        documents = encoder.refine(corpus.dense, corpus.sample, on_step=lambda step: done(learned_share(step)))
+        documents = encoder.refine(corpus.dense, corpus.sample, on_step=lambda at: done(at.fraction))
         queries = encoder.encode_query(corpus.asked)
     return Learned(encoder, head, head_queries, documents, queries)
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from sparsevec.encoder import Step
-
-__all__ = ["Stages", "Watch", "learned_share"]
+__all__ = ["Stages", "Watch"]
 
 
 class Watch(Protocol):
@@ -34,13 +32,3 @@ class Stages:
         now = self._clock()
         self.seconds[name], self._last = now - self._last, now
         self._watch(name, 1.0, self.seconds[name])
-
-
-# Of the time of one call, where each stage of training begins and ends: neighbours come first, measuring last.
-_PARTS = {"head": (0.03, 0.6), "towers": (0.6, 0.97), "refine": (0.03, 0.97)}
-
-
-def learned_share(step: Step) -> float:
-    """How much of a whole `fit` or `refine` is done after `step`, 0 to 1."""
-    begin, end = _PARTS.get(step.stage, (0.0, 1.0))
-    return begin + (end - begin) * step.step / step.steps

@@ -427,9 +427,9 @@ def test_fit_says_who_asked_what_the_baselines_find_and_what_it_assumed(place: P
     assert told.exit_code == 0, told.output
     assert "32 weights a document" in told.stderr
     words = " ".join(told.stdout.split())
-    assert "asked by 50 documents, for want of queries that nobody learned from" in words
-    assert "untrained" in words
-    assert "head" in words
+    assert "50 documents asked as queries, for want of a sample, not learned from" in words
+    assert "recall@10 beside it: without learning" in words
+    assert "head alone" in words
 
 
 def test_without_a_terminal_progress_is_lines_and_each_stage_ends_once(place: Place, tmp_path: Path) -> None:
