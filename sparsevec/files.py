@@ -1,12 +1,16 @@
-"""Files that people bring: dense vectors as .npy, ids and payloads as .jsonl, relevance as lines of text.
+"""Files that people bring: vectors in many formats, ids and payloads as lines of JSON, relevance as lines of text.
 
-Each raises InvalidInput or InvalidVectors, naming the file and the line.
+Each function raises InvalidInput or InvalidVectors, naming the file and the line or row.
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +18,251 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import ClientMissing, InvalidInput, printable
+from sparsevec.tables import DenseFile, dense_table, rows_of, table, vector_columns
 
-__all__ = ["read_dense", "read_ids", "read_objects", "read_qrels"]
+__all__ = ["DenseFile", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
+
+_KINDS = {
+    ".npy": ".npy",
+    ".npz": ".npz",
+    ".parquet": ".parquet",
+    ".arrow": ".arrow",
+    ".feather": ".arrow",
+    ".ipc": ".arrow",
+    ".jsonl": ".jsonl",
+    ".ndjson": ".jsonl",
+    ".csv": ".csv",
+    ".tsv": ".csv",
+}
+_MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet", b"ARROW1": ".arrow"}
+_LISTED = 10  # files of a folder that a message names
+_Source = str | os.PathLike[str]
 
 
-def read_dense(path: Path) -> npt.NDArray[Any]:
-    """(n, d), left on disk and paged in as it is used."""
+def read_dense(source: Any, *, column: str | None = None) -> npt.NDArray[Any]:
+    """(n, d): the vectors of a file, or of a table or array in memory; of .npy and .arrow left on disk where they fit.
+
+    As `read_table`, without ids and payloads, and reading nothing but the vectors where the format allows.
+    """
+    return _read(source, column, only=True).rows
+
+
+def read_table(source: Any, *, column: str | None = None) -> DenseFile:
+    """The vectors of a file, with the ids and payloads that stand beside them.
+
+    `source`: a path to .npy, .npz, .parquet, .arrow, .feather, .jsonl (lists, or objects) or .csv (numbers, or a column
+    of JSON lists), or an Arrow table, a data frame, a Hugging Face dataset, an array. `column` names the vectors where
+    several columns could be them. Raises InvalidInput, InvalidVectors, and ClientMissing for a format that needs
+    pyarrow.
+    """
+    return _read(source, column, only=False)
+
+
+def _read(source: Any, column: str | None, only: bool) -> DenseFile:
+    if not isinstance(source, (str, os.PathLike)):
+        return dense_table(source, column=column)
+    path, where = Path(source), printable(source)
+    read = _READERS[_kind(path)]
+    try:
+        return read(path, column, only)
+    except OSError as error:
+        raise InvalidInput(f"{where} cannot be read: {error.strerror or error}{_beside(path)}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{where} is not UTF-8 text: {error}") from error
+
+
+def _kind(path: Path) -> str:
+    """By what it begins with, else by its name."""
+    if path.is_dir():
+        raise InvalidInput(f"{printable(path)} is a folder, expected a file of vectors{_holding(path)}")
+    try:
+        with path.open("rb") as file:
+            begins = file.read(8)
+    except OSError as error:
+        raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}{_beside(path)}") from error
+    kind = next((kind for magic, kind in _MAGIC.items() if begins.startswith(magic)), None)
+    if kind is None and (kind := _KINDS.get(path.suffix.lower())) is None:
+        raise InvalidInput(f"{printable(path)} is no file of vectors that is known here: expected {', '.join(_KINDS)}")
+    return kind
+
+
+def _beside(path: Path) -> str:
+    return "" if path.exists() else _holding(path.parent)
+
+
+def _holding(folder: Path) -> str:
+    """What is in a folder, and which of it could have been meant."""
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return ""
+    if not names:
+        return "; the folder is empty"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    known = [name for name in names if Path(name).suffix.lower() in _KINDS]
+    meant = f"; give {printable(folder / known[0])}" if known else ""
+    return f"; the folder holds {', '.join(map(printable, names[:_LISTED]))}{more}{meant}"
+
+
+def _row(number: int) -> str:
+    return f"row {number}"
+
+
+def _line(number: int) -> str:
+    return f"line {number + 1}"
+
+
+def _read_npy(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa: ARG001
     try:
         rows = np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except OSError:
+        raise
     except Exception as error:  # NumPy parses the header as Python: TokenError, SyntaxError and more, by the byte
-        raise InvalidInput(f"{path} is not a NumPy .npy file (write one with numpy.save): {error}") from error
-    if rows.ndim != 2 or rows.dtype.kind != "f":
-        raise InvalidVectors(
-            f"{path} must hold floats of shape (n, d), one row a vector; found {rows.dtype} of shape {rows.shape}"
-        )
-    return rows
+        raise InvalidInput(
+            f"{printable(path)} is not a NumPy .npy file of numbers (write one with numpy.save; pickled objects are "
+            f"never loaded): {printable(error, 300)}"
+        ) from error
+    return DenseFile(rows_of(rows, printable(path), _row))
+
+
+def _read_npz(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa: ARG001
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
+            columns = {name: packed[name] for name in packed.files}
+    except OSError:
+        raise
+    except Exception as error:
+        raise InvalidInput(
+            f"{printable(path)} is not a NumPy .npz file of numbers and strings (pickled objects are never loaded): "
+            f"{printable(error, 300)}"
+        ) from error
+    (name, *_) = vector_columns({name: values.ndim == 2 for name, values in columns.items()}, column, printable(path))
+    beside = {other: values for other, values in columns.items() if values.ndim and len(values) == len(columns[name])}
+    return table(beside, name, printable(path), _row)
+
+
+def _read_parquet(path: Path, column: str | None, only: bool) -> DenseFile:
+    parquet = _arrow("pyarrow.parquet")
+    try:
+        file = parquet.ParquetFile(path, memory_map=True)
+        names = _vectors_of(file.schema_arrow, column, path) if only else None
+        read = file.read(columns=names)
+    except _arrow("pyarrow").ArrowException as error:
+        raise InvalidInput(f"{printable(path)} is not a whole Parquet file: {printable(error, 300)}") from error
+    return table(_of_arrow(read), column, printable(path), _row)
+
+
+def _read_arrow(path: Path, column: str | None, only: bool) -> DenseFile:
+    pyarrow = _arrow("pyarrow")
+    try:
+        read = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+        read = read.select(_vectors_of(read.schema, column, path)) if only else read
+    except pyarrow.ArrowException as error:
+        raise InvalidInput(f"{printable(path)} is not a whole Arrow file: {printable(error, 300)}") from error
+    return table(_of_arrow(read), column, printable(path), _row)
+
+
+def _arrow(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ClientMissing.extra("pyarrow", "files") from error
+
+
+def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
+    return vector_columns(
+        {field.name: "list" in str(field.type).partition("<")[0] for field in schema}, column, str(path)
+    )
+
+
+def _of_arrow(read: Any) -> dict[str, Any]:
+    return {name: read.column(name) for name in read.column_names}
+
+
+def _read_jsonl(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa: ARG001
+    lines = list(_lines(path))
+    if not lines or not isinstance(lines[0], dict):
+        return DenseFile(rows_of(lines, printable(path), _line))
+    for number, line in enumerate(lines):
+        if not isinstance(line, dict):
+            raise InvalidInput(
+                f"{printable(path)}, {_line(number)}: expected an object as in line 1, found {line!r:.80}"
+            )
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    found = table({name: [line.get(name) for line in lines] for name in names}, column, printable(path), _line)
+    if found.payloads is None:
+        return found
+    payloads = [
+        {name: payload[name] for name in payload if name in line}
+        for payload, line in zip(found.payloads, lines, strict=True)
+    ]
+    return replace(found, payloads=payloads)  # a field that a line does not have is no null
+
+
+def _read_csv(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa: ARG001
+    """Numbers with or without a header, or a column of JSON lists; separated by commas, or by tabs in a .tsv."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        cells, ends = [], []
+        try:
+            for line in reader:
+                if line:
+                    cells.append(line)
+                    ends.append(reader.line_num)
+        except csv.Error as error:
+            raise InvalidInput(f"{printable(path)}, line {reader.line_num}, is not CSV: {error}") from error
+    header = bool(cells) and _is_header(cells[0])
+    names = cells.pop(0) if header else list(map(str, range(len(cells[0]) if cells else 0)))
+    lines = ends[header:]
+    for number, line in zip(lines, cells, strict=True):
+        if len(line) != len(names):
+            raise InvalidInput(f"{printable(path)}, line {number}: found {len(line)} cells, expected {len(names)}")
+    columns = {name: _cells([line[at] for line in cells], printable(path), lines) for at, name in enumerate(names)}
+    if not header and not any(isinstance(values, list) for values in columns.values()):
+        return DenseFile(np.stack(list(columns.values()), axis=1) if columns else np.empty((0, 0), np.float32))
+    return table(columns, column, printable(path), lambda row: f"line {lines[row]}")
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Names; or 0, 1, 2, ..., as pandas writes over columns without names."""
+    counted = len(cells) > 1 and list(cells) == list(map(str, range(len(cells))))
+    return counted or any(_number(cell) is None and not cell.lstrip().startswith("[") for cell in cells)
+
+
+def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
+    """A column of a CSV: lists where it holds JSON lists, else numbers where it holds nothing else, else text."""
+    if cells and all(cell.lstrip().startswith("[") for cell in cells):
+        return [_json(cell, f"{where}, line {line}") for cell, line in zip(cells, lines, strict=True)]
+    numbers = [_number(cell) for cell in cells]
+    if any(number is None for number in numbers):
+        return cells
+    exact = all(isinstance(number, int) for number in numbers)
+    return np.array(numbers, None if exact else np.float64) if cells else np.empty(0)
+
+
+def _number(cell: str) -> int | float | None:
+    try:
+        return int(cell) if cell.strip("+-").isdecimal() and len(cell) < 19 else float(cell)
+    except ValueError:
+        return None
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}, is not JSON: {error}") from error
+
+
+_READERS: dict[str, Callable[[Path, str | None, bool], DenseFile]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+}
 
 
 def read_ids(path: Path | None, n: int | None) -> Sequence[Id]:
@@ -40,7 +271,7 @@ def read_ids(path: Path | None, n: int | None) -> Sequence[Id]:
         return range(n or 0)
     ids = [line["id"] if isinstance(line, dict) and "id" in line else line for line in _lines(path)]
     if n is not None and len(ids) != n:
-        raise InvalidInput(f"{path} holds {len(ids)} ids, expected {n}, one for each vector")
+        raise InvalidInput(f"{printable(path)} holds {len(ids)} ids, expected {n}, one for each vector")
     return ids
 
 
@@ -48,7 +279,7 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
     """One JSON object a line, read as they are needed."""
     for number, line in enumerate(_lines(path), 1):
         if not isinstance(line, dict):
-            raise InvalidInput(f"{path}, line {number}: a JSON object is due, found {line!r:.80}")
+            raise InvalidInput(f"{printable(path)}, line {number}: expected a JSON object, found {line!r:.80}")
         yield line
 
 
@@ -56,14 +287,11 @@ def _lines(path: Path) -> Iterator[Any]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise InvalidInput(f"{path}, line {number}, is not JSON: {error}") from error
+                yield _json(line, f"{printable(path)}, line {number}")
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}{_beside(path)}") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} is not UTF-8 text: {error}") from error
+        raise InvalidInput(f"{printable(path)} is not UTF-8 text: {error}") from error
 
 
 def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[int, dict[int, int]]:
@@ -80,7 +308,7 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
             continue
         if not grade.isdecimal() or document not in rows:
             raise InvalidInput(
-                f"{path}, line {number}: a query, a known document and a grade are due, found {line!r:.80}"
+                f"{printable(path)}, line {number}: expected a query, a known document and a grade, found {line!r:.80}"
             )
         if query in queries:
             qrels.setdefault(queries[query], {})[rows[document]] = int(grade)
@@ -91,4 +319,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
+        raise InvalidInput(f"{printable(path)} cannot be read: {printable(error)}") from error

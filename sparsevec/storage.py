@@ -1,23 +1,34 @@
 """Files and folders that are whole or not there: the only place that fsyncs and renames.
 
 What is replaced stays whole for whoever reads it: a new file or folder is filled beside the old one, synced, and takes
-its place by a rename; an open or mapped old one lives on until its reader lets go.
+its place at one stroke; an open or mapped old one lives on until its reader lets go. A name that is a symbolic link
+stays one: what it points to is replaced.
+
+A process that is killed in between leaves the old or the new one at its name, and perhaps a `.NAME-….new` beside it,
+which nobody reads and anybody may delete.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import secrets
 import shutil
-import tempfile
+import stat
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-from sparsevec.errors import StorageFailed
+from sparsevec.errors import StorageFailed, printable
 
-__all__ = ["append_synced", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
+__all__ = ["append_synced", "read_folder", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
 
-_FILE_MODE, _FOLDER_MODE = 0o666, 0o777  # less the umask, as open() and mkdir() have it
+Read = TypeVar("Read")
+
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how some network filesystems refuse to sync one
 
 
 @contextmanager
@@ -28,26 +39,29 @@ def storage_errors(place: object, doing: str = "written") -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StorageFailed):
             raise
-        raise StorageFailed(f"{place} could not be {doing}: {error.strerror or error}") from error
+        raise StorageFailed(f"{printable(place)} could not be {doing}: {error.strerror or error}") from error
 
 
 def whole_file(path: str | os.PathLike[str], content: bytes, *, private: bool = False) -> None:
     """Write `content` to the file at `path`, all or nothing, on disk when this returns; what was there is replaced.
 
-    `private`: readable by its owner alone. Raises StorageFailed, and then what was there still is.
+    The file keeps the mode of the one that it replaces; `private`: it is readable by its owner alone. Raises
+    StorageFailed, and then what was there still is.
     """
-    target = Path(path)
-    with storage_errors(target):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    with storage_errors(path):
+        target = _target(path, stat.S_ISREG, "is not a regular file")
+        new = _beside(target)
         try:
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)  # less the umask
             with os.fdopen(handle, "wb") as file:
+                if target.exists() and not private:
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
                 file.write(content)
-                os.fchmod(file.fileno(), 0o600 if private else _FILE_MODE & ~_umask())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, target)  # noqa: PTH105
+            os.replace(new, target)  # noqa: PTH105
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
 
@@ -55,57 +69,126 @@ def whole_file(path: str | os.PathLike[str], content: bytes, *, private: bool = 
 def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> None:
     """Let `fill` write files into a new folder, then put it in the place of `path`, all or nothing.
 
-    Whether what is at `path` may be replaced is the caller's to check. Raises StorageFailed, and then what was there
-    still is.
+    Folders on the way are made. Whether what is at `path` may be replaced is the caller's to check, but a file is
+    refused. Raises StorageFailed, and then what was there still is.
     """
-    target = Path(path)
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    with storage_errors(path):
+        target = _target(path, stat.S_ISDIR, "is not a folder")
+        _make_folders(target.parent)
+        new = _beside(target)
+        new.mkdir()
         try:
             fill(new)
-            _sync_files(new)
-            new.chmod(_FOLDER_MODE & ~_umask())
-            _take_place(new, target)
+            _sync_tree(new)
+            if target.exists():
+                new.chmod(stat.S_IMODE(target.stat().st_mode))
+                _exchange(new, target)
+            else:
+                new.rename(target)
+            sync_folder(target.parent)
         finally:
-            shutil.rmtree(new, ignore_errors=True)
-        sync_folder(target.parent)
+            shutil.rmtree(new, ignore_errors=True)  # what was replaced, or what came to nothing
 
 
-def _sync_files(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
+def _target(path: str | os.PathLike[str], expected: Callable[[int], bool], otherwise: str) -> Path:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not expected(target.stat().st_mode):
+        raise StorageFailed(f"{printable(path)} {otherwise}; choose another name, or move it away")
+    return target
+
+
+def _beside(target: Path) -> Path:
+    """A new name in the same folder, so on the same filesystem."""
+    return target.with_name(f".{target.name[:60]}-{secrets.token_hex(6)}.new")
+
+
+def _make_folders(folder: Path) -> None:
+    if folder.exists():
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))  # a file is refused here, in words that fit
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            _sync_tree(path)
+        else:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        else:
-            sync_folder(path)
     sync_folder(folder)
 
 
-def _take_place(new: Path, target: Path) -> None:
-    if not target.exists():
-        new.rename(target)
+def _exchange(new: Path, target: Path) -> None:
+    """Let the two folders change names: at one stroke where the system can do that, else by way of a third name."""
+    if _exchanged(new, target):
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(old)  # onto the empty folder just made
+    old = _beside(target)
+    target.rename(old)
     try:
         new.rename(target)
-    except OSError:
+    except BaseException:
         old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    old.rename(new)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """False where this system or this filesystem has no such call."""
+    call = _RENAME.get(sys.platform)
+    function = getattr(ctypes.CDLL(None, use_errno=True), call[0], None) if call else None
+    if call is None or function is None:
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    arguments = (_CWD, paths[0], _CWD, paths[1], call[1]) if call[0] == "renameat2" else (*paths, call[1])
+    if function(*arguments) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+_CWD = -100  # AT_FDCWD: paths are as they are
+_RENAME = {"linux": ("renameat2", 2), "darwin": ("renamex_np", 2)}  # RENAME_EXCHANGE, RENAME_SWAP
+
+
+def read_folder(path: str | os.PathLike[str], read: Callable[[Callable[[str], BinaryIO]], Read]) -> Read:
+    """What `read` makes of the files of one folder, all of one generation, whoever replaces it meanwhile.
+
+    `read` is given a function that opens a file of the folder by its name. It is called again when the folder was
+    replaced, and the old one taken away, before every file was open. Raises what `read` raises, and OSError.
+    """
+    while True:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return read(lambda name: os.fdopen(os.open(name, os.O_RDONLY, dir_fd=folder), "rb"))  # noqa: B023
+        except FileNotFoundError:
+            if not _replaced(path, folder):
+                raise
+        finally:
+            os.close(folder)
+
+
+def _replaced(path: str | os.PathLike[str], folder: int) -> bool:
+    with suppress(FileNotFoundError):
+        return not os.path.samestat(os.stat(path), os.fstat(folder))  # noqa: PTH116
+    return False
 
 
 def append_synced(handle: int, content: bytes) -> None:
-    """Append to an open file, all of it and on disk when this returns. Raises OSError, and then none of it is there."""
+    """Append to an open file, all of it and on disk when this returns; whatever is raised, none of it is there then."""
     end = os.fstat(handle).st_size
     left = memoryview(content)
     try:
         while left:
             left = left[os.write(handle, left) :]
         os.fsync(handle)
-    except OSError:
-        os.ftruncate(handle, end)
+    except BaseException:  # a full disk, or Ctrl-C
+        with suppress(OSError):
+            os.ftruncate(handle, end)
         raise
 
 
@@ -114,11 +197,8 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    current = os.umask(0o077)  # the only way to read it is to set it
-    os.umask(current)
-    return current

@@ -1,7 +1,7 @@
 """`SparseVectors`: the one type that crosses every border.
 
 A batch of n sparse vectors over `dimension` dimensions, in CSR. Its constructor checks everything once; afterwards the
-arrays are read-only and nobody checks again. The rules:
+arrays are its own and read-only, also after pickle and copy, and nobody checks again. The rules:
 
 - inside a row the indices increase strictly and lie in [0, dimension), dimension <= 2**32
 - values are finite float32 and never zero; signs are legal (the paper's soft threshold makes them)
@@ -12,56 +12,96 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from sparsevec.errors import InvalidVectors, StorageFailed
+from sparsevec.arrays import (
+    MAX_DIMENSION,
+    Float32s,
+    Indices,
+    Indptr,
+    Int64s,
+    Row,
+    checked,
+    csr_of_dense,
+    csr_of_rows,
+    csr_of_scipy,
+    csr_of_torch,
+    frozen,
+    narrowest,
+)
+from sparsevec.errors import InvalidInput, InvalidVectors, printable
+from sparsevec.storage import read_folder, whole_folder
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["MAX_DIMENSION", "Float32s", "Int64s", "Row", "SparseVector", "SparseVectors"]
 
-Int64s: TypeAlias = npt.NDArray[np.int64]
-Indices: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.uint32]
-Float32s: TypeAlias = npt.NDArray[np.float32]
-Row: TypeAlias = Mapping[int, float] | Iterable[tuple[int, float]]
-
-MAX_DIMENSION = 2**32
 _FORMAT = "sparsevec.vectors/1"
+_HEADER = "header.json"
 _PARTS = ("indptr", "indices", "values")
+_SHOWN = 6  # weights in the repr of a row
+_LARGEST_ARRAY = 2**30  # bytes that np.asarray may take without being asked in so many words
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SparseVector:
-    """One row: `indices` (m,) ascending, `values` (m,) float32. Read-only views into its batch."""
+    """One row: `indices` (m,) ascending, `values` (m,) float32. Read-only views into its batch.
+
+    Iteration yields (index, weight) pairs, so `dict(row)` and `SparseVectors.from_rows([row], ...)` work. Equal when
+    the weights and the dimension are.
+    """
 
     indices: Indices
     values: Float32s
+    dimension: int | None = None
+    """None for a row that was made by hand"""
+    fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(self.indices.tolist(), self.values.tolist(), strict=True)
+
     def to_dict(self) -> dict[int, float]:
         """`{index: weight}` in ascending order."""
-        return dict(zip(self.indices.tolist(), self.values.tolist(), strict=True))
+        return dict(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseVector):
+            return NotImplemented
+        same = self.dimension == other.dimension and np.array_equal(self.indices, other.indices)
+        return same and np.array_equal(self.values, other.values)
+
+    __hash__ = None  # type: ignore[assignment]  # equality looks at every weight
+
+    def __repr__(self) -> str:
+        weights = [f"{index}: {weight}" for index, weight in zip(self.indices[:_SHOWN], self.values, strict=False)]
+        more = f", ... {len(self)} in all" if len(self) > _SHOWN else ""
+        return f"SparseVector({{{', '.join(weights)}{more}}}, dimension={self.dimension})"
 
 
 class SparseVectors:
-    """A batch of n sparse vectors: `indptr` (n + 1,) int64, `indices` (nnz,) int32 or uint32, `values` (nnz,) float32.
+    """A batch of n sparse vectors: `indptr` (n + 1,) int32, `indices` (nnz,) int32, `values` (nnz,) float32.
 
+    `indptr` is int64 from 2**31 weights on, `indices` uint32 where the dimension is above 2**31. Arrays that the caller
+    could still write to are copied. Equal when the weights and the dimension are; the fingerprint does not count.
     Raises InvalidVectors, naming the first offending row, when a rule of the module docstring is broken.
     """
 
     __slots__ = ("dimension", "fingerprint", "indices", "indptr", "values")
+    __array_ufunc__ = None  # no arithmetic: NumPy leaves the operators to this class
 
-    indptr: Int64s
+    indptr: Indptr
     indices: Indices
     values: Float32s
     dimension: int
@@ -77,104 +117,98 @@ class SparseVectors:
         *,
         fingerprint: str | None = None,
     ) -> None:
-        self.dimension = _dimension(dimension)
-        self.fingerprint = fingerprint
-        self.indptr = _frozen(_integers("indptr", indptr).astype(np.int64, copy=False))
-        self.indices = _frozen(_narrow(_integers("indices", indices), self.dimension))
-        self.values = _frozen(_float32(values))
-        if fault := _fault(self):
-            raise InvalidVectors(fault)
+        csr = checked(indptr, indices, values, dimension)
+        self._set(*csr, fingerprint)
+
+    def _set(self, indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None) -> None:
+        if fingerprint is not None and not isinstance(fingerprint, str):
+            raise InvalidVectors(f"fingerprint must be a string or None, found {fingerprint!r:.80}")
+        for name, value in zip(self.__slots__, (dimension, fingerprint, indices, indptr, values), strict=True):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _made(cls, indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None) -> SparseVectors:
+        """Of arrays that are parts of checked ones, and ours: nothing is looked at again."""
+        vectors = cls.__new__(cls)
+        vectors._set(narrowest(indptr), indices, values, dimension, fingerprint)
+        return vectors
 
     def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, name):
-            raise AttributeError(f"SparseVectors are read-only; {name!r} cannot be set")
-        object.__setattr__(self, name, value)
+        raise AttributeError(f"SparseVectors are read-only; {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"SparseVectors are read-only; {name!r} cannot be deleted")
+
+    def __copy__(self) -> SparseVectors:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SparseVectors:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Through the constructor, so that what was pickled is checked, owned and read-only as well."""
+        return _unpickled, (type(self), self.indptr, self.indices, self.values, self.dimension, self.fingerprint)
 
     # ---- made from
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparseVectors:
-        """From any scipy sparse array or matrix (n, dimension); duplicates and explicit zeros are refused."""
-        if not sp.issparse(matrix):
-            raise InvalidVectors(f"expected a scipy sparse array, found {type(matrix).__name__}; try from_dense")
-        if matrix.ndim != 2:
-            raise InvalidVectors(f"expected two dimensions (n, dimension), found shape {matrix.shape}")
-        if matrix.format != "csr":
-            matrix = sp.coo_array(matrix)
-            return cls._from_coo(matrix.row, matrix.col, matrix.data, matrix.shape)
-        nnz = matrix.indptr[-1]  # the arrays of a matrix may be longer
-        if not matrix.has_sorted_indices:
-            rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-            return cls._from_coo(rows, matrix.indices[:nnz], matrix.data[:nnz], matrix.shape)
-        return cls(matrix.indptr, matrix.indices[:nnz], matrix.data[:nnz], matrix.shape[1])
+        """From a scipy sparse array or matrix of any format, (n, dimension), or (dimension,) for one row.
+
+        Duplicates and explicit zeros are refused.
+        """
+        return cls(*csr_of_scipy(matrix))
 
     @classmethod
     def from_dense(cls, array: npt.ArrayLike) -> SparseVectors:
-        """From a dense array (n, dimension): its non-zeros."""
-        dense = np.asarray(array)
-        if dense.ndim != 2:
-            raise InvalidVectors(f"expected an array of shape (n, dimension), found shape {dense.shape}")
-        dense = _float32(dense)
-        rows, columns = np.nonzero(dense)
-        return cls(_indptr(rows, len(dense)), columns, dense[rows, columns], dense.shape[1])
+        """From a dense array (n, dimension): its non-zeros, as float32."""
+        return cls(*csr_of_dense(array))
 
     @classmethod
-    def from_torch(cls, tensor: torch.Tensor) -> SparseVectors:
-        """From a torch tensor (n, dimension): dense, COO or CSR, on any device; gradients are left behind."""
-        import torch
+    def from_torch(cls, tensor: torch.Tensor | Sequence[torch.Tensor]) -> SparseVectors:
+        """From a torch tensor (n, dimension), or (dimension,) for one row, or a list of such tensors.
 
-        tensor = tensor.detach().cpu()
-        if tensor.layout == torch.strided:
-            return cls.from_dense(tensor.to(torch.float32).numpy())
-        if tensor.layout == torch.sparse_coo:
-            if tensor.ndim != 2 or tensor.dense_dim():
-                raise InvalidVectors(f"expected a COO tensor (n, dimension), found shape {tuple(tensor.shape)}")
-            rows, columns = tensor._indices().numpy()  # not coalesce(): it would add duplicates up in silence
-            values = tensor._values().to(torch.float32).numpy()
-            return cls._from_coo(rows, columns, values, (tensor.shape[0], tensor.shape[1]))
-        if tensor.layout == torch.sparse_csr:
-            values = tensor.values().to(torch.float32).numpy()
-            return cls(tensor.crow_indices().numpy(), tensor.col_indices().numpy(), values, tensor.shape[1])
-        raise InvalidVectors(f"expected a dense, COO or CSR tensor, found layout {tensor.layout}; use .to_sparse_csr()")
+        Dense, COO (coalesced or not; duplicates are refused) or CSR, of any real type, on any device; gradients are
+        left behind.
+        """
+        tensors = tensor if isinstance(tensor, (list, tuple)) else [tensor]
+        return cls.concat([cls(*csr_of_torch(one)) for one in tensors])
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], *, dimension: int) -> SparseVectors:
-        """From rows of `(index, weight)` pairs, or of `{index: weight}` mappings, in any order inside a row."""
-        indptr, indices, values = [0], [], []
-        for number, row in enumerate(rows):
-            for index, weight in _pairs(row, number):
-                indices.append(index)
-                values.append(weight)
-            indptr.append(len(indices))
-        columns = _integers(f"indices of {len(indptr) - 1} rows", indices if indices else np.empty(0, np.int64))
-        row_numbers = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        return cls._from_coo(row_numbers, columns, np.array(values, np.float64), (len(indptr) - 1, dimension))
+        """From rows in any order inside a row: `{index: weight}` mappings, `(index, weight)` pairs, or objects with
+        `indices` and `values`, such as rows of a batch and what fastembed gives.
+
+        An index may be a decimal string, as JSON has it. Raises InvalidVectors, naming the row.
+        """
+        return cls(*csr_of_rows(rows, dimension))
 
     @classmethod
     def concat(cls, batches: Sequence[SparseVectors]) -> SparseVectors:
-        """The rows of all `batches`, one after the other; they must agree on the dimension."""
+        """The rows of all `batches`, one after the other; they must agree on the dimension.
+
+        The fingerprint is kept when they agree on it too.
+        """
+        if len(batches) == 1 and isinstance(batches[0], SparseVectors):
+            return batches[0]
         if not batches:
             raise InvalidVectors("expected at least one batch to concat, found none")
+        if wrong := [batch for batch in batches if not isinstance(batch, SparseVectors)]:
+            raise InvalidVectors(f"expected batches to be SparseVectors, found {type(wrong[0]).__name__}")
         if len(dimensions := {batch.dimension for batch in batches}) > 1:
-            raise InvalidVectors(f"batches of one dimension are due, found dimensions {sorted(dimensions)}")
-        ends = np.cumsum([batch.nnz for batch in batches])
-        indptr = [batches[0].indptr, *(b.indptr[1:] + e for b, e in zip(batches[1:], ends, strict=False))]
-        indices = np.concatenate([batch.indices for batch in batches])
-        values = np.concatenate([batch.values for batch in batches])
+            raise InvalidVectors(f"expected batches of one dimension, found dimensions {sorted(dimensions)}")
+        starts = np.cumsum([0, *(batch.nnz for batch in batches)])
+        indptr = [batch.indptr[:-1] + start for batch, start in zip(batches, starts, strict=False)]
+        indices = frozen(np.concatenate([batch.indices for batch in batches]))
+        values = frozen(np.concatenate([batch.values for batch in batches]))
         spaces = {batch.fingerprint for batch in batches}
         fingerprint = spaces.pop() if len(spaces) == 1 else None
-        return cls(np.concatenate(indptr), indices, values, batches[0].dimension, fingerprint=fingerprint)
-
-    @classmethod
-    def _from_coo(cls, rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> SparseVectors:
-        """Sorted by row, then column; a duplicate stays, so that the constructor refuses it."""
-        columns = np.asarray(columns)
-        order = np.lexsort((columns, rows))
-        return cls(_indptr(np.asarray(rows), shape[0]), columns[order], np.asarray(values)[order], shape[1])
+        ends = frozen(np.concatenate([*indptr, starts[-1:]]))
+        return cls._made(ends, indices, values, batches[0].dimension, fingerprint)
 
     def with_fingerprint(self, fingerprint: str | None) -> SparseVectors:
         """The same vectors, said to live in the space `fingerprint`; None for foreign ones, which no check refuses."""
-        return SparseVectors(self.indptr, self.indices, self.values, self.dimension, fingerprint=fingerprint)
+        return self._made(self.indptr, self.indices, self.values, self.dimension, fingerprint)
 
     # ---- read as
 
@@ -186,50 +220,80 @@ class SparseVectors:
     @property
     def row_nnz(self) -> Int64s:
         """Weights of each row, (n,)."""
-        return np.diff(self.indptr)
+        return np.diff(self.indptr).astype(np.int64, copy=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, dimension)."""
+        return len(self), self.dimension
 
     def to_scipy(self) -> sp.csr_array:
-        """A csr_array (n, dimension) over the same memory."""
-        matrix = sp.csr_array((len(self), self.dimension), dtype=np.float32)
-        matrix.data, matrix.indices, matrix.indptr = self.values, self.indices, self.indptr
-        return matrix
+        """A csr_array (n, dimension) over the same memory, which is read-only; `.copy()` makes one to write to.
+
+        From dimension 2**31 on, and from 2**31 weights on, its index arrays are int64 copies: scipy knows no uint32.
+        """
+        arrays: tuple[Any, Any] = self.indices, self.indptr
+        if self.dimension >= 2**31 or self.indptr.dtype != np.int32:
+            arrays = self.indices.astype(np.int64), self.indptr.astype(np.int64)
+        return _csr(arrays[1], arrays[0], self.values, self.shape)
 
     def to_dense(self) -> Float32s:
-        """(n, dimension) float32."""
-        dense = np.zeros((len(self), self.dimension), np.float32)
+        """(n, dimension) float32. Raises InvalidVectors when that does not fit into memory."""
+        try:
+            dense = np.zeros(self.shape, np.float32)
+        except (MemoryError, ValueError) as error:
+            raise InvalidVectors(self._too_large()) from error
         dense[np.repeat(np.arange(len(self)), self.row_nnz), self.indices] = self.values
         return dense
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The dense array, for `np.asarray`; InvalidVectors above 1 GiB, where that is rarely meant."""
+        if 4 * len(self) * self.dimension > _LARGEST_ARRAY:
+            raise InvalidVectors(self._too_large())
+        if copy is False:
+            raise ValueError("sparse vectors cannot become a dense array without a copy")
+        dense = self.to_dense()
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def _too_large(self) -> str:
+        size = 4 * len(self) * self.dimension / 2**30
+        return f"{self!r} as a dense array takes {size:,.0f} GiB; to_scipy() keeps it sparse, and [i:j] takes some rows"
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
     def __iter__(self) -> Iterator[SparseVector]:
-        return (self[i] for i in range(len(self)))
+        for start, stop in pairwise(self.indptr.tolist()):
+            yield SparseVector(self.indices[start:stop], self.values[start:stop], self.dimension, self.fingerprint)
 
     @overload
     def __getitem__(self, key: int) -> SparseVector: ...
     @overload
     def __getitem__(self, key: slice | npt.NDArray[Any] | Sequence[int]) -> SparseVectors: ...
     def __getitem__(self, key: int | slice | npt.NDArray[Any] | Sequence[int]) -> SparseVector | SparseVectors:
-        """One row for an int; a batch for a slice (views), row numbers or a boolean mask (n,)."""
-        if isinstance(key, (int, np.integer)):
-            row = range(len(self))[key]
-            start, stop = self.indptr[row], self.indptr[row + 1]
-            return SparseVector(self.indices[start:stop], self.values[start:stop])
+        """One row for an int; a batch for a slice (views), row numbers or a boolean mask (n,). Raises IndexError."""
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"row {key} of a batch of {len(self)}")
+            start, stop = self.indptr[key % len(self)], self.indptr[key % len(self) + 1]
+            return SparseVector(self.indices[start:stop], self.values[start:stop], self.dimension, self.fingerprint)
         if isinstance(key, slice) and key.step in (None, 1):
-            start, stop, _ = key.indices(len(self))
-            indptr = self.indptr[start : max(start, stop) + 1]
-            within = slice(indptr[0], indptr[-1])
-            return self._some(indptr - indptr[0], within)
+            first, last, _ = key.indices(len(self))
+            indptr = self.indptr[first : max(first, last) + 1]
+            within = slice(int(indptr[0]), int(indptr[-1]))
+            return self._some(indptr - indptr[0], self.indices[within], self.values[within])
         rows = np.arange(len(self))[key]
-        counts = self.row_nnz[rows]
-        indptr = np.concatenate(([0], np.cumsum(counts)))
-        picked = np.repeat(self.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
-        return self._some(indptr, picked)
+        if isinstance(key, bool) or rows.ndim != 1:
+            raise IndexError(f"expected a row number, a slice, row numbers or a mask (n,), found {key!r:.80}")
+        picked = _csr(self.indptr, self.indices.view(np.int32), self.values, (len(self), 1))[
+            rows
+        ]  # copies indices only
+        indices = picked.indices.astype(np.int32, copy=False).view(self.indices.dtype)
+        return self._some(picked.indptr, indices, picked.data)
 
-    def _some(self, indptr: Int64s, kept: slice | Int64s) -> SparseVectors:
-        parts = self.indices[kept], self.values[kept]
-        return SparseVectors(indptr, *parts, self.dimension, fingerprint=self.fingerprint)
+    def _some(self, indptr: Indptr, indices: Any, values: Any) -> SparseVectors:
+        parts = frozen(indptr), frozen(indices), frozen(values)
+        return self._made(*parts, self.dimension, self.fingerprint)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseVectors):
@@ -246,120 +310,85 @@ class SparseVectors:
     # ---- kept
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder of three .npy files and a header, complete or not at all. Raises StorageFailed."""
+        """Write a folder of three .npy files and a header, complete or not at all.
+
+        What was saved there before is replaced; whoever has it open or mapped keeps it, also this batch. Raises
+        StorageFailed, and InvalidInput for a folder that holds anything else.
+        """
         folder = Path(path)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "header.json").unlink(missing_ok=True)
-            for part in _PARTS:
-                np.save(folder / f"{part}.npy", getattr(self, part))
-            header = {"format": _FORMAT, "dimension": self.dimension, "n": len(self), "nnz": self.nnz}
-            partial = folder / "header.json.part"
-            partial.write_text(json.dumps(header))
-            partial.replace(folder / "header.json")  # a folder without its header is not yet one of ours
-        except OSError as error:
-            raise StorageFailed(f"could not write vectors to {folder}: {error}") from error
+        if fault := _not_ours(folder):
+            raise InvalidInput(f"{printable(folder)} {fault}; choose an empty or a new folder")
+        whole_folder(folder, self._fill)
+
+    def _fill(self, folder: Path) -> None:
+        for part in _PARTS:
+            np.save(folder / f"{part}.npy", getattr(self, part))
+        header = {"format": _FORMAT, "dimension": self.dimension, "n": len(self), "nnz": self.nnz}
+        (folder / _HEADER).write_text(json.dumps({**header, "fingerprint": self.fingerprint}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> SparseVectors:
-        """Read what `save` wrote; with `mmap` the arrays stay on disk and are paged in as they are touched."""
-        folder = Path(path)
+        """Read what `save` wrote; with `mmap` the arrays stay on disk and are paged in as they are touched.
+
+        All of it is of one `save`, however often somebody saves there meanwhile. Raises InvalidVectors.
+        """
+        folder = printable(path)
         try:
-            header = json.loads((folder / "header.json").read_text())
-            parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in _PARTS]
+            header, parts = read_folder(path, lambda open_file: _read(open_file, mmap))
         except Exception as error:  # NumPy parses a header as Python: TokenError, SyntaxError and more, by the byte
             raise InvalidVectors(f"{folder} is not a whole folder written by SparseVectors.save: {error}") from error
         if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")
-        vectors = cls(parts[0], parts[1], parts[2], header.get("dimension", 0))
-        if (found := (len(vectors), vectors.nnz)) != (due := (header.get("n"), header.get("nnz"))):
-            raise InvalidVectors(f"{folder} holds (n, nnz) = {found}, its header says {due}; write it again")
+        dimension, fingerprint = header.get("dimension", 0), header.get("fingerprint")
+        try:
+            vectors = cls(parts[0], parts[1], parts[2], dimension, fingerprint=fingerprint)
+        except InvalidVectors as error:
+            raise InvalidVectors(f"{folder}: {error}") from error
+        if (found := (len(vectors), vectors.nnz)) != (said := (header.get("n"), header.get("nnz"))):
+            raise InvalidVectors(f"{folder} holds (n, nnz) = {found}, its header says {said}; write it again")
         return vectors
 
 
-def _dimension(dimension: int) -> int:
-    whole = isinstance(dimension, (int, np.integer)) and not isinstance(dimension, bool)
-    if not whole or not 0 < dimension <= MAX_DIMENSION:
-        raise InvalidVectors(f"dimension must be an int in [1, 2**32], found {dimension!r}")
-    return int(dimension)
+def _csr(indptr: Any, indices: Any, values: Float32s, shape: tuple[int, int]) -> sp.csr_array:
+    matrix = sp.csr_array(shape, dtype=np.float32)
+    matrix.data, matrix.indices, matrix.indptr = values, indices, indptr  # as they are: known to be right
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
 
 
-def _integers(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
-    integers = np.asarray(array)
-    if integers.ndim != 1:
-        raise InvalidVectors(f"{name} must have one dimension, found shape {integers.shape}")
-    if integers.size == 0:
-        return integers.astype(np.int64)
-    if integers.dtype.kind not in "iu":
-        raise InvalidVectors(f"{name} must be integers, found {integers.dtype}")
-    return integers
+def _unpickled(
+    cls: type[SparseVectors], indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None
+) -> SparseVectors:
+    return cls(frozen(indptr), frozen(indices), frozen(values), dimension, fingerprint=fingerprint)  # nobody else's
 
 
-def _narrow(indices: npt.NDArray[Any], dimension: int) -> Indices:
-    """Checked against [0, dimension) before they are narrowed, so that nothing wraps around."""
-    if indices.size and (indices.min() < 0 or indices.max() >= dimension):
-        raise InvalidVectors(
-            f"indices must lie in [0, {dimension}), found one in [{int(indices.min())}, {int(indices.max())}]"
-        )
-    return indices.astype(np.int32, copy=False) if dimension <= 2**31 else indices.astype(np.uint32, copy=False)
+def _not_ours(folder: Path) -> str | None:
+    """Why what is there must not be replaced, or None."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        return "is a file"
+    names = {path.name for path in folder.iterdir()}
+    if others := sorted(names - {_HEADER, *(f"{part}.npy" for part in _PARTS)}):
+        return f"holds {printable(', '.join(others), 80)}, which SparseVectors.save did not write"
+    return "holds vectors without the header that SparseVectors.save writes" if names and _HEADER not in names else None
 
 
-def _float32(values: npt.ArrayLike) -> Float32s:
-    floats = np.asarray(values)
-    if floats.dtype.kind not in "fiu":
-        raise InvalidVectors(f"values must be real numbers, found {floats.dtype}")
-    with np.errstate(over="ignore"):  # 1e39 becomes inf and is refused as such
-        return floats.astype(np.float32, copy=False)
+def _read(open_file: Any, mmap: bool) -> tuple[Any, list[npt.NDArray[Any]]]:
+    with open_file(_HEADER) as file:
+        header = json.loads(file.read())
+    parts = []
+    for part in _PARTS:
+        with open_file(f"{part}.npy") as file:
+            parts.append(_mapped(file) if mmap else frozen(np.lib.format.read_array(file, allow_pickle=False)))
+    return header, parts
 
 
-def _frozen(array: Any) -> Any:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _indptr(rows: npt.NDArray[Any], n: int) -> Int64s:
-    return np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n)))).astype(np.int64)
-
-
-def _pairs(row: Row, number: int) -> list[tuple[int, float]]:
-    try:
-        pairs = [(index, weight) for index, weight in (row.items() if isinstance(row, Mapping) else row)]
-    except (TypeError, ValueError):
-        raise InvalidVectors(f"row {number} is neither (index, weight) pairs nor a mapping: {row!r:.80}") from None
-    for index, weight in pairs:
-        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
-            raise InvalidVectors(f"row {number}: an index must be an int, found {index!r}")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
-            raise InvalidVectors(f"row {number}: a weight must be a real number, found {weight!r}")
-    return pairs
-
-
-def _fault(vectors: SparseVectors) -> str | None:
-    """What breaks a rule, or None. Each step may rely on the ones before it."""
-    indptr, indices, values = vectors.indptr, vectors.indices, vectors.values
-    if values.ndim != 1:
-        return f"values must have one dimension, found shape {values.shape}"
-    if len(indptr) == 0 or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
-        return "indptr must start at 0 and never fall"
-    if not len(indices) == len(values) == indptr[-1]:
-        return f"indices ({len(indices)}), values ({len(values)}) and indptr[-1] ({indptr[-1]}) must agree"
-    if (bad := _first(~np.isfinite(values))) is not None:
-        return f"row {_row(indptr, bad)}: values must be finite float32, found {values[bad]} at index {indices[bad]}"
-    if (bad := _first(values == 0)) is not None:
-        return f"row {_row(indptr, bad)}: values must not be zero, found {values[bad]} at index {indices[bad]}"
-    rises = indices[1:] > indices[:-1]
-    starts = indptr[1:-1]
-    rises[starts[(starts > 0) & (starts < len(indices))] - 1] = True  # the first of a row may fall below the row before
-    if (bad := _first(~rises)) is not None:
-        kind = "repeats" if indices[bad] == indices[bad + 1] else "is not sorted at"
-        return f"row {_row(indptr, bad)} {kind} index {indices[bad + 1]}; indices must increase strictly"
-    return None
-
-
-def _first(mask: npt.NDArray[np.bool_]) -> int | None:
-    return int(np.argmax(mask)) if mask.any() else None
-
-
-def _row(indptr: Int64s, position: int) -> int:
-    return int(np.searchsorted(indptr, position, side="right")) - 1
+def _mapped(file: BinaryIO) -> npt.NDArray[Any]:
+    """The array of an open .npy file, left on disk; the file may lose its name."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject or len(shape) != 1:
+        raise ValueError(f"found {dtype} of shape {shape}")
+    return np.memmap(file, dtype, "r", file.tell(), shape) if shape[0] else frozen(np.empty(0, dtype))

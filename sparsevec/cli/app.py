@@ -66,7 +66,9 @@ def main(
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Your own documents.npy (queries.npy, documents.jsonl, queries.jsonl); else Debian's."),
+        typer.Argument(
+            help="With your own documents.npy (or .parquet, .csv, …); queries.npy, documents.jsonl, queries.jsonl if you have them. Without: Debian's packages."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page, the model and the engine go.")] = Path(
         "sparsevec-demo"
@@ -74,7 +76,7 @@ def demo(
     dimension: Annotated[int, typer.Option("--dimension", "-d", help="Dimensions of the sparse vectors.")] = 4096,
     nnz: Annotated[int, typer.Option("--nnz", help="Weights of a document.")] = 32,
     engine: Annotated[
-        str, typer.Option("--engine", help="Of this machine: qdrant+edge, local (needs numba) or reference.")
+        str, typer.Option("--engine", help="Of this machine: qdrant+edge, local or reference.")
     ] = "qdrant+edge",
     as_json: Json = False,
 ) -> None:

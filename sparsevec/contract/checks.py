@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace
-from sparsevec.vectors import MAX_DIMENSION, SparseVector, SparseVectors
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
@@ -26,7 +26,10 @@ __all__ = [
     "check_k",
     "check_options",
     "check_queries",
+    "check_size",
     "check_space",
+    "check_vectors",
+    "dense_row",
     "id_fault",
     "key_fault",
     "payload_fault",
@@ -45,6 +48,8 @@ Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:
     """The ids as plain ints and strings. Raises InvalidInput, naming the first that is neither (C10)."""
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"expected a sequence of ids, found {ids!r:.80}; one id goes into a list: [id]")
     ids = list(ids)
     for position, id_ in enumerate(ids):
         if fault := id_fault(id_):
@@ -75,9 +80,11 @@ def check_batch(
 ) -> tuple[list[Id], list[Payload]]:
     """The ids and payloads of one write ({} where none was given), equally long and each id once.
 
-    Raises InvalidInput for ids and payloads, InvalidVectors for a dimension that is not the collection's.
+    Raises InvalidInput for ids and payloads, InvalidVectors for a dimension that is not the collection's, and for
+    anything but SparseVectors.
     """
     checked = check_ids(ids)
+    check_vectors(vectors)
     check_dimension(vectors, dimension)
     if len(checked) != len(vectors):
         raise InvalidInput(f"expected as many ids as vectors, found {len(checked)} ids and {len(vectors)} vectors")
@@ -92,6 +99,18 @@ def check_batch(
         if fault := payload_fault(payload):
             raise InvalidInput(f"payload of id {id_!r}: {fault}")
     return checked, list(map(plain, payloads))
+
+
+def check_vectors(vectors: object, what: str = "vectors") -> SparseVectors:
+    """Raises InvalidVectors for anything but SparseVectors, saying how they are made."""
+    if isinstance(vectors, SparseVectors):
+        return vectors
+    shape = getattr(vectors, "shape", None)
+    found = type(vectors).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+    raise InvalidVectors(
+        f"expected {what} as SparseVectors, found {found}; encoder.encode(dense) makes them from dense rows, "
+        "SparseVectors.from_scipy from a scipy matrix, SparseVectors.from_rows from {index: weight} mappings"
+    )
 
 
 def check_dimension(vectors: SparseVectors, dimension: int | None) -> None:
@@ -155,6 +174,22 @@ def check_k(k: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise InvalidInput(f"k must be an int of at least 1, found {k!r}")
     return int(k)
+
+
+def check_size(size: int) -> int:
+    """Raises InvalidInput unless the `size` of a page is an int of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise InvalidInput(f"size must be an int of at least 1, found {size!r}")
+    return int(size)
+
+
+def dense_row(value: object) -> Float32s | None:
+    """The dense row (d,) that a field of a document holds; None when it holds something else."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
+        return None
+    return np.asarray(value, np.float32)
 
 
 def payload_fault(payload: object) -> str | None:

@@ -5,9 +5,14 @@
         return int(answer.body["count"])
 
 `run` drives it over a synchronous `send`, `arun` over an asynchronous one; neither knows what a request is. What `send`
-raises is raised inside the conversation, where it was yielded. So a conversation is tested without a server, and an
-adapter for threads and one for asyncio are the same code. `SyncAdapter` and `AsyncAdapterBase` turn a backend's
-`Operations` into the two contracts.
+raises is raised inside the conversation, where it was yielded; one that does not catch it ends with it. Ctrl-C and a
+cancelled task are not raised inside: the conversation is closed where it stands, and may ask nothing more. So a
+conversation is tested without a server, and an adapter for threads and one for asyncio are the same code. `SyncAdapter`
+and `AsyncAdapterBase` turn a backend's `Operations` into the two contracts; `tests/unit/test_operations.py` has a whole
+backend in 40 lines.
+
+At level DEBUG each request is logged, by its `str`, with the time it took: so a request's `str` holds neither secrets
+nor documents.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -32,7 +38,7 @@ from sparsevec.contract.adapter import (
     Version,
     Written,
 )
-from sparsevec.contract.checks import Id, Payload, Queries
+from sparsevec.contract.checks import Id, Payload, Queries, check_size
 from sparsevec.contract.filters import Where
 from sparsevec.errors import AdapterClosed, InvalidInput
 from sparsevec.vectors import Float32s, SparseVectors
@@ -55,7 +61,7 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 Asked = TypeVar("Asked", contravariant=True)
-Told = TypeVar("Told", covariant=True)
+Answered = TypeVar("Answered", covariant=True)
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 8  # requests of one conversation that an asynchronous driver has under way
@@ -63,7 +69,10 @@ _AT_ONCE = 8  # requests of one conversation that an asynchronous driver has und
 
 @dataclass(frozen=True, slots=True)
 class Together(Generic[Request]):
-    """Requests that do not wait for each other: yielded as one, answered by the list of their answers."""
+    """Requests that do not wait for each other: yielded as one, answered by the list of their answers.
+
+    When one fails, its error is raised; those not sent yet are not sent, and those under way are given up.
+    """
 
     requests: Sequence[Request]
 
@@ -72,20 +81,20 @@ Operation: TypeAlias = Generator[Any, Any, Result]
 """Yields requests (or `Together`), is sent their answers, returns the result."""
 
 
-class Wire(Protocol[Asked, Told]):
+class Wire(Protocol[Asked, Answered]):
     """The way to a backend. `send` raises errors of ours only: BackendDown when no whole answer came back."""
 
-    def send(self, request: Asked, /) -> Told:
+    def send(self, request: Asked, /) -> Answered:
         """One request, once, within `deadlines.remaining`."""
 
     def close(self) -> None:
         """Let go of what this wire opened itself."""
 
 
-class AsyncWire(Protocol[Asked, Told]):
+class AsyncWire(Protocol[Asked, Answered]):
     """The same for asyncio."""
 
-    async def send(self, request: Asked, /) -> Told: ...
+    async def send(self, request: Asked, /) -> Answered: ...
 
     async def close(self) -> None: ...
 
@@ -105,23 +114,23 @@ def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         try:
-            told = answer(request)
+            answered = answer(request)
         except Exception as error:
             step = _thrown(operation, error)
-        except BaseException:  # Ctrl-C: the conversation may tidy up, and is over
-            operation.close()
+        except BaseException:  # Ctrl-C
+            _abandon(operation)
             raise
         else:
-            step = _sent(operation, told)
+            step = _sent(operation, answered)
 
 
 async def arun(operation: Operation[Result], send: Callable[[Any], Awaitable[Any]]) -> Result:
     """The same over an asynchronous `send`; requests that are `Together` are under way at the same time."""
-    at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(request: object) -> Any:
-        async with at_once:
-            return await _atimed(send, request)
+    async def answer(request: object) -> object:
+        if isinstance(request, Together):
+            return await _all_answers(send, request.requests)
+        return await _atimed(send, request)
 
     step: Callable[[], Any] = lambda: next(operation)  # noqa: E731
     while True:
@@ -130,44 +139,78 @@ async def arun(operation: Operation[Result], send: Callable[[Any], Awaitable[Any
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         try:
-            together = isinstance(request, Together)
-            told = await asyncio.gather(*map(one, request.requests)) if together else await _atimed(send, request)
+            answered = await answer(request)
         except Exception as error:
             step = _thrown(operation, error)
         except BaseException:  # cancelled
-            operation.close()
+            _abandon(operation)
             raise
         else:
-            step = _sent(operation, told)
+            step = _sent(operation, answered)
 
 
-def _sent(operation: Operation[Any], told: object) -> Callable[[], Any]:
-    return lambda: operation.send(told)
+async def _all_answers(send: Callable[[Any], Awaitable[Any]], requests: Sequence[Any]) -> list[Any]:
+    """At most _AT_ONCE are under way at a time, and none is when this returns or raises."""
+    at_once, failed = asyncio.Semaphore(_AT_ONCE), asyncio.Event()
+
+    async def one(request: object) -> Any:
+        async with at_once:
+            if failed.is_set():
+                return None
+            try:
+                return await _atimed(send, request)
+            except BaseException:
+                failed.set()
+                raise
+
+    tasks = [asyncio.ensure_future(one(request)) for request in requests]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _sent(operation: Operation[Any], answered: object) -> Callable[[], Any]:
+    return lambda: operation.send(answered)
 
 
 def _thrown(operation: Operation[Any], error: Exception) -> Callable[[], Any]:
     return lambda: operation.throw(error)
 
 
+def _abandon(operation: Operation[Any]) -> None:
+    with suppress(RuntimeError):  # it asked for more on its way out, and nobody answers
+        operation.close()
+
+
 def _timed(send: Callable[[Any], Any], request: object) -> Any:
     began = time.perf_counter()
     try:
-        return send(request)
-    finally:
-        _note(request, began)
+        answered = send(request)
+    except BaseException as error:
+        _note(request, began, type(error).__name__)
+        raise
+    _note(request, began)
+    return answered
 
 
 async def _atimed(send: Callable[[Any], Awaitable[Any]], request: object) -> Any:
     began = time.perf_counter()
     try:
-        return await send(request)
-    finally:
-        _note(request, began)
+        answered = await send(request)
+    except BaseException as error:
+        _note(request, began, type(error).__name__)
+        raise
+    _note(request, began)
+    return answered
 
 
-def _note(request: object, began: float) -> None:
-    if _log.isEnabledFor(logging.DEBUG):  # a request's own str must hold neither secrets nor documents
-        _log.debug("%s took %.1f ms", request, 1000 * (time.perf_counter() - began))
+def _note(request: object, began: float, error: str = "") -> None:
+    if _log.isEnabledFor(logging.DEBUG):  # of an error only the name: its message may quote what was sent
+        took = 1000 * (time.perf_counter() - began)
+        _log.debug("%s took %.1f ms%s", request, took, f" and failed: {error}" if error else "")
 
 
 class Operations(Protocol):
@@ -212,7 +255,11 @@ class Operations(Protocol):
 
 
 class Connection:
-    """What every adapter knows of itself: where it came from, whether it was closed, and whose process it is in."""
+    """What every adapter knows of itself: where it came from, whether it was closed, and whose process it is in.
+
+    What it opened belongs to the process that opened it: in a forked child every call raises AdapterClosed, and `close`
+    lets go of nothing, for the parent still uses it.
+    """
 
     def __init__(self, place: str, origin: str | None = None) -> None:
         """`place` names the collection in messages; `origin` is the url that opens it again, without secrets."""
@@ -228,6 +275,11 @@ class Connection:
                 f"this adapter of {self._place} was connected in process {self._process} and is now in its forked "
                 f"child {os.getpid()}, where its connections and locks cannot be used; connect again in the child"
             )
+
+    def _close_once(self) -> bool:
+        """Closed from now on; whether there is something of this process to let go of."""
+        first, self._closed = not self._closed, True
+        return first and self._process == os.getpid()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place}{' (closed)' if self._closed else ''}>"
@@ -297,6 +349,7 @@ class SyncAdapter(Connection):
         after: str | None = None,
         size: int = 1000,
     ) -> Iterator[Page]:
+        size = check_size(size)
         while True:
             page = self._run(
                 self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
@@ -316,8 +369,7 @@ class SyncAdapter(Connection):
         self._run(self._operations.drop())
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._close_once():
             self._wire.close()
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
@@ -386,6 +438,7 @@ class AsyncAdapterBase(Connection):
         after: str | None = None,
         size: int = 1000,
     ) -> AsyncIterator[Page]:
+        size = check_size(size)
         while True:
             page = await self._run(
                 self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
@@ -405,8 +458,7 @@ class AsyncAdapterBase(Connection):
         await self._run(self._operations.drop())
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._close_once():
             await self._wire.close()
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
@@ -423,7 +475,10 @@ class AsyncAdapterBase(Connection):
 
 
 class InThreads:
-    """An adapter of this machine (`reference:`, `local:`, `qdrant+edge:`) for asyncio: each call in a thread (C15)."""
+    """An adapter of this machine (`reference:`, `local:`, `qdrant+edge:`) for asyncio: each call in a thread (C15).
+
+    A call that is cancelled goes on in its thread to its end: nothing waits for it.
+    """
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter

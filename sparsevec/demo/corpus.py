@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.checks import Id, Payload, check_ids, payload_fault
-from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.files import read_dense, read_objects
+from sparsevec.dense import dense_rows
+from sparsevec.errors import InvalidInput
+from sparsevec.files import DenseFile, read_objects, read_table
 from sparsevec.measure.recall import Qrels
 from sparsevec.vectors import Float32s
 
@@ -25,6 +26,7 @@ _ASKED = 500  # queries that are measured and verified
 _SHOWN = 12  # searches on the page
 _ENOUGH = 200  # queries, to learn from half of them
 _WORDS = 110  # characters of a query
+_FORMATS = ("npy", "npz", "parquet", "arrow", "feather", "csv", "tsv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +78,28 @@ def shipped() -> Corpus:
 
 
 def from_folder(folder: Path) -> Corpus:
-    """`documents.npy` (n, d) and, where they are there, `queries.npy` (q, d), `documents.jsonl` and `queries.jsonl`.
+    """Documents, as `documents.npy` (n, d) or another format of vectors, and where they are there `queries.npy` (q, d),
+    `documents.jsonl` and `queries.jsonl`.
 
-    Lines are objects: `id` is the id, `text` is what is shown, and every field but the id becomes the payload. Of many
-    queries half are learned from and the others asked; without queries, some documents are set aside to ask.
-    Raises InvalidInput or InvalidVectors, before anything is learned.
+    Lines are objects, as are the other columns of a table: `id` is the id, `text` is what is shown, and every field but
+    the id becomes the payload. Of many queries half are learned from and the others asked; without queries, some
+    documents are set aside to ask. Raises InvalidInput or InvalidVectors, before anything is learned.
     """
-    dense = _documents(folder)
-    lines = _objects(folder / "documents.jsonl", len(dense))
+    path = _file(folder, "documents")
+    found = read_table(path)
+    dense = dense_rows(found.rows, what=path.name)
+    lines = _lines(folder, path, found, len(dense))
     ids = _distinct(check_ids(line.get("id", row) for row, line in enumerate(lines)))
     payloads = [_payload(line, row) for row, line in enumerate(lines)]
     about = f"{len(dense):,} vectors of {dense.shape[1]} dimensions from {folder}"
-    if (folder / "queries.npy").exists():
+    if _file(folder, "queries").exists():
         return _with_queries(folder, about, dense, ids, payloads)
     return _without_queries(about, dense, ids, payloads)
 
 
 def _with_queries(folder: Path, about: str, dense: Float32s, ids: Sequence[Id], payloads: Sequence[Payload]) -> Corpus:
-    queries = read_dense(folder / "queries.npy")
-    if queries.shape[1] != dense.shape[1]:
-        raise InvalidVectors(
-            f"{folder / 'queries.npy'} has {queries.shape[1]} columns, documents.npy {dense.shape[1]}; encode both "
-            "with the same model"
-        )
+    path = _file(folder, "queries")
+    queries = dense_rows(read_table(path).rows, dense.shape[1], path.name)
     lines = _objects(folder / "queries.jsonl", len(queries))
     words = [str(line.get("text", f"query {row}")) for row, line in enumerate(lines)]
     enough = len(queries) >= _ENOUGH
@@ -138,16 +139,21 @@ def _without_queries(about: str, dense: Float32s, ids: Sequence[Id], payloads: S
     )
 
 
-def _documents(folder: Path) -> Float32s:
-    try:
-        return read_dense(folder / "documents.npy")
-    except InvalidInput as error:
-        if not folder.is_dir() or (folder / "documents.npy").exists():
-            raise
-        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise InvalidInput(
-            f"{error}; {folder} holds {held}. Write one with numpy.save: a row for each document"
-        ) from error
+def _file(folder: Path, name: str) -> Path:
+    """The file of vectors of that name, in the first format that is there; .npy where there is none."""
+    there = (folder / f"{name}.{kind}" for kind in _FORMATS)
+    return next((path for path in there if path.exists()), folder / f"{name}.npy")
+
+
+def _lines(folder: Path, path: Path, found: DenseFile, n: int) -> list[dict[str, Any]]:
+    """What stands beside each vector: in documents.jsonl, or in the other columns of the same table."""
+    beside = folder / "documents.jsonl"
+    if beside.exists() and beside != path:
+        return _objects(beside, n)
+    lines: list[dict[str, Any]] = [dict(payload) for payload in found.payloads or ({} for _ in range(n))]
+    for line, id_ in zip(lines, found.ids if found.ids is not None else (), strict=False):
+        line["id"] = id_
+    return lines
 
 
 def _objects(path: Path, n: int) -> list[dict[str, Any]]:
@@ -163,7 +169,7 @@ def _payload(line: dict[str, Any], row: int) -> Payload:
     payload = {name: value for name, value in line.items() if name != "id"}
     payload["text"] = str(line.get("text", line.get("id", row)))
     if fault := payload_fault(payload):
-        raise InvalidInput(f"documents.jsonl, line {row + 1}: {fault}")
+        raise InvalidInput(f"document {row}, line {row + 1}: {fault}")
     return payload
 
 

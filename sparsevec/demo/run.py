@@ -31,7 +31,7 @@ _EXCERPT = 110  # characters of a document in a search
 _HITS, _LIKE = 3, 4  # documents of a search, and of `more like this`
 _LIKED = 300  # documents that know others like them
 _SENTENCE_END = re.compile(r"(?<=\w{3})[.!?]\s")  # not that of "e.g."
-_ENGINES = {"qdrant+edge": "qdrant_edge", "local": "numba", "reference": "numpy"}
+_ENGINES = {"qdrant+edge": "qdrant_edge", "local": "numpy", "reference": "numpy"}  # and what each needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,8 @@ def require(engine: str) -> None:
         raise InvalidInput(f"expected an engine of this machine, one of {list(_ENGINES)}, found {engine!r:.80}")
     missing = [name for name in ("torch", "matplotlib", "ir_measures", _ENGINES[engine]) if find_spec(name) is None]
     if missing:
-        extras = "demo,fast" if "numba" in missing else "demo"
         raise ClientMissing(
-            f"the demo needs {', '.join(missing)}; install what it needs with: pip install 'sparsevec[{extras}]'"
+            f"the demo needs {', '.join(missing)}; install all that it needs with: pip install 'sparsevec[demo]'"
         )
 
 

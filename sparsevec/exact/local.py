@@ -1,5 +1,7 @@
 """`LocalEngine`: the reference's documents and the reference's scores, bit for bit, from a compiled kernel.
 
+Without numba (`pip install 'sparsevec[fast]'`) it scores as the reference does: the same bits, later.
+
 Postings are kept in blocks of 2**15 documents, so that a block's float64 accumulators stay in the processor's cache and
 a document number fits in 16 bits; within a block they stand dimension after dimension, so that the sums are added in
 ascending dimension order, as `sparsevec.exact.reference` defines them.
@@ -8,20 +10,22 @@ ascending dimension order, as `sparsevec.exact.reference` defines them.
 from __future__ import annotations
 
 import heapq
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.errors import ClientMissing
-from sparsevec.exact.reference import Float64s, Mask, Reference, shared
+from sparsevec.exact.reference import Reference
+from sparsevec.postings import Float64s, Mask, PostingLists, shared
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
+numba: ModuleType | None
 try:
     import numba
-except ImportError as error:
-    raise ClientMissing.extra("numba", "fast") from error
+except ImportError:
+    numba = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +38,13 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 def _compiled(function: _F) -> _F:
-    """By numba, once for this machine: the result is cached beside the module."""
-    compiled: Any = numba.njit(cache=True, nogil=True)(function)
+    """By numba, once for this machine: the result is cached beside the module, or in the user's cache folder."""
+    if numba is None:
+        return function
+    try:
+        compiled: Any = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither folder can be written: compiled anew by each process
+        compiled = numba.njit(nogil=True)(function)
     return compiled  # type: ignore[no-any-return]
 
 
@@ -59,12 +68,12 @@ class BlockLists:
 class LocalEngine(Reference):
     """The exact engine behind `local:` (in memory) and `local:PATH` (a file like the reference's)."""
 
-    _make_lists = BlockLists
+    _make_lists = PostingLists if numba is None else BlockLists
     _engine = "local"
 
     @property
     def _name(self) -> str:
-        return f"local engine (numba {numba.__version__})"
+        return f"local engine ({'numpy ' + np.__version__ if numba is None else 'numba ' + numba.__version__})"
 
 
 @_compiled

@@ -31,13 +31,16 @@ from sparsevec.contract.checks import (
     check_k,
     check_options,
     check_queries,
+    check_size,
     check_space,
+    dense_row,
 )
+from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.filters import Where, conditions, matches
 from sparsevec.contract.operations import Connection
 from sparsevec.contract.urls import Url
 from sparsevec.dense import best
-from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
+from sparsevec.errors import BackendDown, CollectionError, InvalidInput, StorageFailed
 from sparsevec.postings import Float64s, Mask, PostingLists, shared
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
@@ -45,6 +48,7 @@ __all__ = ["PostingLists", "Reference", "best", "shared"]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _VERSION = 2  # of the tables below
+_PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
@@ -65,6 +69,7 @@ class Reference(Connection):
     """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file).
 
     Several threads may use it: SQLite has one connection, held by one call at a time; scoring goes on beside it.
+    Several processes may open one file: each sees what the others have written at its next call.
     """
 
     _make_lists: Callable[[SparseVectors], _Lists] = PostingLists
@@ -72,7 +77,7 @@ class Reference(Connection):
 
     def __init__(self, path: str = "") -> None:
         """Open the file at `path`, made when missing. Raises CollectionError when it is not one of ours."""
-        super().__init__(path or "memory", f"{self._engine}:{path}" if path else None)
+        super().__init__(path or "memory", f"{self._engine}:{Path(path).absolute()}" if path else None)
         self._path = path
         self._database = _open(path, self._engine)
         self._lock = threading.RLock()
@@ -133,7 +138,7 @@ class Reference(Connection):
         ]
         with self._transaction():
             if fingerprint is None and vectors.fingerprint is not None:
-                self._adopt(vectors.fingerprint)
+                self._adopt(vectors)
             absent = self._absent(ids) if missing in ("fail", "skip") else set()
             self._database.executemany(_UPSERT, [row for id_, row in zip(ids, rows, strict=True) if id_ not in absent])
         written = tuple(id_ for id_ in ids if id_ not in absent)
@@ -142,12 +147,13 @@ class Reference(Connection):
             return Written(written, skipped=dict.fromkeys(absent, reason))
         return Written(written, failed=dict.fromkeys(absent, Failure(reason, kind="missing")))
 
-    def _adopt(self, fingerprint: str) -> None:
-        """The first vectors of a collection say which space it is of (C18)."""
+    def _adopt(self, vectors: SparseVectors) -> None:
+        """The first vectors say which space the collection is of (C18). Raises WrongSpace when others came first."""
         self._execute(
             "UPDATE collection SET fingerprint = ? WHERE fingerprint IS NULL AND NOT EXISTS (SELECT 1 FROM documents)",
-            (fingerprint,),
+            (vectors.fingerprint,),
         )
+        check_space(vectors, self._existing()[1])
 
     def _absent(self, ids: Sequence[Id]) -> set[Id]:
         known = "SELECT 1 FROM documents WHERE id = ?"
@@ -167,7 +173,7 @@ class Reference(Connection):
     def fetch(self, ids: Sequence[Id]) -> Documents:
         dimension, fingerprint, _ = self._existing()
         select = "SELECT * FROM documents WHERE id = ?"
-        with self._lock:
+        with self._held():
             found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
         return _documents([row for row in found if row is not None], dimension, fingerprint)
 
@@ -181,17 +187,18 @@ class Reference(Connection):
         size: int = 1000,
     ) -> Iterator[Page]:
         """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
-        behind = _place(after)
-        while True:
+        behind, size, more = _place(after), check_size(size), True
+        while more:
             dimension, fingerprint, _ = self._existing()
-            rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size))
+            rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
             if not rows:
                 return
+            rows, more = rows[:size], len(rows) > size
             behind = rows[-1][0]
             found = _documents(rows, dimension, fingerprint)
             yield Page(
                 ids=found.ids,
-                after=behind.hex(),
+                after=behind.hex() if more else None,
                 holds=np.ones(len(rows), bool),
                 vectors=found.vectors if vectors else None,
                 payloads=found.payloads if payloads else None,
@@ -214,9 +221,9 @@ class Reference(Connection):
             self._execute("DROP TABLE IF EXISTS collection")
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._database.close()
+        if self._close_once():
+            with self._lock:
+                self._database.close()
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
@@ -250,7 +257,7 @@ class Reference(Connection):
 
     def _read(self) -> tuple[Documents, _Lists]:
         """Every document in id order, so that the lower row is the lower id; read again after anybody's write."""
-        with self._lock:
+        with self._held():
             version = self._rows("PRAGMA data_version")[0][0] + self._database.total_changes
             if self._snapshot is None or self._snapshot[0] != version:
                 documents = _documents(self._rows("SELECT * FROM documents ORDER BY id"), self._existing()[0], None)
@@ -258,22 +265,30 @@ class Reference(Connection):
             return self._snapshot[1:]
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
+        with self._held():
             return self._execute(statement, values).fetchall()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        self.check_open()
-        with self._lock, _storage_errors(self._where):
+        with self._held(), _storage_errors(self._where, self._engine):
             return self._database.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it, on disk when it ends, or nothing; one thread at a time."""
-        self.check_open()
-        with self._lock, _storage_errors(self._where):
+        with self._held(), _storage_errors(self._where, self._engine):
+            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(_PATIENCE))}")
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The connection, for this thread alone. Asked before the lock, which a forked child may never get; and after
+        it, since another thread may have closed."""
+        self.check_open()
+        with self._lock:
+            self.check_open()
+            yield
 
 
 def _place(after: str | None) -> bytes:
@@ -283,20 +298,12 @@ def _place(after: str | None) -> bytes:
         raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
 
 
-def dense_row(value: object) -> Float32s | None:
-    """A payload field that holds a dense row, (d,); None where it is none."""
-    if not isinstance(value, (list, tuple)) or not value:
-        return None
-    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
-        return None
-    return np.asarray(value, np.float32)
-
-
 def _open(path: str, engine: str) -> sqlite3.Connection:
     if path and not Path(path).parent.is_dir():
         raise CollectionError(f"the folder of {path} does not exist; make it first")
-    with _storage_errors(path or engine):
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=30, check_same_thread=False)
+    with _storage_errors(path or engine, engine):
+        timeout = remaining(_PATIENCE)
+        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=timeout, check_same_thread=False)
         database.create_function("with_fields", 2, _with_fields, deterministic=True)
         if path:
             ours = database.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
@@ -310,12 +317,15 @@ def _open(path: str, engine: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def _storage_errors(place: str) -> Iterator[None]:
+def _storage_errors(place: str, engine: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if "not a database" in str(error):
-            raise CollectionError(f"{place} is not a reference file; use another path") from error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+        if code == sqlite3.SQLITE_NOTADB:
+            raise CollectionError(f"{place} is not a file of the {engine} engine; use another path") from error
+        if code == sqlite3.SQLITE_BUSY:
+            raise BackendDown(f"{place} is being written by another process for too long; try again") from error
         raise StorageFailed(f"{place}: {error}; what was reported as written is still there") from error
 
 

@@ -26,10 +26,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from sparsevec.contract.adapter import Adapter, Hits
-from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_k
-from sparsevec.contract.filters import Where, conditions, matches
-from sparsevec.errors import InvalidInput, NotExact
+from sparsevec.contract.adapter import Adapter, Hits, Info
+from sparsevec.contract.checks import (
+    Id,
+    Payload,
+    Queries,
+    check_batch,
+    check_k,
+    check_queries,
+    check_space,
+    check_vectors,
+)
+from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
+from sparsevec.errors import InvalidInput, NotExact, WrongSpace
 from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
 
@@ -55,7 +64,11 @@ class Offence(BaseModel):
 
 
 class VerifyReport(BaseModel):
-    """What `verify` found. `worst` is the largest error of a score, as a share of what its tolerance allows."""
+    """What `verify` found. `worst` is the largest error of a score, as a share of what its tolerance allows.
+
+    `fingerprint` names the space that the collection's vectors live in; None: they are foreign, so that nothing tells
+    whether the queries are of the same encoder (C18).
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -66,6 +79,7 @@ class VerifyReport(BaseModel):
     hits: int
     worst: float
     offences: list[Offence]
+    fingerprint: str | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -79,7 +93,8 @@ class VerifyReport(BaseModel):
         return self
 
     def __str__(self) -> str:
-        asked = f"{self.backend}: {self.queries:,} queries for the best {self.k} of {self.documents:,} documents"
+        of = "foreign vectors" if self.fingerprint is None else f"vectors of the space {self.fingerprint}"
+        asked = f"{self.backend}: {self.queries:,} queries for the best {self.k} of {self.documents:,} documents, {of}"
         if self.exact:
             return f"{asked}: all {self.hits:,} hits exact (largest error {self.worst:.2f} of what rounding allows)"
         shown = [f"  {offence}" for offence in self.offences[:_SHOWN]]
@@ -91,7 +106,7 @@ class VerifyReport(BaseModel):
 def verify(
     adapter: Adapter,
     documents: SparseVectors,
-    queries: SparseVectors,
+    queries: Queries,
     k: int = 10,
     *,
     ids: Iterable[Id] | None = None,
@@ -100,22 +115,32 @@ def verify(
 ) -> VerifyReport:
     """Ask the backend all `queries` and judge its answers against `documents`, which must be all that it holds.
 
-    `ids` are those of `documents`, 0 to n - 1 when not given; a filter needs the `payloads` that it is about.
-    Raises InvalidVectors, InvalidInput, or what the adapter finds wrong.
+    `documents`: SparseVectors (n, dimension); `queries` as `search` takes them. `ids` are those of `documents`, 0 to
+    n - 1 when not given; a filter needs the `payloads` that it is about.
+    Raises InvalidVectors, InvalidInput, WrongSpace when collection, documents and queries are not all of one encoder
+    (C18), or what the adapter finds wrong.
     """
     check_k(k)
-    if where and payloads is None:
-        raise InvalidInput("to verify a filter, the payloads of the documents are due as well")
+    wanted = _conditions(where, payloads)
+    check_vectors(documents, "documents")
     about = adapter.info()
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
-    check_dimension(queries, documents.dimension)
-    wanted = conditions(where)
-    judge = _Judge(adapter, documents, checked, np.array([matches(payload, wanted) for payload in fields], bool))
+    asked = check_queries(queries, documents.dimension, about.fingerprint)
+    _check_one_space(documents, asked, about.fingerprint)
+    allowed = np.array([matches(payload, wanted) for payload in fields], bool)
+    judge = _Judge(adapter, documents, _spellings(checked, about), allowed)
     report = VerifyReport(
-        backend=about.backend, documents=len(documents), k=k, queries=len(queries), hits=0, worst=0, offences=[]
+        backend=about.backend,
+        documents=len(documents),
+        k=k,
+        queries=len(asked),
+        hits=0,
+        worst=0,
+        offences=[],
+        fingerprint=about.fingerprint,
     )
-    for start in range(0, len(queries), _BLOCK):
-        block = queries[start : start + _BLOCK]
+    for start in range(0, len(asked), _BLOCK):
+        block = asked[start : start + _BLOCK]
         answers = adapter.search(block, k, where=where)
         if len(answers) != len(block):
             reason = f"{len(answers)} answers to {len(block)} queries asked at once; whose is which cannot be known"
@@ -124,6 +149,35 @@ def verify(
         for number, (query, hits) in enumerate(zip(block, answers, strict=True), start):
             _record(report, number, hits, judge.judge(query, hits, k))
     return report
+
+
+def _conditions(where: Where | None, payloads: Sequence[Payload] | None) -> tuple[Condition, ...]:
+    if isinstance(where, EngineFilter):
+        raise InvalidInput(
+            f"what this filter of {where.engine} means, only {where.engine} knows, so its answers cannot be verified; "
+            "say it as a mapping of fields to conditions"
+        )
+    if where and payloads is None:
+        raise InvalidInput("to verify a filter, the payloads of the documents are expected as well: payloads=")
+    return conditions(where)
+
+
+def _check_one_space(documents: SparseVectors, queries: SparseVectors, fingerprint: str | None) -> None:
+    check_space(documents, fingerprint)
+    known = {vectors.fingerprint for vectors in (documents, queries)} - {None}
+    if len(known) > 1:
+        raise WrongSpace(
+            f"the documents are of the space {documents.fingerprint}, the queries of {queries.fingerprint}: made by "
+            "different encoders, so their dimensions mean different things; encode both with one"
+        )
+
+
+def _spellings(ids: list[Id], about: Info) -> list[tuple[Id, ...]]:
+    """Each id as its hits may give it: where others made the collection, 7 may come back as "7" (C10)."""
+    given = set(ids)
+    if about.ours:
+        return [(id_,) for id_ in ids]
+    return [(id_, str(id_)) if isinstance(id_, int) and str(id_) not in given else (id_,) for id_ in ids]
 
 
 def _record(report: VerifyReport, number: int, hits: Hits, verdict: _Verdict) -> None:
@@ -146,13 +200,13 @@ class _Judge:
     """Knows the truth about the documents (n, dimension) as the backend stores them; `allowed` (n,) by the filter."""
 
     def __init__(
-        self, adapter: Adapter, documents: SparseVectors, ids: list[Id], allowed: npt.NDArray[np.bool_]
+        self, adapter: Adapter, documents: SparseVectors, ids: list[tuple[Id, ...]], allowed: npt.NDArray[np.bool_]
     ) -> None:
         self._stored = adapter.stored(documents)
         self._slack = adapter.slack(documents).astype(np.float64)
         self._lists = PostingLists(self._stored)
-        self._ids = ids
-        self._row = {id_: row for row, id_ in enumerate(ids)}
+        self._ids = [id_ for id_, *_ in ids]
+        self._row = {spelling: row for row, spellings in enumerate(ids) for spelling in spellings}
         self._allowed = allowed
 
     def judge(self, query: SparseVector, hits: Hits, k: int) -> _Verdict:
@@ -166,17 +220,19 @@ class _Judge:
             return self._blame(hits, int(np.argmin(deserved)), "shares no dimension with the query")
         if not (allowed := self._allowed[rows]).all():
             return self._blame(hits, int(np.argmin(allowed)), "does not match the filter")
-        due = exact[at]
+        expected = exact[at]
         tolerance = tolerances(query, self._stored, self._slack, rows)
-        errors = np.abs(hits.scores.astype(np.float64) - due) / tolerance
+        errors = np.abs(hits.scores.astype(np.float64) - expected) / tolerance
         worst = float(errors.max(initial=0))
         if not (close := errors <= 1).all():  # also when an error is NaN
             far = int(np.argmin(close))
-            found = f"has score {hits.scores[far]:.9g}, exact arithmetic says {due[far]:.9g} ± {tolerance[far]:.1g}"
+            found = (
+                f"has score {hits.scores[far]:.9g}, exact arithmetic says {expected[far]:.9g} ± {tolerance[far]:.1g}"
+            )
             return self._blame(hits, far, found, worst)
         left_out = self._allowed[touched]
         left_out[at] = False
-        floor = float((due + tolerance).min()) if len(hits) >= k else -np.inf
+        floor = float((expected + tolerance).min()) if len(hits) >= k else -np.inf
         return self._left_out(query, touched[left_out], exact[left_out], floor) or _Verdict(worst=worst)
 
     def _form(self, hits: Hits, k: int) -> _Verdict | None:
@@ -185,11 +241,13 @@ class _Judge:
             return _Verdict(f"{len(hits.ids)} ids with {len(hits.scores)} scores")
         if len(hits) > k:
             return _Verdict(f"{len(hits)} hits, at most {k} were asked for")
+        seen: set[int] = set()
         for at, id_ in enumerate(hits.ids):
-            if id_ not in self._row:
+            if (row := self._row.get(id_)) is None:
                 return self._blame(hits, at, "is not among the documents verified against")
-            if id_ in hits.ids[:at]:
+            if row in seen:
                 return self._blame(hits, at, "stands in the answer already")
+            seen.add(row)
         if len(falls := np.flatnonzero(hits.scores[1:] > hits.scores[:-1])):
             at = int(falls[0]) + 1
             return self._blame(hits, at, f"scores {hits.scores[at]:.9g}, more than the hit before it: not best first")
@@ -203,10 +261,10 @@ class _Judge:
         above = exact > floor
         rows, exact = rows[above], exact[above]
         tolerance = tolerances(query, self._stored, self._slack, rows)
-        due = (np.abs(exact) > tolerance) & (exact - tolerance > floor)
-        if not due.any():
+        missed = (np.abs(exact) > tolerance) & (exact - tolerance > floor)
+        if not missed.any():
             return None
-        at = int(np.argmax(np.where(due, exact, -np.inf)))
+        at = int(np.argmax(np.where(missed, exact, -np.inf)))
         why = "there was room for it" if floor == -np.inf else f"a hit scores {floor:.9g} at most"
         id_ = self._ids[rows[at]]
         return _Verdict(f"id {id_!r} was left out: it scores {exact[at]:.9g}, and {why}", id_)

@@ -7,18 +7,16 @@ embedded engine comes with the package `qdrant-edge-py`.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Any
 from urllib.parse import urlsplit
 
+from sparsevec.testing.http import ask, until
 from sparsevec.testing.nodes import Node, Release, Unavailable
 
 __all__ = ["ENGINES", "Engine", "Engines", "OtherVersion", "Running", "Unavailable"]
@@ -164,7 +162,7 @@ def _given(engine: Engine) -> Running:
     return Running(engine, version, variable, f"{scheme}://{where.hostname}:{port}")
 
 
-def _container(engine: Engine, until: ExitStack) -> Running:
+def _container(engine: Engine, stop: ExitStack) -> Running:
     try:
         from docker.errors import DockerException
         from testcontainers.core.container import DockerContainer
@@ -177,11 +175,14 @@ def _container(engine: Engine, until: ExitStack) -> Running:
         container = DockerContainer(image).with_exposed_ports(engine.port)
         for name, value in engine.environment.items():
             container = container.with_env(name, value)
-        until.enter_context(container)
+        stop.enter_context(container)
         host, port = container.get_container_host_ip(), int(container.get_exposed_port(engine.port))
     except DockerException as error:
         raise Unavailable(f"no docker daemon gave a container of {image}: {error!s:.200}") from error
-    _await(lambda: _answer(host, port, engine.ready), f"the container of {image}")
+    try:
+        until(lambda: ask(host, port, engine.ready), _PATIENCE, lambda: None)
+    except TimeoutError as error:
+        raise Unavailable(f"the container of {image} did not become healthy: {error}") from error
     return Running(engine, _version(host, port), f"docker: {image}", f"{engine.family}://{host}:{port}")
 
 
@@ -194,48 +195,22 @@ def _docker_listens() -> bool:
         return asking.connect_ex(where.removeprefix("unix://")) == 0
 
 
-def _node(engine: Engine, until: ExitStack) -> Running:
+def _node(engine: Engine, stop: ExitStack) -> Running:
     if engine.release is None:
         raise Unavailable("Maven Central has no node of it")
-    node = until.enter_context(Node(engine.release)).start()
+    node = stop.enter_context(Node(engine.release)).start()
     how = f"node from Maven Central, JDK {node.java}"
     return Running(engine, _version("127.0.0.1", node.port), how, f"{engine.family}://127.0.0.1:{node.port}")
-
-
-def _await(ask: Callable[[], object], what: str) -> None:
-    until = time.monotonic() + _PATIENCE
-    while True:
-        with suppress(OSError, http.client.HTTPException):
-            ask()
-            return
-        if time.monotonic() > until:
-            raise Unavailable(f"{what} did not become healthy in {_PATIENCE} s")
-        time.sleep(0.1)
 
 
 def _version(host: str, port: int, *, secure: bool = False) -> str:
     """Of whichever engine listens there. A node without the module that answers `GET /` is asked another way."""
     with suppress(http.client.HTTPException):
-        banner = _answer(host, port, "/", secure=secure)
+        banner = ask(host, port, "/", secure=secure)
         return str(banner["version"]["number"] if isinstance(banner["version"], dict) else banner["version"])
-    nodes = _answer(host, port, "/_nodes/_local?filter_path=nodes.*.version", secure=secure)["nodes"]
+    nodes = ask(host, port, "/_nodes/_local?filter_path=nodes.*.version", secure=secure)["nodes"]
     (node,) = nodes.values()
     return str(node["version"])
-
-
-def _answer(host: str, port: int, path: str, *, secure: bool = False) -> Any:
-    """The body that the engine answers to `path`, read as JSON when it is. Raises OSError or HTTPException."""
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(host, port, timeout=10)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise http.client.HTTPException(f"GET {path} answered {answer.status} {answer.reason}")
-    return json.loads(body) if "json" in answer.getheader("content-type", "") else body
 
 
 def embedded_qdrant() -> str | None:

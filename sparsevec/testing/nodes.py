@@ -7,7 +7,6 @@ when we are killed.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -16,13 +15,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
+
+from sparsevec.testing.http import ask, until
 
 __all__ = ["Node", "Release", "Unavailable", "free_ports", "jdk", "jdks"]
 
@@ -257,31 +257,22 @@ class Node:
 
     def wait(self, path: str) -> None:
         """Until `path` is answered with 200."""
-        assert self._process is not None
-        until = time.monotonic() + _PATIENCE
-        while not self._answers(path):
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise Unavailable(f"{self.release.engine} {self.release.version} did not come up: {self._last_words()}")
-            time.sleep(0.1)
+        process = self._process
+        assert process is not None
+        name = f"{self.release.engine} {self.release.version}"
 
-    def _answers(self, path: str) -> bool:
+        def ended() -> Unavailable | None:
+            return None if process.poll() is None else Unavailable(f"{name} did not come up: {self._last_words()}")
+
         try:
-            self.get(path)
-        except (OSError, http.client.HTTPException):
-            return False
-        return True
+            until(lambda: self.get(path), _PATIENCE, ended)
+        except TimeoutError as error:
+            raise Unavailable(f"{name} did not come up: {self._last_words()}") from error
 
     def get(self, path: str) -> dict[str, object]:
         """The JSON that the node answers to `path`. Raises OSError or HTTPException."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE)
-        with ExitStack() as stack:
-            stack.callback(connection.close)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise http.client.HTTPException(f"{answer.status} {answer.reason}")
-            found: dict[str, object] = json.load(answer)
-            return found
+        found: dict[str, object] = ask("127.0.0.1", self.port, path, timeout=_PATIENCE)
+        return found
 
     def _last_words(self) -> str:
         return (self.folder / "log").read_text(errors="replace").strip()[-2000:]

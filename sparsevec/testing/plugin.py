@@ -4,7 +4,10 @@
         adapter = sparsevec.connect(f"{elasticsearch_url}/my-index")
 
 A test whose engine cannot be had is skipped with the reason. Where the engine is demanded, by `pytest -m elasticsearch`
-or by SPARSEVEC_REQUIRE=elasticsearch8,opensearch3, its absence fails. Where no test asks for an engine it does nothing.
+or by SPARSEVEC_REQUIRE=elasticsearch8,opensearch3, its absence fails. Where no test asks for an engine it does nothing,
+and loads nothing but this module.
+
+`pytest --conformance-table=FILE` writes which backend passed which clause of `sparsevec.testing.conformance`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from sparsevec.testing.engines import Engines
+    from sparsevec.testing.table import Table
 
 __all__ = ["elasticsearch_url", "engine_url", "engines", "opensearch_url", "qdrant_url"]
 
@@ -26,6 +30,10 @@ pytest.register_assert_rewrite("sparsevec.testing.conformance")
 _FAMILIES = ("qdrant", "elasticsearch", "opensearch")
 _EMBEDDED = "qdrant-edge"
 _ENGINES = pytest.StashKey["Engines"]()
+_TABLE = pytest.StashKey["Table"]()
+_ELSEWHERE = pytest.StashKey[dict[str, tuple[str, str]]]()  # the engines that ran in the workers of pytest-xdist
+_SUITE = "sparsevec.testing.conformance."
+_CLAUSE = re.compile(r"test_c(\d+)_")
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +95,17 @@ def _selected(config: pytest.Config) -> set[str]:
 # ---- markers and the table
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sparsevec")
+    group.addoption("--conformance-table", metavar="FILE", help="write which backend passed which clause, as Markdown")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("conformance_table") and not _is_worker(config):
+        from sparsevec.testing.table import Table
+
+        config.stash[_TABLE] = Table()
+        config.pluginmanager.register(_Recorder(config.stash[_TABLE]))
     for family in _FAMILIES:
         config.addinivalue_line("markers", f"{family}: needs {family}; `-m {family}` makes its absence a failure")
 
@@ -96,24 +114,83 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for family in _FAMILIES:
         if f"{family}_url" in getattr(item, "fixturenames", ()):
             item.add_marker(family)
+    if clause := _clause(item):
+        item.user_properties += [("sparsevec_clause", clause), ("sparsevec_backend", _backend(item))]
+
+
+def _clause(item: pytest.Item) -> str | None:
+    """Of a test of the suite: `C3`."""
+    found = _CLAUSE.match(item.name)
+    bases = getattr(getattr(item, "cls", None), "__mro__", ())
+    ours = any(base.__module__.startswith(_SUITE) for base in bases)
+    return f"C{found[1]}" if found and ours else None
+
+
+def _backend(item: pytest.Item) -> str:
+    """Its parameter `backend`, or the class that gave the suite its adapter."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    backend = parameters.get("backend", getattr(item, "cls", None))
+    return str(getattr(backend, "name", getattr(backend, "__name__", backend)))
+
+
+class _Recorder:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if "sparsevec_clause" in properties:
+            self._table.record(str(properties["sparsevec_backend"]), str(properties["sparsevec_clause"]), report)
 
 
 def _rows(config: pytest.Config) -> dict[str, tuple[str, str]]:
     """For each engine its version ("" where it did not run) and how it was had, or why not."""
-    from sparsevec.testing.engines import ENGINES, Engines, embedded_qdrant
+    from sparsevec.testing.engines import ENGINES
+
+    rows = {_EMBEDDED: ("", "no test loaded qdrant-edge-py"), **dict.fromkeys(ENGINES, ("", "no test asked for it"))}
+    return rows | _merged(config.stash.get(_ELSEWHERE, {}), _tried(config))
+
+
+def _tried(config: pytest.Config) -> dict[str, tuple[str, str]]:
+    """The rows of the engines that tests of this process asked for."""
+    from sparsevec.testing.engines import Engines, embedded_qdrant
 
     engines = config.stash.get(_ENGINES, Engines())
-    rows = dict.fromkeys(ENGINES, ("", "no test asked for it"))
-    rows |= {name: ("", str(error)) for name, error in engines.missing.items()}
+    rows = {name: ("", str(error)) for name, error in engines.missing.items()}
     rows |= {name: (running.version, running.how) for name, running in engines.running.items()}
     if version := embedded_qdrant():
-        return {_EMBEDDED: (version, "embedded: qdrant-edge-py"), **rows}
-    return {_EMBEDDED: ("", "no test loaded qdrant-edge-py"), **rows}
+        rows[_EMBEDDED] = (version, "embedded: qdrant-edge-py")
+    return rows
+
+
+def _merged(*parts: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """An engine that ran in one process has run."""
+    rows: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        rows |= {name: row for name, row in part.items() if row[0] or not rows.get(name, ("", ""))[0]}
+    return rows
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Of pytest-xdist: it tells the process that started it, and judges nothing."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """A worker of pytest-xdist has ended; its engines have run for this session."""
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    told = getattr(node, "workeroutput", {}).get("sparsevec_engines", {})
+    config.stash[_ELSEWHERE] = _merged(config.stash.get(_ELSEWHERE, {}), {n: (v, w) for n, (v, w) in told.items()})
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which a demanded engine did nothing is not a success."""
+    config = session.config
+    if _is_worker(config):
+        config.workeroutput["sparsevec_engines"] = _tried(config)  # type: ignore[attr-defined]
+        return
     if exitstatus == pytest.ExitCode.OK and _required() and _absent(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -124,7 +201,10 @@ def _absent(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if _ENGINES not in config.stash and not _required():
+    if table := config.stash.get(_TABLE, None):
+        table.write(config.getoption("conformance_table"))
+        terminalreporter.line(f"conformance table: {config.getoption('conformance_table')}")
+    if _ENGINES not in config.stash and _ELSEWHERE not in config.stash and not _required():
         return
     terminalreporter.section("engines")
     for name, (version, words) in _rows(config).items():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevec.contract.checks import check_batch, check_dimension, check_ids, check_k
+from sparsevec.contract.adapter import Hit, Hits
+from sparsevec.contract.checks import check_batch, check_dimension, check_ids, check_k, check_queries, check_size
 from sparsevec.contract.connect import connect
-from sparsevec.contract.filters import conditions, matches
+from sparsevec.contract.filters import EngineFilter, conditions, matches
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterNotFound, InvalidInput, InvalidVectors
 from sparsevec.vectors import SparseVectors
@@ -35,6 +39,46 @@ def test_what_is_not_an_id_is_named_with_its_position(wrong: Any) -> None:
 def test_k_must_be_a_positive_int(k: Any) -> None:
     with pytest.raises(InvalidInput, match="k must be an int of at least 1"):
         check_k(k)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.0, True, "1", None])
+def test_a_page_holds_a_positive_int_of_documents(size: Any) -> None:
+    with pytest.raises(InvalidInput, match="size must be an int of at least 1"):
+        check_size(size)
+
+
+@pytest.mark.parametrize("ids", [7, "abc", b"abc", None])
+def test_one_id_is_no_sequence_of_ids(ids: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"expected a sequence of ids.*one id goes into a list"):
+        check_ids(ids)
+
+
+@pytest.mark.parametrize("vectors", [TWO.to_scipy(), TWO.to_dense(), [[1.0, 0]], None])
+def test_a_write_takes_sparse_vectors_and_says_how_others_become_some(vectors: Any) -> None:
+    with pytest.raises(InvalidVectors, match=r"expected vectors as SparseVectors, found .*from_scipy"):
+        check_batch([1, 2], vectors, None, 4)
+
+
+@pytest.mark.parametrize("queries", [TWO.to_dense(), [{0: 1.0}], "two", None])
+def test_what_is_no_query_is_refused_with_what_makes_one(queries: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"expected queries as SparseVectors.*encode_query"):
+        check_queries(queries, 4)
+
+
+def test_one_row_and_scipys_matrices_are_queries() -> None:
+    assert check_queries(TWO[1], 4) == TWO[1:]
+    assert check_queries(TWO.to_scipy(), 4) == TWO
+    assert check_queries(TWO[0], None).dimension == 1
+
+
+def test_hits_are_a_sequence() -> None:
+    hits = Hits((7, "b"), np.array([2, 1], np.float32), ({"n": 1}, {}))
+    assert list(hits) == [Hit(7, 2.0, {"n": 1}), Hit("b", 1.0, {})]
+    assert [hits[0], hits[-1]] == list(hits)
+    assert hits[1:] == Hits(("b",), np.array([1], np.float32), ({},))
+    assert hits != Hits((7, "b"), np.array([2, 1.5], np.float32), ({"n": 1}, {}))
+    assert hits != [Hit(7, 2.0, {"n": 1})]
+    assert [hit.payload for hit in Hits((7,), np.ones(1, np.float32))] == [None]
 
 
 HOLDS_ITSELF: list[Any] = []
@@ -73,7 +117,16 @@ def test_a_dimension_that_is_not_the_collections_is_refused() -> None:
         check_dimension(TWO, 5)
 
 
-PAYLOAD = {"n": 3, "f": 2.5, "s": "3", "b": True, "list": ["x", 7], "deep": {"er": [{"n": 1}, {"n": 5}]}, "none": None}
+PAYLOAD: dict[str, Any] = {
+    "n": 3,
+    "f": 2.5,
+    "s": "3",
+    "b": True,
+    "list": ["x", 7],
+    "deep": {"er": [{"n": 1}, {"n": 5}]},
+    "none": None,
+    "made": "2024-05-02T14:00:00+02:00",
+}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +156,24 @@ PAYLOAD = {"n": 3, "f": 2.5, "s": "3", "b": True, "list": ["x", 7], "deep": {"er
         ({"none": {"gte": 0}}, False),
         ({"deep": 5}, False),
         ({"n": 3, "s": "4"}, False),
+        ({"n": {"not": 4}}, True),
+        ({"n": {"not": [2, 3]}}, False),
+        ({"missing": {"not": 3}}, True),
+        ({"list": {"not": "x"}}, False),
+        ({"n": {"exists": True}}, True),
+        ({"none": {"exists": True}}, False),
+        ({"deep": {"exists": True}}, True),
+        ({"missing": {"exists": False}}, True),
+        ({"n": {"gte": 3, "not": 3}}, False),
+        ({"made": {"gte": "2024-05-01", "lt": date(2024, 5, 3)}}, True),
+        ({"made": {"gt": datetime(2024, 5, 2, 12, tzinfo=UTC)}}, False),
+        ({"s": {"gte": "2024-05-01"}}, False),
+        ({"$any": [{"n": 4}, {"s": "3"}]}, True),
+        ({"$any": [{"n": 4}, {"s": "4"}]}, False),
+        ({"$all": [{"n": 3}, {"$not": {"s": "4"}}]}, True),
+        ({"$not": {"n": 3, "s": "4"}}, True),
+        ({"$not": {"$any": [{"n": 3}, {"n": 4}]}}, False),
+        ({"n": 3, "$not": {"n": {"lt": 3}}}, True),
     ],
 )
 def test_a_filter_means_this(where: dict[str, Any], holds: bool) -> None:
@@ -111,10 +182,14 @@ def test_a_filter_means_this(where: dict[str, Any], holds: bool) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    [{"": 1}, {1: 1}, {"a": None}, {"a": []}, {"a": {}}, {"a": {"gt": "x"}}, {"a": {"above": 1}}, {"a": [None]}],
+    [
+        *({"": 1}, {1: 1}, {"a": None}, {"a": []}, {"a": {}}, {"a": {"gt": "x"}}, {"a": {"above": 1}}, {"a": [None]}),
+        *({"$any": []}, {"$any": {"a": 1}}, {"$not": [{"a": 1}]}, {"$or": [{"a": 1}]}, {"a": {"exists": 1}}),
+        *({"a": {"not": None}}, {"a": {"gt": 1, "lt": "2024-01-01"}}, [("a", 1)], EngineFilter("qdrant", {})),
+    ],
 )
 def test_a_filter_that_means_nothing_is_refused(where: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"filter|range"):
+    with pytest.raises(InvalidInput, match=r"filter|range|condition|exists"):
         conditions(where)
 
 
@@ -140,8 +215,20 @@ def test_what_is_not_a_url_is_refused(url: str) -> None:
 def test_an_engine_that_nobody_answers_to_is_named() -> None:
     with pytest.raises(AdapterNotFound, match=r"'nobody'; there are \[.*'reference'"):
         connect("nobody://localhost/x")
-    with pytest.raises(AdapterNotFound, match="builtins"):
-        connect(object())
+
+
+@pytest.mark.parametrize("where", [None, object(), 7, b"reference:"])
+def test_what_is_neither_a_url_nor_a_client_is_refused(where: Any) -> None:
+    with pytest.raises(InvalidInput, match="expected a url such as"):
+        connect(where)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"), [("qdrnt://h/c", "qdrant"), ("https://h/i", "elasticsearch+https"), ("es://h/i", "elasticsearch")]
+)
+def test_an_engine_that_was_nearly_named_is_proposed(url: str, meant: str) -> None:
+    with pytest.raises(AdapterNotFound, match=re.escape(f"did you mean {meant}://?")):
+        connect(url)
 
 
 def test_an_option_that_nobody_would_read_is_refused() -> None:

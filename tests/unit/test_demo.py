@@ -91,7 +91,7 @@ def test_of_many_queries_nobody_learns_from_those_that_are_asked(tmp_path: Path)
 
 
 def test_queries_of_another_width_are_noticed_before_anything_is_learned(tmp_path: Path) -> None:
-    with pytest.raises(InvalidVectors, match=r"queries\.npy has 9 columns, documents\.npy 8"):
+    with pytest.raises(InvalidVectors, match=r"queries\.npy must have 8 columns.*found 9"):
         from_folder(folder_of(tmp_path, queries=20, width=9))
 
 
@@ -107,14 +107,23 @@ def test_every_field_of_a_document_but_its_id_is_kept(tmp_path: Path) -> None:
 def test_a_payload_that_no_backend_holds_is_named_before_anything_is_learned(tmp_path: Path) -> None:
     folder_of(tmp_path, n=2, queries=3)
     (tmp_path / "documents.jsonl").write_text('{"id": 1}\n{"id": 2, "a.b": 1}\n')
-    with pytest.raises(InvalidInput, match=r"documents\.jsonl, line 2: a field must be"):
+    with pytest.raises(InvalidInput, match=r"document 1, line 2: a field must be"):
         from_folder(tmp_path)
 
 
 def test_a_folder_without_documents_is_named_with_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "documents.parquet").write_text("")
-    with pytest.raises(InvalidInput, match=r"holds documents\.parquet\. Write one with numpy\.save"):
+    (tmp_path / "vectors.parquet").write_text("")
+    with pytest.raises(InvalidInput, match=r"documents\.npy cannot be read.*holds vectors\.parquet"):
         from_folder(tmp_path)
+
+
+def test_a_table_brings_its_ids_and_payloads_along(tmp_path: Path) -> None:
+    lines = ["id,emb,text,brand"] + [f'd{n},"[{n}.0, 1.0]",words,acme' for n in range(16)]
+    (tmp_path / "documents.csv").write_text("\n".join(lines) + "\n")
+    corpus = from_folder(tmp_path)
+    assert len(corpus.dense) == 14
+    assert corpus.ids[0] == "d0"
+    assert corpus.payloads[0] == {"text": "words", "brand": "acme"}
 
 
 # ---- whether the result is good

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +39,25 @@ def test_ties_across_blocks_go_to_the_lower_row() -> None:
     rows, scores = BlockLists(documents).search(query, 1000)
     assert rows.tolist() == due_rows.tolist()
     assert scores.tolist() == due_scores.tolist()
+
+
+ANSWER = """if True:
+    import numpy as np
+    import sparsevec as sv
+    rng = np.random.default_rng(0)
+    vectors = sv.SparseVectors.from_dense(rng.lognormal(size=(50, 20)) * (rng.random((50, 20)) < 0.3))
+    for url in ("local:", "reference:"):
+        with sv.connect(url) as adapter:
+            adapter.create(20)
+            adapter.upsert(range(50), vectors)
+            print([(hits.ids, hits.scores.tobytes().hex()) for hits in adapter.search(vectors, 5)])
+"""
+WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
+NOWHERE_TO_CACHE = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n"
+
+
+@pytest.mark.parametrize("circumstance", [WITHOUT_NUMBA, NOWHERE_TO_CACHE])
+def test_without_numba_or_a_folder_to_cache_in_it_answers_with_the_same_bits(circumstance: str) -> None:
+    answer = subprocess.run([sys.executable, "-c", circumstance + ANSWER], capture_output=True, text=True, check=True)
+    local, reference, *_ = answer.stdout.splitlines()
+    assert local == reference

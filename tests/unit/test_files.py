@@ -1,19 +1,27 @@
-"""Whatever bytes a file holds, a person hears which file and what is due, or gets what it says."""
+"""Whatever bytes a file holds, a person learns which file and what was expected, or gets what it says."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
+import pyarrow
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
-from sparsevec.files import read_dense, read_ids, read_objects, read_qrels
+from sparsevec import files
+from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, SparsevecError
+from sparsevec.files import read_dense, read_ids, read_objects, read_qrels, read_table
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -72,5 +80,252 @@ def test_relevance_comes_as_three_columns_or_as_trecs_four(tmp_path: Path) -> No
 
 
 def test_relevance_of_an_unknown_document_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"line 2: a query, a known document and a grade are due, found 'q d9 1'"):
+    with pytest.raises(InvalidInput, match=r"line 2: expected a query, a known document and a grade, found 'q d9 1'"):
         read_qrels(written(tmp_path, b"q d1 1\nq d9 1\n"), ["d1"], ["q"])
+
+
+# ---- vectors in every format
+
+LISTS = ROWS.tolist()
+IDS = ["a", "b", "c"]
+TABLE = pyarrow.table({"id": IDS, "emb": pyarrow.array(LISTS, pyarrow.list_(pyarrow.float32())), "year": [1, 2, 3]})
+FIXED = TABLE.set_column(1, "emb", pyarrow.array(LISTS, pyarrow.list_(pyarrow.float32(), 2)))
+OBJECTS = "".join(
+    json.dumps({"id": i, "emb": row, "year": y}) + "\n" for i, row, y in zip(IDS, LISTS, (1, 2, 3), strict=True)
+)
+CSV = "id,emb,year\n" + "".join(f'{i},"{row}",{y}\n' for i, row, y in zip(IDS, LISTS, (1, 2, 3), strict=True))
+WIDE = "id,x0,x1,year\n" + "".join(f"{i},{a},{b},{y}\n" for i, (a, b), y in zip(IDS, LISTS, (1, 2, 3), strict=True))
+FRAME = pandas.DataFrame({"id": IDS, "emb": LISTS, "year": [1, 2, 3]})
+WIDE_FRAME = pandas.DataFrame({"year": [1, 2, 3], "x0": ROWS[:, 0], "x1": ROWS[:, 1], "id": IDS})
+
+
+def arrow(path: Path, table: Any) -> None:
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("v.npz", lambda path: np.savez(path, id=np.array(IDS), emb=ROWS, year=np.array([1, 2, 3]))),
+        ("v.parquet", lambda path: pyarrow.parquet.write_table(TABLE, path)),
+        ("v.pq", lambda path: pyarrow.parquet.write_table(FIXED, path, row_group_size=2)),
+        ("v.parquet", lambda path: FRAME.to_parquet(path)),
+        ("v.arrow", lambda path: arrow(path, TABLE)),
+        ("v.arrow", lambda path: arrow(path, FIXED)),
+        ("v.feather", lambda path: pyarrow.feather.write_feather(TABLE, path)),
+        ("v.jsonl", lambda path: path.write_text(OBJECTS)),
+        ("v.csv", lambda path: path.write_text(CSV)),
+        ("v.csv", lambda path: path.write_bytes(b"\xef\xbb\xbf" + WIDE.replace("\n", "\r\n").encode())),
+        ("v.tsv", lambda path: path.write_text(WIDE.replace(",", "\t"))),
+        ("v.csv", lambda path: WIDE_FRAME.to_csv(path)),
+    ],
+)
+def test_a_file_with_vectors_ids_and_payloads_gives_all_three(
+    tmp_path: Path, name: str, write: Callable[[Path], object]
+) -> None:
+    write(tmp_path / name)
+    found = read_table(tmp_path / name)
+    assert np.array_equal(found.rows, ROWS)
+    assert found.ids == IDS
+    assert found.payloads == [{"year": 1}, {"year": 2}, {"year": 3}]
+    assert np.array_equal(read_dense(str(tmp_path / name)), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("v.jsonl", "[0, 1]\n[2, 3]\n[4, 5]\n"),
+        ("v.csv", "0,1\n2,3\n4,5\n".replace("0,1", "0.0,1", 1)),
+        ("v.csv", "0,1\n0,1\n2,3\n4,5\n"),
+        ("v.csv", '"[0, 1]"\n"[2, 3]"\n"[4, 5]"\n'),
+        ("v.csv", "x0,x1\n0,1\n2,3\n4,5e0\n\n"),
+    ],
+)
+def test_a_file_of_bare_vectors_gives_them(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    found = read_table(tmp_path / name)
+    assert np.array_equal(found.rows, ROWS)
+    assert (found.ids, found.payloads) == (None, None)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4", ">f8", "u1", "i1", "<i4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_any_real_type_and_order_stays_on_disk(tmp_path: Path, dtype: str, order: Any) -> None:
+    np.save(tmp_path / "v.npy", np.array(ROWS, dtype, order=order))
+    rows = read_dense(tmp_path / "v.npy")
+    assert isinstance(rows, np.memmap)
+    assert (rows.dtype, rows.tolist()) == (np.dtype(dtype), LISTS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [TABLE, FIXED, TABLE.to_batches()[0], FRAME, WIDE_FRAME, {"id": IDS, "emb": ROWS, "year": [1, 2, 3]}],
+    ids=["table", "fixed", "batch", "frame", "wide", "dict"],
+)
+def test_a_table_in_memory_gives_vectors_ids_and_payloads(source: Any) -> None:
+    found = read_table(source)
+    assert np.array_equal(found.rows, ROWS)
+    assert (found.ids, found.payloads) == (IDS, [{"year": 1}, {"year": 2}, {"year": 3}])
+
+
+def test_a_field_that_a_line_does_not_have_is_no_null(tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"v": [1], "a": null}\n{"v": [2], "b": {"c": 1}}\n')
+    assert read_table(tmp_path / "v.jsonl").payloads == [{"a": None}, {"b": {"c": 1}}]
+
+
+class Dataset:
+    """What a Hugging Face dataset with shuffled rows answers, as far as it is asked."""
+
+    column_names = ("id", "emb")
+
+    def with_format(self, kind: str) -> dict[slice, Any]:
+        return {"arrow": Rows()}[kind]  # type: ignore[return-value]
+
+
+class Rows:
+    def __getitem__(self, key: slice) -> Any:
+        return TABLE.select(["id", "emb"])[key]
+
+
+def test_a_hugging_face_dataset_is_taken() -> None:
+    assert read_table(Dataset()).ids == IDS
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ROWS,
+        LISTS,
+        list(ROWS),
+        FRAME["emb"].to_numpy(),
+        torch.tensor(ROWS, requires_grad=True),
+        torch.tensor(ROWS).bfloat16(),
+        [torch.tensor(row) for row in ROWS],
+        TABLE["emb"],
+        FIXED["emb"].combine_chunks(),
+    ],
+)
+def test_rows_in_memory_are_taken_as_they_come(source: Any) -> None:
+    assert np.array_equal(read_dense(source), ROWS)
+
+
+def test_a_column_is_named_where_several_could_be_the_vectors(tmp_path: Path) -> None:
+    two = TABLE.append_column("other", TABLE["emb"])
+    pyarrow.parquet.write_table(two, tmp_path / "v.parquet")
+    with pytest.raises(InvalidInput, match=r"v\.parquet.*several that could be the vectors, emb, other.*column="):
+        read_dense(tmp_path / "v.parquet")
+    assert np.array_equal(read_dense(tmp_path / "v.parquet", column="emb"), ROWS)
+    with pytest.raises(InvalidInput, match="no column 'embedding'; there are id, emb, year, other"):
+        read_dense(tmp_path / "v.parquet", column="embedding")
+    (tmp_path / "v.csv").write_text(WIDE)
+    assert np.array_equal(read_dense(tmp_path / "v.csv", column="x"), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("v.jsonl", "[1, 2]\n[3]\n", r"v\.jsonl, line 2: found 1 numbers, expected 2 as in line 1"),
+        ("v.jsonl", "[1, 2]\n[3, null]\n", r"line 2: expected a list of numbers, found None"),
+        ("v.jsonl", '[1, 2]\n[3, "4"]\n', r"line 2: expected a list of numbers, found '4'"),
+        ("v.jsonl", '{"v": [1]}\n[3]\n', r"line 2: expected an object as in line 1"),
+        ("v.jsonl", '{"v": [1]}\n{"w": [1]}\n', r"several that could be the vectors, v, w"),
+        ("v.jsonl", '{"v": [1]}\n{"x": 1}\n', r"column 'v', line 2: expected a list of numbers, found None"),
+        ("v.jsonl", '{"v": 1}\n', r"found none\. There are v"),
+        ("v.jsonl", "[1, 2]\n\x1b[0m\n", r"v\.jsonl, line 2, is not JSON"),
+        ("v.jsonl", "", r"v\.jsonl: found no vectors"),
+        ("v.csv", "a,b\n1\n", r"line 2: found 1 cells, expected 2"),
+        ("v.csv", 'id,emb\n1,"[1, 2]"\n\n2,"[1]"\n', r"line 4: found 1 numbers, expected 2 as in line 2"),
+        ("v.csv", 'emb\n"[1,"\n', r"v\.csv, line 2, is not JSON"),
+        ("v.csv", "price,age\n1,2\n", r"found none\. There are price, age"),
+        ("v.txt", "1 2", r"v\.txt is no file of vectors that is known here: expected \.npy"),
+        ("v.npy", "no", r"v\.npy is not a NumPy \.npy file"),
+        ("v.npz", "PK\x03\x04", r"v\.npz is not a NumPy \.npz file"),
+        ("v.parquet", "PAR1PAR1PAR1", r"v\.parquet is not a whole Parquet file"),
+        ("v.parquet", "no", r"v\.parquet is not a whole Parquet file"),
+        ("v.arrow", "ARROW1ARROW1", r"v\.arrow is not a whole Arrow file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises((InvalidInput, InvalidVectors), match=message):
+        read_dense(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(3), r"shape \(n, d\).*found float64 of shape \(3,\)"),
+        (np.zeros((1, 2, 3)), r"shape \(1, 2, 3\)"),
+        (np.zeros((1, 2), bool), "found bool"),
+        (np.array([["a"]]), "found <U1"),
+        (np.array([[object()]]), "pickled objects are never loaded"),
+    ],
+)
+def test_an_array_that_holds_no_vectors_is_refused(tmp_path: Path, array: Any, message: str) -> None:
+    np.save(tmp_path / "v.npy", array)
+    with pytest.raises((InvalidInput, InvalidVectors), match=message):
+        read_dense(tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (pyarrow.table({"v": [[1.0], None]}), "row 1: found null; leave it out"),
+        (pyarrow.table({"v": [[1.0], [None]]}), "found null among the numbers"),
+        (pyarrow.chunked_array([[[1.0]], [[1.0, 2.0]]]), "row 1: found 2 numbers, expected 1 as in row 0"),
+        (pyarrow.array([["a"]]), "found object|found <U"),
+        (pandas.DataFrame({"v": [[1.0], [1.0, 2.0]]}), "column 'v', row 1: found 2 numbers, expected 1"),
+        (pandas.DataFrame({"price": [1.0]}), "found none. There are price"),
+        (None, "found object|NoneType"),
+        ([[1.0], "x"], "row 1: expected a list of numbers, found 'x'"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named_with_its_row(source: Any, message: str) -> None:
+    with pytest.raises((InvalidInput, InvalidVectors), match=message):
+        read_dense(source)
+
+
+def test_a_file_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
+    (tmp_path / "documents.parquet").touch()
+    (tmp_path / "notes\x1b.txt").touch()
+    message = (
+        r"documents\.npy cannot be read: No such file.*holds documents\.parquet, notes\\x1b\.txt; give .*\.parquet"
+    )
+    with pytest.raises(InvalidInput, match=message):
+        read_dense(tmp_path / "documents.npy")
+    with pytest.raises(InvalidInput, match=r"is a folder, expected a file of vectors; the folder holds documents"):
+        read_dense(tmp_path)
+    with pytest.raises(InvalidInput, match=r"ids\.jsonl cannot be read: No such file.*the folder holds"):
+        read_ids(tmp_path / "ids.jsonl", 1)
+
+
+def test_without_pyarrow_a_person_learns_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str) -> Any:
+        raise ImportError(module)
+
+    monkeypatch.setattr(files, "import_module", missing)
+    pyarrow.parquet.write_table(TABLE, tmp_path / "v.parquet")
+    with pytest.raises(ClientMissing, match=r"pip install 'sparsevec\[files\]'"):
+        read_dense(tmp_path / "v.parquet")
+
+
+def test_vectors_of_fixed_size_stay_on_disk_in_an_arrow_file(tmp_path: Path) -> None:
+    rows = np.arange(200_000, dtype=np.float32).reshape(-1, 100)
+    arrow(tmp_path / "v.arrow", pyarrow.table({"v": pyarrow.FixedSizeListArray.from_arrays(rows.ravel(), 100)}))
+    before = pyarrow.total_allocated_bytes()
+    found = read_dense(tmp_path / "v.arrow")
+    assert np.array_equal(found, rows)
+    assert not found.flags.owndata
+    assert pyarrow.total_allocated_bytes() - before < rows.nbytes
+
+
+@same_folder
+@given(
+    st.sampled_from([".jsonl", ".csv", ".npz", ".parquet", ".arrow"]), st.one_of(st.binary(), st.text().map(str.encode))
+)
+def test_bytes_under_any_name_raise_nothing_but_typed_errors(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with suppress(SparsevecError):
+        read_table(path)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsevec.contract.connect import connect
+from sparsevec.contract.deadlines import within
 from sparsevec.contract.urls import Url
-from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
+from sparsevec.errors import AdapterClosed, BackendDown, CollectionError, InvalidInput, StorageFailed, WrongSpace
 from sparsevec.exact.reference import PostingLists, Reference, best
+from sparsevec.testing.forks import in_a_forked_child
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -68,7 +75,7 @@ def test_a_file_holds_what_was_written_when_it_is_opened_again(tmp_path: Path) -
     first.upsert([1, "1"], documents, [{"a": 1}, {}])
     first.close()
     again = Reference.connect(Url.parse(url))
-    assert (again.dimension, again.count()) == (2**32, 2)
+    assert (again.info().dimension, again.count()) == (2**32, 2)
     assert again.fetch(["1", 1, 7]).vectors == documents[[1, 0]]
     again.close()
 
@@ -81,7 +88,10 @@ def foreign_database(file: Path) -> None:
     ("make", "message"),
     [
         (foreign_database, "somebody else's"),
-        (lambda file: file.write_bytes(b"not a database, and longer than a header" * 40), "not a reference file"),
+        (
+            lambda file: file.write_bytes(b"not a database, and longer than a header" * 40),
+            "not a file of the reference engine",
+        ),
         (Path.mkdir, "unable to open"),
     ],
 )
@@ -103,3 +113,116 @@ def test_a_folder_that_does_not_exist_is_named() -> None:
 def test_a_reference_url_has_no_host_and_no_variant(url: str) -> None:
     with pytest.raises(InvalidInput, match="reference:PATH"):
         Reference.connect(Url.parse(url))
+
+
+ONE = SparseVectors.from_rows([{0: 1.0}], dimension=1)
+
+
+@pytest.fixture(params=["reference", "local"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_each_engine_speaks_of_itself(engine: str, tmp_path: Path) -> None:
+    file = tmp_path / "theirs"
+    file.write_bytes(b"not a database, and longer than a header" * 40)
+    with pytest.raises(CollectionError, match=f"not a file of the {engine} engine"):
+        connect(f"{engine}:{file}")
+    with pytest.raises(InvalidInput, match=f"expected `{engine}:` or `{engine}:PATH`"):
+        connect(f"{engine}://host/x")
+    with connect(f"{engine}:") as adapter, pytest.raises(CollectionError, match=f"this {engine} engine holds no"):
+        adapter.count()
+
+
+def test_several_processes_write_to_one_file_and_each_sees_the_others(engine: str, tmp_path: Path) -> None:
+    url = f"{engine}:{tmp_path}/shared"
+    write = """if True:
+        import sys
+        import sparsevec as sv
+        with sv.connect(sys.argv[1]) as adapter:
+            for i in range(25):
+                adapter.upsert([f"{sys.argv[2]}-{i}"], sv.SparseVectors.from_rows([{0: 1.0}], dimension=1))
+        """
+    with connect(url) as adapter:
+        adapter.create(1)
+        others = [subprocess.Popen([sys.executable, "-c", write, url, name]) for name in "abc"]
+        assert [other.wait() for other in others] == [0, 0, 0]
+        assert adapter.count() == 75
+        assert len(adapter.search(ONE, 100)[0]) == 75
+
+
+def test_a_file_that_another_process_holds_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
+    with connect(f"reference:{tmp_path}/held") as adapter:
+        adapter.create(1)
+        holder = sqlite3.connect(tmp_path / "held", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with within(0.1), pytest.raises(BackendDown, match="written by another process"):
+            adapter.upsert([1], ONE)
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert adapter.upsert([1], ONE).written == (1,)
+
+
+def test_the_first_vectors_decide_when_two_encoders_write_at_once(tmp_path: Path) -> None:
+    """The second looked before the first had written."""
+    first, second = connect(f"reference:{tmp_path}/f"), Raced(str(tmp_path / "f"))
+    first.create(1)
+    second.before_writing = lambda: first.upsert([1], ONE.with_fingerprint("space-a"))
+    with pytest.raises(WrongSpace, match=r"space-a.*space-b"):
+        second.upsert([2], ONE.with_fingerprint("space-b"))
+    assert first.count() == 1
+    first.close()
+    second.close()
+
+
+class Raced(Reference):
+    before_writing: Callable[[], object] = staticmethod(lambda: None)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.before_writing()
+        with super()._transaction():
+            yield
+
+
+def test_a_forked_child_may_not_use_it_and_closes_nothing_of_its_parents(engine: str, tmp_path: Path) -> None:
+    with connect(f"{engine}:{tmp_path}/f") as adapter:
+        adapter.create(1)
+        assert adapter.upsert([1], ONE).written == (1,)
+        assert in_a_forked_child(adapter.count).startswith("AdapterClosed: ")
+        assert in_a_forked_child(adapter.close) == "returned None"
+        assert adapter.upsert([2], ONE).written == (2,)
+        assert adapter.count() == 2
+
+
+def test_it_is_sent_to_another_process_as_its_path_and_not_at_all_when_it_is_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with connect("local:f") as adapter:
+        adapter.create(1)
+        sent = pickle.dumps(adapter)
+    monkeypatch.chdir("/")
+    with pickle.loads(sent) as again:
+        assert again.info().dimension == 1
+    with connect("local:") as memory, pytest.raises(InvalidInput, match="cannot be copied"):
+        pickle.dumps(memory)
+
+
+def test_a_closed_one_says_so_and_nothing_else(engine: str) -> None:
+    adapter = connect(f"{engine}:")
+    adapter.close()
+    adapter.close()
+    with pytest.raises(AdapterClosed, match="was closed; connect again"):
+        adapter.count()
+    assert "(closed)" in repr(adapter)
+
+
+def test_a_field_that_holds_a_dense_row_can_be_scanned() -> None:
+    with connect("reference:") as adapter:
+        adapter.create(1)
+        adapter.upsert([1, 2, 3], SparseVectors.concat([ONE] * 3), [{"emb": [1, 0.5]}, {"emb": [True]}, {}])
+        (page,) = adapter.scan(dense="emb")
+        assert page.dense is not None
+        assert [None if row is None else row.tolist() for row in page.dense] == [[1.0, 0.5], None, None]
+        assert page.after is None

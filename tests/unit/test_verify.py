@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pytest
@@ -15,10 +15,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import sparsevec as sv
-from sparsevec.contract.adapter import Adapter, Hits, Written
-from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import Where
-from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, NotExact
+from sparsevec.contract.adapter import Adapter, Hits, Info, Written
+from sparsevec.contract.checks import Id, Payload, Queries, check_queries
+from sparsevec.contract.filters import EngineFilter, Where
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.vectors import Float32s
 from tests.strategies import distinct_ids, signed_weights, vectors
 
@@ -29,10 +29,10 @@ QUERIES = sv.SparseVectors.from_dense([[1, 0, 0], [0, 2, 0]])
 
 
 class Search(Protocol):
-    def __call__(self, queries: sv.SparseVectors, k: int, *, where: Where | None = None) -> list[Hits]: ...
+    def __call__(self, queries: Queries, k: int = 10, *, where: Where | None = None) -> list[Hits]: ...
 
 
-Lie: TypeAlias = Callable[[Search, sv.SparseVectors, int, Where | None], list[Hits]]
+Lie: TypeAlias = Callable[[Search, Queries, int, Where | None], list[Hits]]
 
 
 class Liar(sv.Reference):
@@ -43,7 +43,7 @@ class Liar(sv.Reference):
         self._lie = lie
 
     def search(
-        self, queries: sv.SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]:
         return self._lie(partial(super().search, with_payloads=with_payloads), queries, k, where)
 
@@ -61,10 +61,11 @@ class Float32Engine(sv.Reference):
         self._random = np.random.default_rng(seed)
 
     def search(
-        self, queries: sv.SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]:
-        truth = super().search(queries, max(1, self.count()), where=where, with_payloads=with_payloads)
-        return [self._answer(query, hits.ids, k) for query, hits in zip(queries, truth, strict=True)]
+        asked = check_queries(queries, None)
+        truth = super().search(asked, max(1, self.count()), where=where, with_payloads=with_payloads)
+        return [self._answer(query, hits.ids, k) for query, hits in zip(asked, truth, strict=True)]
 
     def _answer(self, query: sv.SparseVector, ids: Sequence[Id], k: int) -> Hits:
         documents = self.fetch(ids)
@@ -131,9 +132,13 @@ class Quarters(sv.Reference):
     """Keeps weights in steps of a quarter."""
 
     def upsert(
-        self, ids: Sequence[Id], vectors: sv.SparseVectors, payloads: Sequence[Payload] | None = None
+        self,
+        ids: Sequence[Id],
+        vectors: sv.SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        **options: Any,
     ) -> Written:
-        return super().upsert(ids, quarters(vectors), payloads)
+        return super().upsert(ids, quarters(vectors), payloads, **options)
 
 
 class FrankQuarters(Quarters):
@@ -241,7 +246,7 @@ def test_more_hits_than_asked_for_is_an_offence() -> None:
 
 
 def test_a_better_document_left_out_of_a_full_answer_is_an_offence() -> None:
-    def forget(search: Search, queries: sv.SparseVectors, k: int, where: Where | None) -> list[Hits]:
+    def forget(search: Search, queries: Queries, k: int, where: Where | None) -> list[Hits]:
         return [Hits(hits.ids[1:], hits.scores[1:]) for hits in search(queries, k + 1, where=where)]
 
     report = sv.verify(filled(Liar(forget), DOCUMENTS), DOCUMENTS, QUERIES[:1], 2)
@@ -327,7 +332,7 @@ def test_a_hit_that_the_filter_forbids_is_an_offence() -> None:
 
 
 def test_a_filter_without_payloads_cannot_be_verified() -> None:
-    with pytest.raises(InvalidInput, match="payloads of the documents are due"):
+    with pytest.raises(InvalidInput, match="payloads of the documents are expected"):
         sv.verify(coloured(sv.Reference()), DOCUMENTS, QUERIES, where={"colour": "red"})
 
 
@@ -365,7 +370,76 @@ def test_a_long_list_of_offences_is_cut_in_print_but_not_in_the_report() -> None
     assert "and 3 more" in str(report)
 
 
+def test_the_report_says_whose_vectors_they_are() -> None:
+    foreign = sv.verify(filled(sv.Reference(), DOCUMENTS), DOCUMENTS, QUERIES)
+    named = DOCUMENTS.with_fingerprint("0123abcd")
+    ours = sv.verify(filled(sv.Reference(), named), named, QUERIES.with_fingerprint("0123abcd"))
+    assert (foreign.fingerprint, ours.fingerprint) == (None, "0123abcd")
+    assert "of 6 documents, foreign vectors: all 5 hits exact" in str(foreign)
+    assert "of 6 documents, vectors of the space 0123abcd: all 5 hits exact" in str(ours)
+
+
+# ---- what others made
+
+
+class Theirs(sv.Reference):
+    """A collection that others made, on an engine whose ids are strings."""
+
+    def info(self) -> Info:
+        return replace(super().info(), ours=False)
+
+    def search(
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+    ) -> list[Hits]:
+        answers = super().search(queries, k, where=where, with_payloads=with_payloads)
+        return [replace(hits, ids=tuple(map(str, hits.ids))) for hits in answers]
+
+
+def test_ids_that_come_back_in_the_spelling_of_others_are_known_again() -> None:
+    assert sv.verify(filled(Theirs(), DOCUMENTS), DOCUMENTS, QUERIES).exact
+    assert not sv.verify(filled(Liar(changed(spelled)), DOCUMENTS), DOCUMENTS, QUERIES).exact
+
+
+def spelled(hits: Hits) -> Hits:
+    return replace(hits, ids=tuple(map(str, hits.ids)))
+
+
 # ---- bad input
+
+
+def test_vectors_of_another_space_are_refused_with_both_names() -> None:
+    adapter = filled(sv.Reference(), DOCUMENTS.with_fingerprint("space-a"))
+    for documents, queries in [
+        (DOCUMENTS.with_fingerprint("space-b"), QUERIES),
+        (DOCUMENTS, QUERIES.with_fingerprint("space-b")),
+    ]:
+        with pytest.raises(WrongSpace, match=r"space-a.*space-b"):
+            sv.verify(adapter, documents, queries)
+    with pytest.raises(WrongSpace, match="documents are of the space space-a, the queries of space-b"):
+        sv.verify(
+            filled(sv.Reference(), DOCUMENTS),
+            DOCUMENTS.with_fingerprint("space-a"),
+            QUERIES.with_fingerprint("space-b"),
+        )
+
+
+def test_a_filter_of_an_engines_own_cannot_be_verified() -> None:
+    with pytest.raises(InvalidInput, match="only qdrant knows"):
+        sv.verify(coloured(sv.Reference()), DOCUMENTS, QUERIES, where=EngineFilter("qdrant", {}), payloads=PAYLOADS)
+
+
+def test_one_row_or_a_scipy_matrix_is_a_query() -> None:
+    adapter = filled(sv.Reference(), DOCUMENTS)
+    assert sv.verify(adapter, DOCUMENTS, QUERIES[0]).queries == 1
+    assert sv.verify(adapter, DOCUMENTS, QUERIES.to_scipy()).queries == 2
+
+
+@pytest.mark.parametrize("dense", [np.ones((6, 3)), [[1.0, 0, 0]], None])
+def test_dense_rows_are_refused_with_what_makes_them_sparse(dense: Any) -> None:
+    with pytest.raises(InvalidVectors, match=r"expected documents as SparseVectors, found .*from_scipy"):
+        sv.verify(filled(sv.Reference(), DOCUMENTS), dense, QUERIES)
+    with pytest.raises(InvalidInput, match="expected queries as SparseVectors"):
+        sv.verify(filled(sv.Reference(), DOCUMENTS), DOCUMENTS, dense)
 
 
 @pytest.mark.parametrize("k", [0, -1, True, 1.5])

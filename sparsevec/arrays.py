@@ -1,0 +1,311 @@
+"""The CSR arrays behind `SparseVectors`: their checks, and how other people's rows, tensors and matrices become some.
+
+Everything here raises InvalidVectors and returns arrays that nobody else can write to.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from sparsevec.errors import InvalidVectors
+
+__all__ = [
+    "MAX_DIMENSION",
+    "Csr",
+    "Float32s",
+    "Indices",
+    "Indptr",
+    "Int64s",
+    "Row",
+    "checked",
+    "csr_of_dense",
+    "csr_of_rows",
+    "csr_of_scipy",
+    "csr_of_torch",
+    "frozen",
+    "narrowest",
+]
+
+Int64s: TypeAlias = npt.NDArray[np.int64]
+Indices: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.uint32]
+Indptr: TypeAlias = npt.NDArray[Any]  # int32; int64 where 2**31 weights or more make that necessary
+Float32s: TypeAlias = npt.NDArray[np.float32]
+Row: TypeAlias = Mapping[int, float] | Mapping[str, float] | Iterable[tuple[int, float]]
+
+MAX_DIMENSION = 2**32
+_INT32 = 2**31
+
+
+class Csr(NamedTuple):
+    """The arrays of n rows over `dimension` dimensions: `indptr` (n + 1,), `indices` (nnz,), `values` (nnz,)."""
+
+    indptr: Indptr
+    indices: npt.NDArray[Any]
+    values: npt.NDArray[Any]
+    dimension: int
+
+
+def checked(indptr: npt.ArrayLike, indices: npt.ArrayLike, values: npt.ArrayLike, dimension: int) -> Csr:
+    """The same arrays by the rules of `sparsevec.vectors`, in its types; copied where a caller could still write."""
+    dimension = _dimension(dimension)
+    starts, columns, weights = _integers("indptr", indptr), _integers("indices", indices), _float32(values)
+    if weights.ndim != 1:
+        raise InvalidVectors(f"values must have one dimension, found shape {weights.shape}")
+    if fault := _fault(starts, columns, weights, dimension):
+        raise InvalidVectors(fault)
+    narrow = _converted(columns, np.int32 if dimension <= _INT32 else np.uint32)
+    return Csr(_owned(narrowest(starts)), _owned(narrow), _owned(weights), dimension)
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A new array of ours, read-only for good: also its flag cannot be set back."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base.flags.writeable = False
+        base = base.base
+    return array.view(np.ndarray)
+
+
+def narrowest(indptr: npt.NDArray[Any]) -> Indptr:
+    """As int32, so that scipy takes it beside int32 indices; as int64 where that is too small."""
+    return _converted(indptr, np.int32 if indptr[-1] < _INT32 else np.int64)
+
+
+def _converted(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """The same array, or a new one that is already frozen."""
+    new = array.astype(dtype, copy=False)
+    return new if new is array else frozen(new)
+
+
+def _owned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return frozen(array if _immutable(array) else array.copy())
+
+
+def _immutable(array: npt.NDArray[Any]) -> bool:
+    """Whether nobody can write to its memory: read-only down to its owner, or to bytes or a read-only map."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or isinstance(base, bytes) or (isinstance(base, mmap.mmap) and memoryview(base).readonly)
+
+
+def _dimension(dimension: int) -> int:
+    whole = isinstance(dimension, (int, np.integer)) and not isinstance(dimension, bool)
+    if not whole or not 0 < dimension <= MAX_DIMENSION:
+        raise InvalidVectors(f"dimension must be an int in [1, 2**32], found {dimension!r:.80}")
+    return int(dimension)
+
+
+def _integers(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
+    integers = _array(name, array)
+    if integers.ndim != 1:
+        raise InvalidVectors(f"{name} must have one dimension, found shape {integers.shape}")
+    if integers.size == 0:
+        return np.empty(0, np.int64)
+    if integers.dtype.kind not in "iu":
+        raise InvalidVectors(f"{name} must be integers, found {integers.dtype}")
+    return integers
+
+
+def _float32(values: npt.ArrayLike) -> Float32s:
+    floats = _array("values", values)
+    if floats.dtype.kind not in "fiu":
+        raise InvalidVectors(f"values must be real numbers, found {floats.dtype}; .astype('float32') makes some")
+    with np.errstate(over="ignore"):  # 1e39 becomes inf and is refused as such
+        return _converted(floats, np.float32)
+
+
+def _array(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
+    if np.ma.isMaskedArray(array):
+        raise InvalidVectors(f"{name} must not be a masked array; .filled(0) says what stands where it is masked")
+    try:
+        return np.asarray(array)
+    except Exception as error:  # a ragged list, a tensor with gradients or on another device
+        hint = "; from_torch takes tensors" if type(array).__module__.startswith("torch") else ""
+        raise InvalidVectors(f"{name} cannot be read as an array: {error}{hint}") from error
+
+
+def _fault(indptr: npt.NDArray[Any], indices: npt.NDArray[Any], values: Float32s, dimension: int) -> str | None:
+    """What breaks a rule, or None. Each step may rely on the ones before it, and passes once over the weights."""
+    if indptr.size == 0 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+        return "indptr must start at 0 and never fall"
+    if not len(indices) == len(values) == indptr[-1]:
+        return f"indices ({len(indices)}), values ({len(values)}) and indptr[-1] ({indptr[-1]}) must agree"
+    if not len(indices):
+        return None
+    if _outside(indices, dimension):
+        return f"indices must lie in [0, {dimension}), found one in [{int(indices.min())}, {int(indices.max())}]"
+    with np.errstate(over="ignore", invalid="ignore"):
+        certain = np.isfinite(values.sum())  # not for nan and inf, nor for a sum that overflows
+    if not certain and (bad := _first(~np.isfinite(values))) is not None:
+        return f"row {_row(indptr, bad)}: values must be finite float32, found {values[bad]} at index {indices[bad]}"
+    if np.count_nonzero(values) < len(values):
+        bad = int(np.argmax(values == 0))
+        return f"row {_row(indptr, bad)}: values must not be zero, found {values[bad]} at index {indices[bad]}"
+    rises = indices[1:] > indices[:-1]
+    starts = indptr[1:-1]
+    rises[starts[(starts > 0) & (starts < len(indices))] - 1] = True  # the first of a row may fall below the row before
+    if not rises.all():
+        bad = int(np.argmin(rises))
+        kind = "repeats" if indices[bad] == indices[bad + 1] else "is not sorted at"
+        return f"row {_row(indptr, bad)} {kind} index {indices[bad + 1]}; indices must increase strictly"
+    return None
+
+
+def _outside(indices: npt.NDArray[Any], dimension: int) -> bool:
+    if indices.dtype.kind == "i" and indices.dtype.isnative and dimension <= 2 ** (8 * indices.itemsize - 1):
+        return bool(indices.view(f"u{indices.itemsize}").max() >= dimension)  # one pass: -1 reads as 2**n - 1
+    return bool(indices.min() < 0 or indices.max() >= dimension)
+
+
+def _first(mask: npt.NDArray[np.bool_]) -> int | None:
+    return int(np.argmax(mask)) if mask.any() else None
+
+
+def _row(indptr: npt.NDArray[Any], position: int) -> int:
+    return int(np.searchsorted(indptr, position, side="right")) - 1
+
+
+# ---- what others bring
+
+
+def csr_of_dense(array: npt.ArrayLike) -> Csr:
+    """The non-zeros of a dense array (n, dimension)."""
+    if sp.issparse(array):
+        raise InvalidVectors(f"expected a dense array, found {type(array).__name__}; from_scipy takes it")
+    given = _array("the rows", array)
+    if given.ndim != 2:
+        raise InvalidVectors(
+            f"expected an array of shape (n, dimension), found shape {given.shape}"
+            + ("; a batch of one row is x[None, :]" if given.ndim == 1 else "")
+        )
+    dense = _float32(given)
+    n, dimension = dense.shape
+    flat = dense.ravel()
+    at = np.flatnonzero(flat != 0)
+    indptr = np.searchsorted(at, np.arange(n + 1) * dimension)
+    columns = at - np.repeat(np.arange(n) * dimension, np.diff(indptr))
+    return Csr(frozen(indptr), frozen(columns), frozen(flat[at]), dimension)
+
+
+def csr_of_scipy(matrix: Any) -> Csr:
+    """Of any scipy sparse array or matrix, (n, dimension) or (dimension,); duplicates and explicit zeros stay."""
+    if not sp.issparse(matrix):
+        raise InvalidVectors(f"expected a scipy sparse array, found {type(matrix).__name__}; from_dense takes arrays")
+    if matrix.ndim == 1:
+        matrix = sp.coo_array(matrix).reshape(1, -1)
+    if matrix.ndim != 2:
+        raise InvalidVectors(f"expected two dimensions (n, dimension), found shape {matrix.shape}")
+    if matrix.dtype.kind not in "fiu":
+        _float32(np.empty(0, matrix.dtype))  # refuses it, in words
+    if matrix.format == "bsr":  # its blocks cannot but hold zeros
+        matrix = matrix.tocsr(copy=True)
+        matrix.eliminate_zeros()
+    if matrix.format == "coo":
+        return _csr_of_coo(matrix.row, matrix.col, matrix.data, matrix.shape)
+    csr = matrix.tocsr()
+    if not csr.has_sorted_indices:
+        csr = csr.sorted_indices()
+    nnz, arrays = csr.indptr[-1], (csr.indptr, csr.indices, csr.data)
+    indptr, indices, values = arrays if csr is matrix else map(frozen, arrays)
+    return Csr(indptr, indices[:nnz], values[:nnz], csr.shape[1])  # the arrays of a matrix may be longer
+
+
+def _csr_of_coo(rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> Csr:
+    """Sorted by row, then column; a duplicate is refused, not added up."""
+    try:
+        csr = sp.coo_array((_float32(values), (rows, columns)), shape=shape).tocsr()
+    except ValueError as error:
+        raise InvalidVectors(f"the coordinates cannot be read: {error}") from error
+    if csr.nnz < len(values):
+        order = np.lexsort((columns, rows))
+        twice = int(np.argmax((np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)))
+        row, column = rows[order][twice], columns[order][twice]
+        raise InvalidVectors(f"row {row} repeats index {column}; add duplicates up, or leave all but one out")
+    return Csr(frozen(csr.indptr), frozen(csr.indices), frozen(csr.data), csr.shape[1])
+
+
+def csr_of_torch(tensor: Any) -> Csr:
+    """Of a tensor (n, dimension) or (dimension,): dense, COO or CSR, of any real type, with or without gradients."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        raise InvalidVectors(f"expected a torch tensor, found {type(tensor).__name__}; from_dense takes arrays")
+    if tensor.is_complex() or tensor.is_quantized or tensor.dtype == torch.bool or tensor.is_meta:
+        raise InvalidVectors(f"expected a tensor of real numbers, found {tensor.dtype} on {tensor.device}")
+    tensor = tensor.detach().cpu()
+    shape = (1, *tensor.shape) if tensor.ndim == 1 else tuple(tensor.shape)
+    if len(shape) != 2:
+        raise InvalidVectors(f"expected a tensor of shape (n, dimension) or (dimension,), found {tuple(tensor.shape)}")
+    if tensor.layout == torch.strided:
+        return csr_of_dense(tensor.to(torch.float32).reshape(shape).numpy())
+    if tensor.layout == torch.sparse_coo and not tensor.dense_dim():
+        at = tensor._indices().numpy()  # not coalesce(): it would add duplicates up in silence
+        rows = at[0] if tensor.ndim == 2 else np.zeros(at.shape[1], np.int64)
+        return _csr_of_coo(rows, at[-1], tensor._values().to(torch.float32).numpy(), (shape[0], shape[1]))
+    if tensor.layout == torch.sparse_csr:
+        values = tensor.values().to(torch.float32).numpy()
+        return Csr(tensor.crow_indices().numpy(), tensor.col_indices().numpy(), values, shape[1])
+    raise InvalidVectors(f"expected a dense, COO or CSR tensor, found layout {tensor.layout}; use .to_sparse_csr()")
+
+
+def csr_of_rows(rows: Iterable[Row], dimension: int) -> Csr:
+    """Of `{index: weight}`, `(index, weight)` pairs, or objects with `indices` and `values`, in any order in a row."""
+    dimension, counts = _dimension(dimension), [0]
+    indices: list[Any] = []
+    values: list[Any] = []
+    if isinstance(rows, (Mapping, str)) or not isinstance(rows, Iterable):
+        raise InvalidVectors(f"expected a list of rows, found {type(rows).__name__}; one row is a list of one")
+    for number, row in enumerate(rows):
+        columns, weights = _columns_and_weights(row, number)
+        indices.extend(columns)
+        values.extend(weights)
+        counts.append(len(indices))
+    try:
+        columns, weights = np.array(indices, np.int64), np.array(values, np.float64)
+    except OverflowError as error:
+        raise InvalidVectors(f"indices must lie in [0, {dimension}), and weights be numbers: {error}") from error
+    if columns.size and (columns.min() < 0 or columns.max() >= dimension):  # before scipy meets them
+        raise InvalidVectors(f"indices must lie in [0, {dimension}), found one in [{columns.min()}, {columns.max()}]")
+    csr = sp.csr_array((weights, columns, np.array(counts)), shape=(len(counts) - 1, dimension))
+    csr.sort_indices()
+    return Csr(frozen(csr.indptr), frozen(csr.indices), frozen(csr.data), dimension)
+
+
+def _columns_and_weights(row: Any, number: int) -> tuple[Any, Any]:
+    """The two columns of one row, as plain or numpy numbers."""
+    try:
+        if isinstance(row, Mapping):
+            columns, weights = list(row.keys()), list(row.values())
+        elif hasattr(row, "indices") and hasattr(row, "values"):
+            columns, weights = np.asarray(row.indices).tolist(), np.asarray(row.values).tolist()
+        else:
+            pairs = list(row)
+            columns, weights = list(map(list, zip(*pairs, strict=True))) if pairs else ([], [])
+    except (TypeError, ValueError):
+        raise InvalidVectors(f"row {number} is neither (index, weight) pairs nor a mapping: {row!r:.80}") from None
+    if len(columns) != len(weights):
+        raise InvalidVectors(f"row {number} has {len(columns)} indices and {len(weights)} values; expected as many")
+    if not set(map(type, columns)) <= {int}:
+        columns = [_index(column, number) for column in columns]
+    if not set(map(type, weights)) <= {float, int}:
+        for weight in weights:
+            if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
+                raise InvalidVectors(f"row {number}: a weight must be a real number, found {weight!r:.80}")
+    return columns, weights
+
+
+def _index(index: Any, number: int) -> int:
+    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+        return int(index)
+    if isinstance(index, str) and index.isascii() and index.isdecimal() and str(int(index)) == index:
+        return int(index)  # as JSON has keys
+    raise InvalidVectors(f"row {number}: an index must be an int, found {index!r:.80}; a token stands for its number")

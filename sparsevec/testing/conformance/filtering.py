@@ -1,0 +1,84 @@
+"""C11: a filter means the same everywhere, or is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.filters import EngineFilter, Where
+from sparsevec.errors import InvalidInput
+from sparsevec.exact.verify import verify
+from sparsevec.testing.conformance.documents import (
+    COMPOSED_FILTERS,
+    DATE_FILTERS,
+    EXISTS_FILTERS,
+    NESTED_FILTERS,
+    NEW_PAYLOADS,
+    NOT_FILTERS,
+    RANGE_FILTERS,
+    STRING_FILTERS,
+    TYPED_FILTERS,
+    ask,
+    assert_filters_mean_the_same,
+    corpus,
+    fill,
+    rows,
+)
+from sparsevec.testing.conformance.suite import Suite
+
+__all__ = ["Filtering"]
+
+
+class Filtering(Suite):
+    def test_c11_types_count_in_a_filter(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, TYPED_FILTERS)
+
+    def test_c11_strings_are_equal_as_they_are_written(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, STRING_FILTERS)
+
+    def test_c11_ranges_are_of_numbers(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, RANGE_FILTERS)
+
+    def test_c11_filters_look_into_lists_and_nested_objects(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, NESTED_FILTERS)
+
+    def test_c11_not_holds_for_what_has_no_such_value(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, NOT_FILTERS, NEW_PAYLOADS)
+
+    def test_c11_exists_means_a_value_that_is_not_null(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, EXISTS_FILTERS, NEW_PAYLOADS)
+
+    def test_c11_ranges_are_of_dates_too(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, DATE_FILTERS, NEW_PAYLOADS)
+
+    def test_c11_all_any_and_not_nest(self, adapter: Adapter) -> None:
+        assert_filters_mean_the_same(adapter, COMPOSED_FILTERS, NEW_PAYLOADS)
+
+    def test_c11_a_filter_of_another_engines_own_is_refused(self, adapter: Adapter) -> None:
+        fill(adapter, [1], rows({1: 1.0}))
+        with pytest.raises(InvalidInput, match="filter of solr"):
+            ask(adapter, {1: 1.0}, where=EngineFilter("solr", {"fq": "n:1"}))
+
+    def test_c11_a_filtered_search_is_exact(self, adapter: Adapter) -> None:
+        documents = corpus(200)
+        payloads = [{"shelf": i % 7, "brand": "acme" if i % 3 else "zeta"} for i in range(200)]
+        fill(adapter, range(200), documents, payloads)
+        filters: list[Where] = [{"shelf": 3}, {"brand": "acme"}, {"shelf": {"gte": 2, "lt": 5}, "brand": ["zeta", "x"]}]
+        for where in filters:
+            verify(adapter, documents, corpus(10, seed=3), where=where, payloads=payloads).require_exact()
+
+    def test_c11_filters_see_what_a_rewrite_changed(self, adapter: Adapter) -> None:
+        fill(adapter, [1, 2], rows({1: 1.0}, {1: 2.0}), [{"n": 1}, {"n": 2}])
+        adapter.upsert([1], rows({1: 3.0}), [{"n": 2}])
+        assert ask(adapter, {1: 1.0}, where={"n": 1}).ids == ()
+        assert ask(adapter, {1: 1.0}, where={"n": 2}).ids == (1, 2)
+
+    def test_c11_a_malformed_filter_is_refused(self, adapter: Adapter) -> None:
+        fill(adapter, [1], rows({1: 1.0}))
+        malformed: list[Any] = [{"": 1}, {"n": None}, {"n": []}, {"n": {}}, {"n": {"near": 1}}, {"n": {"gt": "a"}}]
+        malformed += [{"$any": []}, {"$or": [{"n": 1}]}, {"$not": 1}, {"n": {"exists": 1}}, {"n": {"not": None}}, "n"]
+        for where in [*malformed, {"n": float("nan")}]:
+            with pytest.raises(InvalidInput):
+                ask(adapter, {1: 1.0}, where=where)
