@@ -73,46 +73,61 @@ def rest(request: Request) -> tuple[str, str]:
 _TIMED = frozenset({"batch_update_points", "query_batch_points", "retrieve", "scroll", "count"})
 
 
-def arguments(request: Request, seconds: float | None = None) -> dict[str, Any]:
-    """Of the client's method `request.call`; `seconds` is its deadline, where it takes one."""
-    given: dict[str, Any] = {"collection_name": request.collection} if request.collection else {}
+def arguments(request: Request, seconds: float | None = None) -> tuple[list[Any], dict[str, Any]]:
+    """Of the client's method `request.call`: by position, so that a subclass may name them as it likes, and by name.
+
+    `seconds` is the call's deadline, where it takes one.
+    """
+    named: dict[str, Any] = {}
     if seconds is not None and request.call in _TIMED:
-        given["timeout"] = max(1, math.ceil(seconds))
+        named["timeout"] = max(1, math.ceil(seconds))
+    given = [request.collection] if request.collection else []
+    return _positions(request, given), {**_names(request), **named}
+
+
+def _positions(request: Request, given: list[Any]) -> list[Any]:
+    match request.call:
+        case "create_vector_name":
+            return [*given, request.vector, models.SparseVectorNameConfig.model_validate_json(request.body)]
+        case "delete_vector_name":
+            return [*given, request.vector]
+        case "batch_update_points":
+            return [*given, models.UpdateOperations.model_validate_json(request.body).operations]
+        case "query_batch_points":
+            return [*given, models.QueryRequestBatch.model_validate_json(request.body).searches]
+        case "retrieve":
+            return [*given, models.PointRequest.model_validate_json(request.body).ids]
+    return given
+
+
+def _names(request: Request) -> dict[str, Any]:
     match request.call:
         case "create_collection":
             made = models.CreateCollection.model_validate_json(request.body)
-            vectors: Any = made.vectors or {}
-            given |= {"vectors_config": vectors, "sparse_vectors_config": made.sparse_vectors}
-            return given | {"metadata": made.metadata}
+            config = {"vectors_config": made.vectors or {}, "sparse_vectors_config": made.sparse_vectors}
+            return {**config, "metadata": made.metadata}
         case "update_collection":
-            return given | {"metadata": orjson.loads(request.body)["metadata"]}
-        case "create_vector_name":
-            config = models.SparseVectorNameConfig.model_validate_json(request.body)
-            return given | {"vector_name": request.vector, "vector_name_config": config}
-        case "delete_vector_name":
-            return given | {"vector_name": request.vector}
+            return {"metadata": orjson.loads(request.body)["metadata"]}
         case "batch_update_points":
-            operations = models.UpdateOperations.model_validate_json(request.body).operations
-            return given | {"update_operations": operations, "wait": True}
-        case "query_batch_points":
-            return given | {"requests": models.QueryRequestBatch.model_validate_json(request.body).searches}
+            return {"wait": True}
         case "retrieve":
             asked = models.PointRequest.model_validate_json(request.body)
-            return given | {"ids": asked.ids, "with_payload": asked.with_payload, "with_vectors": asked.with_vector}
+            return {"with_payload": asked.with_payload, "with_vectors": asked.with_vector}
         case "scroll":
             page = models.ScrollRequest.model_validate_json(request.body)
-            given |= {"limit": page.limit, "offset": page.offset, "scroll_filter": page.filter}
-            return given | {"with_payload": page.with_payload, "with_vectors": page.with_vector}
+            where = {"scroll_filter": page.filter, "limit": page.limit, "offset": page.offset}
+            return {**where, "with_payload": page.with_payload, "with_vectors": page.with_vector}
         case "count":
-            return given | {"count_filter": models.CountRequest.model_validate_json(request.body).filter, "exact": True}
-    return given
+            return {"count_filter": models.CountRequest.model_validate_json(request.body).filter, "exact": True}
+    return {}
 
 
 def answer_of(request: Request, result: Any) -> Any:
     """What a client's method returned, as the REST API says it."""
     if request.call == "scroll":
         points, offset = result
-        return {"points": _plain(points), "next_page_offset": str(offset) if offset and not isinstance(offset, int) else offset}
+        following = offset if offset is None or isinstance(offset, int) else str(offset)
+        return {"points": _plain(points), "next_page_offset": following}
     if request.call == "count":
         return {"count": result.count}
     return _plain(result)

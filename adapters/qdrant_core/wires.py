@@ -56,9 +56,9 @@ class _Methods:
         self._client, self._owns_client = client, owns_client
 
     def send(self, request: Request) -> Any:
-        given = arguments(request, remaining(_timeout(self._client)))
+        given, named = arguments(request, remaining(_timeout(self._client)))
         with client_errors():
-            result = getattr(self._client, request.call)(**given)
+            result = getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
 
     def close(self) -> None:
@@ -77,9 +77,9 @@ class _Local(_Methods):
         self._lock = _locks.setdefault(client, threading.Lock())
 
     def send(self, request: Request) -> Any:
-        given = arguments(request)
+        given, named = arguments(request)
         with self._lock, client_errors(local=True):
-            result = getattr(self._client, request.call)(**given)
+            result = getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
 
 
@@ -105,9 +105,9 @@ class _AsyncMethods:
         self._client, self._owns_client, self._local = client, owns_client, is_local(client)
 
     async def send(self, request: Request) -> Any:
-        given = arguments(request, None if self._local else remaining(_timeout(self._client)))
+        given, named = arguments(request, None if self._local else remaining(_timeout(self._client)))
         with client_errors(local=self._local):
-            result = await getattr(self._client, request.call)(**given)
+            result = await getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
 
     async def close(self) -> None:

@@ -18,8 +18,8 @@ WRITER = """
 import sys, sparsevec
 from sparsevec.testing.conformance import corpus
 documents = corpus(6_000)
-adapter = sparsevec.contract.connect("qdrant+edge:" + sys.argv[1])
-if adapter.dimension is None:
+adapter = sparsevec.connect("qdrant+edge:" + sys.argv[1])
+if adapter.info().dimension is None:
     adapter.create(documents.dimension)
 for start in range(int(sys.argv[2]), 6_000, 50):
     ids = [f"d{i}" for i in range(start, start + 50)]
