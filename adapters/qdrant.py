@@ -134,7 +134,7 @@ def _place(client: Any, collection: str, vector_name: str) -> str:
     return f"qdrant collection {collection}, vector {vector_name}, {where}"
 
 
-def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, dict[str, str], str | None]:
+def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str | None]:
     """A client of this kind, the names of collection and vector, and the url that opens it again, if one does."""
     url.expect_options("vector_name")
     if unknown := sorted(set(credentials) - _OPTIONS):
@@ -169,7 +169,9 @@ def _check(url: Url, prefix: str, collection: str) -> None:
     if "," in url.host:
         raise InvalidInput(f"a qdrant url names one server, found {url.host!r}; put several behind a load balancer")
     if prefix and url.variant.startswith("grpc"):
-        raise InvalidInput(f"gRPC knows no path, found the prefix {prefix!r}; expected qdrant+grpc://HOST:PORT/COLLECTION")
+        raise InvalidInput(
+            f"gRPC knows no path, found the prefix {prefix!r}; expected qdrant+grpc://HOST:PORT/COLLECTION"
+        )
 
 
 def _checked(credentials: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -177,7 +179,9 @@ def _checked(credentials: Mapping[str, Any]) -> Mapping[str, Any]:
     headers = {"api_key": credentials.get("api_key"), **(credentials.get("headers") or {})}
     for name, value in headers.items():
         if value is not None and not (isinstance(value, str) and value.isascii() and value.isprintable()):
-            raise InvalidInput(f"{name} must be a line of printable ASCII; the one given is not (a line break at its end?)")
+            raise InvalidInput(
+                f"{name} must be a line of printable ASCII; the one given is not (a line break at its end?)"
+            )
     return credentials
 
 

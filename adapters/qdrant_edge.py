@@ -115,7 +115,9 @@ class QdrantEdgeAdapter(Connection):
         config = edge.EdgeConfig(sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
         with self._writing, engine_errors(self._folder):
             if self._marker is not None:
-                raise CollectionError(f"{self._folder} holds a collection already; drop() it first, or use another path")
+                raise CollectionError(
+                    f"{self._folder} holds a collection already; drop() it first, or use another path"
+                )
             self._folder.check_space(0)
             with self._folder.making():
                 self._shard = edge.EdgeShard.create(str(self._folder.shard), config)
@@ -297,7 +299,7 @@ class QdrantEdgeAdapter(Connection):
 # ---- to and from the engine's types
 
 
-def _point(id_: Id) -> int | UUID:
+def _point(id_: Id) -> int | str | UUID:
     point = id_to_wire(id_)
     return point if isinstance(point, int) else UUID(point)
 
@@ -315,7 +317,7 @@ def _place(after: str | None) -> Any:
 
 
 def _operations(
-    documents: Sequence[tuple[Id, int | UUID, SparseVector, Payload]], known: Mapping[Any, Mapping[str, Any]]
+    documents: Sequence[tuple[Id, int | str | UUID, SparseVector, Payload]], known: Mapping[Any, Mapping[str, Any]]
 ) -> Iterator[edge.UpdateOperation]:
     """New points whole; of known ones our vector and the fields given. One process writes, so none comes between."""
     new = [

@@ -49,8 +49,12 @@ def filter_to_engine(given: Any) -> edge.Filter | None:
 def _filter(given: Mapping[str, Any]) -> edge.Filter:
     if unknown := sorted(set(given) - {"must", "should", "must_not"}):
         raise InvalidInput(f"the embedded engine's filters are made of must, should and must_not, found {unknown}")
-    parts = {kind: [given[kind]] if isinstance(given[kind], dict) else given[kind] for kind in given}
-    return edge.Filter(**{kind: [_condition(one) for one in some] for kind, some in parts.items() if some})
+
+    def part(kind: str) -> list[Any] | None:
+        some = given.get(kind) or []
+        return [_condition(one) for one in ([some] if isinstance(some, dict) else some)] or None
+
+    return edge.Filter(must=part("must"), should=part("should"), must_not=part("must_not"))
 
 
 def _condition(given: Any) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from sparsevec.errors import (
@@ -104,7 +104,8 @@ def _by_response(error: UnexpectedResponse) -> SparsevecError:
 
 def _seconds(error: UnexpectedResponse) -> float | None:
     """Of Retry-After, when it is a number of them."""
-    text = (error.headers or {}).get("retry-after", "") if error.status_code in (429, 503) else ""
+    headers: Mapping[str, str] = error.headers or {}
+    text = headers.get("retry-after", "") if error.status_code in (429, 503) else ""
     return float(text) if re.fullmatch(r"\d{1,6}", text) else None
 
 

@@ -109,7 +109,9 @@ def _not(condition: Condition, indexed: Collection[str] | None) -> Asked:
 
 def _all(parts: Sequence[Asked]) -> Asked:
     clauses = [part.clause for part in parts if part.clause is not None]
-    return Asked({"must": clauses} if len(clauses) > 1 else clauses[0] if clauses else None, all(p.exact for p in parts))
+    return Asked(
+        {"must": clauses} if len(clauses) > 1 else clauses[0] if clauses else None, all(p.exact for p in parts)
+    )
 
 
 def _any(parts: Sequence[Asked]) -> Asked:
@@ -201,5 +203,3 @@ def _dated(condition: DateRange, indexed: Collection[str] | None) -> Iterator[Cl
             continue
         yield {"must": [_there(walk)], "must_not": [_at(walk, _READABLE)]}
         yield _at(walk, {"values_count": {"gt": 1}})
-
-

@@ -42,7 +42,7 @@ async def aconnect(where: Any, **options: Any) -> AsyncAdapter:
         return _of_client(where, _ASYNC_CLIENTS, options)  # type: ignore[no-any-return]
     url = Url.parse(where)
     variant = f"{url.engine}-{url.variant}"
-    names = [variant] if _entry(_ADAPTERS, variant) else [variant, url.engine]  # an engine beside the one it is named for
+    names = [variant] if _entry(_ADAPTERS, variant) else [variant, url.engine]  # the variant may be an engine itself
     if entry := _entry(_ASYNC_ADAPTERS, *names):
         return entry.load().connect(url, **options)  # type: ignore[no-any-return]
     return InThreads(await asyncio.to_thread(connect, where, **options))

@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-import numpy as np
 import qdrant_edge as edge
 from pydantic import BaseModel, ValidationError
 from qdrant_client import models
@@ -84,16 +83,16 @@ class Collection:
     def apply(self, operation: Any) -> None:
         match operation:
             case models.UpsertOperation(upsert=models.PointsList(points=points, update_mode=mode)):
-                modes = {"insert_only": edge.UpdateMode.InsertOnly, "update_only": edge.UpdateMode.UpdateOnly}
                 made = [_point(point) for point in points]
-                self._update(edge.UpdateOperation.upsert_points(made, update_mode=mode and modes.get(mode.value)))
+                self._update(edge.UpdateOperation.upsert_points(made, update_mode=_MODES[mode.value if mode else ""]))
             case models.DeleteOperation(delete=models.PointIdsList(points=points)):
                 self._update(edge.UpdateOperation.delete_points(_ids(points)))
             case models.DeleteVectorsOperation(delete_vectors=given):
                 self._update(edge.UpdateOperation.delete_vectors(_ids(given.points), given.vector))
             case models.UpdateVectorsOperation(update_vectors=given):
-                for empty in given.points:
-                    if not any(getattr(v, "indices", v) for v in dict(empty.vector).values()):
+                for one in given.points:
+                    vectors: Any = one.vector
+                    if not any(getattr(vector, "indices", vector) for vector in vectors.values()):
                         raise Refusal(422, "must specify vectors to update for point")
                 changed = [edge.PointVectors(_id(p.id), _vector(p.vector)) for p in given.points]
                 self._update(edge.UpdateOperation.update_vectors(changed))
@@ -123,8 +122,10 @@ class Collection:
                 self.shard.update(operation)
             except Exception as error:
                 missing = re.search(r"No point with id (\S+)", str(error))
-                raise Refusal(404, f"Not found: No point with id {missing[1]} found") if missing else Refusal(
-                    400, str(error)
+                raise (
+                    Refusal(404, f"Not found: No point with id {missing[1]} found")
+                    if missing
+                    else Refusal(400, str(error))
                 ) from error
 
     # ---- reads
@@ -153,9 +154,11 @@ class Collection:
         given = None if where is None else where.model_dump(mode="json", by_alias=True, exclude_none=True)
         for key in re.findall(r"'key': '(.*?)'", str(given)) if self.strict else ():
             if key.replace('"', "") not in self.indexed:
-                raise Refusal(400, f'Bad request: Index required but not found for "{key}" of one of the following types')
+                raise Refusal(
+                    400, f'Bad request: Index required but not found for "{key}" of one of the following types'
+                )
         try:
-            return filter_to_engine(given)
+            return filter_to_engine(given)  # type: ignore[no-any-return]
         except InvalidInput as error:
             raise Refusal(400, str(error)) from error
 
@@ -180,6 +183,12 @@ def _sparse_params(params: models.SparseVectorParams) -> edge.EdgeSparseVectorPa
     datatypes = {"float16": edge.VectorStorageDatatype.Float16, "uint8": edge.VectorStorageDatatype.Uint8}
     datatype = params.index and params.index.datatype and datatypes.get(params.index.datatype.value)
     return edge.EdgeSparseVectorParams(datatype=datatype or None)
+
+
+_MODES = {"": None, "upsert": edge.UpdateMode.Upsert} | {
+    "insert_only": edge.UpdateMode.InsertOnly,
+    "update_only": edge.UpdateMode.UpdateOnly,
+}
 
 
 def _id(id_: Any) -> Any:
@@ -380,7 +389,7 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", _NAME): lambda shim, _body, name: shim.collection(name).info(),
     ("PUT", _NAME): QdrantShim.create,
     ("PATCH", _NAME): _merge,
-    ("GET", "/aliases"): lambda shim, _body: {"aliases": []},
+    ("GET", "/aliases"): lambda _shim, _body: {"aliases": []},
     ("DELETE", _NAME): QdrantShim.remove,
     ("PUT", f"{_NAME}/vectors/([^/]+)"): _add_vector,
     ("DELETE", f"{_NAME}/vectors/([^/]+)"): _remove_vector,
