@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, Page
 from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries, check_space
-from sparsevec.contract.filters import Where, conditions, matches
+from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
@@ -21,6 +21,7 @@ from .errors import IndexMissing
 from .filters import Asked, to_wire
 from .ids import ORIGINAL, Point, id_from_wire
 from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
+from .requests import own_filter
 from .server import Server
 
 __all__ = ["Reads"]
@@ -40,6 +41,8 @@ class Reads(Server):
         asked = check_queries(queries, self._note(found)[0])
         yield from self._belong(found, asked)
         wanted = conditions(where, "qdrant")
+        if isinstance(where, EngineFilter):
+            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
         largest = k if k <= _LARGE_K else max(1, min(k, (yield from self.count())))
         answers = [_hits([], with_payloads)] * len(asked)
         open_ = np.flatnonzero(asked.row_nnz)

@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from sparsevec.errors import ClientMissing
+from sparsevec.errors import ClientMissing, InvalidInput
 
 try:
     from qdrant_client import models
 except ImportError as error:
     raise ClientMissing.extra("qdrant-client", "qdrant") from error
 
-__all__ = ["Request", "answer_of", "arguments", "encode", "rest"]
+__all__ = ["Request", "answer_of", "arguments", "encode", "own_filter", "rest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ class Request:
 def encode(body: Mapping[str, Any]) -> bytes:
     """As JSON; arrays go as they are, float32 in the fewest digits that give the same float32 back."""
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def own_filter(body: Any) -> dict[str, Any]:
+    """A filter that the caller wrote for Qdrant, as JSON: a `models.Filter`, or its dict. Raises InvalidInput."""
+    try:
+        given = models.Filter.model_validate(body.model_dump(by_alias=True) if isinstance(body, models.Filter) else body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(
+            "expected a filter of qdrant-client (models.Filter, or its dict with must, should, must_not), found "
+            f"{body!r:.200}: {first['msg']} at {first['loc']}"
+        ) from error
+    return given.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 # ---- over REST
