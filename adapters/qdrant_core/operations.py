@@ -75,7 +75,8 @@ class QdrantOperations(Writes, Reads):
     # ---- the end
 
     def drop(self) -> Operation[None]:
-        """The whole collection when `create` made it and nothing else is in it; else our vector and our note."""
+        """The whole collection when `create` made it and nothing else is in it; else our vector and our note, and in a
+        collection of ours the points that hold nothing but our vector."""
         found = yield from self._look()
         self._seen, self._foreign = None, False
         if found is None or self._vector not in found.sparse:
@@ -91,6 +92,8 @@ class QdrantOperations(Writes, Reads):
                 yield from self._remove()
                 return
         yield from self._need(ADDS_VECTORS, f"removing one vector of several from the collection {self._name}")
+        if found.ours:
+            yield from self._apply([{"delete": {"filter": self._only(found)}}])
         yield from self._ask("delete_vector_name", vector=self._vector)
         forgotten: dict[str, Any] = {note.key: None for note in found.notes_of(self._vector)}
         if {note.vector for note in found.notes} == {self._vector}:

@@ -46,7 +46,9 @@ def encode(body: Mapping[str, Any]) -> bytes:
 def own_filter(body: Any) -> dict[str, Any]:
     """A filter that the caller wrote for Qdrant, as JSON: a `models.Filter`, or its dict. Raises InvalidInput."""
     try:
-        given = models.Filter.model_validate(body.model_dump(by_alias=True) if isinstance(body, models.Filter) else body)
+        given = models.Filter.model_validate(
+            body.model_dump(by_alias=True) if isinstance(body, models.Filter) else body
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(

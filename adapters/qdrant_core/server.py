@@ -91,7 +91,7 @@ class Server:
         return (note.dimension, note.fingerprint) if note else (None, None)
 
     def count(self) -> Operation[int]:
-        yield from self._existing()
+        yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
         holding = {"must": [{"has_vector": self._vector}]}
         return int((yield from self._ask("count", filter=holding, exact=True))["count"])
 

@@ -153,6 +153,6 @@ def _result(request: Request, response: httpx.Response) -> Any:
         raise UnexpectedResponse.for_response(response)
     try:
         answer = orjson.loads(response.content)
-        return answer if request.call == "info" and "version" in answer else answer["result"]
+        return {"version": answer["version"]} if request.call == "info" else answer["result"]
     except (ValueError, KeyError, TypeError) as error:
         raise BackendDown(f"the server's answer cannot be read: {response.content[:80]!r}") from error

@@ -218,11 +218,19 @@ class Writes(Server):
         if found.ours and not found.dense and set(found.sparse) == {self._vector}:
             yield from self._apply([{"delete": {"points": points}}])
             return
+        if found.ours:
+            yield from self._apply([{"delete": {"filter": self._only(found, {"has_id": points})}}])
         empty = SparseVectors([0, 0], [], [], 1)[0]
         yield from self._touch(
             [Document(point, point, empty, {}) for point in points],
             lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": [self._vector]}}],
         )
+
+    def _only(self, found: Collection, *among: Mapping[str, Any]) -> dict[str, Any]:
+        """The filter of points that hold our vector and no other."""
+        others = sorted({*found.sparse, *found.dense} - {self._vector})
+        without = [{"has_vector": name} for name in others]
+        return {"must": [*among, {"has_vector": self._vector}], "must_not": without}
 
 
 # ---- bodies

@@ -107,6 +107,34 @@ class _Points(PointsServicer):
             refusing(context, partial(collection.apply, given))
         return wire.UpdateBatchResponse(result=[RestToGrpc.convert_update_result(DONE)] * len(request.operations))
 
+    def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        return self._one(request, context, models.UpsertOperation(upsert=models.PointsList(points=points)))
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        selected: Any = GrpcToRest.convert_points_selector(request.points)
+        return self._one(request, context, models.DeleteOperation(delete=selected))
+
+    def SetPayload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        selected: Any = GrpcToRest.convert_points_selector(request.points_selector)
+        payload = GrpcToRest.convert_payload(request.payload)
+        given = models.SetPayload(payload=payload, points=selected.points)
+        return self._one(request, context, models.SetPayloadOperation(set_payload=given))
+
+    def _one(self, request: Any, context: Any, operation: Any) -> Any:
+        collection = self._collection(request, context)
+        refusing(context, lambda: collection.apply(operation))
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
+    def CreateVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        collection = self._collection(request, context)
+        refusing(context, lambda: collection.add_vector(request.vector_name, models.SparseVectorConfig()))
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
+    def DeleteVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._collection(request, context).remove_vector(request.vector_name)
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         ids = [GrpcToRest.convert_point_id(id_) for id_ in request.ids]
         payload = GrpcToRest.convert_with_payload_selector(request.with_payload)

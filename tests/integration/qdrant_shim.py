@@ -87,6 +87,8 @@ class Collection:
                 self._update(edge.UpdateOperation.upsert_points(made, update_mode=_MODES[mode.value if mode else ""]))
             case models.DeleteOperation(delete=models.PointIdsList(points=points)):
                 self._update(edge.UpdateOperation.delete_points(_ids(points)))
+            case models.DeleteOperation(delete=models.FilterSelector(filter=where)):
+                self._update(edge.UpdateOperation.delete_points_by_filter(self.filter(where) or edge.Filter()))
             case models.DeleteVectorsOperation(delete_vectors=given):
                 self._update(edge.UpdateOperation.delete_vectors(_ids(given.points), given.vector))
             case models.UpdateVectorsOperation(update_vectors=given):
@@ -222,6 +224,10 @@ def _record(record: Any) -> dict[str, Any]:
 # ---- HTTP
 
 
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # as many connections may wait as tests make at once
+
+
 class QdrantShim:
     """A server on a free loopback port, with its collections under `folder`."""
 
@@ -230,7 +236,7 @@ class QdrantShim:
         self.collections: dict[str, Collection] = {}
         self._folder = folder
         self._made = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Listener(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

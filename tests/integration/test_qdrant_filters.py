@@ -133,7 +133,11 @@ def test_the_engines_own_filter_objects_are_taken_too(tmp_path: Path) -> None:
 def strict(tmp_path: Path) -> Iterator[tuple[QdrantShim, Adapter]]:
     with QdrantShim(tmp_path) as shim:
         adapter = sv.connect(f"qdrant://127.0.0.1:{shim.port}/strict")
-        payloads = [{"brand": "acme", "made": "2024-05-01"}, {"brand": "zeta", "made": "2025-05-01"}, {"a": [{"b": 1}]}]
+        payloads: list[Payload] = [
+            {"brand": "acme", "made": "2024-05-01"},
+            {"brand": "zeta", "made": "2025-05-01"},
+            {"a": [{"b": 1}]},
+        ]
         fill(adapter, [1, 2, 3], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), payloads)
         shim.collections["strict"].strict = True
         yield shim, adapter
