@@ -150,7 +150,7 @@ def test_the_wrong_kind_of_client_is_shown_the_right_door() -> None:
     ):
         asyncio.run(aconnect(synchronous, collection="c"))
     with pytest.raises(InvalidInput, match="found object"):
-        QdrantAdapter.from_client(object(), collection="c")  # type: ignore[arg-type]
+        QdrantAdapter.from_client(object(), collection="c")
 
 
 # ---- copies
@@ -184,16 +184,19 @@ def test_a_server_behind_a_path_prefix_is_reached_through_it() -> None:
     with (
         serving(b'{"result": {"title": "q"}}') as (port, seen),
         closing(sv.connect(f"qdrant://127.0.0.1:{port}/a/gate%20way/products")) as adapter,
+        pytest.raises(BackendDown),
     ):
-        with pytest.raises(BackendDown):
-            adapter.info()
-    assert seen == ["/a/gate way/"] or seen == ["/a/gate%20way/"]
+        adapter.info()
+    assert seen == ["/a/gate%20way/"]
 
 
 def test_something_that_is_no_qdrant_is_named_as_that_with_the_prefix_as_advice() -> None:
-    with serving(b"", 404) as (port, _), closing(sv.connect(f"qdrant://127.0.0.1:{port}/products")) as adapter:
-        with pytest.raises(BackendUnsupported, match="path prefix"):
-            adapter.create(10)
+    with (
+        serving(b"", 404) as (port, _),
+        closing(sv.connect(f"qdrant://127.0.0.1:{port}/products")) as adapter,
+        pytest.raises(BackendUnsupported, match="path prefix"),
+    ):
+        adapter.create(10)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ class serving:  # noqa: N801
         self._over = over
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 seen.append(self.path)
                 over.wait(wait)
                 self.send_response(status)

@@ -1,4 +1,4 @@
-"""Whole conversations with a server, without a server: what is asked, in which order, and what is made of the answers."""
+"""Whole conversations without a server: what is asked, in which order, and what is made of the answers."""
 
 from __future__ import annotations
 
@@ -50,16 +50,14 @@ class Script:
         return result
 
 
-def upsert(ids: Any, rows: SparseVectors, payloads: Any = None, missing: Any = None) -> Operation[Any]:
-    operations = QdrantOperations("kb", "sparse")
-    return operations.upsert(ids, rows, payloads, versions=None, routing=None, missing=missing)
+def upsert(ids: Any, rows: SparseVectors, payloads: Any = None, missing: Any = None) -> Any:
+    return QdrantOperations("kb", "sparse").upsert(ids, rows, payloads, versions=None, routing=None, missing=missing)
 
 
 def test_in_a_collection_of_ours_a_write_is_one_request_that_can_wipe_nothing() -> None:
     script = Script(OURS, {"version": "1.19.2"}, [DONE] * 4)
     written = script.run(upsert([5, "a", UUID], ROWS, [{"n": 1}, {}, {"t": "x"}]))
     assert written.written == (5, "a", UUID)
-    point = "b82b2f4a-ae95-5cee-8b0d-ebdc0e7cb8ea"
     assert script.asked[0] == ("GET /collections/kb", None)
     assert script.asked[1] == ("GET /", None)
     path, body = script.asked[2]
@@ -148,13 +146,13 @@ def test_a_note_that_a_killed_create_left_is_cleared_away_by_the_next() -> None:
 def test_notes_of_vectors_whose_names_hold_colons_are_told_apart() -> None:
     metadata = {"sparsevec:a:1": {"dimension": 5}, "sparsevec:a:b:2": {"dimension": 6}, "sparsevec": {"made": True}}
     found = notes.read("kb", described(metadata, sparse_vectors={"a": {}, "a:b": {}}))
-    assert [found.note_of(name).dimension for name in ("a", "a:b")] == [5, 6]  # type: ignore[union-attr]
+    assert [found.note_of(name).dimension for name in ("a", "a:b")] == [5, 6]
 
 
 def test_a_collection_that_version_0_1_made_is_ours() -> None:
     found = notes.read("kb", described({"sparsevec": {"dimension": 5, "vector_name": "sparse"}}))
     assert found.ours
-    assert found.note_of("sparse").dimension == 5  # type: ignore[union-attr]
+    assert found.note_of("sparse").dimension == 5
 
 
 def test_a_dense_vector_without_a_name_is_seen() -> None:
