@@ -67,7 +67,8 @@ def demo(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="With your own documents.npy (or .parquet, .csv, …); queries.npy, documents.jsonl, queries.jsonl if you have them. Without: Debian's packages."
+            help="With your own documents.npy (or .parquet, .csv, …) and, if you have them, queries.npy, "
+            "documents.jsonl, queries.jsonl. Without a folder: packages of Debian."
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page, the model and the engine go.")] = Path(
