@@ -1,21 +1,22 @@
 # Everything lives in .venv; `make demo` or `make test` on a fresh machine sets it up first.
 PYTHON ?= python3
-# The requirement for torch, with its index if you want another build than PyPI's, for example
-#   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch>=2.4
+# Where torch comes from. Without an NVIDIA GPU: the index of builds for processors alone (200 MB). PyPI's build for Linux
+# brings the CUDA libraries, 3 GB to download: it is taken where there is a GPU, and where that index cannot be reached.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https://download.pytorch.org/whl/cpu)
 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check bench reproduce up down clean
+.PHONY: help demo test slow wheel check bench reproduce up down clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet '$(firstword $(TORCH))' $(wordlist 2,99,$(TORCH))
-	$(BIN)/pip install --quiet --editable '.[all]'
+	@PIP="$(BIN)/python -m pip" PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" sh .ci/torch
+	$(BIN)/python -m pip install --editable '.[all]'
 	touch $@
 
 demo: $(READY) ## learn an encoder, write to the embedded engine, search, verify, report
@@ -23,6 +24,12 @@ demo: $(READY) ## learn an encoder, write to the embedded engine, search, verify
 
 test: $(READY) ## the tests, on every engine that is there
 	$(BIN)/pytest
+
+slow: $(READY) ## the tests that take minutes; before a release
+	$(BIN)/pytest -m slow
+
+wheel: $(READY) ## build sdist and wheel, install the wheel in an empty environment, run the demo there
+	$(BIN)/pytest -m wheel
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check

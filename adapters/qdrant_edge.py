@@ -1,11 +1,14 @@
 """`qdrant+edge:PATH`: Qdrant's own storage, index and scoring, embedded (qdrant-edge-py), in a folder of ours.
 
-PATH holds `sparsevec.json` (format and dimension) and `shard/`, which is the engine's. A folder with anything else in
-it is refused and left as it is. One process at a time can open it.
+PATH holds `sparsevec.json` (format, dimension, fingerprint and identity) and `shard/`, which is the engine's. A folder
+with anything else in it is refused and left as it is. One adapter of one process at a time can open it; its threads may
+share that adapter, and asyncio reaches it through `contract.operations.InThreads` (`await sparsevec.aconnect(...)`).
 
 What "written" means: the write is in the engine's write-ahead log, in the hands of the operating system, so it survives
 kill -9 of this process. It is on disk for good, safe from a power cut too, after `close`, and after every 16,384
-documents; between these a power cut may cost the latest writes, never the earlier ones.
+documents; between these a power cut may cost the latest writes, never the earlier ones. The engine cannot survive a
+full disk (the process dies of a bus error, and what was reported as written is there afterwards), so every write looks
+at the free space first and is refused with StorageFailed where it may not fit.
 
 The engine trusts its caller: a vector with fewer values than indices, for one, ends in its log and can never be opened
 again. `SparseVectors` cannot be malformed, and nothing else goes in.
@@ -14,37 +17,38 @@ again. `SparseVectors` cannot be malformed, and nothing else goes in.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Any, Self
+from uuid import UUID, uuid4
 
 import numpy as np
 
-from sparsevec.contract.adapter import Adapter, Documents, Hits, Written
-from sparsevec.contract.checks import Id, Payload, check_batch, check_dimension, check_ids, check_k
-from sparsevec.contract.filters import Condition, Where, conditions
+from sparsevec.contract.adapter import Adapter, Documents, Failure, Finding, Hits, Info, Missing, Page, Version, Written
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import (
+    Id,
+    Payload,
+    Queries,
+    check_batch,
+    check_ids,
+    check_k,
+    check_options,
+    check_queries,
+    check_space,
+)
+from sparsevec.contract.filters import Condition, Where, conditions, matches
+from sparsevec.contract.operations import Connection
 from sparsevec.contract.urls import Url
-from sparsevec.errors import AdapterError, ClientMissing, CollectionError, InvalidInput, StorageFailed
+from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-from .qdrant_core.documents import (
-    ORIGINAL,
-    Test,
-    has_null,
-    id_from_wire,
-    id_to_wire,
-    paths,
-    payload_from_wire,
-    payload_to_wire,
-    tests,
-    vectors_from_wire,
-)
+from .qdrant_core.embedded import Folder, Marker, engine_errors, filter_to_engine
+from .qdrant_core.filters import to_wire
+from .qdrant_core.ids import ORIGINAL, id_from_wire, id_to_wire, original
+from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire, vectors_from_wire
 
 try:
     import qdrant_edge as edge
@@ -53,134 +57,212 @@ except ImportError as error:
 
 __all__ = ["QdrantEdgeAdapter"]
 
-_FORMAT = "sparsevec.qdrant-edge/1"
 _VECTOR = "sparse"
 _FLUSH_EVERY = 16_384  # documents; bounds what the log must replay after a crash to about a second
-_MOST = 2**32  # documents the engine can number, so no answer is longer
+_MOST = 2**32 - 1  # documents the engine can number, so no answer is longer
+_WEIGHT_BYTES = 12  # of an index and a weight, in the log and on disk
+_CAN = Capabilities()
 
 
-class QdrantEdgeAdapter:
+class QdrantEdgeAdapter(Connection):
     """The embedded engine in the folder `path`, made by `create`; its parent must be there."""
 
     def __init__(self, path: str) -> None:
         """Open what is there. Raises CollectionError when it is not ours or another process has it open."""
         if not path:
             raise InvalidInput("the embedded engine needs a folder: qdrant+edge:PATH")
-        self._folder = _Folder(Path(path))
-        self._dimension = self._folder.dimension()
-        self._closed = False
+        super().__init__(path, f"qdrant+edge:{Path(path).absolute()}")
+        self._folder = Folder(Path(path))
         self._unflushed = 0
-        self._writing = threading.Lock()
-        self._shard = None if self._dimension is None else self._load()
+        self._writing = threading.RLock()
+        self._marker = self._folder.read()
+        self._shard = None if self._marker is None else self._load()
 
     @classmethod
-    def connect(cls, url: Url, **credentials: Any) -> QdrantEdgeAdapter:
+    def connect(cls, url: Url, **credentials: Any) -> Self:
         if credentials or url.host or url.options:
             raise InvalidInput("the embedded engine's url is qdrant+edge:PATH, without host, options and credentials")
         return cls(url.path)
 
+    @classmethod
+    def _again(cls, origin: str) -> Self:
+        return cls(origin.partition(":")[2])
+
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return f"qdrant-edge {version('qdrant-edge-py')}"
 
-    @property
-    def dimension(self) -> int | None:
-        return self._dimension
+    def info(self) -> Info:
+        self.check_open()
+        if (marker := self._marker) is None:
+            return Info(self._name, _CAN, exists=False)
+        return Info(self._name, _CAN, True, True, marker.dimension, marker.fingerprint, marker.identity)
 
-    def create(self, dimension: int) -> None:
+    def check(self) -> list[Finding]:
+        self.check_open()
+        marker = self._marker
+        about = "no collection yet" if marker is None else f"a collection of dimension {marker.dimension}"
+        return [
+            Finding("fine", "version", self._name),
+            Finding("fine", "collection", f"{self._folder} holds {about}"),
+            self._folder.space_finding(),
+        ]
+
+    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
-        self._open()
-        if self._dimension is not None:
-            raise CollectionError(f"{self._folder} holds a collection already; drop() it first, or use another path")
-        with _engine_errors(self._folder):
-            self._folder.make_room()
-            self._shard = edge.EdgeShard.create(
-                str(self._folder.shard), edge.EdgeConfig(sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
-            )
-            self._folder.mark(dimension)
-        self._dimension = dimension
+        self.check_open()
+        marker = Marker(dimension, fingerprint, uuid4().hex)
+        config = edge.EdgeConfig(sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
+        with self._writing, engine_errors(self._folder):
+            if self._marker is not None:
+                raise CollectionError(
+                    f"{self._folder} holds a collection already; drop() it first, or use another path"
+                )
+            self._folder.check_space(0)
+            with self._folder.making():
+                self._shard = edge.EdgeShard.create(str(self._folder.shard), config)
+                self._folder.mark(marker)
+            self._marker = marker
 
-    def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
-        shard, dimension = self._existing()
-        ids, payloads = check_batch(ids, vectors, payloads, dimension)
-        points: list[int | str | UUID] = [id_to_wire(id_) for id_ in ids]
-        named: list[Any] = [{_VECTOR: _to_wire(row)} for row in vectors]
-        with self._writing, _engine_errors(self._folder):
-            some_null = any(map(has_null, payloads))
-            found = shard.retrieve(points, with_payload=some_null, with_vector=False)
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
+        check_options(self._name, _CAN, versions=versions, routing=routing, missing=missing)
+        with self._writing:
+            shard, marker = self._existing()
+            ids, payloads = check_batch(ids, vectors, payloads, marker.dimension)
+            self._join(vectors)
+            size = vectors.nnz * _WEIGHT_BYTES + sum(len(json.dumps(payload)) + 512 for payload in payloads)
+            self._folder.check_space(size)
+            points = [_point(id_) for id_ in ids]
+            with engine_errors(self._folder):
+                found = shard.retrieve(points, with_payload=any(map(has_null, payloads)), with_vector=False)
             known = {record.id: record.payload or {} for record in found}
-            new = [
-                edge.Point(point, vector, payload_to_wire(id_, payload))
-                for id_, point, vector, payload in zip(ids, points, named, payloads, strict=True)
-                if point not in known
-            ]
-            old = [
-                edge.PointVectors(point, vector) for point, vector in zip(points, named, strict=True) if point in known
-            ]
-            if new:
-                shard.update(edge.UpdateOperation.upsert_points(new))
-            if old:
-                shard.update(edge.UpdateOperation.update_vectors(old))
-            for point, payload in zip(points, payloads, strict=True):
-                if point in known and has_null(payload):
-                    shard.update(edge.UpdateOperation.overwrite_payload([point], {**known[point], **payload}))
-                elif point in known and payload:
-                    shard.update(edge.UpdateOperation.set_payload([point], dict(payload)))
-            self._flush_now_and_then(len(ids))
-        return Written(tuple(ids))
+            make = missing in (None, "create")
+            absent = {} if make else {id_: point for id_, point in zip(ids, points, strict=True) if point not in known}
+            documents = [d for d in zip(ids, points, vectors, payloads, strict=True) if d[0] not in absent]
+            operations = list(_operations(documents, known))
+            with engine_errors(self._folder):
+                for operation in operations:
+                    shard.update(operation)
+                self._flush_now_and_then(len(documents))
+        written = tuple(document[0] for document in documents)
+        reason = "it is not there"
+        if missing == "skip":
+            return Written(written, skipped=dict.fromkeys(absent, reason))
+        return Written(written, failed=dict.fromkeys(absent, Failure(reason, kind="missing")))
+
+    def _join(self, vectors: SparseVectors) -> None:
+        """The vectors' space must be the collection's; the first vectors of a collection say which that is (C18)."""
+        _, marker = self._existing()
+        check_space(vectors, marker.fingerprint)
+        if marker.fingerprint is None and vectors.fingerprint is not None and not self.count():
+            marker = Marker(marker.dimension, vectors.fingerprint, marker.identity)
+            with engine_errors(self._folder):
+                self._folder.mark(marker)
+            self._marker = marker
 
     def search(
-        self, queries: SparseVectors, k: int, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]:
-        shard, dimension = self._existing()
-        limit = min(check_k(k), _MOST)
-        check_dimension(queries, dimension)
-        wanted = _to_filter(conditions(where))
-        selected = True if with_payloads else edge.PayloadSelector.Include([ORIGINAL])
-        requests = [
-            edge.QueryRequest(
-                limit, query=edge.Query.Nearest(_to_wire(query), _VECTOR), filter=wanted, with_payload=selected
-            )
-            for query in queries
-        ]
-        with _engine_errors(self._folder):
-            return [_from_wire(shard.query(request), with_payloads) for request in requests]
+        k = min(check_k(k), _MOST)
+        shard, marker = self._existing()
+        asked = check_queries(queries, marker.dimension, marker.fingerprint)
+        wanted = conditions(where, "qdrant")
+        exact, filter_ = _filter(wanted)
+        payload: Any = True if with_payloads or not exact else edge.PayloadSelector.Include([ORIGINAL])
+        answers = []
+        for query in asked:
+            limit = k
+            while True:
+                nearest = edge.Query.Nearest(_to_wire(query), _VECTOR)
+                request = edge.QueryRequest(limit, query=nearest, filter=filter_, with_payload=payload)
+                with engine_errors(self._folder):
+                    points = shard.query(request)
+                kept = points if exact else [p for p in points if matches(payload_from_wire(p.payload), wanted)]
+                if exact or len(kept) >= k or len(points) < limit:
+                    break
+                limit = min(limit * 8, _MOST)
+            answers.append(_from_wire(kept[:k], with_payloads))
+        return answers
 
     def fetch(self, ids: Sequence[Id]) -> Documents:
-        shard, dimension = self._existing()
-        points: dict[int | str | UUID, Id] = {id_to_wire(id_): id_ for id_ in check_ids(ids)}
-        with _engine_errors(self._folder):
+        shard, marker = self._existing()
+        checked = check_ids(ids)
+        points = {_point(id_): id_ for id_ in checked}
+        with engine_errors(self._folder):
             records = shard.retrieve(list(points), with_payload=True, with_vector=[_VECTOR])
-        found = {points[record.id]: record for record in records}
-        present = [id_ for id_ in check_ids(ids) if id_ in found]
-        rows = [_row(found[id_]) for id_ in present]
+        found = {points[record.id]: record for record in records if _VECTOR in _vectors(record)}
+        present = [id_ for id_ in checked if id_ in found]
         payloads = tuple(payload_from_wire(found[id_].payload) for id_ in present)
-        return Documents(tuple(present), vectors_from_wire(rows, dimension), payloads)
+        return Documents(tuple(present), _rows([found[id_] for id_ in present], marker), payloads)
+
+    def scan(
+        self,
+        *,
+        vectors: bool = False,
+        payloads: bool = False,
+        dense: str | None = None,
+        after: str | None = None,
+        size: int = 1000,
+    ) -> Iterator[Page]:
+        """In the order of the engine's ids, so a scan goes on at any time. `dense` is a field of the payload."""
+        place = _place(after)
+        while True:
+            shard, marker = self._existing()
+            payload: Any = True if payloads or dense is not None else edge.PayloadSelector.Include([ORIGINAL])
+            request = edge.ScrollRequest(offset=place, limit=size, with_payload=payload, with_vector=[_VECTOR])
+            with engine_errors(self._folder):
+                records, place = shard.scroll(request)
+            if records:
+                yield Page(
+                    ids=tuple(id_from_wire(_plain(record.id), record.payload) for record in records),
+                    after=None if place is None else json.dumps(_plain(place)),
+                    holds=np.array([_VECTOR in _vectors(record) for record in records], bool),
+                    vectors=_rows(records, marker) if vectors else None,
+                    payloads=tuple(payload_from_wire(record.payload) for record in records) if payloads else None,
+                    dense=None
+                    if dense is None
+                    else tuple(dense_from_wire((record.payload or {}).get(dense)) for record in records),
+                )
+            if place is None:
+                return
 
     def delete(self, ids: Sequence[Id]) -> None:
         shard, _ = self._existing()
-        points: list[int | str | UUID] = [id_to_wire(id_) for id_ in check_ids(ids)]
-        with self._writing, _engine_errors(self._folder):
+        points = [_point(id_) for id_ in check_ids(ids)]
+        with self._writing, engine_errors(self._folder):
             shard.update(edge.UpdateOperation.delete_points(points))
 
     def count(self) -> int:
         shard, _ = self._existing()
-        with _engine_errors(self._folder):
-            return shard.count(edge.CountRequest(exact=True))
+        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR)])
+        with engine_errors(self._folder):
+            return shard.count(edge.CountRequest(exact=True, filter=holding))
 
     def drop(self) -> None:
-        self._open()
-        with _engine_errors(self._folder):
+        self.check_open()
+        with self._writing, engine_errors(self._folder):
             if self._shard is not None:
                 self._shard.close()
-            self._shard = self._dimension = None
+            self._shard = self._marker = None
             self._folder.clear()
 
     def close(self) -> None:
-        if self._shard is not None:
-            with _engine_errors(self._folder):
+        if self._closed:
+            return
+        self._closed = True
+        with self._writing, engine_errors(self._folder):
+            if self._shard is not None:
                 self._shard.close()  # flushes
-        self._shard, self._closed = None, True
+            self._shard = None
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
@@ -188,21 +270,24 @@ class QdrantEdgeAdapter:
     def slack(self, vectors: SparseVectors) -> Float32s:
         return np.zeros(vectors.nnz, np.float32)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     # ---- the engine
 
     def _load(self) -> edge.EdgeShard:
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             return edge.EdgeShard.load(str(self._folder.shard))
 
-    def _open(self) -> None:
-        if self._closed:
-            raise AdapterError(f"this adapter of {self._folder} is closed; connect again")
-
-    def _existing(self) -> tuple[edge.EdgeShard, int]:
-        self._open()
-        if self._shard is None or self._dimension is None:
+    def _existing(self) -> tuple[edge.EdgeShard, Marker]:
+        self.check_open()
+        shard, marker = self._shard, self._marker
+        if shard is None or marker is None:
             raise CollectionError(f"{self._folder} holds no collection yet; create(dimension) makes one")
-        return self._shard, self._dimension
+        return shard, marker
 
     def _flush_now_and_then(self, written: int) -> None:
         self._unflushed += written
@@ -211,120 +296,73 @@ class QdrantEdgeAdapter:
             self._unflushed = 0
 
 
-class _Folder:
-    """The folder on disk: `sparsevec.json`, which makes it ours, and `shard/`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.shard = path / "shard"
-        self._marker = path / "sparsevec.json"
-
-    def __str__(self) -> str:
-        return str(self._path)
-
-    def dimension(self) -> int | None:
-        """Of the collection in it; None when there is none. Raises CollectionError when the folder is not ours."""
-        if not self._path.parent.is_dir():
-            raise CollectionError(f"the folder of {self} does not exist; make it first")
-        try:
-            if not self._path.exists() or not any(self._path.iterdir()):
-                return None
-            marker = json.loads(self._marker.read_text())
-        except (OSError, ValueError) as error:
-            raise CollectionError(f"{self} is not a folder of ours ({error}); use another path") from error
-        if not isinstance(marker, dict) or marker.get("format") != _FORMAT:
-            raise CollectionError(f"{self._marker} does not say {_FORMAT!r}; use another path")
-        return marker.get("dimension")
-
-    def make_room(self) -> None:
-        """Ours, and without a shard: what an interrupted `create` or `drop` left is removed."""
-        self._path.mkdir(exist_ok=True)
-        self.mark(None)
-        self._remove_shard()
-
-    def mark(self, dimension: int | None) -> None:
-        """Write the marker, whole or not at all."""
-        partial = self._marker.with_suffix(".part")
-        with partial.open("w") as file:
-            json.dump({"format": _FORMAT, "dimension": dimension}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._marker)
-
-    def clear(self) -> None:
-        """Not ours any more, and gone when nobody else keeps anything in it."""
-        if self._marker.exists():
-            self.mark(None)
-            self._remove_shard()
-            self._marker.unlink()
-            with suppress(OSError):
-                self._path.rmdir()
-
-    def _remove_shard(self) -> None:
-        if self.shard.exists():
-            shutil.rmtree(self.shard)
-
-
 # ---- to and from the engine's types
+
+
+def _point(id_: Id) -> int | str | UUID:
+    point = id_to_wire(id_)
+    return point if isinstance(point, int) else UUID(point)
+
+
+def _plain(point: Any) -> int | str:
+    return point if isinstance(point, int) else str(point)
+
+
+def _place(after: str | None) -> Any:
+    try:
+        place = None if after is None else json.loads(after)
+        return place if place is None or (type(place) is int and 0 <= place < 2**64) else UUID(place)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
+
+
+def _operations(
+    documents: Sequence[tuple[Id, int | str | UUID, SparseVector, Payload]], known: Mapping[Any, Mapping[str, Any]]
+) -> Iterator[edge.UpdateOperation]:
+    """New points whole; of known ones our vector and the fields given. One process writes, so none comes between."""
+    new = [
+        edge.Point(point, {_VECTOR: _to_wire(row)}, {**payload, **original(id_)})
+        for id_, point, row, payload in documents
+        if point not in known
+    ]
+    old = [edge.PointVectors(point, {_VECTOR: _to_wire(row)}) for _, point, row, _ in documents if point in known]
+    if new:
+        yield edge.UpdateOperation.upsert_points(new)
+    if old:
+        yield edge.UpdateOperation.update_vectors(old)
+    for _, point, _, payload in documents:
+        if point in known and has_null(payload):  # a null would remove the field
+            yield edge.UpdateOperation.overwrite_payload([point], {**known[point], **payload})
+        elif point in known and payload:
+            yield edge.UpdateOperation.set_payload([point], dict(payload))
+
+
+def _filter(wanted: Sequence[Condition]) -> tuple[bool, edge.Filter | None]:
+    """Whether the filter says all, and the filter."""
+    asked = to_wire(wanted)
+    own = isinstance(asked.clause, edge.Filter)
+    return asked.exact, filter_to_engine(asked.clause if own else asked.filter)
 
 
 def _to_wire(row: SparseVector) -> edge.SparseVector:
     return edge.SparseVector(row.indices.tolist(), row.values.tolist())
 
 
-def _row(record: edge.Record) -> tuple[Sequence[int], Sequence[float]]:
-    vector: Any = record.vector
-    return vector[_VECTOR].indices, vector[_VECTOR].values
+def _vectors(record: edge.Record) -> Mapping[str, Any]:
+    return record.vector if isinstance(record.vector, dict) else {}
 
 
-def _to_filter(wanted: Sequence[Condition]) -> edge.Filter | None:
-    if not wanted:
-        return None
-    return edge.Filter(must=[_any(condition) for condition in wanted])
-
-
-def _any(condition: Condition) -> edge.Filter:
-    return edge.Filter(should=[_field(path, test) for path in paths(condition.field) for test in tests(condition)])
-
-
-def _field(path: str, test: Test) -> edge.FieldCondition:
-    if isinstance(test, tuple):
-        return edge.FieldCondition(path, match=edge.MatchAny(list(test)))
-    if isinstance(test, bool):
-        # A Python bool would be read as an int; numpy's is not one.
-        return edge.FieldCondition(path, match=edge.MatchValue(np.bool_(test)))  # type: ignore[arg-type]
-    if isinstance(test, int):
-        return edge.FieldCondition(path, match=edge.MatchValue(test))
-    return edge.FieldCondition(path, range=edge.RangeFloat(**test))
+def _rows(records: Sequence[edge.Record], marker: Marker) -> SparseVectors:
+    """Our vector of each, empty where there is none."""
+    found = [_vectors(record).get(_VECTOR) for record in records]
+    pairs = [((), ()) if row is None else (row.indices, row.values) for row in found]
+    return vectors_from_wire(pairs, marker.dimension, marker.fingerprint)
 
 
 def _from_wire(points: Sequence[edge.ScoredPoint], with_payloads: bool) -> Hits:
-    ids = tuple(id_from_wire(point.id, point.payload) for point in points)
+    ids = tuple(id_from_wire(_plain(point.id), point.payload) for point in points)
     payloads = tuple(payload_from_wire(point.payload) for point in points) if with_payloads else None
     return Hits(ids, np.array([point.score for point in points], np.float32), payloads)
-
-
-@contextmanager
-def _engine_errors(folder: _Folder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFailed(f"{folder}: {error}; what was reported as written is still there") from error
-    except Exception as error:
-        raise _translated(folder, error) from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Ctrl-C, not the engine
-            raise
-        raise AdapterError(f"the engine in {folder} panicked: {error}; close this adapter and connect again") from error
-
-
-def _translated(folder: _Folder, error: Exception) -> AdapterError | StorageFailed:
-    text = str(error)
-    if "WouldBlock" in text:
-        return CollectionError(f"{folder} is open in another process or adapter; close it there first")
-    if "No space left" in text or "os error 28" in text:
-        return StorageFailed(f"{folder}: no space left; what was reported as written is still there")
-    return AdapterError(f"the engine in {folder} refused: {text}")
 
 
 _contract: type[Adapter] = QdrantEdgeAdapter

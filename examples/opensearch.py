@@ -39,7 +39,7 @@ def main(url: str, **credentials: Any) -> None:
     print(sv.ingest(adapter, range(len(documents)), documents, payloads))
 
     (hits,) = adapter.search(queries[:1], k=3, where={"brand": "acme", "price": {"lt": 1000}}, with_payloads=True)
-    for id_, score, payload in zip(hits.ids, hits.scores, hits.payloads or (), strict=True):
+    for id_, score, payload in hits:
         print(f"{score:.4f}  {id_}  {payload}")
 
     print(sv.verify(adapter, documents, queries, k=10).require_exact())

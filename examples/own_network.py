@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import sparsevec as sv
-from sparsevec.demo.run import shipped
+from sparsevec.demo import shipped
 from sparsevec.training import ArcFace, BudgetController, Objective, Plan, SparseTower, train
 
 
@@ -49,7 +49,7 @@ def main(url: str = "reference:own_network.sqlite") -> None:
     print(sv.ingest(adapter, kept.tolist(), documents, empty="skip"))
     print(sv.verify(adapter, documents, queries, k=10, ids=kept.tolist()).require_exact())
     answers = zip(labels[asked], adapter.search(queries, k=10), strict=True)
-    same = [labels[int(id_)] == label for label, hits in answers for id_ in hits.ids]
+    same = [labels[int(hit.id)] == label for label, hits in answers for hit in hits]
     chance = np.mean(labels[kept] == labels[asked, None])
     print(f"of the query's section: {np.mean(same):.0%} of the hits; by chance it would be {chance:.0%}")
     adapter.close()

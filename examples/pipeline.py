@@ -21,7 +21,6 @@ from pathlib import Path
 from zlib import crc32
 
 import sparsevec as sv
-from sparsevec.ingestion.journal import read_dead_letters
 
 DIMENSION = 2**18
 
@@ -75,13 +74,13 @@ def main(url: str = "reference:pipeline.sqlite") -> None:
     print(f"\n{report}\n")
 
     # What was refused is kept, with the reason: here what has no docstring. Mend it, and ingest it again.
-    letters = list(read_dead_letters("pipeline.failed.jsonl"))
+    letters = list(sv.read_dead_letters("pipeline.failed.jsonl"))
     names_only = encode(letter.id for letter in letters)
     print(sv.ingest(adapter, [letter.id for letter in letters], names_only, empty="skip", journal="mended.journal"))
 
     (hits,) = adapter.search(encode(["parse command line arguments"]), k=3, with_payloads=True)
-    for id_, score, payload in zip(hits.ids, hits.scores, hits.payloads or (), strict=True):
-        print(f"{score:6.2f}  {id_}: {payload.get('begins')!r}")
+    for id_, score, payload in hits:
+        print(f"{score:6.2f}  {id_}: {(payload or {}).get('begins')!r}")
     adapter.close()
 
 

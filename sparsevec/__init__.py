@@ -1,30 +1,92 @@
 """Sparse vectors for the search cluster you already run, learned to a budget and proved exact.
 
-import sparsevec as sv     # loads neither torch nor a client library
+    import sparsevec as sv
+
+The import is light: what stands in `__all__` is loaded when it is first used, and neither torch nor a client library
+before something needs one. What is public is listed here and nowhere else: the names of `__all__`, and the modules of
+`PUBLIC_MODULES` with the names of their `__all__`. Anything else may change in any release.
 """
 
-from sparsevec.contract.adapter import Adapter, Hits
-from sparsevec.contract.connect import connect
-from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.exact.reference import Reference
-from sparsevec.exact.verify import VerifyReport, verify
-from sparsevec.ingestion.ingest import IngestProgress, IngestReport, ingest
-from sparsevec.vectors import SparseVector, SparseVectors
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
+    from sparsevec import errors as errors
+    from sparsevec.contract.adapter import Adapter as Adapter
+    from sparsevec.contract.adapter import AsyncAdapter as AsyncAdapter
+    from sparsevec.contract.adapter import Documents as Documents
+    from sparsevec.contract.adapter import Finding as Finding
+    from sparsevec.contract.adapter import Hit as Hit
+    from sparsevec.contract.adapter import Hits as Hits
+    from sparsevec.contract.adapter import Info as Info
+    from sparsevec.contract.adapter import Page as Page
+    from sparsevec.contract.adapter import Written as Written
+    from sparsevec.contract.capabilities import Capabilities as Capabilities
+    from sparsevec.contract.connect import aconnect as aconnect
+    from sparsevec.contract.connect import connect as connect
+    from sparsevec.contract.filters import EngineFilter as EngineFilter
+    from sparsevec.encoder import Budget as Budget
+    from sparsevec.encoder import SparseEncoder as SparseEncoder
+    from sparsevec.exact.local import LocalEngine as LocalEngine
+    from sparsevec.exact.reference import Reference as Reference
+    from sparsevec.exact.verify import VerifyReport as VerifyReport
+    from sparsevec.exact.verify import verify as verify
+    from sparsevec.ingestion.ingest import IngestProgress as IngestProgress
+    from sparsevec.ingestion.ingest import IngestReport as IngestReport
+    from sparsevec.ingestion.ingest import ingest as ingest
+    from sparsevec.ingestion.journal import read_dead_letters as read_dead_letters
+    from sparsevec.measure.cost import Cost as Cost
+    from sparsevec.measure.cost import cost as cost
+    from sparsevec.measure.recall import Evaluation as Evaluation
+    from sparsevec.measure.recall import evaluate as evaluate
+    from sparsevec.vectors import SparseVector as SparseVector
+    from sparsevec.vectors import SparseVectors as SparseVectors
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Adapter",
-    "Budget",
-    "Hits",
-    "IngestProgress",
-    "IngestReport",
-    "Reference",
-    "SparseEncoder",
-    "SparseVector",
-    "SparseVectors",
-    "VerifyReport",
-    "connect",
-    "ingest",
-    "verify",
-]
+_HOMES = {
+    "contract.adapter": "Adapter AsyncAdapter Documents Finding Hit Hits Info Page Written",
+    "contract.capabilities": "Capabilities",
+    "contract.connect": "aconnect connect",
+    "contract.filters": "EngineFilter",
+    "encoder": "Budget SparseEncoder",
+    "errors": "errors",
+    "exact.local": "LocalEngine",
+    "exact.reference": "Reference",
+    "exact.verify": "VerifyReport verify",
+    "ingestion.ingest": "IngestProgress IngestReport ingest",
+    "ingestion.journal": "read_dead_letters",
+    "measure.cost": "Cost cost",
+    "measure.recall": "Evaluation evaluate",
+    "vectors": "SparseVector SparseVectors",
+}
+_HOME_OF = {name: f"sparsevec.{home}" for home, names in _HOMES.items() for name in names.split()}
+
+PUBLIC_MODULES = (
+    "sparsevec",
+    "sparsevec.errors",
+    "sparsevec.training",  # for a network of your own
+    "sparsevec.contract.adapter",  # these seven for an adapter of your own
+    "sparsevec.contract.capabilities",
+    "sparsevec.contract.checks",
+    "sparsevec.contract.filters",
+    "sparsevec.contract.operations",
+    "sparsevec.contract.urls",
+    "sparsevec.demo",  # its corpus, for a first try
+    "sparsevec.testing.conformance",
+    "sparsevec.testing.plugin",  # fixtures, by their names
+)
+
+__all__ = [*sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sparsevec' has no attribute {name!r}")
+    module = import_module(_HOME_OF[name])
+    found = globals()[name] = module if name == "errors" else getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,14 +1,53 @@
-"""Options that are JSON."""
+"""What several commands take, and options that are JSON."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from sparsevec.contract.checks import Id
 from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput
 
-__all__ = ["read_vector", "read_where"]
+__all__ = [
+    "Filter",
+    "Ids",
+    "Json",
+    "Payloads",
+    "Target",
+    "TopK",
+    "Yes",
+    "check_output",
+    "distinct",
+    "read_vector",
+    "read_where",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+TopK = Annotated[int, typer.Option("-k", help="How many hits of each query.")]
+Ids = Annotated[
+    Path | None,
+    typer.Option("--ids", help='One id a line, as JSON: 42, "a", or an object with an id. Without: 0, 1, 2, …'),
+]
+Payloads = Annotated[
+    Path | None, typer.Option("--payloads", help="One JSON object a line, the payload of each document.")
+]
+Filter = Annotated[
+    str | None, typer.Option("--where", help='A filter on payloads: \'{"brand": "acme", "price": {"lt": 9}}\'.')
+]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL",
+        help="Where the documents are: qdrant://HOST:PORT/COLLECTION, elasticsearch://HOST:PORT/INDEX?field=…, "
+        "qdrant+edge:PATH, local:PATH, reference:PATH.",
+    ),
+]
 
 
 def read_where(text: str | None) -> Where | None:
@@ -32,3 +71,17 @@ def _object(text: str, option: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidInput(f"{option} must be a JSON object, found {text:.80}")
     return found
+
+
+def check_output(folder: Path, ours: str) -> None:
+    """Before anything is computed: raises InvalidInput unless `folder` is new, empty, or has the file `ours` in it."""
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise InvalidInput(f"expected a folder to write to, found the file {above}; name another with -o")
+    if above == folder and any(folder.iterdir()) and not (folder / ours).is_file():
+        raise InvalidInput(f"{folder} holds something else than this command writes; name an empty or a new folder")
+
+
+def distinct(ids: Sequence[Id]) -> list[Id]:
+    """Each id once, in the order in which they come first."""
+    return list(dict.fromkeys(ids))

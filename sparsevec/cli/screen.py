@@ -1,18 +1,18 @@
-"""How the command line talks: results on stdout, progress and errors on stderr, one line for what went wrong."""
+"""How the command line talks: results on stdout, errors on stderr, one line for what went wrong.
+
+What others wrote (ids, payloads, reasons of a server) is shown with its control characters as escapes.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import ParamSpec, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,13 +25,23 @@ from sparsevec.errors import (
     JournalMismatch,
     ModelBroken,
     SparsevecError,
+    WrongSpace,
+    printable,
 )
 from sparsevec.measure.recall import Evaluation
 
-__all__ = ["answers", "failing", "figures", "out", "progress", "say", "stages"]
+__all__ = ["answers", "as_json_text", "failing", "figures", "note", "out", "say", "shown"]
 
-LOSS, USAGE = 1, 2  # exit codes: something was lost or wrong; we were asked wrongly
-_OURS_TO_BLAME_THE_CALLER = (InvalidInput, InvalidVectors, AdapterNotFound, ClientMissing, ModelBroken, JournalMismatch)
+LOSS, USAGE, STOPPED = 1, 2, 130  # exit codes: something was lost or wrong; we were asked wrongly; Ctrl-C
+_CALLERS = (
+    InvalidInput,
+    InvalidVectors,
+    AdapterNotFound,
+    ClientMissing,
+    ModelBroken,
+    JournalMismatch,
+    WrongSpace,
+)
 
 out = Console()
 _err = Console(stderr=True)
@@ -44,24 +54,60 @@ def failing(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def told(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
         try:
             command(*args, **kwargs)
         except SparsevecError as error:
-            if kwargs.get("as_json"):
-                typer.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
-            else:
-                _err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
-            raise typer.Exit(USAGE if isinstance(error, _OURS_TO_BLAME_THE_CALLER) else LOSS) from None
+            _wrong(type(error).__name__, str(error), error.report, as_json=as_json)
+            raise typer.Exit(USAGE if isinstance(error, _CALLERS) else LOSS) from None
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            _wrong("StorageFailed", f"{place}{error.strerror or error}", None, as_json=as_json)
+            raise typer.Exit(LOSS) from None
+        except KeyboardInterrupt as error:
+            _wrong("Stopped", "by Ctrl-C", getattr(error, "report", None), as_json=as_json)
+            raise typer.Exit(STOPPED) from None
 
     return told
 
 
-def say(report: BaseModel, *, as_json: bool, sound: bool = True) -> None:
-    """Print a report, and leave with code 1 when it is not `sound`."""
+def _wrong(kind: str, message: str, report: object, *, as_json: bool) -> None:
+    """What went wrong, and what had been settled before, where that is known."""
+    settled = report if isinstance(report, BaseModel) else None
     if as_json:
-        typer.echo(report.model_dump_json())
+        typer.echo(json.dumps({"error": message, "kind": kind} | ({"report": _plain(settled)} if settled else {})))
+        return
+    _err.print(Text.assemble((kind, "bold red"), f": {shown(message)}"), soft_wrap=True)
+    if settled is not None and str(settled) not in message:
+        _err.print(Text(shown(settled)), soft_wrap=True)
+
+
+def _plain(report: BaseModel) -> Any:
+    return report.model_dump(mode="json")
+
+
+def as_json_text(value: object) -> str:
+    """One line of ASCII: nothing in it moves a terminal."""
+    return json.dumps(_plain(value) if isinstance(value, BaseModel) else value)
+
+
+def shown(text: object) -> str:
+    """Line by line as a terminal may show it."""
+    return "\n".join(printable(line, 100_000) for line in str(text).split("\n"))
+
+
+def note(text: str) -> None:
+    """A remark beside the result, on stderr."""
+    _err.print(Text(shown(text), "dim"), soft_wrap=True)
+
+
+def say(report: BaseModel, *, as_json: bool, sound: bool = True, good: bool = True) -> None:
+    """Print a report: green when it is `sound` and `good`. Leave with code 1 when it is not `sound`."""
+    if as_json:
+        typer.echo(as_json_text(report))
     else:
-        out.print(str(report), style="green" if sound else "red", markup=False, highlight=False)
+        colour = "red" if not sound else "green" if good else "yellow"
+        out.print(Text(shown(report), colour), soft_wrap=True)
     if not sound:
         raise typer.Exit(LOSS)
 
@@ -73,56 +119,18 @@ def figures(rows: Mapping[str, Evaluation]) -> None:
     for number, name in enumerate(header):
         grid.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for line in lines:
-        grid.add_row(*line, style="bold green" if line is lines[-1] else None)
+        grid.add_row(*line, style="bold" if line is lines[-1] else None)
     out.print(grid)
 
 
 def answers(searches: Sequence[Search]) -> None:
     """Queries in words with their best documents."""
-    width = max((len(str(hit.id)) for search in searches for hit in search.found), default=0)
+    width = max((len(printable(hit.id, 60)) for search in searches for hit in search.found), default=0)
     for search in searches:
-        out.print(Text(search.text, "bold"))
+        out.print(Text(printable(search.text), "bold"))
         for hit in search.found:
-            line = Text.assemble((f"  {hit.score:.3f}  ", "dim"), (f"{hit.id!s:<{width}}  ", "cyan"), hit.text)
+            id_ = f"{printable(hit.id, 60):<{width}}  "
+            line = Text.assemble((f"  {hit.score:.3f}  ", "dim"), (id_, "cyan"), printable(hit.text))
             out.print(line, no_wrap=True, overflow="ellipsis")
-
-
-def _bars() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    return Progress(SpinnerColumn(finished_text="[green]✓[/]"), *columns, console=_err)
-
-
-class Progressed(Protocol):
-    def __call__(self, share: float, waiting: str | None = None) -> None: ...
-
-
-@contextmanager
-def progress(name: str) -> Iterator[Progressed]:
-    """One bar; tell what you get the share that is done, 0 to 1, and what it waits for while it does."""
-    with _bars() as bars:
-        task = bars.add_task(name, total=1.0)
-
-        def told(share: float, waiting: str | None = None) -> None:
-            bars.update(task, completed=share, description=f"{name}, waiting: {escape(waiting)}" if waiting else name)
-
-        yield told
-        told(1.0)
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, float], None]]:
-    """A bar for each stage, made when it is first heard of."""
-    tasks: dict[str, TaskID] = {}
-    with _bars() as bars:
-
-        def watch(name: str, share: float) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=1.0)
-            bars.update(tasks[name], completed=share)
-
-        yield watch
+        if not search.found:
+            out.print(Text("  no document shares a dimension with it", "dim"))

@@ -1,39 +1,25 @@
-"""What `sparsevec demo` and `eval` show, as functions of values: tables, two pictures, and one HTML page that needs
-nothing beside itself."""
+"""What `sparsevec demo` and `eval` show, as functions of values: tables, and one HTML page that needs nothing beside
+itself."""
 
 from __future__ import annotations
 
 import html
-import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.errors import ClientMissing
+from sparsevec.demo.pictures import Curve, colours, quality_pictures, usage_picture
+from sparsevec.errors import printable
 from sparsevec.measure.recall import Evaluation
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+__all__ = ["Curve", "Found", "Search", "Story", "page", "table"]
 
-__all__ = ["Curve", "Found", "Search", "Story", "page", "quality_picture", "table", "usage_picture"]
-
-_COLOURS = ["#0d9488", "#e0663f", "#8b7bd8", "#4a90d9", "#b8860b"]  # readable on white and on black
-_OPEN = 9  # searches that show at once; the rest unfolds
-_INK = "#012345"  # stands for the page's own text colour
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One method at several costs: a line of the quality picture."""
-
-    name: str
-    evaluations: Sequence[Evaluation]
+_OPEN = 6  # searches that show at once; the rest unfolds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +29,19 @@ class Found:
     id: int | str
     score: float
     text: str
+    row: int = -1
+    """of the document, so that others like it can be found; -1: unknown"""
+    matched: Sequence[tuple[str, float]] = ()
+    """what the score comes from: words or dimensions, and each one's share of it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A query in words and its best documents."""
+    """A query in words, its best documents, and what the dense vectors find."""
 
     text: str
     found: Sequence[Found]
+    dense: Sequence[Found] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +49,12 @@ class Story:
     """All that a page tells."""
 
     title: str
+    good: bool
+    """False where the title says what is poor"""
     corpus: str
     """what was learned from, in a sentence"""
+    asked: str
+    """who asked, in a sentence"""
     engine: str
     seconds: Mapping[str, float]
     """by stage"""
@@ -75,6 +70,8 @@ class Story:
     usages: Mapping[str, npt.NDArray[np.float64]]
     """p_j of the documents, by method; ours first"""
     searches: Sequence[Search]
+    likes: Mapping[int, Sequence[Found]] = field(default_factory=dict)
+    """by row of a document, those most like it"""
 
 
 # ---- tables
@@ -94,98 +91,46 @@ def _line(row: Evaluation, judged: bool) -> list[str]:
     return [*quality, weights, f"{row.flops:.3g}", f"{row.r_sub:.2f}", f"{row.bytes:,}"]
 
 
-# ---- pictures
-
-
-def quality_picture(curves: Sequence[Curve]) -> str:
-    """Recall against multiplications per query-document pair, as SVG in the colours of the page around it."""
-    figure = _figure(7.6, 3.9)
-    panels = [("recall@10, as the answer", "recall_10"), ("recall@100, as candidates", "recall_10_at_100")]
-    for axes, (title, field) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        for colour, curve in zip(_COLOURS, curves, strict=False):
-            costs = [point.flops for point in curve.evaluations]
-            recalls = [getattr(point, field) for point in curve.evaluations]
-            axes.plot(costs, recalls, "o-", color=colour, label=curve.name, linewidth=2, markersize=5)
-        axes.set(title=title, xscale="log", ylim=(0, 1.04), xlabel="multiplications per pair, F")
-        _inked(axes)
-    lines, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=3, frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, "quality")
-
-
-def usage_picture(usages: Mapping[str, npt.NDArray[np.float64]]) -> str:
-    """How many documents use each dimension, most used first: the flatter, the cheaper. SVG."""
-    figure = _figure(7.6, 3.0)
-    axes = figure.subplots()
-    used = np.concatenate([usage[usage > 0] for usage in usages.values()]) * 100
-    axes.set_yscale("log")
-    axes.set_ylim(used.min() / 2, used.max() * 2)
-    for colour, (name, usage) in zip(_COLOURS, usages.items(), strict=False):
-        axes.plot(np.sort(usage)[::-1] * 100, color=colour, label=name, linewidth=2)
-    even = next(iter(usages.values())).mean() * 100
-    axes.axhline(even, color=_INK, linewidth=1, linestyle=":", label="perfectly even")
-    axes.set(xlabel="dimensions, most used first", ylabel="% of the documents use it")
-    _inked(axes)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, "usage")
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ClientMissing.extra("matplotlib", "cli") from None
-    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
-
-
-def _inked(axes: Axes) -> None:
-    axes.set_facecolor("none")
-    axes.grid(color=_INK, alpha=0.15)
-    axes.tick_params(colors=_INK, which="both", labelsize=8)
-    for side, spine in axes.spines.items():
-        spine.set(color=_INK, alpha=0.4, visible=side in ("left", "bottom"))
-    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        text.set(color=_INK, fontsize=9.5)
-
-
-def _svg(figure: Figure, name: str) -> str:
-    from matplotlib import rc_context
-
-    picture = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):  # text stays text; ids differ between pictures
-        figure.savefig(picture, format="svg", metadata={"Date": None}, transparent=True)
-    svg = picture.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("'DejaVu Sans'", "inherit")
-
-
 # ---- the page
 
 
 def page(story: Story) -> str:
     """One HTML page with everything inlined, readable in light and dark and on a phone."""
     ours, dense = list(story.rows.values())[-1], next(iter(story.rows.values()))
-    return Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(story.title),
-        corpus=html.escape(story.corpus),
-        engine=html.escape(story.engine),
+    colour = colours(story.curves, story.usages)
+    return Template((files("sparsevec.demo") / "page.html").read_text(encoding="utf-8")).substitute(
+        title=_text(story.title),
+        tone="good" if story.good else "poor",
+        corpus=_text(story.corpus),
+        asked=_text(story.asked),
+        engine=_text(story.engine),
         cards="".join(_card(*card) for card in _cards(ours, dense)),
         searches="".join(map(_search, story.searches[:_OPEN])),
-        more="".join(map(_search, story.searches[_OPEN:])),
+        more=_more(story.searches[_OPEN:]),
         exact="Every answer is exact" if story.exact else "Not every answer is exact",
-        verdict=html.escape(story.verdict),
-        written=html.escape(story.written),
+        exact_tone="good" if story.exact else "poor",
+        verdict=_text(story.verdict),
+        written=_text(story.written),
         table=_html_table(table(story.rows)),
-        quality=quality_picture(story.curves),
-        usage=usage_picture(story.usages),
-        stages="".join(f"<li>{html.escape(name)}: {took:.1f} s</li>" for name, took in story.seconds.items()),
-        total=f"{sum(story.seconds.values()):.0f}",
+        legend=_legend(colour, [curve.name for curve in story.curves]),
+        quality="".join(quality_pictures(story.curves, colour)),
+        usage_legend=_legend(colour, list(story.usages)),
+        usage=usage_picture(story.usages, colour),
+        stages="".join(f"<li>{_text(name)}: {took:.1f} s</li>" for name, took in story.seconds.items()),
+        total=f"{sum(story.seconds.values()):.1f}",
+        likes=_likes(story.likes),
     )
+
+
+def _text(words: object) -> str:
+    """Escaped, for a person: line breaks stay, other control characters stand as escapes."""
+    return html.escape("\n".join(printable(line, 10_000) for line in str(words).split("\n")))
 
 
 def _cards(ours: Evaluation, dense: Evaluation) -> list[tuple[str, str]]:
     return [
-        (f"{ours.flops:.2f}", f"multiplications per pair, dense needs {dense.flops:.0f}"),
         (f"{ours.recall_10_at_100:.1%}", "of the dense top 10 are in the sparse top 100"),
+        (f"{ours.flops:.2f}", f"multiplications per pair, dense needs {dense.flops:.0f}"),
         (f"{ours.bytes:,}", f"bytes a document, dense {dense.bytes:,}"),
         (f"{ours.r_sub:.2f}", "× the cost of using all dimensions equally often (1 = perfectly even)"),
     ]
@@ -195,16 +140,65 @@ def _card(figure: str, words: str) -> str:
     return f"<div><b>{html.escape(figure)}</b><span>{html.escape(words)}</span></div>"
 
 
+def _more(searches: Sequence[Search]) -> str:
+    if not searches:
+        return ""
+    return f"<details><summary>More searches</summary>{''.join(map(_search, searches))}</details>"
+
+
 def _search(search: Search) -> str:
-    hits = "".join(
-        f"<li><b>{html.escape(str(hit.id))}</b> <small>{hit.score:.3f}</small><br>{html.escape(hit.text)}</li>"
-        for hit in search.found
-    )
-    return f"<article><h3>{html.escape(search.text)}</h3><ol>{hits}</ol></article>"
+    sparse, dense = {hit.id for hit in search.found}, {hit.id for hit in search.dense}
+    sides = [_side("sparse", search.found, dense)]
+    if search.dense:
+        sides.append(_side("dense, exact", search.dense, sparse))
+    return f'<article><h3>{_text(search.text)}</h3><div class="sides">{"".join(sides)}</div></article>'
+
+
+def _side(name: str, hits: Sequence[Found], others: set[int | str]) -> str:
+    if not hits:
+        return f"<section><h4>{name}</h4><p>no document shares a dimension with it</p></section>"
+    items = "".join(_hit(hit, both=hit.id in others) for hit in hits)
+    return f"<section><h4>{name}</h4><ol>{items}</ol></section>"
+
+
+def _hit(hit: Found, *, both: bool) -> str:
+    also = ' <span class="both" title="found by both">both</span>' if both else ""
+    matched = "".join(f"<span>{_text(name)} {share:.0%}</span>" for name, share in hit.matched)
+    chips = f'<div class="matched">{matched}</div>' if matched else ""
+    like = f'<button type="button" data-like="{hit.row}">more like this</button>' if hit.row >= 0 else ""
+    name = _text(printable(hit.id, 80))
+    words = f"<br>{_text(_beside(hit))}" if _beside(hit) else ""
+    return f"<li><b>{name}</b> <small>{hit.score:.3f}</small>{also}{words}{chips}{like}</li>"
+
+
+def _likes(likes: Mapping[int, Sequence[Found]]) -> str:
+    """As JSON for the page's script: row -> [[row, id, score, text], ...]; safe inside a script element."""
+    found = {
+        row: [[hit.row, printable(hit.id, 80), round(hit.score, 3), _beside(hit)] for hit in hits]
+        for row, hits in likes.items()
+    }
+    return json.dumps(found).replace("<", "\\u003c")
+
+
+def _beside(hit: Found) -> str:
+    """The text, where it says more than the id."""
+    return "" if hit.text == str(hit.id) else printable(hit.text)
+
+
+def _legend(colour: Mapping[str, str], names: Sequence[str]) -> str:
+    return "".join(f'<li><i style="background:{colour[name]}"></i>{_text(name)}</li>' for name in names)
 
 
 def _html_table(lines: list[list[str]]) -> str:
     header, *rows = lines
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(_row(header, row) for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(header: Sequence[str], row: Sequence[str]) -> str:
+    """Each cell knows its column, so that a phone can show a row as a block."""
+    cells = (
+        f'<td data-label="{html.escape(name)}">{html.escape(cell)}</td>' for name, cell in zip(header, row, strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.exact.reference import Float64s, Mask, PostingLists, Reference, shared
+from sparsevec.exact.reference import Reference
+from sparsevec.postings import Float64s, Mask, PostingLists, shared
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 numba: ModuleType | None

@@ -35,7 +35,7 @@ _values = st.recursive(
 
 
 def has_list_in_list_in_list(value: Any, depth: int = 0) -> bool:
-    """Deeper than a Qdrant filter is asked to look; `adapters/_qdrant.py` says so."""
+    """Deeper than a Qdrant filter is asked to look; `qdrant_core/filters.py` says so."""
     if isinstance(value, list):
         return depth > 1 or any(has_list_in_list_in_list(inner, depth + 1) for inner in value)
     return isinstance(value, dict) and any(has_list_in_list_in_list(inner) for inner in value.values())

@@ -44,7 +44,6 @@ def front(tmp_path: Path) -> Iterator[QdrantGrpcShim]:
         (grpc.StatusCode.INTERNAL, "No space left on device", StorageFailed),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", OutOfLimits),
         (grpc.StatusCode.NOT_FOUND, "Collection `x` doesn't exist!", CollectionError),
-        (grpc.StatusCode.NOT_FOUND, "No point with id 7 found", BackendDown),
         (grpc.StatusCode.PERMISSION_DENIED, "Forbidden", BackendUnsupported),
         (grpc.StatusCode.UNAUTHENTICATED, "Must provide an API key", BackendUnsupported),
         (grpc.StatusCode.INVALID_ARGUMENT, "Validation error in body", AdapterError),

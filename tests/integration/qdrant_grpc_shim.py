@@ -81,6 +81,14 @@ class _Collections(CollectionsServicer):
         refusing(context, lambda: self._shim.create(body, request.collection_name))
         return wire.CollectionOperationResponse(result=True)
 
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        metadata = GrpcToRest.convert_payload(request.metadata)
+        refusing(context, lambda: self._shim.collection(request.collection_name).merge(metadata))
+        return wire.CollectionOperationResponse(result=True)
+
+    def ListAliases(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        return wire.ListAliasesResponse()
+
     def Delete(self, request: Any, _context: Any) -> Any:  # noqa: N802
         return wire.CollectionOperationResponse(result=self._shim.remove(b"", request.collection_name))
 
@@ -99,6 +107,34 @@ class _Points(PointsServicer):
             refusing(context, partial(collection.apply, given))
         return wire.UpdateBatchResponse(result=[RestToGrpc.convert_update_result(DONE)] * len(request.operations))
 
+    def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        return self._one(request, context, models.UpsertOperation(upsert=models.PointsList(points=points)))
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        selected: Any = GrpcToRest.convert_points_selector(request.points)
+        return self._one(request, context, models.DeleteOperation(delete=selected))
+
+    def SetPayload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        selected: Any = GrpcToRest.convert_points_selector(request.points_selector)
+        payload = GrpcToRest.convert_payload(request.payload)
+        given = models.SetPayload(payload=payload, points=selected.points)
+        return self._one(request, context, models.SetPayloadOperation(set_payload=given))
+
+    def _one(self, request: Any, context: Any, operation: Any) -> Any:
+        collection = self._collection(request, context)
+        refusing(context, lambda: collection.apply(operation))
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
+    def CreateVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        collection = self._collection(request, context)
+        refusing(context, lambda: collection.add_vector(request.vector_name, models.SparseVectorConfig()))
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
+    def DeleteVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._collection(request, context).remove_vector(request.vector_name)
+        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         ids = [GrpcToRest.convert_point_id(id_) for id_ in request.ids]
         payload = GrpcToRest.convert_with_payload_selector(request.with_payload)
@@ -116,10 +152,19 @@ class _Points(PointsServicer):
         count = self._collection(request, context).count(GrpcToRest.convert_filter(request.filter))
         return wire.CountResponse(result=wire.CountResult(count=count))
 
-    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
-        selected: Any = GrpcToRest.convert_points_selector(request.points)
-        self._collection(request, context).delete(selected.points)
-        return wire.PointsOperationResponse(result=RestToGrpc.convert_update_result(DONE))
+    def Scroll(self, request: Any, context: Any) -> Any:  # noqa: N802
+        asked = models.ScrollRequest(
+            offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
+            limit=request.limit,
+            filter=GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None,
+            with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
+            with_vector=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
+        )
+        found = self._collection(request, context).scroll(asked)
+        points = _converted(models.Record, RestToGrpc.convert_record, found["points"])
+        offset = found["next_page_offset"]
+        following = None if offset is None else RestToGrpc.convert_extended_point_id(offset)
+        return wire.ScrollResponse(result=points, next_page_offset=following)
 
     def _collection(self, request: Any, context: Any) -> Any:
         return refusing(context, lambda: self._shim.collection(request.collection_name))

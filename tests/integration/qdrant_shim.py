@@ -18,10 +18,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-import numpy as np
 import qdrant_edge as edge
 from pydantic import BaseModel, ValidationError
 from qdrant_client import models
+from sparsevec_adapters.qdrant_core.embedded import filter_to_engine
+
+from sparsevec.errors import InvalidInput
 
 MAX_BODY = 32 * 2**20
 
@@ -38,6 +40,8 @@ class Collection:
     def __init__(self, path: Path, config: models.CreateCollection) -> None:
         self.path, self.config = path, config
         self.sparse = dict(config.sparse_vectors or {})
+        self.metadata = dict(config.metadata or {})
+        self.strict, self.indexed = False, dict[str, str]()  # as a test sets them
         self.lock = threading.Lock()
         dense: Any = {
             name: edge.EdgeVectorParams(params.size, edge.Distance.Dot)
@@ -62,10 +66,11 @@ class Collection:
             "status": "green",
             "optimizer_status": "ok",
             "segments_count": 1,
-            "payload_schema": {},
+            "payload_schema": {path: {"data_type": kind, "points": 0} for path, kind in self.indexed.items()},
             "config": {
                 "params": params,
-                "metadata": self.config.metadata,
+                "metadata": self.metadata or None,
+                "strict_mode_config": {"enabled": True, "unindexed_filtering_retrieve": False} if self.strict else None,
                 "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
                 "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
                 "optimizer_config": {"deleted_threshold": 0.2, "default_segment_number": 0, "flush_interval_sec": 5}
@@ -77,9 +82,20 @@ class Collection:
 
     def apply(self, operation: Any) -> None:
         match operation:
-            case models.UpsertOperation(upsert=models.PointsList(points=points)):
-                self._update(edge.UpdateOperation.upsert_points([_point(point) for point in points]))
+            case models.UpsertOperation(upsert=models.PointsList(points=points, update_mode=mode)):
+                made = [_point(point) for point in points]
+                self._update(edge.UpdateOperation.upsert_points(made, update_mode=_MODES[mode.value if mode else ""]))
+            case models.DeleteOperation(delete=models.PointIdsList(points=points)):
+                self._update(edge.UpdateOperation.delete_points(_ids(points)))
+            case models.DeleteOperation(delete=models.FilterSelector(filter=where)):
+                self._update(edge.UpdateOperation.delete_points_by_filter(self.filter(where) or edge.Filter()))
+            case models.DeleteVectorsOperation(delete_vectors=given):
+                self._update(edge.UpdateOperation.delete_vectors(_ids(given.points), given.vector))
             case models.UpdateVectorsOperation(update_vectors=given):
+                for one in given.points:
+                    vectors: Any = one.vector
+                    if not any(getattr(vector, "indices", vector) for vector in vectors.values()):
+                        raise Refusal(422, "must specify vectors to update for point")
                 changed = [edge.PointVectors(_id(p.id), _vector(p.vector)) for p in given.points]
                 self._update(edge.UpdateOperation.update_vectors(changed))
             case models.SetPayloadOperation(set_payload=given):
@@ -89,11 +105,10 @@ class Collection:
             case _:
                 raise Refusal(400, f"this shim does not know {type(operation).__name__}")
 
-    def delete(self, points: list[Any]) -> None:
-        self._update(edge.UpdateOperation.delete_points(_ids(points)))
-
-    def delete_vectors(self, points: list[Any], names: list[str]) -> None:
-        self._update(edge.UpdateOperation.delete_vectors(_ids(points), names))
+    def merge(self, metadata: Mapping[str, Any]) -> None:
+        with self.lock:
+            merged = {**self.metadata, **metadata}
+            self.metadata = {key: value for key, value in merged.items() if value is not None}
 
     def add_vector(self, name: str, config: models.SparseVectorConfig) -> None:
         self._update(edge.UpdateOperation.create_sparse_vector(name))
@@ -108,7 +123,12 @@ class Collection:
             try:
                 self.shard.update(operation)
             except Exception as error:
-                raise Refusal(404 if "No point with id" in str(error) else 400, str(error)) from error
+                missing = re.search(r"No point with id (\S+)", str(error))
+                raise (
+                    Refusal(404, f"Not found: No point with id {missing[1]} found")
+                    if missing
+                    else Refusal(400, str(error))
+                ) from error
 
     # ---- reads
 
@@ -117,7 +137,32 @@ class Collection:
         return [_record(record) for record in found]
 
     def count(self, where: models.Filter | None) -> int:
-        return self.shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
+        return self.shard.count(edge.CountRequest(exact=True, filter=self.filter(where)))
+
+    def scroll(self, request: models.ScrollRequest) -> dict[str, Any]:
+        payload: Any = request.with_payload
+        asked = edge.ScrollRequest(
+            offset=None if request.offset is None else _id(request.offset),
+            limit=request.limit,
+            filter=self.filter(request.filter),
+            with_payload=edge.PayloadSelector.Include(payload) if isinstance(payload, list) else bool(payload),
+            with_vector=request.with_vector or False,
+        )
+        records, following = self.shard.scroll(asked)
+        offset = str(following) if isinstance(following, UUID) else following
+        return {"points": [_record(record) for record in records], "next_page_offset": offset}
+
+    def filter(self, where: models.Filter | None) -> edge.Filter | None:
+        given = None if where is None else where.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for key in re.findall(r"'key': '(.*?)'", str(given)) if self.strict else ():
+            if key.replace('"', "") not in self.indexed:
+                raise Refusal(
+                    400, f'Bad request: Index required but not found for "{key}" of one of the following types'
+                )
+        try:
+            return filter_to_engine(given)  # type: ignore[no-any-return]
+        except InvalidInput as error:
+            raise Refusal(400, str(error)) from error
 
     def query(self, request: models.QueryRequest) -> list[dict[str, Any]]:
         query: Any = getattr(request.query, "nearest", request.query)
@@ -127,7 +172,7 @@ class Collection:
         asked = edge.QueryRequest(
             request.limit or 10,
             query=edge.Query.Nearest(edge.SparseVector(query.indices, query.values), request.using),
-            filter=_filter(request.filter),
+            filter=self.filter(request.filter),
             with_payload=edge.PayloadSelector.Include(payload) if isinstance(payload, list) else payload,
         )
         return [{**_record(point), "version": point.version, "score": point.score} for point in self.shard.query(asked)]
@@ -140,6 +185,12 @@ def _sparse_params(params: models.SparseVectorParams) -> edge.EdgeSparseVectorPa
     datatypes = {"float16": edge.VectorStorageDatatype.Float16, "uint8": edge.VectorStorageDatatype.Uint8}
     datatype = params.index and params.index.datatype and datatypes.get(params.index.datatype.value)
     return edge.EdgeSparseVectorParams(datatype=datatype or None)
+
+
+_MODES = {"": None, "upsert": edge.UpdateMode.Upsert} | {
+    "insert_only": edge.UpdateMode.InsertOnly,
+    "update_only": edge.UpdateMode.UpdateOnly,
+}
 
 
 def _id(id_: Any) -> Any:
@@ -158,7 +209,7 @@ def _vector(vector: Any) -> Any:
 
 
 def _point(point: models.PointStruct) -> edge.Point:
-    return edge.Point(_id(point.id), _vector(point.vector), point.payload)
+    return edge.Point(_id(point.id), _vector(point.vector), point.payload or {})
 
 
 def _record(record: Any) -> dict[str, Any]:
@@ -170,31 +221,11 @@ def _record(record: Any) -> dict[str, Any]:
     return {"id": id_, "payload": record.payload, "vector": vectors}
 
 
-def _filter(given: models.Filter | None) -> edge.Filter | None:
-    if given is None:
-        return None
-    must, should = ([_condition(c) for c in conditions or []] for conditions in (given.must, given.should))
-    return edge.Filter(must=must or None, should=should or None)
-
-
-def _condition(given: Any) -> Any:
-    match given:
-        case models.Filter():
-            return _filter(given)
-        case models.HasVectorCondition(has_vector=name):
-            return edge.HasVectorCondition(name)
-        case models.FieldCondition(key=key, match=models.MatchAny(any=values)):
-            strings: Any = list(values)
-            return edge.FieldCondition(key, match=edge.MatchAny(strings))
-        case models.FieldCondition(key=key, match=models.MatchValue(value=value)):
-            plain: Any = np.bool_(value) if isinstance(value, bool) else value
-            return edge.FieldCondition(key, match=edge.MatchValue(plain))
-        case models.FieldCondition(key=key, range=models.Range() as bounds):
-            return edge.FieldCondition(key, range=edge.RangeFloat(**bounds.model_dump(exclude_none=True)))
-    raise Refusal(400, f"this shim does not know {given!r}")
-
-
 # ---- HTTP
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # as many connections may wait as tests make at once
 
 
 class QdrantShim:
@@ -205,7 +236,7 @@ class QdrantShim:
         self.collections: dict[str, Collection] = {}
         self._folder = folder
         self._made = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Listener(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -283,7 +314,7 @@ class QdrantShim:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Quiet."""
@@ -298,6 +329,7 @@ def _read(model: type[BaseModel], body: bytes) -> Any:
         raise Refusal(422, f"Validation error in JSON body: {error}") from error
 
 
+Route = Callable[..., object]
 _DONE = {"operation_id": 0, "status": "completed"}
 
 
@@ -327,15 +359,24 @@ def _count(shim: QdrantShim, body: bytes, name: str) -> object:
     return {"count": shim.collection(name).count(_read(models.CountRequest, body).filter)}
 
 
-def _delete(shim: QdrantShim, body: bytes, name: str) -> object:
-    shim.collection(name).delete(_read(models.PointIdsList, body).points)
-    return _DONE
+def _scroll(shim: QdrantShim, body: bytes, name: str) -> object:
+    return shim.collection(name).scroll(_read(models.ScrollRequest, body))
 
 
-def _delete_vectors(shim: QdrantShim, body: bytes, name: str) -> object:
-    request = _read(models.DeleteVectors, body)
-    shim.collection(name).delete_vectors(request.points, request.vector)
-    return _DONE
+def _merge(shim: QdrantShim, body: bytes, name: str) -> object:
+    shim.collection(name).merge(_read(models.UpdateCollection, body).metadata or {})
+    return True
+
+
+def _operate(kind: Any) -> Route:
+    """One operation by itself."""
+    (field,) = kind.model_fields
+
+    def route(shim: QdrantShim, body: bytes, name: str) -> object:
+        shim.collection(name).apply(kind(**{field: json.loads(body)}))
+        return _DONE
+
+    return route
 
 
 def _add_vector(shim: QdrantShim, body: bytes, name: str, vector: str) -> object:
@@ -348,12 +389,13 @@ def _remove_vector(shim: QdrantShim, body: bytes, name: str, vector: str) -> obj
     return _DONE
 
 
-Route = Callable[..., object]
 _NAME = "/collections/([^/]+)"
 _ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", f"{_NAME}/exists"): lambda shim, _body, name: {"exists": name in shim.collections},
     ("GET", _NAME): lambda shim, _body, name: shim.collection(name).info(),
     ("PUT", _NAME): QdrantShim.create,
+    ("PATCH", _NAME): _merge,
+    ("GET", "/aliases"): lambda _shim, _body: {"aliases": []},
     ("DELETE", _NAME): QdrantShim.remove,
     ("PUT", f"{_NAME}/vectors/([^/]+)"): _add_vector,
     ("DELETE", f"{_NAME}/vectors/([^/]+)"): _remove_vector,
@@ -362,6 +404,9 @@ _ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", f"{_NAME}/points/batch"): _write,
     ("POST", f"{_NAME}/points/query/batch"): _query,
     ("POST", f"{_NAME}/points/count"): _count,
-    ("POST", f"{_NAME}/points/delete"): _delete,
-    ("POST", f"{_NAME}/points/vectors/delete"): _delete_vectors,
+    ("POST", f"{_NAME}/points/scroll"): _scroll,
+    ("POST", f"{_NAME}/points/delete"): _operate(models.DeleteOperation),
+    ("PUT", f"{_NAME}/points/vectors"): _operate(models.UpdateVectorsOperation),
+    ("POST", f"{_NAME}/points/vectors/delete"): _operate(models.DeleteVectorsOperation),
+    ("POST", f"{_NAME}/points/payload"): _operate(models.SetPayloadOperation),
 }

@@ -101,27 +101,30 @@ def test_a_vector_is_added_beside_what_others_made_and_taken_off_again(server: S
     others_made(server)
     before = dense_of(server)
     adapter = server.connect()
-    assert adapter.info().dimension is None
+    assert (adapter.info().exists, adapter.info().ours, adapter.info().dimension) == (False, False, None)
     adapter.create(1000)
     assert adapter.count() == 0
     report = adapter.upsert([1, UUID, "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), [{}, {"extra": True}, {}])
-    assert report.written == (1, UUID, "new")
-    assert ask(adapter, {1: 1.0}).ids == ("new", UUID, 1)
+    assert (report.written, report.failed["new"].kind) == ((1, UUID), "missing")
+    assert ask(adapter, {1: 1.0}).ids == (UUID, 1)
     assert adapter.fetch([UUID]).payloads == ({"title": "two", "tags": ["x"], "extra": True},)
     adapter.delete([1, "nobody"])
-    assert (adapter.count(), ask(adapter, {1: 1.0}).ids) == (2, ("new", UUID))
-    adapter.drop()
+    assert (adapter.count(), ask(adapter, {1: 1.0}).ids) == (1, (UUID,))
     adapter.close()
+    another = server.connect()
+    another.drop()
+    another.close()
     after = dense_of(server)
     assert after[1] == before[1]
     assert after[UUID][0] == before[UUID][0]
     assert "sparse" not in (server.client.get_collection(server.collection).config.params.sparse_vectors or {})
+    assert server.client.count(server.collection).count == 2
 
 
 def test_a_vector_that_others_made_is_searched_and_written_and_never_dropped(server: Server) -> None:
     others_made(server, sparse=models.SparseVectorParams())
     adapter = server.connect()
-    adapter.upsert([1, "mine"], rows({1: 1.0}, {1: 2.0}))
+    adapter.upsert([1, "mine"], rows({1: 1.0}, {1: 2.0}), missing="create")
     assert ask(adapter, {1: 1.0}).ids == ("mine", 1)
     with pytest.raises(CollectionError, match="already"):
         adapter.create(1000)
@@ -135,7 +138,7 @@ def test_a_vector_that_others_made_is_searched_and_written_and_never_dropped(ser
     ("server", "name"), [("loopback", "dense"), ("server", "dense"), ("server", "")], indirect=["server"]
 )
 def test_a_document_that_loses_its_weights_keeps_all_that_others_gave_it(server: Server, name: str) -> None:
-    """Over REST a server refuses to update a vector to an empty one, so such a document is sent whole."""
+    """Over REST a server refuses to update a vector to an empty one; nothing else of the point is sent again for it."""
     dense = models.VectorParams(size=2, distance=models.Distance.DOT)
     server.client.create_collection(
         server.collection,
@@ -221,7 +224,7 @@ def test_an_index_is_exact_within_the_rounding_it_states(server: Server, datatyp
     judge = Reference()
     fill(judge, range(3000), documents)
     adapter = server.connect()
-    adapter.upsert(range(3000), documents)
+    adapter.upsert(range(3000), documents, missing="create")
     verify(adapter, documents, queries).require_exact()
     server.optimise()
     verify(adapter, documents, queries).require_exact()
@@ -250,7 +253,7 @@ def test_a_weight_that_float16_cannot_hold_is_reported_and_the_others_are_writte
     params = models.SparseVectorParams(index=models.SparseIndexParams(datatype=models.Datatype.FLOAT16))
     server.client.create_collection(server.collection, vectors_config={}, sparse_vectors_config={"sparse": params})
     adapter = server.connect()
-    report = adapter.upsert([1, 2], rows({1: 1.0}, {1: 70000.0}))
+    report = adapter.upsert([1, 2], rows({1: 1.0}, {1: 70000.0}), missing="create")
     assert report.written == (1,)
     assert "65504" in report.failed[2].reason
     assert adapter.count() == 1

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import pytest
 import qdrant_edge
-from sparsevec_adapters.qdrant_core.documents import NAMESPACE
+from sparsevec_adapters.qdrant_core.ids import NAMESPACE
 
 import sparsevec as sv
 from sparsevec.contract.adapter import Adapter
@@ -88,7 +88,7 @@ def test_files_of_others_in_our_folder_survive_a_drop(folder: Path, adapter: Ada
 
 def test_another_process_that_has_it_open_is_named_as_the_reason(folder: Path, adapter: Adapter) -> None:
     fill(adapter, [1], rows({1: 1.0}))
-    program = f"import sparsevec; sparsevec.contract.connect('qdrant+edge:{folder}')"
+    program = f"import sparsevec; sparsevec.connect('qdrant+edge:{folder}')"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "CollectionError" in other.stderr
     assert "open in another process" in other.stderr

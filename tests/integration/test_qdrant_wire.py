@@ -1,18 +1,20 @@
-"""What goes over the wire, without a server: ids, payloads, filters, sizes."""
+"""What goes over the wire, without a server: ids, payloads, filters, sizes, and the client's own models of them."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import UUID
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
-from sparsevec_adapters import qdrant
-from sparsevec_adapters.qdrant_core import documents as _qdrant
+from sparsevec_adapters.qdrant_core import ids as _ids
+from sparsevec_adapters.qdrant_core import payloads, writes
+from sparsevec_adapters.qdrant_core.filters import to_wire
+from sparsevec_adapters.qdrant_core.requests import encode
 
 from sparsevec.contract.checks import Id
 from sparsevec.contract.filters import conditions
@@ -20,84 +22,129 @@ from sparsevec.errors import OutOfLimits
 from sparsevec.vectors import SparseVectors
 from tests.strategies import ids, signed_weights, vectors
 
+UUID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
+SPELLINGS = [UUID, UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}"]
 
-@given(ids)
-def test_an_id_comes_back_as_it_went(id_: Id) -> None:
-    point, payload = _qdrant.id_to_wire(id_), _qdrant.payload_to_wire(id_, {"n": 1})
-    assert isinstance(point, UUID) or 0 <= point < 2**64
-    assert _qdrant.id_from_wire(str(point) if isinstance(point, UUID) else point, payload) == id_
-    assert _qdrant.payload_from_wire(payload) == {"n": 1}
+
+@given(ids, st.booleans())
+def test_an_id_comes_back_as_it_went(id_: Id, theirs: bool) -> None:
+    point = _ids.id_to_wire(id_, theirs=theirs)
+    payload = {"n": 1, **_ids.original(id_, theirs=theirs)}
+    assert isinstance(point, str) or 0 <= point < 2**64
+    assert _ids.id_from_wire(point, payload) == id_
+    assert payloads.payload_from_wire(payload) == {"n": 1}
 
 
 @pytest.mark.parametrize(
     ("id_", "point", "payload"),
     [
         (42, 42, {}),
-        ("42", UUID("45f040a1-8de5-516b-8dba-452fb6a22553"), {"_sparsevec_id": "42"}),
-        ("1b4e28ba-2fa1-11d2-883f-0016d3cca427", UUID("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), {}),
+        ("42", "45f040a1-8de5-516b-8dba-452fb6a22553", {"_sparsevec_id": "42"}),
+        (UUID, UUID, {}),
     ],
 )
 def test_an_id_keeps_its_point_for_ever(id_: Id, point: object, payload: object) -> None:
-    assert (_qdrant.id_to_wire(id_), _qdrant.payload_to_wire(id_, {})) == (point, payload)
+    assert (_ids.id_to_wire(id_), _ids.original(id_)) == (point, payload)
 
 
-def test_another_spelling_of_a_uuid_is_another_document() -> None:
-    uuid = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
-    spellings = [uuid, uuid.upper(), uuid.replace("-", ""), f"{{{uuid}}}", f"urn:uuid:{uuid}"]
-    assert len({_qdrant.id_to_wire(spelling) for spelling in spellings}) == 5
+def test_in_our_collections_another_spelling_of_a_uuid_is_another_document() -> None:
+    assert len({_ids.id_to_wire(spelling) for spelling in SPELLINGS}) == 5
+
+
+def test_in_others_collections_every_spelling_that_qdrant_reads_is_the_same_point() -> None:
+    assert {_ids.id_to_wire(spelling, theirs=True) for spelling in SPELLINGS} == {UUID}
+    assert _ids.id_to_wire("1b4e-28ba2fa111d2883f0016d3cca427", theirs=True) != UUID  # which Qdrant does not read
 
 
 @pytest.mark.parametrize(
-    ("where", "due"),
+    ("where", "expected"),
     [
-        ({"n": True}, [{"key": "n", "match": {"value": True}}]),
-        ({"n": 1}, [{"key": "n", "range": {"gte": 1.0, "lte": 1.0}}]),
-        ({"n": 2**60}, [{"key": "n", "match": {"value": 2**60}}]),
-        ({"n": {"gt": 1, "lte": 2.5}}, [{"key": "n", "range": {"gt": 1.0, "lte": 2.5}}]),
-        (
-            {"n": ["a", 1, "b"]},
-            [{"key": "n", "match": {"any": ["a", "b"]}}, {"key": "n", "range": {"gte": 1, "lte": 1}}],
-        ),
+        ({"n": True}, [{"match": {"value": True}}]),
+        ({"n": 1}, [{"range": {"gte": 1.0, "lte": 1.0}}]),
+        ({"n": 2**60}, [{"match": {"value": 2**60}}]),
+        ({"n": {"gt": 1, "lte": 2.5}}, [{"range": {"gt": 1.0, "lte": 2.5}}]),
+        ({"n": ["a", 1, "b"]}, [{"match": {"any": ["a", "b"]}}, {"range": {"gte": 1, "lte": 1}}]),
     ],
 )
-def test_a_condition_is_asked_of_the_field_and_of_a_list_in_it(where: Any, due: list[dict[str, Any]]) -> None:
-    wanted = qdrant._to_filter(conditions(where))
-    assert wanted is not None
-    (condition,) = wanted.model_dump(mode="json", exclude_none=True)["must"]
-    alternatives = [{**alternative, "key": path} for path in ('"n"', '"n"[]') for alternative in due]
-    assert condition == {"should": alternatives}
+def test_a_condition_is_asked_of_the_field_and_of_a_list_in_it(where: Any, expected: list[dict[str, Any]]) -> None:
+    asked = to_wire(conditions(where))
+    assert asked.clause == {"should": [{"key": path, **test} for path in ('"n"', '"n"[]') for test in expected]}
+    assert asked.exact
 
 
 def test_a_path_may_walk_through_lists_on_its_way() -> None:
-    assert _qdrant.paths("a b.c") == ['"a b"."c"', '"a b"."c"[]', '"a b"[]."c"', '"a b"[]."c"[]']
+    (clause,) = to_wire(conditions({"a b.c": True})).filter["must"]
+    assert [one["key"] for one in clause["should"]] == ['"a b"."c"', '"a b"."c"[]', '"a b"[]."c"', '"a b"[]."c"[]']
+
+
+def test_in_strict_mode_a_path_walks_through_lists_only_where_there_is_an_index_for_it() -> None:
+    for indexed, keys in [
+        ({"a.b"}, ['"a"."b"']),
+        ({"a.b", "a[].b"}, ['"a"."b"', '"a"[]."b"']),
+        (set[str](), ['"a"."b"']),  # which the server refuses, in its words and ours
+    ]:
+        asked = to_wire(conditions({"a.b": "x"}), indexed)
+        assert asked.clause == {"should": [{"key": key, "match": {"any": ["x"]}} for key in keys]}
+
+
+@pytest.mark.parametrize(
+    ("where", "exact"),
+    [
+        ({"n": {"not": 1}}, True),
+        ({"n": {"exists": True}}, False),
+        ({"n": {"exists": False}}, False),
+        ({"d": {"gte": "2024-05-01"}}, False),
+        ({"$any": [{"n": 1}, {"$not": {"m": "x"}}]}, True),
+        ({"$not": {"n": 1, "d": {"lt": "2024-05-01"}}}, False),
+    ],
+)
+def test_a_filter_says_whether_it_is_all_that_was_asked(where: Any, exact: bool) -> None:
+    asked = to_wire(conditions(where))
+    assert asked.exact is exact
+    assert asked.filter is None or models.Filter.model_validate(asked.filter)  # the client's own model takes it
 
 
 @pytest.mark.parametrize("where", [{"n": 2.0**53}, {"n": {"lt": 2**60}}, {"back\\slash": 1}])
 def test_what_qdrant_cannot_decide_exactly_is_refused(where: Any) -> None:
     with pytest.raises(OutOfLimits):
-        qdrant._to_filter(conditions(where))
+        to_wire(conditions(where))
 
 
 @given(vectors(weights=signed_weights, min_rows=1), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_request_is_never_larger_than_it_was_taken_for(batch: SparseVectors, text: str) -> None:
     """So a request within the limit is one for the server too."""
     for row in batch:
-        payload = {"text": text, "n": -(2**63)}
-        vector: Any = {"sparse": qdrant._to_wire(row)}
-        point = models.PointStruct(id=qdrant._point(text or "x"), vector=vector, payload=payload)
-        operations: list[Any] = [models.UpsertOperation(upsert=models.PointsList(points=[point]))]
-        body = models.UpdateOperations(operations=operations).model_dump_json(exclude_unset=True, exclude_none=True)
-        assert len(body.encode()) <= qdrant._size(text or "x", row, payload)
+        id_, payload = text or "x", {"text": text, "n": -(2**63)}
+        document = writes.Document(id_, _ids.id_to_wire(id_), row, payload)
+        bare = {"id": document.point, "vector": {}, "payload": _ids.original(id_)}
+        insert = {"upsert": {"points": [bare], "update_mode": "insert_only"}}
+        body = encode({"operations": [insert, *writes.changes([document], "sparse", None)]})
+        assert len(body) <= writes.size(id_, row, payload)
 
 
 @given(vectors(weights=signed_weights))
 def test_weights_come_back_from_json_as_they_went(batch: SparseVectors) -> None:
-    rows = [json.loads(qdrant._to_wire(row).model_dump_json()) for row in batch]
-    pairs = [(row["indices"], row["values"]) for row in rows]
-    assert _qdrant.vectors_from_wire(pairs, batch.dimension) == batch
+    sent = [json.loads(encode(payloads.vector_to_wire(row, batch.dimension))) for row in batch]
+    assert payloads.vectors_from_wire([(row["indices"], row["values"]) for row in sent], batch.dimension) == batch
+
+
+@given(vectors(weights=signed_weights, min_rows=1))
+def test_the_clients_own_models_read_the_bytes_that_rest_is_sent(batch: SparseVectors) -> None:
+    points = [
+        {"id": i, "vector": {"sparse": payloads.vector_to_wire(row, batch.dimension)}} for i, row in enumerate(batch)
+    ]
+    body = encode({"operations": [{"update_vectors": {"points": points}}]})
+    (read,) = models.UpdateOperations.model_validate_json(body).operations
+    assert json.loads(read.model_dump_json(exclude_none=True)) == orjson.loads(body)["operations"][0]
+
+
+def test_a_document_without_weights_lies_where_no_query_goes() -> None:
+    empty = SparseVectors([0, 0], [], [], 10)[0]
+    assert payloads.vector_to_wire(empty, 10) == {"indices": [10], "values": [0.0]}
+    assert payloads.vectors_from_wire([([10], [0.0])], 10).nnz == 0
 
 
 def test_zeros_that_others_stored_are_left_out() -> None:
-    (row,) = _qdrant.vectors_from_wire([([1, 5], [0.0, 2.0])], 10)
+    (row,) = payloads.vectors_from_wire([([1, 5], [0.0, 2.0])], 10)
     assert row.to_dict() == {5: 2.0}
     assert row.values.dtype == np.float32

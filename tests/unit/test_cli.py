@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
 import sparsevec as sv
 from sparsevec.cli.app import app
+from sparsevec.cli.bars import Bars, Lines
+from sparsevec.cli.credentials import credentials
 
 ENGINES = ["reference", "qdrant+edge"]
 
@@ -168,12 +174,79 @@ def test_a_document_that_failed_makes_index_fail(place: Place, tmp_path: Path) -
     assert (skipped.exit_code, read(skipped)["skipped"]) == (0, 1)
 
 
-def test_a_collection_that_is_there_already_is_not_made_again(place: Place, url: str) -> None:
+def test_indexing_twice_with_create_changes_nothing(place: Place, url: str) -> None:
+    command = ["index", url, place / "docs", "--create", "--json"]
+    first, again = sparsevec(*command), sparsevec(*command)
+    assert (first.exit_code, again.exit_code) == (0, 0), again.output
+    assert read(sparsevec("info", url, "--json"))["count"] == 400
+
+
+def test_a_collection_of_another_dimension_is_not_written_to(place: Place, url: str, tmp_path: Path) -> None:
     sparsevec("index", url, place / "docs", "--create")
-    again = sparsevec("index", url, place / "docs", "--create")
-    assert again.exit_code == 1
-    assert "CollectionError" in again.stderr
-    assert "Traceback" not in again.output
+    sv.SparseVectors([0, 1], [0], [1.0], 99).save(tmp_path / "others")
+    refused = sparsevec("index", url, tmp_path / "others", "--create")
+    assert refused.exit_code == 1
+    assert "has dimension 256, the vectors have 99" in " ".join(refused.stderr.split())
+    assert "sparsevec drop" in refused.stderr
+
+
+def test_without_create_a_missing_collection_is_not_made(place: Place, url: str) -> None:
+    refused = sparsevec("index", url, place / "docs")
+    assert (refused.exit_code, "--create makes it" in refused.stderr) == (1, True)
+    assert read(sparsevec("info", url, "--json"))["exists"] is False
+
+
+# ---- looking, and taking away
+
+
+def test_info_says_what_is_there(place: Place, url: str) -> None:
+    assert "no collection of ours is there yet" in sparsevec("info", url).stdout
+    sparsevec("index", url, place / "docs", "--create")
+    told = read(sparsevec("info", url, "--json"))
+    assert (told["exists"], told["ours"], told["count"], told["dimension"]) == (True, True, 400, 256)
+    assert told["capabilities"]["empty_vectors"] is True
+    assert "400 vectors of 256 dimensions" in sparsevec("info", url).stdout
+
+
+def test_check_prints_each_finding(url: str) -> None:
+    told = sparsevec("check", url)
+    assert (told.exit_code, "fine" in told.stdout, "version" in told.stdout) == (0, True, True)
+    assert {"level", "subject", "found", "advice"} == set(read(sparsevec("check", url, "--json"))[0])
+
+
+def test_what_is_in_the_way_makes_check_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [sv.Finding("fine", "version", "9"), sv.Finding("blocking", "routing", "is required", "name \x1b[31mit")]
+    monkeypatch.setattr(sv.Reference, "check", lambda _: found)
+    told = sparsevec("check", f"reference:{tmp_path / 'x'}")
+    assert told.exit_code == 1
+    assert "blocking" in told.stdout
+    assert "\x1b[31mit" not in told.stdout
+    assert "\\x1b[31mit" in told.stdout
+
+
+def test_drop_asks_and_takes_everything_of_ours(place: Place, url: str) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    unasked = sparsevec("drop", url)
+    assert (unasked.exit_code, read(sparsevec("info", url, "--json"))["count"]) == (1, 400)
+    assert "400 vectors" in unasked.output
+    assert read(sparsevec("drop", url, "--yes", "--json")) == {"before": 400, "after": 0}
+    assert read(sparsevec("info", url, "--json"))["exists"] is False
+    assert sparsevec("drop", url, "--yes").exit_code == 0
+
+
+def test_drop_with_json_asks_nobody(place: Place, url: str) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    refused = sparsevec("drop", url, "--json")
+    assert (refused.exit_code, "--yes" in read(refused)["error"]) == (2, True)
+
+
+def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: Path) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    (tmp_path / "gone.jsonl").write_text('3\n{"id": 5}\n3\n12345\n')
+    deleted = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl", "--yes", "--json")
+    assert read(deleted) == {"before": 400, "after": 398}
+    asked = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl")
+    assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
 
 
 def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, url: str, tmp_path: Path) -> None:
@@ -237,7 +310,19 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["search", "reference:x"], "one of the two"),
         (["search", "reference:x", "--vector", "[1]"], "must be a JSON object"),
         (["search", "reference:x", "--vector", '{"a": 1}'], "whole numbers"),
-        (["index", "reference:x", "docs", "--create", "--ids", "short.jsonl"], "400 are due"),
+        (["index", "reference:x", "docs", "--create", "--ids", "short.jsonl"], "expected 400"),
+        (
+            ["encode", "model", "dense.npy", "-o", "dense.npy"],
+            "expected a folder to write to, found the file dense.npy",
+        ),
+        (["encode", "model", "dense.npy", "-o", "dense.npy/deep"], "found the file dense.npy"),
+        (["fit", "dense.npy", "-o", "dense.npy"], "expected a folder to write to"),
+        (["fit", "dense.npy", "-o", "docs"], "holds something else than this command writes"),
+        (["encode", "nowhere", "dense.npy", "-o", "out"], "nowhere"),
+        (["index", "reference:x", "nowhere"], "nowhere"),
+        (["search", "http://localhost:9200/x", "asked"], "did you mean elasticsearch://"),
+        (["demo", "nowhere"], "nowhere"),
+        (["demo", "--engine", "qdrant"], "one of ['qdrant+edge', 'local', 'reference']"),
         (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
         (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a grade are due"),
         (["index", "qdrant://user:secret@localhost/x", "docs"], "holds credentials"),
@@ -271,14 +356,119 @@ def test_without_a_collection_a_search_says_what_to_do(place: Place, url: str) -
     assert "create" in result.stderr
 
 
-def test_credentials_come_from_the_environment_and_are_never_printed(place: Place) -> None:
+KEY, BASIC = {"SPARSEVEC_API_KEY": "k"}, {"SPARSEVEC_USER": "u", "SPARSEVEC_PASSWORD": "p"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "environment", "given"),
+    [
+        ("elasticsearch", {}, {}),
+        ("elasticsearch", {"SPARSEVEC_ELASTICSEARCH_API_KEY": "e"}, {"api_key": "e"}),
+        ("elasticsearch", {"SPARSEVEC_ELASTICSEARCH_CA_CERTS": "ca.pem"}, {"ca_certs": "ca.pem"}),
+        ("elasticsearch", {"SPARSEVEC_OPENSEARCH_USER": "o", "SPARSEVEC_OPENSEARCH_PASSWORD": "p"}, {}),
+        ("elasticsearch", KEY | BASIC, {"api_key": "k"}),
+        ("elasticsearch", KEY | {"SPARSEVEC_ELASTICSEARCH_USER": "e", "SPARSEVEC_ELASTICSEARCH_PASSWORD": "s"},
+         {"basic_auth": ("e", "s")}),
+        ("opensearch", KEY, {}),
+        ("opensearch", KEY | BASIC, {"basic_auth": ("u", "p")}),
+        ("qdrant", KEY | BASIC, {"api_key": "k"}),
+        ("qdrant", {"SPARSEVEC_QDRANT_CA_CERTS": "ca.pem"}, {"verify": "ca.pem"}),
+        ("mine", {"SPARSEVEC_MINE_API_KEY": "m"}, {"api_key": "m"}),
+    ],
+)  # fmt: skip
+def test_an_engine_is_given_the_credentials_that_it_takes(
+    engine: str, environment: dict[str, str], given: dict[str, Any]
+) -> None:
+    assert credentials(engine, environment) == given
+
+
+@pytest.mark.parametrize(
+    ("engine", "environment", "words"),
+    [
+        ("opensearch", {"SPARSEVEC_OPENSEARCH_API_KEY": "hush"}, "unset that of ['api_key']"),
+        ("elasticsearch", {"SPARSEVEC_ELASTICSEARCH_USER": "hush"}, "found only one of them"),
+        ("qdrant", {"SPARSEVEC_QDRANT_USER": "hush", "SPARSEVEC_QDRANT_PASSWORD": "hush"}, "takes SPARSEVEC_QDRANT"),
+        ("elasticsearch", {"SPARSEVEC_ELASTICSEARCH_API_KEY": "hush", "SPARSEVEC_ELASTICSEARCH_USER": "hush",
+                           "SPARSEVEC_ELASTICSEARCH_PASSWORD": "hush"}, "found both; unset one"),
+    ],
+)  # fmt: skip
+def test_credentials_that_cannot_be_meant_are_refused_without_repeating_them(
+    engine: str, environment: dict[str, str], words: str
+) -> None:
+    with pytest.raises(sv.errors.InvalidInput) as caught:
+        credentials(engine, environment)
+    assert words in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_credentials_are_never_printed(place: Place) -> None:
     url = "qdrant://localhost:1/products"  # nobody listens there
-    result = sparsevec("verify", url, place / "docs", place / "asked", SPARSEVEC_API_KEY="hush-hush")
+    result = sparsevec("verify", url, place / "docs", place / "asked", SPARSEVEC_QDRANT_API_KEY="hush-hush")
     assert result.exit_code == 1
     assert "hush-hush" not in result.output
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "encode", "index", "search", "verify", "eval"])
+# ---- the screen
+
+
+def test_what_others_wrote_does_not_move_the_terminal(place: Place, tmp_path: Path) -> None:
+    url = f"reference:{tmp_path / 'x'}"
+    with sv.connect(url) as adapter:
+        adapter.create(4)
+        adapter.upsert(["\x1b]0;owned\x07"], sv.SparseVectors.from_rows([{1: 1.0}], dimension=4), [{"t": "\u202egnp"}])
+    told = sparsevec("search", url, "--vector", '{"1": 1}')
+    assert told.exit_code == 0, told.output
+    assert not {"\x1b]", "\x07", "\u202e"} & set(re.findall("\x1b\\]|\x07|\u202e", told.output))
+    assert "\\x1b]0;owned" in told.stdout
+
+
+def test_fit_says_who_asked_what_the_baselines_find_and_what_it_assumed(place: Place, tmp_path: Path) -> None:
+    told = sparsevec("fit", place / "dense.npy", "-d", 256, "--refine", "-o", tmp_path / "model")
+    assert told.exit_code == 0, told.output
+    assert "32 weights a document" in told.stderr
+    words = " ".join(told.stdout.split())
+    assert "50 documents asked as queries, for want of a sample, not learned from" in words
+    assert "recall@10 beside it: without learning" in words
+    assert "head alone" in words
+
+
+def test_without_a_terminal_progress_is_lines_and_each_stage_ends_once(place: Place, tmp_path: Path) -> None:
+    told = sparsevec("encode", place / "model", place / "dense.npy", "-o", tmp_path / "docs")
+    assert re.fullmatch(r"encoding: done in \d+\.\d s\n", told.stderr)
+
+
+def test_without_a_terminal_it_is_not_silent_while_it_waits() -> None:
+    ticks = iter([0.0, 0.0, 6.0, 6.0, 7.0, 12.0, 12.0])
+    console = Console(file=io.StringIO(), width=100)
+    lines = Lines(console, clock=lambda: next(ticks))
+    lines.waiting = "connection refused"
+    for share in (0.0, 0.25, 0.3, 0.5):
+        lines("writing", share)
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "writing: 25% after 6 s, waiting: connection refused",
+        "writing: 50% after 12 s, waiting: connection refused",
+    ]
+
+
+def test_with_a_terminal_a_bar_never_runs_backwards() -> None:
+    bars = Bars(Progress(console=Console(file=io.StringIO())))
+    for share in (0.0, 0.9, 0.1):
+        bars("learning", share)
+    assert [task.completed for task in bars.tasks] == [0.9]
+
+
+@pytest.mark.parametrize(
+    "script", [["-m", "sparsevec"], ["-c", "from sparsevec.cli import main; main()"]], ids=" ".join
+)
+def test_it_says_its_version(script: list[str]) -> None:
+    told = subprocess.run([sys.executable, *script, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == f"sparsevec {sv.__version__}\n"
+
+
+COMMANDS = ["demo", "fit", "encode", "index", "search", "verify", "eval", "info", "check", "delete", "drop"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command: str) -> None:
     result = sparsevec(command, "--help")
     assert result.exit_code == 0
@@ -295,13 +485,13 @@ def test_the_demo_takes_a_folder_and_leaves_a_page(place: Place, tmp_path: Path)
     np.save(folder / "queries.npy", clustered(240, 2))
     (folder / "documents.jsonl").write_text("".join(f'{{"id": "d{n}", "text": "text {n}"}}\n' for n in range(400)))
     output = tmp_path / "out"
-    result = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8, "--json")
+    result = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8, "--engine", "reference", "--json")
     assert result.exit_code == 0, result.output
     told = read(result)
     assert (told["ingest"]["written"], told["verify"]["exact"]) == (400, True)
     assert told["evaluations"]["sparsevec"]["recall_10"] > 0.3
     assert "text " in (output / "report.html").read_text()
-    again = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8)
+    again = sparsevec("demo", folder, "-o", output, "-d", 256, "--nnz", 8, "--engine", "reference")
     assert again.exit_code == 0, again.output
     assert "report.html" in again.stdout.replace("\n", "")
 
@@ -337,6 +527,15 @@ def test_ids_of_the_demo_that_cannot_be_written_are_refused_before_anything_is_l
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_names_all_that_is_missing_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sparsevec.demo.run.find_spec", lambda _: None)
+    result = sparsevec("demo", "-o", tmp_path / "out")
+    told = " ".join(result.stderr.split())
+    assert result.exit_code == 2
+    assert "the demo needs torch, matplotlib, ir_measures, qdrant_edge" in told
+    assert "pip install 'sparsevec[demo]'" in told
 
 
 def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None:

@@ -1,37 +1,119 @@
-"""What `import sparsevec` brings, and what it leaves alone."""
+"""What `import sparsevec` brings, what it leaves alone, and what is public."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import sparsevec
 
-HEAVY = (
-    "torch",
-    "numba",
-    "qdrant_client",
-    "qdrant_edge",
-    "elasticsearch",
-    "opensearchpy",
-    "typer",
-    "rich",
-    "matplotlib",
-)
+ROOT = Path(__file__).parents[2]
+CLIENTS = ("torch", "numba", "qdrant_client", "qdrant_edge", "elasticsearch", "opensearchpy", "typer", "rich")
+HEAVY = ("numpy", "scipy", "pydantic", "safetensors", "matplotlib", *CLIENTS)
 
 
-def test_importing_it_loads_neither_torch_nor_a_client_library() -> None:
-    loaded = f"import sparsevec, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+def loaded_by(script: str, names: tuple[str, ...]) -> str:
+    code = f"{script}; import sys; print([name for name in {names!r} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    assert loaded_by("import sparsevec", HEAVY) == "[]"
+
+
+def test_the_pytest_plugin_costs_other_projects_nothing() -> None:
+    assert loaded_by("import sparsevec.testing.plugin", HEAVY) == "[]"
+
+
+def test_using_its_names_loads_neither_torch_nor_a_client_library() -> None:
+    used = "import sparsevec as sv; sv.SparseEncoder, sv.connect, sv.ingest, sv.verify, sv.Hits, sv.evaluate"
+    assert loaded_by(used, CLIENTS) == "[]"
 
 
 @pytest.mark.parametrize("name", sparsevec.__all__)
-def test_every_public_name_is_there_and_is_no_module(name: str) -> None:
-    assert not hasattr(getattr(sparsevec, name), "__path__")
+def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert getattr(sparsevec, name).__doc__
+
+
+def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
+    assert sparsevec.__all__ == [
+        "Adapter",
+        "AsyncAdapter",
+        "Budget",
+        "Capabilities",
+        "Cost",
+        "Documents",
+        "EngineFilter",
+        "Evaluation",
+        "Finding",
+        "Hit",
+        "Hits",
+        "Info",
+        "IngestProgress",
+        "IngestReport",
+        "LocalEngine",
+        "Page",
+        "Reference",
+        "SparseEncoder",
+        "SparseVector",
+        "SparseVectors",
+        "VerifyReport",
+        "Written",
+        "aconnect",
+        "connect",
+        "cost",
+        "errors",
+        "evaluate",
+        "ingest",
+        "read_dead_letters",
+        "verify",
+    ]
+
+
+def test_type_checkers_see_the_names_where_they_are_loaded_from() -> None:
+    tree = ast.parse(Path(sparsevec.__file__).read_bytes())
+    (seen,) = [node for node in tree.body if isinstance(node, ast.If)]
+    homes = {
+        alias.asname: f"{node.module}.{alias.name}" if alias.name == "errors" else str(node.module)
+        for node in ast.walk(seen)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert homes == sparsevec._HOME_OF
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = sparsevec.nonsense
+
+
+@pytest.mark.parametrize("name", sparsevec.PUBLIC_MODULES)
+def test_every_public_module_says_what_it_is_and_what_of_it_is_public(name: str) -> None:
+    module = import_module(name)
+    assert module.__doc__
+    assert all(hasattr(module, public) for public in module.__all__)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.name)
+def test_an_example_uses_public_modules_only(path: Path) -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        for name in (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+        if str(name).startswith("sparsevec")
+    }
+    assert imported <= set(sparsevec.PUBLIC_MODULES)
 
 
 def test_the_adapters_folder_says_how_to_install_it_when_it_is_imported_under_its_own_name() -> None:

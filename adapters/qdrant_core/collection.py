@@ -1,0 +1,126 @@
+"""What a server says of a collection, read once: its vectors, our notes, strict mode, payload indexes. Pure.
+
+Notes of ours lie in the collection's metadata, which a server keeps since 1.16 and merges key by key, so that what
+others keep there stays, and so do the notes of other vectors:
+
+    sparsevec                       {"made": true}, when `create` made the collection
+    sparsevec:VECTOR:IDENTITY       {"dimension", "fingerprint", "since"} of one vector that `create` made
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from .filters import plain_path
+
+__all__ = ["MADE", "Collection", "Note", "read"]
+
+MADE = "sparsevec"
+_STALE = 60  # seconds after which a note without its vector is that of a `create` that never ended
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Of one vector that `create` made."""
+
+    vector: str
+    dimension: int
+    fingerprint: str | None
+    identity: str
+    since: float
+
+    @classmethod
+    def new(cls, vector: str, dimension: int, fingerprint: str | None) -> Note:
+        return cls(vector, dimension, fingerprint, uuid4().hex, time.time())
+
+    @property
+    def key(self) -> str:
+        return f"{MADE}:{self.vector}:{self.identity}"
+
+    def metadata(self, fingerprint: str | None = None) -> dict[str, Any]:
+        given = fingerprint or self.fingerprint
+        return {self.key: {"dimension": self.dimension, "fingerprint": given, "since": self.since}}
+
+    @property
+    def stale(self) -> bool:
+        return time.time() - self.since > _STALE
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """As it was when it was read."""
+
+    name: str
+    ours: bool
+    """whether `create` made it"""
+    notes: tuple[Note, ...]
+    """of every vector that `create` made"""
+    sparse: Mapping[str, Mapping[str, Any]]
+    dense: frozenset[str]
+    """names; "" is the one without a name"""
+    strict: Mapping[str, Any]
+    """the limits of strict mode; empty when it is off"""
+    indexed: frozenset[str]
+    """paths of payload indexes, without quotes"""
+    params: Mapping[str, Any]
+    status: str
+
+    def notes_of(self, vector: str) -> list[Note]:
+        return [note for note in self.notes if note.vector == vector]
+
+    def note_of(self, vector: str) -> Note | None:
+        """The note of the vector, if it is there and `create` made it."""
+        found = self.notes_of(vector) if vector in self.sparse else []
+        return min(found, key=lambda note: (note.since, note.identity)) if found else None
+
+    def has(self, vector: str) -> bool:
+        return vector in self.sparse or vector in self.dense
+
+    def modifier(self, vector: str) -> str:
+        return str(self.sparse[vector].get("modifier") or "none")
+
+    def datatype(self, vector: str) -> str:
+        return str((self.sparse[vector].get("index") or {}).get("datatype") or "float32")
+
+    @property
+    def walkable(self) -> frozenset[str] | None:
+        """The paths that a filter may walk; None for all."""
+        unindexed = self.strict.get("unindexed_filtering_retrieve")
+        return self.indexed if self.strict and unindexed is False else None
+
+
+def read(name: str, answer: Mapping[str, Any]) -> Collection:
+    """From what the REST API answers to GET /collections/NAME."""
+    config = answer["config"]
+    params, metadata = config["params"], config.get("metadata") or {}
+    dense, strict = params.get("vectors") or {}, config.get("strict_mode_config") or {}
+    sparse = {vector: value or {} for vector, value in (params.get("sparse_vectors") or {}).items()}
+    return Collection(
+        name=name,
+        ours=MADE in metadata,
+        notes=tuple(_notes(metadata)),
+        sparse=sparse,
+        dense=frozenset([""] if "size" in dense else dense),
+        strict=strict if strict.get("enabled") else {},
+        indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
+        params=params,
+        status=str(answer.get("status", "")),
+    )
+
+
+def _notes(metadata: Mapping[str, Any]) -> list[Note]:
+    found = []
+    for key, value in metadata.items():
+        kind, _, rest = key.partition(":")
+        vector, _, identity = rest.rpartition(":")
+        if kind == MADE and identity and isinstance(value, Mapping) and "dimension" in value:
+            since = float(value.get("since") or 0)
+            found.append(Note(vector, int(value["dimension"]), value.get("fingerprint"), identity, since))
+    old = metadata.get(MADE)  # as version 0.1 wrote it
+    if isinstance(old, Mapping) and "vector_name" in old:
+        found.append(Note(str(old["vector_name"]), int(old["dimension"]), None, "", 0))
+    return found

@@ -1,0 +1,205 @@
+"""Filters (C11) as Qdrant says them: the JSON of its REST API, and whether that is all there is to it. Pure.
+
+Qdrant compares numbers as float64, and an int with an int only; a range says what we mean up to 2**53, where float64
+begins to skip ints. A server reads a JSON number of more than 15 digits with an error of up to one unit in the last
+place (serde_json without `float_roundtrip`), floats of payloads as well as bounds of ranges, over REST and not over
+gRPC; so an int too long for it is asked for as an int, and a float that equals it is not found. A path does not walk
+into lists by itself, save into a list at its end: each list on the way is one more alternative. Lists directly inside
+lists are followed one level deep.
+
+Two conditions Qdrant cannot say exactly. It reads other spellings as dates than `datetime.fromisoformat` (`2024-5-1`
+and not `20240501`), and an empty object exists for it. For these `to_wire` gives a filter that lets through all
+documents that match and perhaps some that do not, and `exact` is False: whoever asks must look at the payloads.
+
+A server in strict mode refuses a path without a payload index. Given the paths that are indexed, only those are walked,
+and of every field the plain one: there, documents that hold a list of objects on the way are found when `a[].b` is
+indexed as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sparsevec.contract.filters import (
+    All,
+    AnyIn,
+    AnyOf,
+    Condition,
+    DateRange,
+    EngineFilter,
+    Exists,
+    Not,
+    Range,
+)
+from sparsevec.errors import OutOfLimits
+
+__all__ = ["Asked", "plain_path", "to_wire"]
+
+Clause: TypeAlias = dict[str, Any]
+"""A condition, or a filter, of Qdrant's."""
+
+_EXACT = 2**53  # beyond it float64 skips ints
+_READ = _EXACT // 10  # beyond it "n.0" in JSON has digits that the server reads one off
+_NEVER: Clause = {"has_id": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to send: None lets every document through. Unless it is `exact`, payloads are to be looked at."""
+
+    clause: Clause | None
+    exact: bool
+
+    @property
+    def filter(self) -> Clause | None:
+        return None if self.clause is None else {"must": [self.clause]}
+
+
+def to_wire(wanted: Iterable[Condition], indexed: Collection[str] | None = None) -> Asked:
+    """All of `wanted` as one filter. `indexed`: in strict mode the paths that have a payload index, without quotes.
+
+    Raises OutOfLimits for what Qdrant cannot compare exactly.
+    """
+    return _all([_asked(condition, indexed) for condition in wanted])
+
+
+def plain_path(path: str) -> str:
+    """As a payload index is named: without the quotes that let a path hold any character."""
+    return path.replace('"', "")
+
+
+def _asked(condition: Condition, indexed: Collection[str] | None) -> Asked:
+    match condition:
+        case EngineFilter(body=body):
+            return Asked(body, exact=True)
+        case All(conditions=parts):
+            return _all([_asked(part, indexed) for part in parts])
+        case AnyIn(conditions=parts):
+            return _any([_asked(part, indexed) for part in parts])
+        case Not(condition=inner):
+            return _not(inner, indexed)
+        case AnyOf() | Range():
+            walks, tests = _walks(condition, indexed), list(_tests(condition))
+            return Asked(_should(_at(walk, test) for walk in walks for test in tests), exact=True)
+        case Exists():
+            return Asked(_should(map(_there, _walks(condition, indexed))), exact=False)
+        case DateRange():
+            return Asked(_should(_dated(condition, indexed)), exact=False)
+
+
+def _not(condition: Condition, indexed: Collection[str] | None) -> Asked:
+    """Pushed inwards, so that what lets too much through is never negated."""
+    match condition:
+        case Not(condition=inner):
+            return _asked(inner, indexed)
+        case All(conditions=parts):
+            return _any([_not(part, indexed) for part in parts])
+        case AnyIn(conditions=parts):
+            return _all([_not(part, indexed) for part in parts])
+        case Exists() if indexed is None:
+            return Asked({"must_not": list(_certain(condition))}, exact=False)
+        case Exists() | DateRange():
+            return Asked(None, exact=False)
+    asked = _asked(condition, indexed)
+    return Asked({"must_not": [asked.clause or {"must": []}]}, asked.exact)
+
+
+def _all(parts: Sequence[Asked]) -> Asked:
+    clauses = [part.clause for part in parts if part.clause is not None]
+    return Asked(
+        {"must": clauses} if len(clauses) > 1 else clauses[0] if clauses else None, all(p.exact for p in parts)
+    )
+
+
+def _any(parts: Sequence[Asked]) -> Asked:
+    if not parts:
+        return Asked(_NEVER, True)
+    if any(part.clause is None for part in parts):
+        return Asked(None, exact=any(part.clause is None and part.exact for part in parts))
+    return Asked(_should(part.clause for part in parts if part.clause is not None), all(part.exact for part in parts))
+
+
+def _should(clauses: Iterable[Clause]) -> Clause:
+    return {"should": list(clauses)}
+
+
+def _at(path: str, test: Mapping[str, Any]) -> Clause:
+    return {"key": path, **test}
+
+
+# ---- paths
+
+
+def _walks(condition: AnyOf | Range | DateRange | Exists, indexed: Collection[str] | None) -> list[str]:
+    """Every way Qdrant may have to walk to what the field means: `"a"."b"`, `"a"[]."b"`, ..."""
+    keys = condition.field.split(".")
+    if any("\\" in key for key in keys):
+        raise OutOfLimits(f"Qdrant has no way to write the field {condition.field!r} in a filter: it holds a backslash")
+    lists = itertools.product(("", "[]"), repeat=len(keys))
+    plain, *others = [".".join(f'"{key}"{of}' for key, of in zip(keys, walk, strict=True)) for walk in lists]
+    return [plain, *(walk for walk in others if indexed is None or plain_path(walk) in indexed)]
+
+
+# ---- tests
+
+
+def _tests(condition: AnyOf | Range) -> Iterator[Clause]:
+    """What a value must satisfy one of for `condition` to hold. Raises OutOfLimits where float64 is too coarse."""
+    if isinstance(condition, Range):
+        yield {"range": {bound: _number(limit, condition.field) for bound, limit in condition.bounds}}
+        return
+    if strings := [value for value in condition.values if isinstance(value, str)]:
+        yield {"match": {"any": strings}}
+    for value in condition.values:
+        if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _READ):
+            yield {"match": {"value": value}}
+        elif not isinstance(value, str):
+            number = _number(value, condition.field)
+            yield {"range": {"gte": number, "lte": number}}
+
+
+def _number(number: float, field: str) -> float:
+    if _EXACT <= abs(number) <= 2**64:
+        raise OutOfLimits(
+            f"the filter on {field!r} compares with {number}; Qdrant compares as float64, which is exact below 2**53. "
+            "Store such numbers as strings, or ask for an exact int"
+        )
+    return float(number)
+
+
+def _there(path: str) -> Clause:
+    """A value that is neither null nor an empty list; for us an empty object, or a list of nulls, is none either."""
+    return {"must_not": [{"is_empty": {"key": path}}]}
+
+
+def _certain(condition: Exists) -> Iterator[Clause]:
+    """Values that exist for us too: numbers, truth values, dates. (Of strings as such Qdrant has no test.)"""
+    tests: tuple[Clause, ...] = (
+        {"range": {"gte": -_HUGE}},
+        {"match": {"value": True}},
+        {"match": {"value": False}},
+        _READABLE,
+    )
+    for walk in _walks(condition, None):
+        yield from (_at(walk, test) for test in tests)
+
+
+_HUGE = 1.7976931348623157e308
+_READABLE: Clause = {"range": {"gte": "0001-01-01T00:00:00Z"}}  # by Qdrant, as a date
+
+
+def _dated(condition: DateRange, indexed: Collection[str] | None) -> Iterator[Clause]:
+    """Within the bounds for Qdrant; or there, and no date for Qdrant; or one of several values."""
+    bounds = {bound: limit.isoformat().replace("+00:00", "Z") for bound, limit in condition.bounds}
+    for walk in _walks(condition, indexed):
+        yield _at(walk, {"range": bounds})
+        if indexed is not None:  # strict mode: the field has an index of dates, which answers ranges and nothing else
+            continue
+        if "[]" in walk:
+            yield _there(walk)
+            continue
+        yield {"must": [_there(walk)], "must_not": [_at(walk, _READABLE)]}
+        yield _at(walk, {"values_count": {"gt": 1}})

@@ -1,0 +1,60 @@
+"""Payloads, and vectors as they lie in points. Pure.
+
+A document without weights is a vector of one zero weight at an index that no query has, `empty_at(dimension)`: Qdrant
+refuses to update a vector to an empty one, and without a vector the document would not be counted. Reading drops zeros.
+Only where all 2**32 indices may be used can a query meet it; then it may come back as a hit of score 0, which
+`operations.search` drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsevec.contract.checks import Payload
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
+
+from .ids import ORIGINAL
+
+__all__ = ["dense_from_wire", "empty_at", "has_null", "payload_from_wire", "vector_to_wire", "vectors_from_wire"]
+
+
+def payload_from_wire(payload: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {field: value for field, value in (payload or {}).items() if field != ORIGINAL}
+
+
+def has_null(payload: Payload) -> bool:
+    """Whether it cannot be merged into what is there: Qdrant takes a null as an order to remove the field."""
+    return None in payload.values()
+
+
+def empty_at(dimension: int | None) -> int:
+    """Where a document without weights has its zero: the first index that no vector of the collection has."""
+    return MAX_DIMENSION - 1 if dimension is None else min(dimension, MAX_DIMENSION - 1)
+
+
+def vector_to_wire(row: SparseVector, dimension: int | None) -> dict[str, Any]:
+    """Indices and values as arrays, which orjson writes as they are."""
+    if not len(row):
+        return {"indices": [empty_at(dimension)], "values": [0.0]}
+    return {"indices": row.indices, "values": row.values}
+
+
+def vectors_from_wire(
+    rows: Sequence[tuple[Sequence[int], Sequence[float]]], dimension: int | None, fingerprint: str | None = None
+) -> SparseVectors:
+    """From (indices, values) pairs. Zeros, ours and those that others may have stored, score nothing: left out."""
+    pairs = (((i, v) for i, v in zip(indices, values, strict=True) if v) for indices, values in rows)
+    found = SparseVectors.from_rows(pairs, dimension=MAX_DIMENSION if dimension is None else dimension)
+    return found if fingerprint is None else found.with_fingerprint(fingerprint)
+
+
+def dense_from_wire(value: object) -> Float32s | None:
+    """A dense row, (d,), as a vector or a payload field holds it; None where it is none."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
+        return None
+    return np.asarray(value, np.float32)

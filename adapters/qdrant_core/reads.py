@@ -1,0 +1,200 @@
+"""How documents are searched, fetched and scanned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsevec.contract.adapter import Documents, Hits, Page
+from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries, check_space
+from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
+
+from . import rounding
+from .collection import Collection
+from .errors import IndexMissing
+from .filters import Asked, to_wire
+from .ids import ORIGINAL, Point, id_from_wire
+from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
+from .requests import own_filter
+from .server import Server
+
+__all__ = ["Reads"]
+
+_QUERIES = 64  # to a request
+_FETCHED = 1000  # documents to a request
+_LARGE_K = 10_000  # beyond it the server is asked for no more than it has
+_CANDIDATES = 65_536  # documents that are looked at for one query, where a filter must be decided here
+
+
+class Reads(Server):
+    """`search`, `fetch`, `page` and `slack`."""
+
+    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+        k = check_k(k)
+        found = yield from self._existing()
+        asked = check_queries(queries, self._note(found)[0])
+        yield from self._belong(found, asked)
+        wanted = conditions(where, "qdrant")
+        if isinstance(where, EngineFilter):
+            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
+        largest = k if k <= _LARGE_K else max(1, min(k, (yield from self.count())))
+        answers = [_hits([], with_payloads)] * len(asked)
+        open_ = np.flatnonzero(asked.row_nnz)
+        walkable, limit = found.walkable, largest
+        while len(open_):
+            filter_ = to_wire(wanted, walkable)
+            try:
+                found_points = yield from self._query(asked, open_, limit, filter_, with_payloads)
+            except IndexMissing:
+                if walkable is not None:
+                    raise
+                walkable = (yield from self._existing(anew=True)).indexed  # strict mode, by whatever says so
+                continue
+            still = []
+            for row, points in zip(open_.tolist(), found_points, strict=True):
+                kept = (
+                    points
+                    if filter_.exact
+                    else [p for p in points if matches(payload_from_wire(p.get("payload")), wanted)]
+                )
+                if len(kept) < largest and len(points) == limit and not filter_.exact:
+                    still.append(row)
+                answers[row] = _hits(kept[:largest], with_payloads)
+            open_, limit = np.array(still, np.int64), limit * 8
+            if len(open_) and limit > _CANDIDATES:
+                raise OutOfLimits(
+                    f"Qdrant cannot decide the filter {where!r:.200} by itself, and among the best "
+                    f"{limit // 8} documents too few match it; add a condition that it can decide (an equality, a "
+                    "range of numbers), or keep what you ask for in a field of its own"
+                )
+        return answers
+
+    def _query(
+        self, queries: SparseVectors, rows: Any, limit: int, asked: Asked, with_payloads: bool
+    ) -> Operation[list[list[Mapping[str, Any]]]]:
+        """The points found for each of `rows`, best first."""
+        payload: Any = True if with_payloads or not asked.exact else [ORIGINAL]
+        common = {"using": self._vector, "limit": limit, "filter": asked.filter, "with_payload": payload}
+        found: list[list[Mapping[str, Any]]] = []
+        for start in range(0, len(rows), _QUERIES):
+            block = [queries[int(row)] for row in rows[start : start + _QUERIES]]
+            searches = [{"query": vector_to_wire(query, None), **common} for query in block]
+            answers = yield from self._ask("query_batch_points", searches=searches)
+            for query, answer in zip(block, answers, strict=True):
+                last = int(query.indices[-1]) == MAX_DIMENSION - 1  # where documents without weights may have a zero
+                found.append([point for point in answer["points"] if point["score"] or not last])
+        return found
+
+    def _belong(self, found: Collection, queries: SparseVectors) -> Operation[None]:
+        """The queries' space must be the collection's, as it is now (C18)."""
+        if found.note_of(self._vector) and not self._note(found)[1] and queries.fingerprint and not self._foreign:
+            found = yield from self._existing(anew=True)  # another adapter may have given it one since
+        check_space(queries, self._note(found)[1])
+
+    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]:
+        found = yield from self._existing()
+        checked = check_ids(ids)
+        points = [self._spelled(found, id_) for id_ in checked]
+        records: dict[Point, Mapping[str, Any]] = {}
+        for start in range(0, len(points), _FETCHED):
+            block = points[start : start + _FETCHED]
+            answer = yield from self._ask("retrieve", ids=block, with_payload=True, with_vector=[self._vector])
+            records |= {record["id"]: record for record in answer if self._vector in _vectors(record)}
+        present = [(id_, records[point]) for id_, point in zip(checked, points, strict=True) if point in records]
+        payloads = tuple(payload_from_wire(record.get("payload")) for _, record in present)
+        return Documents(tuple(id_ for id_, _ in present), self._rows(found, [r for _, r in present]), payloads)
+
+    def _rows(self, found: Collection, records: Sequence[Mapping[str, Any]]) -> SparseVectors:
+        """Our vector of each, empty where there is none."""
+        rows = [_vectors(record).get(self._vector) or {"indices": [], "values": []} for record in records]
+        pairs = [(row["indices"], row["values"]) for row in rows]
+        return vectors_from_wire(pairs, *self._note(found))
+
+    def page(
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+    ) -> Operation[Page]:
+        """By `scroll`, in the order of the points' ids; `after` is the next of them, so a scan goes on at any time.
+
+        `dense` is a dense vector (its name, "" for the one without), or else a field of the payload. Our vector need
+        not be there yet.
+        """
+        if (found := (yield from self._look())) is None:
+            raise CollectionError(f"there is no collection {self._name}")
+        ours, theirs = self._vector in found.sparse, dense in found.dense
+        names = [*([self._vector] if vectors and ours else []), *([dense] if theirs else [])]
+        whole = payloads or (dense is not None and not theirs)
+        answer = yield from self._ask(
+            "scroll",
+            limit=size,
+            offset=_place(after),
+            with_payload=True if whole else [ORIGINAL],
+            with_vector=names or False,
+        )
+        records = answer["points"]
+        holds = yield from self._holding(records, with_vectors=vectors) if ours and records else _nobody(records)
+        following = answer["next_page_offset"]
+        return Page(
+            ids=tuple(id_from_wire(record["id"], record.get("payload")) for record in records),
+            after=None if following is None else json.dumps(following),
+            holds=holds,
+            vectors=self._rows(found, records) if vectors else None,
+            payloads=tuple(payload_from_wire(record.get("payload")) for record in records) if payloads else None,
+            dense=None if dense is None else tuple(_dense(record, dense, theirs) for record in records),
+        )
+
+    def _holding(self, records: Sequence[Mapping[str, Any]], *, with_vectors: bool) -> Operation[Any]:
+        """Which of the points have our vector, (n,)."""
+        if with_vectors:
+            return np.array([self._vector in _vectors(record) for record in records], bool)
+        ids = [record["id"] for record in records]
+        among = {"must": [{"has_id": ids}, {"has_vector": self._vector}]}
+        answer = yield from self._ask("scroll", limit=len(ids), filter=among, with_payload=False, with_vector=False)
+        having = {record["id"] for record in answer["points"]}
+        return np.array([point in having for point in ids], bool)
+
+    def slack(self, vectors: SparseVectors) -> Operation[Float32s]:
+        found = self._seen or (yield from self._look())
+        known = found is not None and self._vector in found.sparse
+        return rounding.slack(vectors, found.datatype(self._vector) if found and known else "float32")
+
+
+# ---- answers
+
+
+def _vectors(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    vector = record.get("vector")
+    return vector if isinstance(vector, dict) else {}
+
+
+def _dense(record: Mapping[str, Any], name: str, theirs: bool) -> Float32s | None:
+    if not theirs:
+        return dense_from_wire((record.get("payload") or {}).get(name))
+    vector = record.get("vector")
+    return dense_from_wire(vector if isinstance(vector, list) and not name else _vectors(record).get(name))
+
+
+def _nobody(records: Sequence[Mapping[str, Any]]) -> Operation[Any]:
+    yield from ()
+    return np.zeros(len(records), bool)
+
+
+def _hits(points: Sequence[Mapping[str, Any]], with_payloads: bool) -> Hits:
+    ids = tuple(id_from_wire(point["id"], point.get("payload")) for point in points)
+    payloads = tuple(payload_from_wire(point.get("payload")) for point in points) if with_payloads else None
+    return Hits(ids, np.array([point["score"] for point in points], np.float32), payloads)
+
+
+def _place(after: str | None) -> Point | None:
+    try:
+        place = None if after is None else json.loads(after)
+    except (ValueError, TypeError):
+        place = False
+    if place is not None and (isinstance(place, bool) or not isinstance(place, (int, str))):
+        raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}")
+    return place

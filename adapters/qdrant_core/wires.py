@@ -1,0 +1,158 @@
+"""The ways to a server: its REST API over the client's own connection, or the methods of the client.
+
+Over REST bodies are bytes made from the arrays, without an object of the client's per row; its connection pool,
+credentials, headers and middleware are used as they are. gRPC and local mode go through the client's methods. Each
+request is given what `deadlines.remaining` leaves of the client's own timeout.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from sparsevec.contract.deadlines import remaining
+from sparsevec.contract.operations import AsyncWire, Wire
+from sparsevec.errors import BackendDown, ClientMissing
+
+from .errors import client_errors
+from .requests import Request, answer_of, arguments, rest
+
+try:
+    import httpx
+    from qdrant_client import AsyncQdrantClient, QdrantClient
+    from qdrant_client.http.exceptions import UnexpectedResponse
+except ImportError as error:
+    raise ClientMissing.extra("qdrant-client", "qdrant") from error
+
+__all__ = ["async_wire", "is_local", "sync_wire"]
+
+_LONGEST = 60.0  # seconds, where the client has no timeout of its own
+
+
+def is_local(client: QdrantClient | AsyncQdrantClient) -> bool:
+    """Whether it is the client's local mode, in memory or in a folder."""
+    options = client.init_options
+    return bool(options.get("path")) or options.get("location") == ":memory:"
+
+
+def sync_wire(client: QdrantClient, *, owns_client: bool) -> Wire[Request, Any]:
+    if is_local(client):
+        return _Local(client, owns_client)
+    return _Methods(client, owns_client) if client.init_options.get("prefer_grpc") else _Rest(client, owns_client)
+
+
+def async_wire(client: AsyncQdrantClient, *, owns_client: bool) -> AsyncWire[Request, Any]:
+    over_rest = not is_local(client) and not client.init_options.get("prefer_grpc")
+    return _AsyncRest(client, owns_client) if over_rest else _AsyncMethods(client, owns_client)
+
+
+class _Methods:
+    """gRPC."""
+
+    def __init__(self, client: QdrantClient, owns_client: bool) -> None:
+        self._client, self._owns_client = client, owns_client
+
+    def send(self, request: Request) -> Any:
+        given, named = arguments(request, remaining(_timeout(self._client)))
+        with client_errors():
+            result = getattr(self._client, request.call)(*given, **named)
+        return answer_of(request, result)
+
+    def close(self) -> None:
+        if self._owns_client:
+            self._client.close()
+
+
+_locks: WeakKeyDictionary[QdrantClient, threading.Lock] = WeakKeyDictionary()
+
+
+class _Local(_Methods):
+    """Local mode is written for one thread: one call of a client at a time, whichever adapter makes it."""
+
+    def __init__(self, client: QdrantClient, owns_client: bool) -> None:
+        super().__init__(client, owns_client)
+        self._lock = _locks.setdefault(client, threading.Lock())
+
+    def send(self, request: Request) -> Any:
+        given, named = arguments(request)
+        with self._lock, client_errors(local=True):
+            result = getattr(self._client, request.call)(*given, **named)
+        return answer_of(request, result)
+
+
+class _Rest:
+    def __init__(self, client: QdrantClient, owns_client: bool) -> None:
+        self._client, self._owns_client = client, owns_client
+
+    def send(self, request: Request) -> Any:
+        api: Any = self._client.http.client
+        built = _built(api, api._client, request)
+        with client_errors():
+            return _result(request, api.middleware(built, api.send_inner))
+
+    def close(self) -> None:
+        if self._owns_client:
+            self._client.close()
+
+
+class _AsyncMethods:
+    """gRPC and local mode."""
+
+    def __init__(self, client: AsyncQdrantClient, owns_client: bool) -> None:
+        self._client, self._owns_client, self._local = client, owns_client, is_local(client)
+
+    async def send(self, request: Request) -> Any:
+        given, named = arguments(request, None if self._local else remaining(_timeout(self._client)))
+        with client_errors(local=self._local):
+            result = await getattr(self._client, request.call)(*given, **named)
+        return answer_of(request, result)
+
+    async def close(self) -> None:
+        if self._owns_client:
+            await self._client.close()
+
+
+class _AsyncRest:
+    def __init__(self, client: AsyncQdrantClient, owns_client: bool) -> None:
+        self._client, self._owns_client = client, owns_client
+
+    async def send(self, request: Request) -> Any:
+        api: Any = self._client.http.client
+        built = _built(api, api._async_client, request)
+        with client_errors():
+            return _result(request, await api.middleware(built, api.send_inner))
+
+    async def close(self) -> None:
+        if self._owns_client:
+            await self._client.close()
+
+
+def _timeout(client: Any) -> float:
+    return float(client.init_options.get("timeout") or _LONGEST)
+
+
+def _built(api: Any, connection: Any, request: Request) -> httpx.Request:
+    """`api` is the client's REST half, `connection` the httpx client inside it."""
+    method, path = rest(request)
+    longest = connection.timeout.read
+    return connection.build_request(  # type: ignore[no-any-return]
+        method,
+        api.host.rstrip("/") + path,
+        content=request.body or None,
+        headers={"content-type": "application/json"},
+        timeout=remaining(_LONGEST if longest is None else longest),
+    )
+
+
+def _result(request: Request, response: httpx.Response) -> Any:
+    """The part of an answer that says something. Raises what the client would, for `client_errors`."""
+    if response.status_code not in (200, 201, 202):
+        raise UnexpectedResponse.for_response(response)
+    try:
+        answer = orjson.loads(response.content)
+        return {"version": answer["version"]} if request.call == "info" else answer["result"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackendDown(f"the server's answer cannot be read: {response.content[:80]!r}") from error

@@ -1,0 +1,262 @@
+"""How documents are written and deleted.
+
+Whose points. In a collection that others made, only `update_vectors`, `set_payload` and `delete_vectors` are sent: they
+touch our vector and the fields that are given, and never make a point. A server answers 404 with the name of one id
+that is not there, and has written the others; that id is missing, and the rest is sent again, which changes nothing
+twice. Nothing is looked up beforehand, so nothing can change between a look and a write. With `missing="create"`, and
+in collections of ours, a bare `insert_only` goes first in the same batch: it leaves a point that is there wholly alone.
+Servers before 1.17 ignore `insert_only` and write the whole point, so their version is read first: others' collections
+refuse `missing="create"` there, and ours look up which points are known.
+
+A null. Qdrant takes a null in a payload as an order to remove the field. In others' collections that is what a null
+does; in ours the payload is read, merged and written whole, for these documents only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparsevec.contract.adapter import Failure, Missing, Version, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
+from sparsevec.vectors import SparseVector, SparseVectors
+
+from .collection import Collection
+from .errors import PointMissing
+from .ids import Point, original
+from .payloads import has_null, vector_to_wire
+from .rounding import LARGEST_FLOAT16
+from .server import INSERTS_ONLY, Server, parts
+
+__all__ = ["Document", "Writes", "changes", "size"]
+
+_WEIGHT_BYTES = 36  # of JSON: an index of at most 10 digits, a float64 of at most 24 characters, two commas
+_POINT_BYTES = 1024  # of JSON around them: names, and the point in up to three operations
+_TRIES = 5  # of one write whose points are deleted meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One row of a write."""
+
+    id: Id
+    point: Point
+    row: SparseVector
+    payload: Payload
+
+
+class Writes(Server):
+    """`upsert` and `delete`."""
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None,
+        *,
+        versions: Sequence[Version | None] | None,
+        routing: Sequence[str | None] | None,
+        missing: Missing | None,
+    ) -> Operation[Written]:
+        check_options("Qdrant", self._can, versions=versions, routing=routing, missing=missing)
+        found = yield from self._existing()
+        dimension, _ = self._note(found)
+        ids, payloads = check_batch(ids, vectors, payloads, dimension)
+        yield from self._join(found, vectors)
+        sizes = [size(id_, row, payload) for id_, row, payload in zip(ids, vectors, payloads, strict=True)]
+        failed = {i: f for i, row, s in zip(ids, vectors, sizes, strict=True) if (f := self._fault(found, row, s))}
+        points = self._points(found, ids)
+        documents = [
+            Document(*given) for given in zip(ids, points, vectors, payloads, strict=True) if given[0] not in failed
+        ]
+        whole = sum(of_one for id_, of_one in zip(ids, sizes, strict=True) if id_ not in failed)
+        if whole > self._request_bytes:
+            raise OutOfLimits(
+                f"{len(documents)} documents are about {whole} bytes of JSON, more than the {self._request_bytes} that "
+                "one request may have; send fewer at a time",
+                splittable=True,
+            )
+        if (missing or ("create" if found.ours else "fail")) == "create":
+            absent = yield from self._make(found, documents, dimension)
+        else:
+            absent = yield from self._touch(documents, lambda left: changes(left, self._vector, dimension))
+        written = tuple(d.id for d in documents if d.id not in absent)
+        reason = f"there is no point {{}} in collection {self._name}"
+        if missing == "skip":
+            return Written(written, {i: reason.format(self._spelled(found, i)) for i in absent}, failed)
+        gone = {i: Failure(reason.format(self._spelled(found, i)), kind="missing") for i in absent}
+        return Written(written, failed={**failed, **gone})
+
+    def _points(self, found: Collection, ids: Sequence[Id]) -> list[Point]:
+        """Raises InvalidInput when two ids are two spellings of one point, which can be in others' collections."""
+        points = [self._spelled(found, id_) for id_ in ids]
+        if len(set(points)) < len(points):
+            first: dict[Point, Id] = {}
+            for point, id_ in zip(points, ids, strict=True):
+                if (other := first.setdefault(point, id_)) != id_:
+                    raise InvalidInput(f"ids {other!r} and {id_!r} are the same point {point}; write it once")
+        return points
+
+    def _fault(self, found: Collection, row: SparseVector, of_one: int) -> Failure | None:
+        """Why the collection cannot hold a document of so many bytes, if it cannot."""
+        if of_one > self._request_bytes:
+            return Failure(f"about {of_one} bytes of JSON, more than the {self._request_bytes} a request may have")
+        if found.datatype(self._vector) == "float16":
+            over = row.values[np.abs(row.values) > LARGEST_FLOAT16]
+            if len(over):
+                return Failure(f"weight {over[0]} in a float16 collection, which holds at most {LARGEST_FLOAT16:.0f}")
+        return None
+
+    def _join(self, found: Collection, vectors: SparseVectors) -> Operation[None]:
+        """The vectors' space must be the collection's; the first vectors of a collection say which that is (C18)."""
+        note = found.note_of(self._vector)
+        if note is None or vectors.fingerprint is None or self._foreign:
+            return
+        if note.fingerprint is None:  # as far as is known: another adapter may have given one since
+            note = (yield from self._existing(anew=True)).note_of(self._vector)
+            if note is not None and note.fingerprint is None:
+                self._foreign = (yield from self.count()) > 0
+                if not self._foreign:
+                    yield from self._ask("update_collection", metadata=note.metadata(vectors.fingerprint))
+                    note = (yield from self._existing(anew=True)).note_of(self._vector)
+        check_space(vectors, note.fingerprint if note else None)
+
+    def _make(self, found: Collection, documents: list[Document], dimension: int | None) -> Operation[set[Id]]:
+        """Write documents, and make those that are not there."""
+        version = yield from self._version()
+        theirs = not found.ours
+        if parts(version) >= INSERTS_ONLY:
+            wholes = yield from self._wholes(() if theirs else documents)
+
+            def operations(left: Sequence[Document]) -> list[Any]:
+                bare = [_point(d.point, {}, original(d.id, theirs=theirs)) for d in left]
+                insert = {"upsert": {"points": bare, "update_mode": "insert_only"}}
+                return [insert, *changes(left, self._vector, dimension, wholes)]
+
+        elif theirs:
+            raise BackendUnsupported(
+                f"Qdrant {version} writes whole points where it is asked to insert only, so that one which somebody "
+                'makes at this moment would lose what it holds; 1.17 is expected for missing="create" in a collection '
+                "that others made"
+            )
+        else:
+            known = yield from self._payloads(documents)
+
+            def operations(left: Sequence[Document]) -> list[Any]:
+                new = [d for d in left if d.point not in known]
+                vectors = [{self._vector: vector_to_wire(d.row, dimension)} for d in new]
+                points = [
+                    _point(d.point, v, {**d.payload, **original(d.id)}) for d, v in zip(new, vectors, strict=True)
+                ]
+                old = [d for d in left if d.point in known]
+                whole = {d.point: {**known[d.point], **d.payload} for d in old if has_null(d.payload)}
+                insert = [{"upsert": {"points": points}}] if points else []
+                return [*insert, *changes(old, self._vector, dimension, whole)]
+
+        for _ in range(_TRIES):
+            try:
+                if documents:
+                    yield from self._apply(operations(documents))
+                return set()
+            except PointMissing as gone:  # deleted after it was made: make it again
+                last = gone
+        raise BackendDown(f"{last}: it was deleted in the meantime, {_TRIES} times; send the write again") from last
+
+    def _wholes(self, documents: Iterable[Document]) -> Operation[dict[Point, Payload]]:
+        """Of those that set a field to null, what the whole payload will be."""
+        nulls = [d for d in documents if has_null(d.payload)]
+        known = (yield from self._payloads(nulls)) if nulls else {}
+        return {d.point: {**known.get(d.point, {}), **original(d.id), **d.payload} for d in nulls}
+
+    def _payloads(self, documents: Sequence[Document]) -> Operation[dict[Point, Payload]]:
+        """Of the points that are there."""
+        points = [d.point for d in documents]
+        found = (yield from self._ask("retrieve", ids=points, with_payload=True, with_vector=False)) if points else []
+        return {record["id"]: record.get("payload") or {} for record in found}
+
+    def _touch(
+        self, documents: Sequence[Document], operations: Callable[[Sequence[Document]], list[Any]]
+    ) -> Operation[set[Id]]:
+        """Change points that are there; the ids of those that are not."""
+        absent: set[Id] = set()
+        left = documents
+        while left:
+            try:
+                yield from self._apply(operations(left))
+                return absent
+            except PointMissing as gone:
+                points = [d.point for d in left]
+                there = yield from self._ask("retrieve", ids=points, with_payload=False, with_vector=False)
+                known = {record["id"] for record in there} - {
+                    gone.point,
+                    int(gone.point) if gone.point.isdecimal() else None,
+                }
+                if len(known) == len(left):
+                    raise
+                absent |= {d.id for d in left if d.point not in known}
+                left = [d for d in left if d.point in known]
+        return absent
+
+    def _apply(self, operations: Sequence[Mapping[str, Any]]) -> Operation[None]:
+        """Together, in this order, and applied when this returns."""
+        results = yield from self._ask("batch_update_points", operations=operations)
+        if unfinished := {str(result["status"]) for result in results} - {"completed"}:
+            raise BackendDown(f"collection {self._name} took a write and has not applied it yet: {sorted(unfinished)}")
+
+    def delete(self, ids: Sequence[Id]) -> Operation[None]:
+        found = yield from self._existing(anew=True)
+        checked = check_ids(ids)
+        points = list(dict.fromkeys(self._spelled(found, id_) for id_ in checked))
+        if not points:
+            return
+        if found.ours and not found.dense and set(found.sparse) == {self._vector}:
+            yield from self._apply([{"delete": {"points": points}}])
+            return
+        if found.ours:
+            yield from self._apply([{"delete": {"filter": self._only(found, {"has_id": points})}}])
+        empty = SparseVectors([0, 0], [], [], 1)[0]
+        yield from self._touch(
+            [Document(point, point, empty, {}) for point in points],
+            lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": [self._vector]}}],
+        )
+
+    def _only(self, found: Collection, *among: Mapping[str, Any]) -> dict[str, Any]:
+        """The filter of points that hold our vector and no other."""
+        others = sorted({*found.sparse, *found.dense} - {self._vector})
+        without = [{"has_vector": name} for name in others]
+        return {"must": [*among, {"has_vector": self._vector}], "must_not": without}
+
+
+# ---- bodies
+
+
+def _point(point: Point, vector: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": point, "vector": vector, "payload": payload}
+
+
+def changes(
+    documents: Sequence[Document], vector: str, dimension: int | None, wholes: Mapping[Point, Payload] | None = None
+) -> list[Any]:
+    """Of points that are there: our vector, and the fields given. `wholes` are payloads to be written whole."""
+    if not documents:
+        return []
+    vectors = [{"id": d.point, "vector": {vector: vector_to_wire(d.row, dimension)}} for d in documents]
+    operations: list[Any] = [{"update_vectors": {"points": vectors}}]
+    for d in documents:
+        if wholes and d.point in wholes:
+            operations.append({"overwrite_payload": {"payload": wholes[d.point], "points": [d.point]}})
+        elif d.payload:
+            operations.append({"set_payload": {"payload": d.payload, "points": [d.point]}})
+    return operations
+
+
+def size(id_: Id, row: SparseVector, payload: Payload) -> int:
+    """At most so many bytes of JSON, whether the document is new or not."""
+    text = len(json.dumps(id_)) if isinstance(id_, str) else 0
+    return len(row) * _WEIGHT_BYTES + len(json.dumps(payload)) + text + _POINT_BYTES

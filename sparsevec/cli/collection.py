@@ -1,0 +1,339 @@
+"""The commands that talk to a backend: index, search, verify, info, check, delete, drop."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.text import Text
+
+from sparsevec.cli.bars import progress
+from sparsevec.cli.credentials import credentials
+from sparsevec.cli.options import (
+    Filter,
+    Ids,
+    Json,
+    Payloads,
+    Target,
+    TopK,
+    Yes,
+    distinct,
+    read_vector,
+    read_where,
+)
+from sparsevec.cli.screen import LOSS, answers, as_json_text, failing, out, say, shown
+from sparsevec.contract.adapter import Adapter, Finding, Hits, Info
+from sparsevec.contract.connect import connect
+from sparsevec.contract.urls import Url
+from sparsevec.demo.report import Found, Search
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import CollectionError, InvalidInput
+from sparsevec.exact.verify import verify as verified
+from sparsevec.files import read_dense, read_ids, read_objects
+from sparsevec.ingestion.ingest import ingest
+from sparsevec.vectors import MAX_DIMENSION, SparseVectors
+
+__all__ = ["check", "delete", "drop", "index", "info", "search", "verify"]
+
+_DELETED = 1000  # ids in one request
+
+
+def _connect(url: str) -> Adapter:
+    """With the credentials of the environment where `url` names a server."""
+    place = Url.parse(url)
+    return connect(url, **(credentials(place.engine, os.environ) if place.host else {}))
+
+
+class Empty(StrEnum):
+    """What becomes of vectors without weights."""
+
+    error = "error"
+    skip = "skip"
+    write = "write"
+
+
+# ---- write
+
+
+@failing
+def index(
+    url: Target,
+    documents: Annotated[Path, typer.Argument(metavar="DOCS", help="A folder of sparse vectors.")],
+    ids: Ids = None,
+    payloads: Payloads = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", help="Makes the run resumable: after a crash, run the same command again."),
+    ] = None,
+    failed: Annotated[
+        Path | None,
+        typer.Option("--failed", help="Where refused documents go, with the reason; without: beside the journal."),
+    ] = None,
+    create: Annotated[
+        bool,
+        typer.Option(
+            "--create",
+            help="Make the collection, or the sparse field in it, where it is not there. One that is there is used "
+            "when it is of the same dimension and the same encoder.",
+        ),
+    ] = False,
+    empty: Annotated[Empty, typer.Option("--empty", help="What becomes of vectors without weights.")] = Empty.error,
+    skip_empty: Annotated[bool, typer.Option("--skip-empty", help="The same as --empty skip.")] = False,
+    deadline: Annotated[
+        float, typer.Option("--deadline", help="Give up after so many seconds without progress.")
+    ] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Write sparse vectors to a backend, every document accounted for. Running it twice changes nothing.
+
+    ```
+    sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
+    sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    ```
+    """
+    vectors = SparseVectors.load(documents, mmap=True)
+    with _connect(url) as adapter, progress("writing") as done:
+        _prepare(adapter, vectors, create=create)
+        report = ingest(
+            adapter,
+            read_ids(ids, len(vectors)),
+            vectors,
+            None if payloads is None else read_objects(payloads),
+            journal=journal,
+            failed=failed,
+            empty="skip" if skip_empty else empty.value,
+            deadline=deadline,
+            on_progress=lambda told: done(told.documents / max(1, len(vectors)), told.waiting),
+        )
+    say(report, as_json=as_json, sound=not report.failed)
+
+
+def _prepare(adapter: Adapter, vectors: SparseVectors, *, create: bool) -> None:
+    """The collection is there, and of the vectors' dimension. Raises CollectionError; `upsert` looks at the space."""
+    found = adapter.info()
+    if not found.exists and not create:
+        raise CollectionError(f"{found.backend}: the collection is not there; --create makes it")
+    if not found.exists:
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
+    elif found.dimension not in (None, vectors.dimension):
+        raise CollectionError(
+            f"the collection is there and has dimension {found.dimension}, the vectors have {vectors.dimension}; "
+            "name another, or take it away first with: sparsevec drop URL"
+        )
+
+
+# ---- ask
+
+
+@failing
+def search(
+    url: Target,
+    queries: Annotated[
+        Path | None, typer.Argument(help="A folder of sparse vectors, or with --model a .npy file.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Encode the queries with this model first.")] = None,
+    vector: Annotated[str | None, typer.Option("--vector", help='One sparse query: \'{"3": 0.5, "17": 1.2}\'.')] = None,
+    k: TopK = 10,
+    where: Filter = None,
+    as_json: Json = False,
+) -> None:
+    """The best documents of each query, with their scores and payloads.
+
+    ```
+    sparsevec search qdrant://localhost:6333/products queries/ -k 3
+    sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
+    sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
+    ```
+    """
+    with _connect(url) as adapter:
+        asked = _queries(queries, model, vector, adapter.info().dimension)
+        hits = adapter.search(asked, k, where=read_where(where), with_payloads=True)
+    if as_json:
+        typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
+    else:
+        answers([Search(f"query {number}", _found(found)) for number, found in enumerate(hits)])
+
+
+def _queries(path: Path | None, model: Path | None, vector: str | None, dimension: int | None) -> SparseVectors:
+    if (path is None) == (vector is None):
+        raise InvalidInput("expected a file of queries or --vector, one of the two")
+    if vector is not None:
+        return SparseVectors.from_rows([read_vector(vector)], dimension=dimension or MAX_DIMENSION)
+    assert path is not None
+    return SparseVectors.load(path) if model is None else SparseEncoder.load(model).encode_query(read_dense(path))
+
+
+def _found(hits: Hits) -> list[Found]:
+    return [Found(hit.id, hit.score, json.dumps(hit.payload, ensure_ascii=False)) for hit in hits]
+
+
+@failing
+def verify(
+    url: Target,
+    documents: Annotated[
+        Path, typer.Argument(metavar="DOCS", help="The sparse vectors that the collection should hold.")
+    ],
+    queries: Annotated[Path, typer.Argument(metavar="QUERIES", help="A folder of sparse vectors to ask.")],
+    k: TopK = 10,
+    ids: Ids = None,
+    where: Filter = None,
+    payloads: Payloads = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the backend and check every answer against exact arithmetic. Exit code 1 when one is wrong.
+
+    ```
+    sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
+    ```
+    """
+    vectors = SparseVectors.load(documents)
+    with _connect(url) as adapter:
+        report = verified(
+            adapter,
+            vectors,
+            SparseVectors.load(queries),
+            k,
+            ids=read_ids(ids, len(vectors)),
+            where=read_where(where),
+            payloads=None if payloads is None else list(read_objects(payloads)),
+        )
+    say(report, as_json=as_json, sound=report.exact)
+
+
+# ---- look
+
+
+class _State(BaseModel):
+    backend: str
+    exists: bool
+    count: int | None
+    """documents with a vector of ours; None where there is no collection"""
+    ours: bool
+    dimension: int | None
+    fingerprint: str | None
+    identity: str | None
+    capabilities: dict[str, Any]
+
+    @classmethod
+    def of(cls, adapter: Adapter) -> _State:
+        found: Info = adapter.info()
+        values = {name: getattr(found, name) for name in cls.model_fields if name not in ("count", "capabilities")}
+        count = adapter.count() if found.exists else None
+        return cls(count=count, capabilities=asdict(found.capabilities), **values)
+
+    def __str__(self) -> str:
+        if not self.exists:
+            return f"{self.backend}: no collection of ours is there yet"
+        made = "a collection that sparsevec made" if self.ours else "a collection that others made"
+        space = f"of the space {self.fingerprint}" if self.fingerprint else "of no encoder that is known"
+        dimension = f"{self.dimension:,} dimensions" if self.dimension else "a dimension that it does not say"
+        return f"{self.backend}: {self.count:,} vectors of {dimension}, {space}, in {made}"
+
+
+@failing
+def info(url: Target, as_json: Json = False) -> None:
+    """What is at URL: the backend, the collection, how many vectors, of which encoder.
+
+    ```
+    sparsevec info qdrant://localhost:6333/products
+    ```
+    """
+    with _connect(url) as adapter:
+        say(_State.of(adapter), as_json=as_json)
+
+
+@failing
+def check(url: Target, as_json: Json = False) -> None:
+    """Look, and touch nothing: what would go wrong with sparse vectors there. Exit code 1 when something is in the way.
+
+    ```
+    sparsevec check "elasticsearch://localhost:9200/products?field=sparse"
+    ```
+    """
+    with _connect(url) as adapter:
+        findings = adapter.check()
+    if as_json:
+        typer.echo(as_json_text([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            _show(finding)
+    if any(finding.level == "blocking" for finding in findings):
+        raise typer.Exit(LOSS)
+
+
+def _show(finding: Finding) -> None:
+    mark, colour = {"fine": ("✓", "green"), "warning": ("!", "yellow"), "blocking": ("✗", "bold red")}[finding.level]
+    advice = f"\n    {shown(finding.advice)}" if finding.advice else ""
+    line = Text.assemble((f"{mark} {finding.level:<9}", colour), (shown(finding.subject), "bold"))
+    out.print(Text.assemble(line, f": {shown(finding.found)}", (advice, "dim")), soft_wrap=True)
+
+
+# ---- take away
+
+
+class _Gone(BaseModel):
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"{self.before - self.after:,} vectors taken away, {self.after:,} are left"
+
+
+@failing
+def delete(
+    url: Target,
+    ids: Annotated[
+        Path,
+        typer.Option("--ids", help='One id a line, as JSON: 42, "a", or an object with an id.', show_default=False),
+    ],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take documents away, or our vectors from documents of others; an id that is not there is no error.
+
+    ```
+    sparsevec delete qdrant://localhost:6333/products --ids gone.jsonl
+    ```
+    """
+    wanted = distinct(read_ids(ids, None))
+    with _connect(url) as adapter:
+        before = adapter.count()
+        _agree(f"Take away {len(wanted):,} of the {before:,} vectors at {url}?", yes=yes, as_json=as_json)
+        with progress("deleting") as done:
+            for start in range(0, len(wanted), _DELETED):
+                adapter.delete(wanted[start : start + _DELETED])
+                done((start + _DELETED) / len(wanted))
+        gone = _Gone(before=before, after=adapter.count())
+    say(gone, as_json=as_json)
+
+
+@failing
+def drop(url: Target, yes: Yes = False, as_json: Json = False) -> None:
+    """Forget everything of ours at URL. What others made stays.
+
+    ```
+    sparsevec drop qdrant://localhost:6333/products
+    ```
+    """
+    with _connect(url) as adapter:
+        state = _State.of(adapter)
+        if state.exists:
+            kept = "" if state.ours else " The documents of others stay."
+            _agree(f"{shown(state)}. Forget them all?{kept}", yes=yes, as_json=as_json)
+            adapter.drop()
+    say(_Gone(before=state.count or 0, after=0), as_json=as_json)
+
+
+def _agree(question: str, *, yes: bool, as_json: bool) -> None:
+    """Raises Abort unless a person says yes; InvalidInput where none can be asked."""
+    if yes:
+        return
+    if as_json:
+        raise InvalidInput("with --json nobody can be asked whether to delete; add --yes")
+    typer.confirm(question, abort=True)

@@ -1,0 +1,58 @@
+"""Credentials, from the environment: by engine, or for whichever engine takes them.
+
+    SPARSEVEC_ELASTICSEARCH_API_KEY · _USER and _PASSWORD · _CA_CERTS (a file), and the same for OPENSEARCH and QDRANT
+    SPARSEVEC_API_KEY, SPARSEVEC_USER and SPARSEVEC_PASSWORD, SPARSEVEC_CA_CERTS: for an engine that has none of its own
+
+No message holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsevec.errors import InvalidInput
+
+__all__ = ["credentials"]
+
+# What `connect` of each engine calls them; an engine of somebody else's may take all three.
+_TAKES: Mapping[str, Mapping[str, str]] = {
+    "elasticsearch": {"api_key": "api_key", "basic_auth": "basic_auth", "ca_certs": "ca_certs"},
+    "opensearch": {"basic_auth": "basic_auth", "ca_certs": "ca_certs"},
+    "qdrant": {"api_key": "api_key", "ca_certs": "verify"},
+}
+
+
+def credentials(engine: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The keyword arguments of `connect` for a server of `engine`. Raises InvalidInput for what it does not take."""
+    prefix = f"SPARSEVEC_{engine.upper().replace('-', '_')}_"
+    own, shared = _read(prefix, environment), _read("SPARSEVEC_", environment)
+    takes = _TAKES.get(engine, {name: name for name in own})
+    if unfit := [name for name in own if name not in takes]:
+        raise InvalidInput(f"{engine} takes {_listed(prefix, takes)} from the environment; unset that of {unfit}")
+    if {"api_key", "basic_auth"} <= set(own):
+        raise InvalidInput(f"expected {prefix}API_KEY or {prefix}USER with {prefix}PASSWORD, found both; unset one")
+    if own.keys() & {"api_key", "basic_auth"}:
+        shared.pop("api_key", None)
+        shared.pop("basic_auth", None)
+    elif "api_key" in shared and "api_key" in takes:
+        shared.pop("basic_auth", None)  # a client takes one of the two
+    found = {name: secret for name, secret in shared.items() if name in takes} | own
+    return {takes[name]: secret for name, secret in found.items()}
+
+
+def _read(prefix: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    def value(name: str) -> str | None:
+        return environment.get(prefix + name) or None
+
+    user, password = value("USER"), value("PASSWORD")
+    if (user is None) != (password is None):
+        raise InvalidInput(f"expected {prefix}USER and {prefix}PASSWORD, found only one of them; set both or none")
+    basic = None if user is None else (user, password)
+    found = {"api_key": value("API_KEY"), "basic_auth": basic, "ca_certs": value("CA_CERTS")}
+    return {name: secret for name, secret in found.items() if secret}
+
+
+def _listed(prefix: str, takes: Mapping[str, str]) -> str:
+    names = {"api_key": "API_KEY", "basic_auth": "USER with _PASSWORD", "ca_certs": "CA_CERTS"}
+    return ", ".join(prefix + names[name] for name in takes)

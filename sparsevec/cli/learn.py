@@ -1,0 +1,172 @@
+"""The commands that learn, encode and measure: fit, encode, eval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy.typing as npt
+import typer
+from pydantic import BaseModel
+
+from sparsevec.cli.bars import progress
+from sparsevec.cli.options import Ids, Json, check_output
+from sparsevec.cli.screen import as_json_text, failing, figures, note, say
+from sparsevec.demo.compare import too_few
+from sparsevec.encoder import Budget, Figures, SparseEncoder
+from sparsevec.files import read_dense, read_ids, read_qrels
+from sparsevec.measure.recall import evaluate
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["encode", "evaluate_model", "fit"]
+
+_BLOCK = 4096  # rows encoded between two movements of the bar
+_NNZ = 32  # weights of a document where nothing is said
+_CONFIG, _VECTORS = "config.json", "header.json"
+
+
+@failing
+def fit(
+    dense: Annotated[Path, typer.Argument(metavar="DENSE.npy", help="Vectors (n, d) of documents, from any model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the model.", show_default=False)],
+    queries: Annotated[
+        Path | None, typer.Option("--queries", help="A sample of queries (q, d): makes it better.")
+    ] = None,
+    nnz: Annotated[
+        int | None, typer.Option("--nnz", help=f"Weights of a document, in the mean; {_NNZ} without --flops.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option("--flops", help="F: multiplications of a query-document pair.")] = None,
+    dimension: Annotated[int, typer.Option("--dimension", "-d", help="Dimensions of the sparse vectors.")] = 8192,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Fit the weights to these documents too; they go to OUTPUT/documents.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Learn an encoder within a budget, without labels, and compare it with what needs no learning.
+
+    ```
+    sparsevec fit documents.npy -o model/
+    sparsevec fit documents.npy --queries sample.npy --nnz 32 --flops 0.65 --refine -o model/
+    ```
+    """
+    check_output(output, _CONFIG)
+    rows, sample = read_dense(dense), None if queries is None else read_dense(queries)
+    if nnz is None and flops is None:
+        nnz = _NNZ
+        note(f"Neither --nnz nor --flops was given: {_NNZ} weights a document.")
+    encoder = SparseEncoder(rows.shape[1], dimension, seed)
+    part = 0.7 if refine else 1.0  # of the bar, for the first call
+    with progress("learning") as done:
+        encoder.fit(rows, sample, budget=Budget(nnz=nnz, flops=flops), on_step=lambda at: done(part * at.fraction))
+        if refine:
+            documents = encoder.refine(rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction))
+        encoder.save(output)
+        if refine:
+            documents.save(output / "documents")
+    fitted = _Fitted.of(output, encoder.config.figures)
+    say(fitted, as_json=as_json, good=fitted.good)
+
+
+class _Fitted(BaseModel):
+    model: Path
+    good: bool
+    poor: list[str]
+    """what is poor, in sentences"""
+    figures: Figures
+
+    @classmethod
+    def of(cls, model: Path, figures: Figures) -> _Fitted:
+        poor = [*figures.warnings, *filter(None, [too_few(figures)])]
+        return cls(model=model, good=not poor, poor=poor, figures=figures)
+
+    def __str__(self) -> str:
+        beside = {"without learning": self.figures.untrained_recall_10, "head alone": self.figures.head_recall_10}
+        compared = ", ".join(f"{name} {recall:.3f}" for name, recall in beside.items() if recall is not None)
+        headline = [f"Not good: {reason}." for reason in self.poor]
+        return "\n".join([*headline, str(self.figures), f"recall@10 beside it: {compared}", f"Saved in {self.model}"])
+
+
+@failing
+def encode(
+    model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
+    dense: Annotated[
+        Path, typer.Argument(metavar="DENSE.npy", help="Vectors (n, d) of the same model as those of `fit`.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder of the sparse vectors.", show_default=False)
+    ],
+    query: Annotated[bool, typer.Option("--query", help="They are queries: as long as the budget pays for.")] = False,
+    nnz: Annotated[int | None, typer.Option("--nnz", help="Keep so many weights instead of the budget's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Dense vectors to sparse ones. Needs no torch.
+
+    ```
+    sparsevec encode model/ documents.npy -o documents/
+    sparsevec encode model/ queries.npy --query -o queries/
+    ```
+    """
+    check_output(output, _VECTORS)
+    encoder = SparseEncoder.load(model)
+    vectors = _encoded(encoder.encode_query if query else encoder.encode_document, read_dense(dense), nnz)
+    vectors.save(output)
+    say(_Encoded(vectors=output, n=len(vectors), dimension=vectors.dimension, nnz=vectors.nnz), as_json=as_json)
+
+
+class _Encoded(BaseModel):
+    vectors: Path
+    n: int
+    dimension: int
+    nnz: int
+
+    def __str__(self) -> str:
+        mean = self.nnz / max(1, self.n)
+        return (
+            f"{self.n:,} vectors over {self.dimension:,} dimensions, {mean:.1f} weights each, saved in {self.vectors}"
+        )
+
+
+def _encoded(
+    encode: Callable[[npt.ArrayLike, int | None], SparseVectors], rows: npt.NDArray[Any], nnz: int | None
+) -> SparseVectors:
+    blocks = []
+    with progress("encoding") as done:
+        for start in range(0, max(1, len(rows)), _BLOCK):
+            blocks.append(encode(rows[start : start + _BLOCK], nnz))
+            done((start + _BLOCK) / max(1, len(rows)))
+    return SparseVectors.concat(blocks)
+
+
+@failing
+def evaluate_model(
+    model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
+    dense: Annotated[Path, typer.Argument(metavar="DENSE.npy", help="Vectors (n, d) of the documents.")],
+    queries: Annotated[Path, typer.Argument(metavar="QUERIES.npy", help="Vectors (q, d) of queries not learned from.")],
+    documents: Annotated[
+        Path | None,
+        typer.Option("--documents", help="The documents' sparse vectors, such as MODEL/documents after --refine."),
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option("--qrels", help="Lines of `query document grade`: adds nDCG@10.")
+    ] = None,
+    ids: Ids = None,
+    query_ids: Annotated[Path | None, typer.Option("--query-ids", help="One query id a line, for --qrels.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How much of what the dense vectors find is found by the sparse ones, and at what cost.
+
+    ```
+    sparsevec eval model/ documents.npy queries.npy
+    sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
+    ```
+    """
+    rows, asked, encoder = read_dense(dense), read_dense(queries), SparseEncoder.load(model)
+    judged = None if qrels is None else read_qrels(qrels, read_ids(ids, len(rows)), read_ids(query_ids, len(asked)))
+    codes = _encoded(encoder.encode_document, rows, None) if documents is None else SparseVectors.load(documents)
+    evaluation = evaluate(rows, asked, codes, encoder.encode_query(asked), qrels=judged)
+    if as_json:
+        typer.echo(as_json_text(evaluation))
+    else:
+        figures({"sparsevec": evaluation})

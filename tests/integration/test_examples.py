@@ -1,0 +1,42 @@
+"""The examples run as they stand, each on a real engine, and a second time on what the first run left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, url: str, folder: Path) -> str:
+    told = subprocess.run(
+        [sys.executable, EXAMPLES / name, url], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    return told.stdout
+
+
+def test_the_pipeline_writes_nothing_the_second_time(tmp_path: Path) -> None:
+    first, again = (run("pipeline.py", "reference:pipeline.sqlite", tmp_path) for _ in range(2))
+    assert "written" in first
+    assert first.splitlines()[-3:] == again.splitlines()[-3:]
+    assert "command line" in again.splitlines()[-3]
+
+
+@pytest.mark.qdrant
+def test_the_qdrant_example(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "all 500 hits exact" in run("qdrant.py", f"qdrant+edge:{tmp_path / 'example'}", tmp_path)
+
+
+def test_the_elasticsearch_example(elasticsearch_url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "all 500 hits exact" in run("elasticsearch_field.py", f"{elasticsearch_url}/front-example", tmp_path)
+
+
+def test_the_opensearch_example(opensearch_url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "all 500 hits exact" in run("opensearch.py", f"{opensearch_url}/front-example", tmp_path)
