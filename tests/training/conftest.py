@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.vectors import Float32s, SparseVectors
+
+torch.set_num_threads(1)  # the same bits everywhere; and small matrices are slower on several threads that others use
 
 INPUT, OUTPUT, NNZ, FLOPS = 32, 256, 8, 0.6
 

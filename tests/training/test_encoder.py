@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from sparsevec.encoder import Budget, SparseEncoder, Step
+from sparsevec.encoder import Budget, Progress, SparseEncoder
 from sparsevec.encoder.recipe import refine_recipe
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed, TrainingCollapsed
 from sparsevec.measure.cost import cost
@@ -75,7 +75,7 @@ def test_a_price_makes_queries_avoid_the_dimensions_that_many_documents_use(
     spent = []
     for price in (0.0, 0.1):
         recipe = replace(refine_recipe(OUTPUT, NNZ), price=price)
-        monkeypatch.setattr("sparsevec.encoder.learn.refine_recipe", Mock(return_value=recipe))
+        monkeypatch.setattr("sparsevec.encoder.learning.learn.refine_recipe", Mock(return_value=recipe))
         again = SparseEncoder.load(tmp_path / "head")
         corpus = again.refine(documents, queries)
         spent.append(cost(again.encode_query(unseen_queries), corpus))
@@ -88,19 +88,19 @@ def test_a_price_makes_queries_avoid_the_dimensions_that_many_documents_use(
 def test_a_listener_hears_every_step_and_nothing_is_printed(
     documents: Float32s, queries: Float32s, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    heard: list[Step] = []
+    heard: list[Progress] = []
     encoder = SparseEncoder(INPUT, OUTPUT)
     encoder.fit(documents, queries, budget=Budget(nnz=NNZ), on_step=heard.append)
     encoder.refine(documents, queries, on_step=heard.append)
     for stage in ("head", "towers", "refine"):
         steps = [step for step in heard if step.stage == stage]
         assert [step.step for step in steps] == list(range(1, steps[0].steps + 1))
-        assert steps[-1].loss < steps[0].loss
+        assert steps[-1].figures["loss"] < steps[0].figures["loss"]
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_broken_listener_stops_the_training(documents: Float32s) -> None:
-    def stop(step: Step) -> None:
+    def stop(at: Progress) -> None:
         raise KeyboardInterrupt
 
     encoder = SparseEncoder(INPUT, OUTPUT)
@@ -225,7 +225,7 @@ def test_degenerate_codes_are_named(
 
 def test_a_collapse_stops_training_early_with_its_diagnosis(documents: Float32s) -> None:
     few_directions = np.repeat(documents[:2], 100, axis=0)
-    heard: list[Step] = []
+    heard: list[Progress] = []
     with pytest.raises(TrainingCollapsed) as caught:
         SparseEncoder(INPUT, OUTPUT).fit(few_directions, budget=Budget(nnz=NNZ), on_step=heard.append)
     assert "dimensions" in caught.value.diagnosis or "positive" in caught.value.diagnosis

@@ -29,6 +29,7 @@ from sparsevec.training.schedules import Evenness
 
 __all__ = ["Fitting", "Head", "Pool", "fitting", "new_head"]
 
+_SETTLED = 20  # steps: top-k codes have their nnz at once, and a head of documents is even from the start
 _STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
 
 
@@ -153,7 +154,7 @@ def fitting(objective: Fitting, pool: Pool, seed: int, data: int, checkpoint: Pa
         clip=recipe.clip,
         seed=seed,
         expected_nnz=objective.nnz,
-        settled=0,  # top-k codes have their nnz from the first step, and a head of documents is even at once
+        settled=_SETTLED,
         settings=asdict(recipe) | {"longest": objective.longest, "data": data},
     )
     return train(

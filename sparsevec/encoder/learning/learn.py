@@ -75,13 +75,14 @@ def learned_towers(
     generator = torch.Generator().manual_seed(seed)
     recipe = head_recipe(len(corpus.documents), dimension, nnz)
     head = new_head(corpus.documents, dimension, recipe, generator)
-    _fit(head, corpus, nnz, nnz, recipe, seed, whole, checkpoint)
+    _fit(head, corpus, nnz, nnz, recipe, 3 * seed, whole, checkpoint)
     head.part()
     with torch.no_grad():
         codes = linear_top_k(_some(corpus.documents) - head.mean, head.weights, head.bias, nnz)
     used = shares(codes.values, codes.indices, dimension)
     longest = _longest(corpus.asking.rows, head.mean, head.weights, head.bias, used, nnz, flops, recipe.longer)
-    _fit(head, corpus, nnz, longest, towers_recipe(recipe), seed, whole, checkpoint)
+    towers = towers_recipe(recipe)
+    _fit(head, corpus, nnz, longest, towers, 3 * seed + 1, whole, checkpoint)  # other batches than the head has seen
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
     return {name: getattr(head, name).detach().numpy() for name in names}
 
@@ -150,7 +151,7 @@ def refined(
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
-    _followed(refining(objective, epochs, prices, seed, data, file), "refine", whole)
+    _followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {"query_weights": free.query_weights.detach().numpy(), "query_bias": free.query_bias.detach().numpy()}
     return _strongest(free, nnz, start.dimension), fitted
 

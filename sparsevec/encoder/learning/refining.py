@@ -31,6 +31,8 @@ from sparsevec.training.schedules import constant
 
 __all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "refining"]
 
+_SETTLED = 20  # steps: the codes are the head's, which are sound
+
 
 class Asking(NamedTuple):
     """Unit rows (q, input_dim) that ask, the numbers of their nearest documents (q, m), and the dense products."""
@@ -149,7 +151,7 @@ def refining(
         query_regularizer=partial(priced, prices=prices),
         seed=seed,
         expected_nnz=float((refined.weights > 0).sum()) / len(refined.weights),
-        settled=0,
+        settled=_SETTLED,
         settings=asdict(recipe) | {"longest": objective.longest, "data": data},
     )
     return train(
