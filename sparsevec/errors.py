@@ -23,7 +23,8 @@
         │     .splittable                    True when fewer documents a request would fit
         └── WriteFailed         .report      some documents were refused or never arrived
 
-Each message says what was found, what was expected and what to do. A client's own exception stays as `__cause__`.
+Each message says what was found, what was expected and what to do. A client's own exception stays as `__cause__`. Text
+that others wrote (ids, payloads, reasons of a server, file names) enters a message through `printable`, or as a repr.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ __all__ = [
     "TrainingCollapsed",
     "WriteFailed",
     "WrongSpace",
+    "printable",
 ]
 
 
@@ -159,3 +161,21 @@ class WriteFailed(AdapterError):
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)
         self.report = report
+
+
+def printable(text: object, limit: int = 2000) -> str:
+    r"""`text` as a terminal, a log or a page may show it: at most `limit` characters, none of which does anything.
+
+    Control characters (line breaks, ESC, C1), what turns the direction of writing, what is invisible and lone
+    surrogates stand as escapes: `\x1b`, `\u202e`. Letters of every script, blanks and emoji stay.
+    """
+    whole = str(text)
+    short = whole if len(whole) <= limit else f"{whole[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return short if short.isprintable() else "".join(map(_shown, short))
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() or letter in _HARMLESS else letter.encode("unicode_escape").decode("ascii")
+
+
+_HARMLESS = "\u00a0\u2009\u202f\u3000\u200c\u200d"  # blanks, and the joiners of Persian, Hindi and emoji
