@@ -21,7 +21,7 @@ from pathlib import Path
 from zlib import crc32
 
 import sparsevec as sv
-from sparsevec.ingestion.journal import read_dead_letters
+from sparsevec.ingestion.dead_letters import read_dead_letters
 
 DIMENSION = 2**18
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sparsevec.contract.adapter import Failure, Written
+from sparsevec.contract.adapter import Failure, Missing, Version, Written
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 from sparsevec.exact.reference import Reference
-from sparsevec.ingestion.ingest import Timing
+from sparsevec.ingestion.patience import Timing
 from sparsevec.vectors import SparseVectors
 
 Write: TypeAlias = Callable[[Sequence[Id], SparseVectors, Sequence[Payload]], Written]
@@ -23,7 +23,8 @@ class Interrupted(Exception):
 class Misbehaving(Reference):
     """Each request is answered by the next act of `script`, as it should be when there is none left.
 
-    `refuses` are ids that it never takes, `holds` is how many documents it takes at once, `requests` what it was sent.
+    `refuses` are ids that it never takes, `holds` is how many documents it takes at once, `requests` what it was sent
+    and `told` with which options.
     """
 
     def __init__(
@@ -34,9 +35,22 @@ class Misbehaving(Reference):
         self.refuses = refuses
         self.holds = holds
         self.requests: list[list[Id]] = []
+        self.told: list[dict[str, Any]] = []
+        self.missing: Missing | None = None
 
-    def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
         self.requests.append(list(ids))
+        self.told.append({"versions": versions, "routing": routing, "missing": missing})
+        self.missing = missing
         act = self.script.pop(0) if self.script else honest
         return act(self._write, ids, vectors, payloads or [{}] * len(ids))
 
@@ -44,9 +58,10 @@ class Misbehaving(Reference):
         if len(ids) > self.holds:
             raise OutOfLimits(f"413: at most {self.holds} documents a request", splittable=True)
         taken = [row for row, id_ in enumerate(ids) if id_ not in self.refuses]
-        super().upsert([ids[row] for row in taken], vectors[taken], [payloads[row] for row in taken])
+        chosen = [ids[row] for row in taken]
+        answer = super().upsert(chosen, vectors[taken], [payloads[row] for row in taken], missing=self.missing)
         refused = {id_: Failure("400: the mapping does not allow it") for id_ in ids if id_ in self.refuses}
-        return Written(tuple(ids[row] for row in taken), failed=refused)
+        return Written(answer.written, skipped=answer.skipped, failed={**answer.failed, **refused})
 
 
 def honest(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:

@@ -32,7 +32,7 @@ def run(url: str, journal: str, out: Connection) -> None:
     """Sends None when it begins, the progress after each batch, and the report at the end."""
     out.send(None)
     adapter = sv.connect(url)
-    if adapter.dimension is None:
+    if not adapter.info().exists:
         adapter.create(DIMENSION)
     out.send(sv.ingest(adapter, *stream(), journal=journal, batch_count=10, on_progress=out.send))
     adapter.close()

@@ -21,8 +21,8 @@ from sparsevec.errors import (
     JournalMismatch,
     WriteFailed,
 )
+from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.ingest import IngestProgress
-from sparsevec.ingestion.journal import read_dead_letters
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import Misbehaving
@@ -140,7 +140,7 @@ def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Misb
 
 def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Misbehaving) -> None:
     with pytest.raises(InvalidVectors, match="position 3: expected SparseVectors, found ndarray") as stopped:
-        sv.ingest(adapter, itertools.count(), [some(3), np.eye(3), some(3)], batch_count=2)  # type: ignore[list-item]
+        sv.ingest(adapter, itertools.count(), [some(3), np.eye(3), some(3)], batch_count=2)
     assert stopped.value.report.written == adapter.count() == 3
 
 
