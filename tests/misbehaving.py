@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sparsevec.contract.adapter import Failure, Missing, Version, Written
+from sparsevec.contract.adapter import Failure, Info, Missing, Version, Written
+from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 from sparsevec.exact.reference import Reference
@@ -62,6 +64,28 @@ class Misbehaving(Reference):
         answer = super().upsert(chosen, vectors[taken], [payloads[row] for row in taken], missing=self.missing)
         refused = {id_: Failure("400: the mapping does not allow it") for id_ in ids if id_ in self.refuses}
         return Written(answer.written, skipped=answer.skipped, failed={**answer.failed, **refused})
+
+
+class Guarding(Misbehaving):
+    """A collection of others without an identity, whose documents have a version, which each write raises by one."""
+
+    def __init__(self, *, script: Iterable[Act] = ()) -> None:
+        super().__init__(script=script)
+        self.versions: dict[Id, int] = {}
+
+    def info(self) -> Info:
+        return replace(
+            super().info(), ours=False, identity=None, capabilities=Capabilities(versions=True, routing=True)
+        )
+
+    def _write(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+        given = self.told[-1]["versions"] or [None] * len(ids)
+        expected = dict(zip(self.requests[-1], given, strict=True))
+        current = [row for row, id_ in enumerate(ids) if expected[id_] in (None, str(self.versions.get(id_, 0)))]
+        answer = super()._write([ids[row] for row in current], vectors[current], [payloads[row] for row in current])
+        self.versions |= {id_: self.versions.get(id_, 0) + 1 for id_ in answer.written}
+        stale = {ids[row]: Failure("it has changed", kind="stale") for row in range(len(ids)) if row not in current}
+        return Written(answer.written, failed={**answer.failed, **stale})
 
 
 def honest(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
