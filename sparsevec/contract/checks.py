@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace
+from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace, printable
 from sparsevec.vectors import MAX_DIMENSION, SparseVector, SparseVectors
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def checked_payload(payload: Any) -> tuple[str | None, Payload]:
     numpys: list[object] = []
     if (fault := _json_fault(payload, 0, numpys)) is not None:
         path, reason = fault
-        return f"{path.removeprefix('.'):.80}: {reason}" if path else reason, payload
+        return f"{printable(path.removeprefix('.'), 80)}: {reason}" if path else reason, payload
     return None, _plain(payload) if numpys else payload
 
 
