@@ -26,6 +26,8 @@ class Account:
 
     def __init__(self, patience: Patience, on_progress: Callable[[IngestProgress], None] | None) -> None:
         self.given = 0
+        self.total: int | None = None
+        """of the stream, where it can be told"""
         self.entries: list[Entry] = []
         """of earlier runs"""
         self.collection_fingerprint: str | None = None
@@ -126,8 +128,7 @@ class Account:
     def tell(self, waiting: str | None = None) -> None:
         """Say how far the run is to whoever watches."""
         if self._on_progress is not None:
-            counts = self._counts
-            self._on_progress(IngestProgress(self.given, counts.bytes, counts.seconds, waiting))
+            self._on_progress(IngestProgress.of(self.given, self.total, self._counts, waiting))
 
     def __enter__(self) -> Self:
         return self

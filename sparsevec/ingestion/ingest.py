@@ -90,6 +90,7 @@ def ingest(
         with account:
             info = _look(adapter, patience)
             stream = Stream(ids, vectors, payloads, versions, routing, dimension=info.dimension)
+            account.total = stream.total
             account.open(journal, failed, _header(empty, missing, stream, info))
             pass_over_settled(stream, account, adapter, info, patience)
             _begin(adapter, account)

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from sparsevec.errors import WriteFailed, printable
+from sparsevec.progress import Progress
 
 __all__ = ["Counts", "IngestFailure", "IngestProgress", "IngestReport"]
 
@@ -86,15 +87,33 @@ class IngestReport(Counts):
 
 
 @dataclass(frozen=True, slots=True)
-class IngestProgress:
-    """How far a run is; `waiting` says for what, while it pauses before it tries again."""
+class IngestProgress(Progress):
+    """How far a run is. `steps` and `fraction` are 0 while nobody can tell how many documents there will be."""
 
-    documents: int
-    bytes: int
-    seconds: float
-    waiting: str | None = None
+    @classmethod
+    def of(cls, given: int, total: int | None, counts: Counts, waiting: str | None) -> Self:
+        figures = {"documents": given, "bytes": counts.bytes}
+        fraction = min(1.0, given / total) if total else 0.0
+        text = waiting if waiting is not None else f"{given:,} documents"
+        stage = "writing" if waiting is None else "waiting"
+        return cls(stage, given, total or 0, fraction, counts.seconds, text, figures)
+
+    @property
+    def documents(self) -> int:
+        """That are settled, over all runs with one journal."""
+        return self.step
+
+    @property
+    def bytes(self) -> int:
+        """Of these, estimated."""
+        return int(self.figures["bytes"])
+
+    @property
+    def waiting(self) -> str | None:
+        """For what, while the run pauses before it tries again."""
+        return self.text if self.stage == "waiting" else None
 
     @property
     def rate(self) -> float:
-        """Documents per second."""
+        """Documents per second of writing."""
         return self.documents / self.seconds if self.seconds else 0.0

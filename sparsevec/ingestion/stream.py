@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuard, TypeVar, Union, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -143,6 +143,9 @@ class Stream:
         named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing}
         self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
         self._dimension = dimension
+        whole = isinstance(vectors, SparseVectors)
+        self.total = next((len(sized) for sized in (ids, payloads, vectors if whole else None) if _sized(sized)), None)
+        """of documents, where a source can tell"""
         self._chunk: SparseVectors | None = None
         self._row = 0  # of the chunk, the next to be read
         self._read = 0  # vectors, of all chunks
@@ -229,6 +232,10 @@ class Stream:
 
     def _stop(self, fault: Exception) -> None:
         self._fault = self._fault or fault
+
+
+def _sized(source: Any) -> TypeGuard[Sized]:
+    return isinstance(source, Sized)
 
 
 def _iterator(name: str, values: Any) -> Iterator[Any]:

@@ -23,6 +23,7 @@ from sparsevec.errors import (
 )
 from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.ingest import IngestProgress
+from sparsevec.progress import Progress
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import Misbehaving
@@ -294,6 +295,22 @@ def test_progress_is_told_after_each_batch(adapter: Misbehaving) -> None:
     assert [progress.documents for progress in told] == [0, 2, 4, 5]
     assert told[-1].bytes > told[1].bytes > 0
     assert told[-1].rate > 0
+
+
+def test_progress_is_of_the_kind_that_everything_long_has(adapter: Misbehaving) -> None:
+    told: list[Progress] = []
+    sv.ingest(adapter, range(4), iter([some(4)]), batch_count=2, on_progress=told.append)
+    assert [(p.stage, p.step, p.steps, p.fraction, p.text) for p in told] == [
+        ("writing", 0, 4, 0.0, "0 documents"),
+        ("writing", 2, 4, 0.5, "2 documents"),
+        ("writing", 4, 4, 1.0, "4 documents"),
+    ]
+
+
+def test_progress_of_a_stream_of_unknown_length_has_no_fraction(adapter: Misbehaving) -> None:
+    told: list[Progress] = []
+    sv.ingest(adapter, iter(range(4)), iter([some(4)]), on_progress=told.append)
+    assert [(p.step, p.steps, p.fraction) for p in told] == [(0, 0, 0.0), (4, 0, 0.0)]
 
 
 # ---- any input at all
