@@ -213,21 +213,23 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+_PYTHONS_OWN = frozenset([int, float, dict, list])
 _Fault: TypeAlias = tuple[str, str]  # the path to a value, and what is wrong with it
 
 
 def _json_fault(value: object, depth: int, numpys: list[object]) -> _Fault | None:
     """What is wrong with `value`, or None; NumPy's scalars in it are added to `numpys`."""
+    kind = type(value)
+    if kind is bool or value is None:  # the usual ones first, a payload is walked for every document
+        return None
     if isinstance(value, str):
         return None if value.isascii() or _is_unicode(value) else ("", f"{value!r:.80} is not valid unicode")
-    if isinstance(value, np.generic):
+    if kind not in _PYTHONS_OWN and isinstance(value, np.generic):
         numpys.append(value)
         value = value.item()
         if isinstance(value, np.generic):
             return "", f"expected a JSON value, found {type(value).__name__}"
         return _json_fault(value, depth, numpys)
-    if value is None or isinstance(value, bool):
-        return None
     if isinstance(value, int):
         return None if -(2**63) <= value < 2**63 else ("", f"{value} does not fit in 64 bits")
     if isinstance(value, float):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
+from sparsevec.errors import printable
 from sparsevec.ingestion.dead_letters import DeadLetter, DeadLetters
 from sparsevec.ingestion.journal import Entry, Header, Journal
 from sparsevec.ingestion.patience import Patience
 from sparsevec.ingestion.report import Counts, IngestFailure, IngestProgress, IngestReport
 from sparsevec.ingestion.requests import Outcome
-from sparsevec.ingestion.stream import Batch, Ids
+from sparsevec.ingestion.stream import Batch
 
 __all__ = ["Account"]
 
@@ -34,7 +38,7 @@ class Account:
         self._journal: Journal | None = None
         self._letters: DeadLetters | None = None
         self._source: str | None = None
-        self._counts, self._ids = Counts(), Ids()
+        self._counts, self._ids = Counts(), _Ids()
         self._spaces: set[str | None] = set()
         self._failures: list[IngestFailure] = []
         self._files = ExitStack()
@@ -81,7 +85,7 @@ class Account:
         return Entry(
             start=batch.documents[0].position,
             stop=batch.documents[-1].position + 1,
-            hash=self.hash(batch),
+            hash=self.hash(batch) if self._journal is not None else "",
             fingerprint=batch.vectors.fingerprint,
             written=outcome.written,
             skipped=outcome.skipped,
@@ -123,7 +127,7 @@ class Account:
         """How to go on after a run that was stopped."""
         if self._journal is None:
             return f"give the documents from position {self.given} on to go on"
-        return f"the same call with the journal {self._journal.path} goes on"
+        return f"the same call with the journal {printable(self._journal.path)} goes on"
 
     def tell(self, waiting: str | None = None) -> None:
         """Say how far the run is to whoever watches."""
@@ -135,6 +139,23 @@ class Account:
 
     def __exit__(self, *error: object) -> None:
         self._files.close()
+
+
+class _Ids:
+    """How many ids were given before: 8 bytes are kept of each, up to `most` of them."""
+
+    def __init__(self, most: int = 2**25) -> None:
+        self._seen, self._most = array("Q"), most
+
+    def add(self, batch: Batch) -> None:
+        room = self._most - len(self._seen)
+        ids = [document.id for document in batch.documents if document.fault is None]
+        self._seen.extend(id_ if isinstance(id_, int) else hash(id_) & (2**64 - 1) for id_ in ids[: max(0, room)])
+
+    @property
+    def repeated(self) -> int:
+        """Of those, as many as an id was given again."""
+        return len(self._seen) - len(np.unique(np.array(self._seen)))
 
 
 def _beside(journal: Path) -> Path:

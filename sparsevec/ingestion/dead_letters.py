@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sparsevec.errors import JournalMismatch
+from sparsevec.errors import JournalMismatch, printable
 from sparsevec.ingestion.lines import Lines
 from sparsevec.ingestion.stream import Document
 from sparsevec.storage import storage_errors
@@ -72,7 +72,9 @@ class DeadLetters:
         if not path.exists() or (path.is_file() and not path.stat().st_size):
             return
         if settled is None:
-            raise JournalMismatch(f"{path} is there already; move it away, or name another file for the dead letters")
+            raise JournalMismatch(
+                f"{printable(path)} is there already; move it away, or name another file for the dead letters"
+            )
         self._open().cut(_end_of(path, settled))
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
@@ -102,7 +104,9 @@ def _letter(line: bytes, path: Path, number: int) -> DeadLetter:
     try:
         return DeadLetter.model_validate(json.loads(line))  # pydantic's own parser refuses lone surrogates
     except ValueError as error:
-        raise JournalMismatch(f"{path} holds no dead letter of ours at line {number}, nothing was changed") from error
+        raise JournalMismatch(
+            f"{printable(path)} holds no dead letter of ours at line {number}, nothing was changed"
+        ) from error
 
 
 def _end_of(path: Path, settled: int) -> int:

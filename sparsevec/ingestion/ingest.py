@@ -2,12 +2,16 @@
 
 Read this first, then the rooms beside it, in the order of a document's way:
 
+    chunks          what people bring as vectors; a source that can start anywhere
     stream          documents in order, from sources side by side, each checked on its own
     requests        cut into requests, each sent until all of it is settled: halved, sent again, refused for good
     patience        when to ask a backend again, and when to give up
     dead_letters    what was refused, with the reason
-    journal         what was settled, so that the same call goes on after a crash
-    report          counts that add up
+    journal         what was settled, so that the same call goes on after a crash (lines: how both are on disk)
+    resume          passing over what is settled already
+    account         the three in order, and the report of it: counts that add up
+
+`removal` deletes through the same account.
 
 An adapter's `upsert` sends one request and says what became of each id; here is everything around it. The stream is
 settled in order: a document is settled when it is written, skipped, or refused for good, and
@@ -33,12 +37,13 @@ from sparsevec.contract.adapter import Adapter, Info, Missing, Version
 from sparsevec.contract.checks import Id, Payload, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
+from sparsevec.ingestion.chunks import Restartable, Vectors
 from sparsevec.ingestion.journal import Empty, Header
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
 from sparsevec.ingestion.report import IngestFailure, IngestProgress, IngestReport
 from sparsevec.ingestion.requests import Requests
 from sparsevec.ingestion.resume import pass_over_settled
-from sparsevec.ingestion.stream import Batch, Restartable, Stream, Vectors
+from sparsevec.ingestion.stream import Batch, Stream
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Restartable", "Timing", "ingest"]
 

@@ -66,7 +66,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._shown = path, printable(path)
         self.header: Header | None = None  # None: this run is the first
         self.entries: list[Entry] = []
         self._lines = Lines(path)
@@ -80,7 +80,7 @@ class Journal:
         """How many bytes of the file are whole lines."""
         content = self._lines.read()
         if not content.startswith(_BEGINNING[: len(content)]):
-            raise JournalMismatch(f"{self.path} is not a journal of ours and was left as it is; name another file")
+            raise JournalMismatch(f"{self._shown} is not a journal of ours and was left as it is; name another file")
         *lines, torn = content.split(b"\n")
         for number, line in enumerate(lines, start=1):
             if number == 1:
@@ -95,10 +95,12 @@ class Journal:
             return model.model_validate_json(line)
         except ValidationError as error:
             if reason := _other_version(line):
-                raise JournalMismatch(f"{self.path} {reason}; finish that run with it, or name another file") from error
+                raise JournalMismatch(
+                    f"{self._shown} {reason}; finish that run with it, or name another file"
+                ) from error
             reason = printable(error, 300)
             raise JournalMismatch(
-                f"{self.path} cannot be read at line {number} and was left as it is: {reason}; name another file"
+                f"{self._shown} cannot be read at line {number} and was left as it is: {reason}; name another file"
             ) from error
 
     def _add_up(self) -> None:
@@ -106,7 +108,7 @@ class Journal:
         for number, entry in enumerate(self.entries, start=2):
             if entry.start != start or entry.written + entry.skipped + entry.failed != entry.stop - start:
                 raise JournalMismatch(
-                    f"{self.path} does not add up at line {number}; somebody edited it, name another file"
+                    f"{self._shown} does not add up at line {number}; somebody edited it, name another file"
                 )
             start = entry.stop
 
@@ -131,15 +133,17 @@ class Journal:
 
     def _expect(self, ours: Header, found: Header) -> None:
         if (policy := _policy(ours)) != (other := _policy(found)):
-            raise JournalMismatch(f"{self.path} is of a run with {other}, this one has {policy}; name another journal")
+            raise JournalMismatch(
+                f"{self._shown} is of a run with {other}, this one has {policy}; name another journal"
+            )
         if ours.collection != found.collection:
             raise JournalMismatch(
-                f"{self.path} is of the collection with the identity {found.collection}, this one has "
+                f"{self._shown} is of the collection with the identity {found.collection}, this one has "
                 f"{ours.collection}: it was dropped and made anew since, or is another; name another journal"
             )
         if None not in (ours.fingerprint, found.fingerprint) and ours.fingerprint != found.fingerprint:
             raise JournalMismatch(
-                f"{self.path} began when the collection held vectors of the space {found.fingerprint}, now it is of "
+                f"{self._shown} began when the collection held vectors of the space {found.fingerprint}, now it is of "
                 f"{ours.fingerprint}; name another journal"
             )
 

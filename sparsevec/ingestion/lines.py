@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakSet
 
-from sparsevec.errors import JournalMismatch, StorageFailed
+from sparsevec.errors import JournalMismatch, StorageFailed, printable
 from sparsevec.storage import append_synced, storage_errors, sync_folder
 
 __all__ = ["Lines"]
@@ -22,7 +22,7 @@ class Lines:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._shown = path, printable(path)
         with storage_errors(path, "opened"):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             _held.add(self)
@@ -36,11 +36,11 @@ class Lines:
     def _hold(self) -> None:
         about = os.fstat(self._file)
         if not stat.S_ISREG(about.st_mode):
-            raise JournalMismatch(f"{self.path} is not a regular file; name another")
+            raise JournalMismatch(f"{self._shown} is not a regular file; name another")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise JournalMismatch(f"another run holds {self.path}; wait for it, or name another file") from error
+            raise JournalMismatch(f"another run holds {self._shown}; wait for it, or name another file") from error
         if not about.st_size:
             os.fchmod(self._file, 0o600)  # payloads stand in it
 
@@ -54,7 +54,7 @@ class Lines:
             append_synced(self._file, "".join(line + "\n" for line in lines).encode())
         except OSError as error:
             raise StorageFailed(
-                f"{self.path} could not be appended to: {error.strerror or error}; what it held before is still there, "
+                f"{self._shown} could not be appended to: {error.strerror or error}; what it held before is still there, "
                 "make room and go on"
             ) from error
 

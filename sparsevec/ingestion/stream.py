@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuard, TypeVar, Union, runtime_checkable
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 from pydantic_core import to_json
 
 from sparsevec.contract.checks import CheckedPayloads, Id, checked_payload, id_fault
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
+from sparsevec.ingestion.chunks import Restartable, Vectors, as_chunks, as_vectors
 from sparsevec.vectors import SparseVectors
 
-if TYPE_CHECKING:
-    import torch
-    from scipy.sparse import sparray, spmatrix
-
-__all__ = ["Batch", "Chunk", "Document", "Ids", "Restartable", "Stream", "Vectors"]
+__all__ = ["Batch", "Document", "Stream"]
 
 T = TypeVar("T")
-
-Chunk: TypeAlias = Union[SparseVectors, "sparray", "spmatrix", "torch.Tensor", Sequence[Mapping[int, float]]]
-"""Some rows: SparseVectors, a scipy sparse matrix, a sparse torch tensor, or a list of `{index: weight}`."""
-
-
-@runtime_checkable
-class Restartable(Protocol):
-    """A source of vectors that can start anywhere, so that a run that goes on does not encode again what is settled.
-
-        class Encoding:
-            identity = "products of 2026-11-25, encoded by model/"
-
-            def start(self, position: int) -> Iterator[SparseVectors]:
-                for row in range(position, len(dense), 1000):
-                    yield encoder.encode(dense[row : row + 1000])
-
-    Ids, payloads and routing are still read from the first on, and compared with the journal; that the vectors are the
-    same is what `identity` promises.
-    """
-
-    @property
-    def identity(self) -> str:
-        """Names these vectors: another source, or another encoder, has another."""
-
-    def start(self, position: int) -> Iterable[Chunk]:
-        """Chunks, the first of which begins with the vector at `position`."""
-
-
-Vectors: TypeAlias = Chunk | Iterable[Chunk] | Restartable
-"""One batch, chunks of any size, or a source that can start anywhere."""
 
 
 class Document(NamedTuple):
@@ -139,7 +104,7 @@ class Stream:
     ) -> None:
         """`dimension` is that of rows that do not say."""
         self._restartable = vectors if isinstance(vectors, Restartable) else None
-        self._chunks = None if self._restartable else _iterator("vectors", _as_chunks(vectors))
+        self._chunks = None if self._restartable else _iterator("vectors", as_chunks(vectors))
         named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing}
         self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
         self._dimension = dimension
@@ -214,7 +179,7 @@ class Stream:
             if not (chunks := self._next(self._chunks, 1)):
                 return None
             try:
-                self._chunk = _as_vectors(chunks[0], self._chunk, self._dimension)
+                self._chunk = as_vectors(chunks[0], self._chunk, self._dimension)
             except SparsevecError as error:
                 self._stop(InvalidVectors(f"the chunk of vectors at position {self._read}: {error}"))
                 return None
@@ -243,41 +208,6 @@ def _iterator(name: str, values: Any) -> Iterator[Any]:
         return iter(values)
     except TypeError:
         raise InvalidInput(f"{name} must be iterable, found {type(values).__name__}") from None
-
-
-def _as_chunks(vectors: Any) -> Any:
-    """One batch is a stream of one chunk."""
-    whole = isinstance(vectors, SparseVectors) or sp.issparse(vectors) or _is_tensor(vectors) or _is_rows(vectors)
-    return [vectors] if whole else vectors
-
-
-def _as_vectors(chunk: Any, before: SparseVectors | None, dimension: int | None) -> SparseVectors:
-    """`chunk` as what it cannot but mean. Raises InvalidVectors for anything else, dense rows for instance: they may be
-    weights, or embeddings that nobody has encoded yet."""
-    if sp.issparse(chunk):
-        chunk = SparseVectors.from_scipy(chunk)
-    elif _is_tensor(chunk) and str(chunk.layout) in ("torch.sparse_coo", "torch.sparse_csr"):
-        chunk = SparseVectors.from_torch(chunk)
-    elif _is_rows(chunk):
-        if (size := before.dimension if before is not None else dimension) is None:
-            raise InvalidVectors("rows do not say their dimension; SparseVectors.from_rows(rows, dimension=...) does")
-        chunk = SparseVectors.from_rows(chunk, dimension=size)
-    if not isinstance(chunk, SparseVectors):
-        raise InvalidVectors(
-            f"expected SparseVectors, found {type(chunk).__name__}; SparseVectors.from_... makes them of weights, "
-            "encoder.encode of dense embeddings"
-        )
-    if before is not None and chunk.dimension != before.dimension:
-        raise InvalidVectors(f"expected dimension {before.dimension} as before, found {chunk.dimension}")
-    return chunk
-
-
-def _is_tensor(value: object) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "layout")
-
-
-def _is_rows(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _joined(rows: list[SparseVectors] | None, n: int) -> SparseVectors:
@@ -321,20 +251,3 @@ def _text_fault(value: object) -> str | None:
 def _text(value: object) -> str:
     """`value` as JSON, the same in every process."""
     return to_json(value).decode()
-
-
-class Ids:
-    """How many ids were given before: 8 bytes are kept of each, up to `most` of them."""
-
-    def __init__(self, most: int = 2**25) -> None:
-        self._seen, self._most = array("Q"), most
-
-    def add(self, batch: Batch) -> None:
-        room = self._most - len(self._seen)
-        ids = [document.id for document in batch.documents if document.fault is None]
-        self._seen.extend(id_ if isinstance(id_, int) else hash(id_) & (2**64 - 1) for id_ in ids[: max(0, room)])
-
-    @property
-    def repeated(self) -> int:
-        """Of those, as many as an id was given again."""
-        return len(self._seen) - len(np.unique(np.array(self._seen)))
