@@ -54,8 +54,8 @@ class Lines:
             append_synced(self._file, "".join(line + "\n" for line in lines).encode())
         except OSError as error:
             raise StorageFailed(
-                f"{self._shown} could not be appended to: {error.strerror or error}; what it held before is still there, "
-                "make room and go on"
+                f"{self._shown} could not be appended to: {error.strerror or error}; what it held before is still "
+                "there, make room and go on"
             ) from error
 
     def cut(self, end: int) -> None:

@@ -69,11 +69,6 @@ class Batch:
     def size(self) -> int:
         return sum(document.size for document in self.documents)
 
-    @property
-    def positions(self) -> range:
-        """Of a batch without gaps."""
-        return range(self.documents[0].position, self.documents[-1].position + 1)
-
     def hash(self, *, vectors: bool = True) -> str:
         """Of ids, payloads and routing, and of the `vectors`; documents with a fault count as missing."""
         ids = [document.id if document.fault is None else None for document in self.documents]
