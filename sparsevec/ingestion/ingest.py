@@ -81,8 +81,9 @@ def ingest(
     written ("write", a document that no query finds). `missing`, `versions` and `routing` go to `Adapter.upsert`
     (C17): documents that are not there, or that changed since `versions` were read, are counted among the failed.
 
-    A request holds at most `batch_count` documents of about `batch_bytes`, fewer when the backend asks for it, and
-    waits no longer than is left of the `deadline`: seconds without progress (any request gets a second at least).
+    A request holds at most `batch_count` documents of about `batch_bytes`, fewer when the backend asks for it.
+    `deadline` is how many seconds may pass without progress; a request waits for its answer no longer than half of what
+    is left of them, or a second.
 
     Raises InvalidInput, also when the sources are not equally long, WrongSpace before anything of another space is
     written, JournalMismatch, StorageFailed, WriteFailed at the deadline, and what the adapter or a source raises, or

@@ -78,8 +78,9 @@ class Patience:
 
     @contextmanager
     def bounded(self) -> Iterator[None]:
-        """No request inside waits for longer than is left until the deadline (or a second, where less is left)."""
-        with within(max(self._left(), _LEAST_REQUEST)):
+        """No request inside waits for longer than half of what is left until the deadline, so that there is time for
+        another try (but for a second, where less is left)."""
+        with within(max(self._left() / 2, _LEAST_REQUEST)):
             yield
 
     def ask(self, call: Callable[[], T]) -> T:
