@@ -232,7 +232,7 @@ class Writing:
     # ---- delete
 
     def delete(self, ids: Sequence[Id]) -> Operation[None]:
-        known = yield from self._session.fresh()
+        known = yield from self._session.existing(0.0)  # a second field of ours may live there since
         index = self.writable(known.target)
         keys = [to_id(id_, index.ours) for id_ in check_ids(ids)]
         if index.belongs_to(known.field.name):
