@@ -29,6 +29,7 @@ __all__ = ["AsyncOpenSearchAdapter", "OpenSearchAdapter"]
 
 _ENGINE = "opensearch"
 _TIMEOUT = 90.0  # seconds; the server itself gives up a bulk request before that
+_CONNECTIONS = 16  # kept open to each host, for as many threads
 _CREDENTIALS = (
     "basic_auth",
     "ca_certs",
@@ -114,7 +115,7 @@ def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
         raise InvalidInput("expected opensearch://HOST:PORT/INDEX or opensearch+https://HOST:PORT/INDEX")
     check_credentials(credentials, _CREDENTIALS)
     _operations(url)  # refuses names and options before a connection is made
-    options = {"timeout": _TIMEOUT, **credentials}
+    options = {"timeout": _TIMEOUT, **({"pool_maxsize": _CONNECTIONS} if kind is OpenSearch else {}), **credentials}
     if "basic_auth" in options:  # as the other adapters call it
         options["http_auth"] = options.pop("basic_auth")
     try:

@@ -186,8 +186,10 @@ class Session:
         return found
 
     def put_mapping(self, index: Index, properties: Json) -> Operation[None]:
-        yield from json("PUT", path_of(index.name, "_mapping"), {"properties": properties})
-        self.forget()
+        try:
+            yield from json("PUT", path_of(index.name, "_mapping"), {"properties": properties})
+        finally:
+            self.forget()  # also where it was refused: somebody else was first
 
     def bulk(self, bodies: Iterable[bytes], params: Mapping[str, str]) -> Operation[Any]:
         """The answer to one bulk request, read; what it wrote is to be refreshed before the next read."""

@@ -40,7 +40,7 @@ Json = Mapping[str, Any]
 
 CAN = Capabilities(negative_weights=False, versions=True, routing=True)
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
-_ROUNDS = 5  # tries to write a document anew that others write to at the same time
+_ROUNDS = 5  # tries of what others do at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class Writing:
     ) -> Operation[Written]:
         check_options(self._session.engine, CAN, versions=versions, routing=routing, missing=missing)
         known = yield from self._session.fresh()
+        if write_fault(known.target, self._session.field):
+            known = yield from self._session.existing(0.0)  # what was in the way may be gone
         ids, payloads = check_batch(ids, vectors, payloads, known.field.dimension)
         _check_lengths(ids, versions=versions, routing=routing)
         check_space(vectors, known.field.fingerprint)
@@ -78,7 +80,7 @@ class Writing:
         missing = missing or ("create" if index.ours else "fail")
         if missing == "create" and (fault := _create_fault(known.target, index)):
             raise fault
-        yield from self._prepare(index, known.field, payloads)
+        yield from self._prepare(known, payloads)
         yield from self._adopt(known, vectors)
         lines, failed = to_lines(
             ids,
@@ -101,13 +103,21 @@ class Writing:
         assert target.write is not None  # else an alias without one was found
         return target.write
 
-    def _prepare(self, index: Index, field: Field, payloads: Sequence[Payload]) -> Operation[None]:
+    def _prepare(self, known: Known, payloads: Sequence[Payload]) -> Operation[None]:
         """Map what a document could not map by itself."""
-        mapping = mixed_fields(payloads, index) if index.ours else {}
-        if field.present not in index.properties:  # a field that others made has no marker yet
-            mapping[field.present] = {"type": "keyword"}
-        if mapping:
-            yield from self._session.put_mapping(index, mapping)
+        for left in reversed(range(_ROUNDS)):
+            index = self.writable(known.target)
+            mapping = mixed_fields(payloads, index) if index.ours else {}
+            if known.field.present not in index.properties:  # a field that others made has no marker yet
+                mapping[known.field.present] = {"type": "keyword"}
+            if not mapping:
+                return
+            try:
+                yield from self._session.put_mapping(index, mapping)
+            except BackendUnsupported:
+                if not left:
+                    raise
+            known = yield from self._session.existing(0.0)  # a document of another writer may have mapped it first
 
     def _adopt(self, known: Known, vectors: SparseVectors) -> Operation[None]:
         """The first vectors of a collection of ours say which space it is of (C18)."""
