@@ -28,6 +28,7 @@ _EXACT = 2**53  # below it a double is every int
 _FLOATS: dict[str, Any] = {"double": np.float64, "float": np.float32}
 _LONGEST_NUMBER = 64  # characters of a number or a date, however it is written
 _BASIC_DATES = 99_991_231  # "20240501" is read as milliseconds by a date field that takes both
+_KNOWN = {*_INTEGER_BITS, *_FLOATS, "boolean", "date", "keyword", "object", "text"}  # others index as they please
 _NOTHING: Json = {"match_none": {}}
 
 
@@ -135,11 +136,13 @@ def _candidates(condition: AnyOf | Range | DateRange | Exists, leaf: Mapping[str
     kind, field = leaf.get("type", "object"), condition.field
     if not leaf:
         return []  # no document has it
+    if kind not in _KNOWN:
+        return None
     if isinstance(condition, Exists):
         return [_exists(field)] if kind in ("keyword", "boolean") and "ignore_above" not in leaf else None
     if kind == "object":
         return []  # no scalar is indexed there
-    if isinstance(condition, AnyOf) and "" in condition.values and kind not in ("keyword", "wildcard", "text"):
+    if isinstance(condition, AnyOf) and "" in condition.values and kind not in ("keyword", "text"):
         return None  # an empty string is no value to fields of numbers and dates, and false to truth values
     if kind in _INTEGER_BITS or kind in _FLOATS:
         return _numeric(condition, kind)
@@ -165,9 +168,7 @@ def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> list[Json] 
     A sub-field may be younger than a document, which then has the field and not the sub-field.
     """
     exact = {field: leaf, **{f"{field}.{name}": sub for name, sub in leaf.get("fields", {}).items()}}
-    keywords = [
-        (path, sub) for path, sub in exact.items() if sub.get("type") in ("keyword", "wildcard") and _true(sub, "index")
-    ]
+    keywords = [(path, sub) for path, sub in exact.items() if sub.get("type") == "keyword" and _true(sub, "index")]
     texts = _texts(condition)
     if not keywords or texts is None:
         return _held(field, leaf)

@@ -29,6 +29,8 @@ MAPPINGS: dict[str, Any] = {
         "parts": {"type": "nested", "properties": {"name": {"type": "keyword"}}},
         "anything": {"type": "object", "enabled": False},
         "labels": {"type": "flattened"},
+        "rating": {"type": "scaled_float", "scaling_factor": 10},
+        "blob": {"type": "binary"},
     }
 }
 
@@ -88,6 +90,9 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
         ({"anything.x": 1}, None),
         ({"anything": 1}, None),
         ({"labels.x": "a"}, None),
+        ({"labels": "a"}, None),
+        ({"rating": 1}, None),
+        ({"blob": "a"}, None),
         ({"brand.x": "a"}, None),
         ({"maker_id": {"exists": True}}, [{"exists": {"field": "maker_id"}}]),
         ({"price": {"exists": True}}, None),
