@@ -89,9 +89,9 @@ def without_secrets(text: str, credentials: Mapping[str, Any]) -> str:
 
 def lost(engine: str, error: BaseException, *, tls: bool) -> AdapterError:
     """What it means that no whole answer came."""
+    found = str(getattr(error, "message", "") or error)
     if not tls:
-        return BackendDown(f"no answer from {engine}: {error}")
-    found = str(error)
+        return BackendDown(f"no answer from {engine}: {found}")
     said = found.lower()
     if "mismatch" in said or "doesn't match" in said or "not valid for" in said:
         why = "the certificate is for another name than the url's host; use a name that stands in it"
@@ -117,6 +117,6 @@ def _causes(error: object, depth: int) -> Iterator[object]:
     if not isinstance(error, BaseException) or depth == 0:
         return
     yield error
-    inner = [error.__cause__, *error.args, getattr(error, "reason", None), *getattr(error, "errors", ())]
+    inner = [error.__cause__, error.__context__, *error.args, getattr(error, "reason", None), *getattr(error, "errors", ())]
     for cause in inner:
         yield from _causes(cause, depth - 1)

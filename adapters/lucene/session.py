@@ -64,9 +64,10 @@ class Session:
         self.scripts = True  # until the server says that it runs none
         self.foreign: str | None = None  # the claim known to hold vectors without a fingerprint
         self._known: Known | None = None
+        self._names: frozenset[str] = frozenset()
         self._server: Server | None = None
         self._lock = threading.Lock()
-        self._writes, self._seen = 1, 0  # writes so far, with those before this adapter was made, and what readers see
+        self._writes, self._seen = 0, 0  # writes so far, with those of others before we looked, and what readers see
         self._left_to_index = refresh == "index"
         self._may_refresh = True  # until the server says that the privilege is missing; then each write waits
 
@@ -106,6 +107,9 @@ class Session:
             self._known = None
             return None
         target = read_target(self.asked, good(answer))
+        if target.names != self._names:
+            self._names = target.names
+            self.wrote()  # by others, perhaps, and before we looked
         field = read_fields(target, self.field)
         self._known = Known(target, field, time.monotonic()) if field else None
         return target

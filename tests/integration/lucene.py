@@ -11,10 +11,9 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
-from sparsevec.contract.adapter import Adapter
 
 from sparsevec import SparseVectors, connect
-from sparsevec.contract.adapter import Hits
+from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.checks import Id
 
 DIMENSION = 100

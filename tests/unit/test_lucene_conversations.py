@@ -239,7 +239,7 @@ def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> 
     moved = there("products-2", emb={"type": "sparse_vector"}, **note("index"))
     (answer,), sent = talk(
         lucene.search(rows({1: 1.0}), 3, None, False),
-        *(OTHERS, REFRESHED, hits("int:7", index="products-2"), moved, hits("int:7", index="products-2")),
+        *(OTHERS, REFRESHED, hits("int:7", index="products-2"), moved, REFRESHED, hits("int:7", index="products-2")),
     )
     assert answer.ids == (7,)
     assert said(sent).count("POST /products/_msearch") == 2
