@@ -1,28 +1,37 @@
-"""`opensearch://HOST:PORT/INDEX?field=NAME`: sparse vectors in an index of OpenSearch, as `rank_features`."""
+"""`opensearch://HOST[,HOST]:PORT/INDEX?field=NAME`: sparse vectors in an index of OpenSearch, as `rank_features`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import orjson
 
-from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.adapter import Adapter, AsyncAdapter
+from sparsevec.contract.deadlines import remaining
+from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
 from sparsevec.contract.urls import Url
-from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
+from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
-from .lucene.adapter import Answer, LuceneAdapter, retry_after, url_options
+from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
+from .lucene.operations import LuceneOperations
+from .lucene.session import Refresh
+from .lucene.wire import Answer, Request, retry_after
 
 try:
-    from opensearchpy import OpenSearch
+    from opensearchpy import AsyncOpenSearch, OpenSearch
     from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
     from opensearchpy.exceptions import SSLError
 except ImportError as error:
     raise ClientMissing.extra("opensearch-py", "opensearch") from error
 
-__all__ = ["OpenSearchAdapter"]
+__all__ = ["AsyncOpenSearchAdapter", "OpenSearchAdapter"]
 
+_ENGINE = "opensearch"
 _TIMEOUT = 90.0  # seconds; the server itself gives up a bulk request before that
+_CONNECTIONS = 16  # kept open to each host, for as many threads
 _CREDENTIALS = (
+    "basic_auth",
     "ca_certs",
     "client_cert",
     "client_key",
@@ -34,67 +43,161 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(LuceneAdapter):
+class OpenSearchAdapter(SyncAdapter):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod
-    def connect(cls, url: Url, **credentials: Any) -> OpenSearchAdapter:
+    def connect(cls, url: Url, **credentials: Any) -> Self:
         """`credentials` are the client's keyword arguments: basic_auth (or http_auth), ca_certs, client_cert, ..."""
-        if url.variant not in ("", "https") or not url.host:
-            raise InvalidInput("expected opensearch://HOST:PORT/INDEX or opensearch+https://HOST:PORT/INDEX")
-        if "basic_auth" in credentials:  # as the other adapters call it
-            credentials["http_auth"] = credentials.pop("basic_auth")
-        if unknown := sorted(set(credentials) - set(_CREDENTIALS)):
-            raise InvalidInput(
-                f"expected some of {['basic_auth', *_CREDENTIALS]} as keyword arguments, found {unknown}"
-            )
-        options = url_options(url)
-        host = {"host": url.host, "port": url.port or 9200, "scheme": url.variant or "http"}
-        client = OpenSearch([host], **{"timeout": _TIMEOUT, "max_retries": 0, "retry_on_status": (), **credentials})
-        return cls(_OpenSearchWire(client, owned=True), url.path, **options)
+        client = _client(OpenSearch, url, credentials)
+        wire = _OpenSearchWire(client, owned=True)
+        return cls(_operations(url), wire, _place(url), None if credentials else str(url))
+
+    @classmethod
+    def _again(cls, origin: str) -> Self:
+        return cls.connect(Url.parse(origin))
 
     @classmethod
     def from_client(
         cls,
-        client: OpenSearch,
+        client: object,
         *,
         index: str,
         field: str = "sparse",
         shards: int | None = None,
         replicas: int | None = None,
-    ) -> OpenSearchAdapter:
-        """Around a client of the caller's, who goes on owning it. Its retries do no harm: every write has its id."""
+        refresh: Refresh = "reader",
+    ) -> Self:
+        """Around a client of the caller's, who goes on owning it."""
+        if isinstance(client, AsyncOpenSearch):
+            raise InvalidInput("an AsyncOpenSearch is for AsyncOpenSearchAdapter, and for sparsevec.aconnect")
         if not isinstance(client, OpenSearch):
             raise InvalidInput(f"expected an opensearchpy.OpenSearch, found {type(client).__name__}")
-        return cls(_OpenSearchWire(client, owned=False), index, field, shards=shards, replicas=replicas)
+        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        return cls(operations, _OpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class _OpenSearchWire:
-    engine = "opensearch"
+class AsyncOpenSearchAdapter(AsyncAdapterBase):
+    """The same for asyncio."""
 
-    def __init__(self, client: OpenSearch, *, owned: bool) -> None:
-        self._client = client
-        self._owned = owned
+    @classmethod
+    def connect(cls, url: Url, **credentials: Any) -> Self:
+        client = _client(AsyncOpenSearch, url, credentials)
+        wire = _AsyncOpenSearchWire(client, owned=True)
+        return cls(_operations(url), wire, _place(url), None if credentials else str(url))
 
-    def send(self, method: str, target: str, body: bytes | None, kind: str) -> Answer:
-        """By a connection of the client, not by its transport, which hides the headers of an error: Retry-After."""
-        headers = {"content-type": f"application/{kind}"} if body is not None else {}
-        try:
+    @classmethod
+    def _again(cls, origin: str) -> Self:
+        return cls.connect(Url.parse(origin))
+
+    @classmethod
+    def from_client(
+        cls,
+        client: object,
+        *,
+        index: str,
+        field: str = "sparse",
+        shards: int | None = None,
+        replicas: int | None = None,
+        refresh: Refresh = "reader",
+    ) -> Self:
+        """Around a client of the caller's, who goes on owning it."""
+        if isinstance(client, OpenSearch):
+            raise InvalidInput("an OpenSearch client is for OpenSearchAdapter, and for sparsevec.connect")
+        if not isinstance(client, AsyncOpenSearch):
+            raise InvalidInput(f"expected an opensearchpy.AsyncOpenSearch, found {type(client).__name__}")
+        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        return cls(operations, _AsyncOpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
+
+
+def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
+    if url.variant not in ("", "https") or not url.hosts:
+        raise InvalidInput("expected opensearch://HOST:PORT/INDEX or opensearch+https://HOST:PORT/INDEX")
+    check_credentials(credentials, _CREDENTIALS)
+    _operations(url)  # refuses names and options before a connection is made
+    options = {"timeout": _TIMEOUT, **({"pool_maxsize": _CONNECTIONS} if kind is OpenSearch else {}), **credentials}
+    if "basic_auth" in options:  # as the other adapters call it
+        options["http_auth"] = options.pop("basic_auth")
+    try:
+        return kind(hosts_of(url), **options)
+    except (TypeError, ValueError, OSError) as error:
+        said = without_secrets(str(error), credentials)
+        raise InvalidInput(f"the OpenSearch client does not take these credentials: {said}") from None
+
+
+def _operations(url: Url) -> LuceneOperations:
+    return LuceneOperations(_ENGINE, url.path, **url_options(url))
+
+
+def _place(url: Url) -> str:
+    return place(_ENGINE, hosts_of(url), url.path, url.option("field", "sparse"))
+
+
+class _Way:
+    """By a connection of the client, not by its transport, which sends again by itself and hides the headers of an
+    error: Retry-After."""
+
+    def __init__(self, client: Any, *, owned: bool) -> None:
+        self._client, self._owned = client, owned
+
+    @property
+    def _hosts(self) -> int:
+        return len(self._client.transport.hosts)
+
+    @staticmethod
+    def _arguments(request: Request) -> dict[str, Any]:
+        headers = {"content-type": f"application/{request.kind}"} if request.body is not None else {}
+        left = remaining(_TIMEOUT)
+        timeout = {} if left == _TIMEOUT else {"timeout": left}  # else the client's own
+        return {"body": request.body, "headers": headers, "ignore": range(300, 600), **timeout}
+
+    def _failed(self, connection: Any, error: OpenSearchConnectionError, hosts_left: int) -> None:
+        """Remember that this host is down; raises unless another one may be asked."""
+        if hosts_left < 1 or not never_connected(error):
+            raise lost("OpenSearch", error, tls=isinstance(error, SSLError)) from error
+        self._client.transport.connection_pool.mark_dead(connection)
+
+    def _answered(self, connection: Any, status: int, headers: Mapping[str, str], text: str) -> Answer:
+        self._client.transport.connection_pool.mark_live(connection)
+        return Answer(status, _read(status, text), retry_after(headers.items()))
+
+
+class _OpenSearchWire(_Way):
+    def send(self, request: Request) -> Answer:
+        hosts = self._hosts
+        while True:
+            hosts -= 1
             connection = self._client.transport.get_connection()
-            status, found, text = connection.perform_request(
-                method, target, body=body, headers=headers, ignore=range(300, 600)
-            )
-        except SSLError as error:
-            raise BackendUnsupported(
-                f"no trusted connection ({error}); pass ca_certs=, or use opensearch+https://"
-            ) from error
-        except OpenSearchConnectionError as error:
-            raise BackendDown(f"no answer from OpenSearch: {error}") from error
-        return Answer(status, _read(status, text), retry_after(found))
+            try:
+                answer = connection.perform_request(request.method, request.target, **self._arguments(request))
+            except OpenSearchConnectionError as error:
+                self._failed(connection, error, hosts)
+            else:
+                return self._answered(connection, *answer)
 
     def close(self) -> None:
         if self._owned:
             self._client.close()
+
+
+class _AsyncOpenSearchWire(_Way):
+    async def send(self, request: Request) -> Answer:
+        transport = self._client.transport
+        await transport._async_call()  # makes the connections, at the first call of an event loop
+        hosts = self._hosts
+        while True:
+            hosts -= 1
+            connection = transport.get_connection()
+            try:
+                answer = await connection.perform_request(request.method, request.target, **self._arguments(request))
+            except OpenSearchConnectionError as error:
+                self._failed(connection, error, hosts)
+            else:
+                return self._answered(connection, *answer)
+
+    async def close(self) -> None:
+        if self._owned:
+            await self._client.close()
 
 
 def _read(status: int, text: str) -> Any:
@@ -108,3 +211,4 @@ def _read(status: int, text: str) -> Any:
 
 
 _contract: type[Adapter] = OpenSearchAdapter
+_async_contract: type[AsyncAdapter] = AsyncOpenSearchAdapter

@@ -21,7 +21,6 @@ from pathlib import Path
 from zlib import crc32
 
 import sparsevec as sv
-from sparsevec.ingestion.dead_letters import read_dead_letters
 
 DIMENSION = 2**18
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.ingest import IngestProgress as IngestProgress
     from sparsevec.ingestion.ingest import IngestReport as IngestReport
     from sparsevec.ingestion.ingest import ingest as ingest
-    from sparsevec.ingestion.journal import read_dead_letters as read_dead_letters
+    from sparsevec.ingestion.dead_letters import read_dead_letters as read_dead_letters
     from sparsevec.measure.cost import Cost as Cost
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
@@ -55,7 +55,7 @@ _HOMES = {
     "exact.reference": "Reference",
     "exact.verify": "VerifyReport verify",
     "ingestion.ingest": "IngestProgress IngestReport ingest",
-    "ingestion.journal": "read_dead_letters",
+    "ingestion.dead_letters": "read_dead_letters",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
     "vectors": "SparseVector SparseVectors",

@@ -1,48 +1,116 @@
-"""Filters (C11) on any mapping: the server narrows, `sparsevec.contract.adapter.matches` decides.
+"""Filters (C11) on any mapping: the server narrows, `sparsevec.contract.filters.matches` decides.
 
 A mapping forgets types: a keyword field indexes 1, "1" and true alike when they are strings of it, a long field makes 1
 of 1.5 and "1". So the clause sent to the server finds *at least* every document that matches, and what comes back is
-judged by its `_source`. `_ignored` finds documents whose value was too long, or of another type, to be indexed.
+judged by its `_source`. `_ignored` finds documents whose value was too long, or of another type, to be indexed. Below a
+`Not` it is the other way round: what is excluded must be *certain* not to match.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
+import orjson
 
-from sparsevec.contract.filters import AnyOf, Condition, Range
+from sparsevec.contract.filters import All, AnyIn, AnyOf, Condition, DateRange, EngineFilter, Exists, Not, Range
+
+__all__ = ["filter_clauses", "knows", "leaves"]
 
 Json = dict[str, Any]
 
 _INTEGER_BITS = {"long": 63, "integer": 31, "short": 15, "byte": 7}
 _EXACT = 2**53  # below it a double is every int
 _FLOATS: dict[str, Any] = {"double": np.float64, "float": np.float32}
+_LONGEST_NUMBER = 64  # characters of a number or a date, however it is written
+_BASIC_DATES = 99_991_231  # "20240501" is read as milliseconds by a date field that takes both
+_KNOWN = {*_INTEGER_BITS, *_FLOATS, "boolean", "date", "keyword", "object", "text"}  # others index as they please
+_NOTHING: Json = {"match_none": {}}
 
 
 def filter_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json]:
     """Clauses that no matching document fails; a condition that the mapping cannot help with has none."""
-    return [clause for condition in wanted if (clause := _clause(condition, mappings)) is not None]
+    return [clause for condition in wanted if (clause := _at_least(condition, mappings)) is not None]
 
 
-def leaves(clauses: Sequence[Json]) -> int:
+def knows(path: str, mappings: Mapping[str, Any]) -> bool:
+    """Whether the mapping has that field; else documents may have brought it since."""
+    return _leaf(path, mappings, mappings.get("dynamic", "true")) != {}
+
+
+def leaves(clauses: Any) -> int:
     """Most Lucene clauses that they become: a `terms` of few values is rewritten into one each, up to 16."""
-    return sum(16 * len(clause["bool"]["should"]) for clause in clauses)
+    if isinstance(clauses, Mapping):
+        own = 16 * len({"term", "terms", "range", "exists", "match_none"} & clauses.keys())
+        return own + sum(leaves(inner) for inner in clauses.values())
+    return sum(map(leaves, clauses)) if isinstance(clauses, (list, tuple)) else 0
 
 
-def _clause(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
+def _at_least(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
+    """A clause that every matching document meets; None for no clause, which every document meets."""
+    if isinstance(condition, All):
+        parts = filter_clauses(condition.conditions, mappings)
+        return {"bool": {"filter": parts}} if parts else None
+    if isinstance(condition, AnyIn):
+        parts = filter_clauses(condition.conditions, mappings)
+        return _any(parts) if len(parts) == len(condition.conditions) else None
+    if isinstance(condition, Not):
+        certain = _at_most(condition.condition, mappings)
+        return None if certain is None else {"bool": {"must_not": [certain]}}
+    if isinstance(condition, EngineFilter):
+        return None
     field = condition.field
     leaf = _leaf(field, mappings, mappings.get("dynamic", "true"))
     clauses = None if leaf is None else _candidates(condition, leaf)
-    if clauses is None:
+    return None if clauses is None else _any([*clauses, {"term": {"_ignored": field}}])
+
+
+def _any(clauses: Sequence[Json]) -> Json:
+    return {"bool": {"should": list(clauses), "minimum_should_match": 1}} if clauses else _NOTHING
+
+
+def _at_most(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
+    """A clause that only matching documents meet; None when there is none worth asking.
+
+    Only of keywords that are indexed as they are written, and that no other field is copied to: what is indexed then
+    stands in the document.
+    """
+    if isinstance(condition, (All, AnyIn)):
+        parts = [_at_most(part, mappings) for part in condition.conditions]
+        if isinstance(condition, All):
+            return None if None in parts else {"bool": {"filter": parts}}
+        return _any(known) if (known := [part for part in parts if part is not None]) else None
+    if not isinstance(condition, (AnyOf, Exists)) or "." in condition.field or b'"copy_to"' in orjson.dumps(mappings):
         return None
-    return {"bool": {"should": [*clauses, {"term": {"_ignored": field}}], "minimum_should_match": 1}}
+    leaf = mappings.get("properties", {}).get(condition.field, {})
+    plain = leaf.get("type") == "keyword" and leaf.keys() <= {"type", "ignore_above", "fields", "meta", "norms"}
+    if not plain or condition.field in mappings.get("runtime", {}):
+        return None
+    if isinstance(condition, Exists):
+        return _exists(condition.field)
+    texts = [value for value in condition.values if isinstance(value, str) and not _may_be_other(value)]
+    return {"terms": {condition.field: texts}} if texts else None
+
+
+def _may_be_other(text: str) -> bool:
+    """Whether a number or a truth value is indexed as the same keyword."""
+    if text in ("true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _leaf(path: str, parent: Mapping[str, Any], dynamic: object) -> Mapping[str, Any] | None:
     """The mapping of `path`: {} when no document can have it, None when the mapping does not tell."""
+    if _runs(path, parent.get("runtime", {})):
+        return None  # a runtime field is searched instead of what is indexed
     properties = parent.get("properties", {})
     if path in properties:  # with `subobjects: false` its name has the dots
         child = properties[path]
@@ -56,40 +124,61 @@ def _leaf(path: str, parent: Mapping[str, Any], dynamic: object) -> Mapping[str,
     return {} if known else None
 
 
+def _runs(path: str, runtime: Mapping[str, Any]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for name in runtime)
+
+
 def _true(mapping: Mapping[str, Any], parameter: str) -> bool:
     return mapping.get(parameter, True) in (True, "true")
 
 
-def _candidates(condition: Condition, leaf: Mapping[str, Any]) -> list[Json] | None:
+def _candidates(condition: AnyOf | Range | DateRange | Exists, leaf: Mapping[str, Any]) -> list[Json] | None:
     kind, field = leaf.get("type", "object"), condition.field
+    if not leaf:
+        return []  # no document has it
+    if kind not in _KNOWN:
+        return None
+    if isinstance(condition, Exists):
+        return [_exists(field)] if kind in ("keyword", "boolean") and "ignore_above" not in leaf else None
     if kind == "object":
         return []  # no scalar is indexed there
+    if isinstance(condition, AnyOf) and "" in condition.values and kind not in ("keyword", "text"):
+        return None  # an empty string is no value to fields of numbers and dates, and false to truth values
     if kind in _INTEGER_BITS or kind in _FLOATS:
         return _numeric(condition, kind)
-    if isinstance(condition, Range):
-        return [] if kind == "boolean" else [_exists(field)]
+    if isinstance(condition, DateRange) and kind == "date" and "format" not in leaf:
+        return _dates(condition)
+    if not isinstance(condition, AnyOf):
+        return [] if kind == "boolean" else _held(field, leaf)
     if kind == "boolean":
-        texts = [_text(value) for value in condition.values if _text(value) in ("true", "false", "")]
+        texts = [_text(value) for value in condition.values if _text(value) in ("true", "false")]
         return [{"terms": {field: texts}}] if texts else []
-    among = _among(condition, field, leaf)
-    return None if among is None else [among]
+    return _among(condition, field, leaf)
 
 
-def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> Json | None:
+def _held(field: str, leaf: Mapping[str, Any]) -> list[Json] | None:
+    """Documents that hold a number or a date as text. One too long for a keyword field is in no index at all, and
+    OpenSearch does not even note it."""
+    return [_exists(field)] if leaf.get("ignore_above", math.inf) >= _LONGEST_NUMBER else None
+
+
+def _among(condition: AnyOf, field: str, leaf: Mapping[str, Any]) -> list[Json] | None:
     """By the keyword field, or the keyword sub-field of a text field, where the values are what is indexed.
 
-    A string that is too long for a keyword field is in no index at all, and OpenSearch does not even note it.
+    A sub-field may be younger than a document, which then has the field and not the sub-field.
     """
     exact = {field: leaf, **{f"{field}.{name}": sub for name, sub in leaf.get("fields", {}).items()}}
-    keywords = [(path, sub) for path, sub in exact.items() if sub.get("type") in ("keyword", "wildcard")]
+    keywords = [(path, sub) for path, sub in exact.items() if sub.get("type") == "keyword" and _true(sub, "index")]
     texts = _texts(condition)
     if not keywords or texts is None:
-        return _exists(field)
+        return _held(field, leaf)
     path, keyword = keywords[0]
     fits = all(_utf16_length(text) <= keyword.get("ignore_above", math.inf) for text in texts)
+    if fits and path == field:
+        return [{"terms": {path: texts}}]
     if fits:
-        return {"terms": {path: texts}}
-    return _exists(field) if leaf.get("type") == "text" else None
+        return [{"terms": {path: texts}}, {"bool": {"filter": [_exists(field)], "must_not": [_exists(path)]}}]
+    return [_exists(field)] if leaf.get("type") == "text" else None
 
 
 def _texts(condition: AnyOf) -> list[str] | None:
@@ -112,14 +201,17 @@ def _exists(field: str) -> Json:
     return {"exists": {"field": field}}
 
 
-def _numeric(condition: Condition, kind: str) -> list[Json]:
+def _numeric(condition: AnyOf | Range | DateRange, kind: str) -> list[Json]:
     """Ranges of the numbers that are indexed for a number that matches: integers are cut, floats rounded."""
+    field = condition.field
+    if isinstance(condition, DateRange):
+        return [_exists(field)]  # "20240501" is a date, and is indexed as a number
     if isinstance(condition, Range):
-        return [{"range": {condition.field: dict(_bound(bound, limit, kind) for bound, limit in condition.bounds)}}]
+        return [{"range": {field: dict(_bound(bound, limit, kind) for bound, limit in condition.bounds)}}]
     if any(isinstance(value, str) for value in condition.values):
-        return [_exists(condition.field)]  # "1" is indexed as 1, in any spelling that Java reads
+        return [_exists(field)]  # "1" is indexed as 1, in any spelling that Java reads
     numbers = [value for value in condition.values if not isinstance(value, (bool, str))]
-    return [{"range": {condition.field: dict(_bound(b, n, kind) for b in ("gte", "lte"))}} for n in numbers]
+    return [{"range": {field: dict(_bound(b, n, kind) for b in ("gte", "lte"))}} for n in numbers]
 
 
 def _bound(bound: str, number: float, kind: str) -> tuple[str, float]:
@@ -136,3 +228,20 @@ def _bound(bound: str, number: float, kind: str) -> tuple[str, float]:
     with np.errstate(over="ignore"):
         wider = float(np.nextafter(rounded, float_kind(-np.inf if down else np.inf)))
     return closed, min(max(wider, -largest), largest)
+
+
+def _dates(condition: DateRange) -> list[Json]:
+    """A range of milliseconds, and what a date field reads as milliseconds though it is a date without hyphens."""
+    bounds = {f"{bound[:2]}e": _millisecond(limit, down=bound[0] == "g") for bound, limit in condition.bounds}
+    milliseconds = {"gte": "0", "lte": str(_BASIC_DATES), "format": "epoch_millis"}
+    return [
+        {"range": {condition.field: {**bounds, "format": "strict_date_optional_time"}}},
+        {"range": {condition.field: milliseconds}},
+    ]
+
+
+def _millisecond(moment: datetime, *, down: bool) -> str:
+    """A date field cuts off what is less than a millisecond; one more on each side is never one too few."""
+    with suppress(OverflowError):  # at the ends of the calendar
+        moment += timedelta(milliseconds=-1 if down else 1)
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -11,10 +11,9 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
-from sparsevec_adapters.lucene.adapter import LuceneAdapter
 
 from sparsevec import SparseVectors, connect
-from sparsevec.contract.adapter import Hits
+from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.checks import Id
 
 DIMENSION = 100
@@ -37,9 +36,9 @@ class Place:
     engine_url: str
     index: str
 
-    def connect(self, options: str = "field=emb&replicas=0", **credentials: Any) -> LuceneAdapter:
+    def connect(self, options: str = "field=emb&replicas=0", **credentials: Any) -> Adapter:
         adapter = connect(f"{self.engine_url}/{self.index}?{options}", **credentials)
-        assert isinstance(adapter, LuceneAdapter)
+        assert isinstance(adapter, Adapter)
         return adapter
 
     def http(self, method: str, path: str = "", body: Any = None) -> Any:
@@ -79,6 +78,6 @@ def place_at(engine_url: str) -> Iterator[Place]:
         place.root("DELETE", f"{place.index}*?expand_wildcards=all")
 
 
-def found(adapter: LuceneAdapter, query: Mapping[int, float], k: int = 1000, **options: Any) -> tuple[Id, ...]:
+def found(adapter: Adapter, query: Mapping[int, float], k: int = 1000, **options: Any) -> tuple[Id, ...]:
     hits: Hits = adapter.search(rows(query), k, **options)[0]
     return hits.ids

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sparsevec_adapters.lucene import documents as lucene
+from sparsevec_adapters.lucene import weights
 
 import sparsevec
 from sparsevec import SparseVectors, ingest, verify
@@ -69,7 +69,7 @@ def test_every_score_of_real_vectors_is_predicted_to_the_bit(
     report = ingest(adapter, range(len(documents)), documents)
     answers = adapter.search(queries, 100)
     for query, hits in zip(queries, answers, strict=True):
-        predicted = lucene.scores(query, documents)
+        predicted = weights.scores(query, documents)
         np.testing.assert_array_equal(hits.scores.view(np.uint32), predicted[list(hits.ids)].view(np.uint32))
         assert hits.scores.tolist() == sorted(predicted[predicted > 0].tolist(), reverse=True)[:100]
     assert (report.written, report.failed) == (len(documents), 0)
@@ -85,7 +85,7 @@ def test_scores_of_weights_over_many_decades_are_at_most_one_unit_off(place: Pla
     adapter.create(DIMENSION)
     adapter.upsert(range(200), documents)
     for query, hits in zip(queries, adapter.search(queries, 200), strict=True):
-        predicted = lucene.scores(query, documents)[list(hits.ids)]
+        predicted = weights.scores(query, documents)[list(hits.ids)]
         assert np.abs(hits.scores.view(np.int32) - predicted.view(np.int32)).max() <= 1
     verify(adapter, documents, queries, k=50).require_exact()
 
@@ -126,9 +126,9 @@ def test_more_hits_than_one_answer_holds_come_page_by_page(place: Place) -> None
     payloads = [{"even": i % 2 == 0} for i in range(70)]
     adapter = place.connect()
     adapter.create(DIMENSION)
-    adapter.upsert(range(70), documents, payloads)
-    assert found(adapter, {1: 1.0}) == tuple(range(69, -1, -1))
-    assert found(adapter, {1: 1.0}, k=30, where={"even": True}) == tuple(range(68, 8, -2))
+    adapter.upsert(range(70), documents, payloads, missing="create")
+    assert found(adapter, {1: 1.0}) == tuple(str(i) for i in range(69, -1, -1))
+    assert found(adapter, {1: 1.0}, k=30, where={"even": True}) == tuple(str(i) for i in range(68, 8, -2))
     assert adapter.fetch(range(70)).ids == tuple(range(70))
 
 
@@ -151,7 +151,8 @@ def library(place: Place) -> Place:
 def test_a_sparse_field_is_added_to_an_index_of_others_and_taken_out_again(library: Place) -> None:
     adapter = library.connect()
     adapter.create(DIMENSION)
-    report = adapter.upsert(["a", "b", "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), [{"price": 10}, {}, {"year": 2026}])
+    new = [{"price": 10}, {}, {"year": 2026}]
+    report = adapter.upsert(["a", "b", "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), new, missing="create")
     assert report.written == ("a", "b", "new")
     assert (adapter.info().dimension, adapter.count()) == (DIMENSION, 3)
     assert found(adapter, {1: 1.0}) == ("new", "b", "a")
@@ -213,18 +214,39 @@ def test_vectors_that_others_wrote_are_searched_with_nothing_but_the_index_and_t
         adapter.drop()
 
 
-def test_an_alias_of_one_index_will_do_and_of_two_will_not(place: Place) -> None:
+def test_an_alias_of_several_indices_is_read_and_not_written_to(place: Place) -> None:
     place.make({})
+    place.put({"a": {"n": 1}})
     place.http("PUT", f"_alias/{place.index}-alias")
     alias = Place(place.engine_url, f"{place.index}-alias")
     adapter = alias.connect()
     adapter.create(DIMENSION)
-    adapter.upsert([1], rows({1: 1.0}))
-    assert found(place.connect(), {1: 1.0}) == (1,)
-    Place(place.engine_url, f"{place.index}-2").make({})
-    place.root("PUT", f"{place.index}-2/_alias/{place.index}-alias")
-    with pytest.raises(CollectionError, match="2 indices"):
-        adapter.count()
+    adapter.upsert(["a"], rows({1: 1.0}))
+    assert found(place.connect(), {1: 1.0}) == ("a",)
+
+    second = Place(place.engine_url, f"{place.index}-2")
+    second.make({})
+    second.put({"b": {"n": 2}})
+    place.root("PUT", f"{second.index}/_alias/{alias.index}")
+    with pytest.raises(CollectionError, match=f"{second.index}.* have no field"):
+        alias.connect().count()
+    of_second = second.connect()
+    of_second.create(DIMENSION)
+    of_second.upsert(["b"], rows({1: 2.0}))
+    assert found(alias.connect(), {1: 1.0}) == ("b", "a")
+    assert found(alias.connect(), {1: 1.0}, where={"n": {"lt": 2}}) == ("a",)
+    with pytest.raises(CollectionError, match="write index"):
+        alias.connect().upsert(["a"], rows({1: 3.0}))
+
+    place.root(
+        "POST",
+        "_aliases",
+        {"actions": [{"add": {"index": second.index, "alias": alias.index, "is_write_index": True}}]},
+    )
+    report = alias.connect().upsert(["a", "b"], rows({1: 3.0}, {1: 4.0}))
+    assert (report.written, report.failed["a"].kind) == (("b",), "missing")
+    with pytest.raises(CollectionError, match="twice"):
+        alias.connect().upsert(["a"], rows({1: 3.0}), missing="create")
 
 
 # ---- what is refused, and when
@@ -234,7 +256,8 @@ def test_a_strict_mapping_gets_the_field_and_refuses_unknown_payload_with_its_re
     place.make({"n": {"type": "long"}}, dynamic="strict")
     adapter = place.connect()
     adapter.create(DIMENSION)
-    report = adapter.upsert([1, 2, 3], rows({1: 1.0}, {1: 1.0}, {1: 1.0}), [{"n": 1}, {"m": 1}, {"n": "many"}])
+    payloads = [{"n": 1}, {"m": 1}, {"n": "many"}]
+    report = adapter.upsert([1, 2, 3], rows({1: 1.0}, {1: 1.0}, {1: 1.0}), payloads, missing="create")
     assert report.written == (1,)
     assert "strict_dynamic_mapping_exception" in report.failed[2].reason
     assert "failed to parse field [n]" in report.failed[3].reason
@@ -246,11 +269,12 @@ def test_a_refused_rewrite_leaves_the_document_as_it_was(place: Place) -> None:
     place.make({"n": {"type": "long"}})
     adapter = place.connect()
     adapter.create(DIMENSION)
-    adapter.upsert([1], rows({1: 1.0}), [{"o": {"x": 1}, "n": 1}])
-    report = adapter.upsert([1, 2], rows({2: 1.0}, {2: 1.0}), [{"o": {"y": 1}, "n": "many"}, {"o": {}}])
+    adapter.upsert([1], rows({1: 1.0}), [{"o": {"x": 1}, "n": 1}], missing="create")
+    payloads = [{"o": {"y": 1}, "n": "many"}, {"o": {}}]
+    report = adapter.upsert([1, 2], rows({2: 1.0}, {2: 1.0}), payloads, missing="create")
     assert (list(report.failed), report.written) == ([1], (2,))
     assert adapter.fetch([1, 2]).payloads == ({"o": {"x": 1}, "n": 1}, {"o": {}})
-    assert found(adapter, {1: 1.0}) == (1,)
+    assert found(adapter, {1: 1.0}) == ("1",)
 
 
 def test_one_refused_document_among_many_is_reported_and_the_others_are_written(place: Place) -> None:
@@ -325,9 +349,9 @@ def test_another_adapter_sees_what_was_reported_before_it_was_made(place: Place)
     place.make({}, {"index.refresh_interval": "-1"})
     adapter = place.connect()
     adapter.create(DIMENSION)
-    adapter.upsert([1], rows({1: 1.0}))
-    assert found(place.connect(), {1: 1.0}) == (1,)
-    adapter.upsert([2], rows({1: 1.0}))
+    adapter.upsert([1], rows({1: 1.0}), missing="create")
+    assert found(place.connect(), {1: 1.0}) == ("1",)
+    adapter.upsert([2], rows({1: 1.0}), missing="create")
     assert place.connect().count() == 2
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sparsevec_adapters.lucene.filters import filter_clauses, leaves
+from sparsevec_adapters.lucene.filters import filter_clauses, knows, leaves
 
 from sparsevec.contract.filters import conditions
 
 MAPPINGS: dict[str, Any] = {
     "properties": {
         "brand": {"type": "keyword", "ignore_above": 10},
+        "maker_id": {"type": "keyword"},
         "title": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 10}}},
         "text": {"type": "text"},
         "price": {"type": "double"},
@@ -28,7 +29,14 @@ MAPPINGS: dict[str, Any] = {
         "parts": {"type": "nested", "properties": {"name": {"type": "keyword"}}},
         "anything": {"type": "object", "enabled": False},
         "labels": {"type": "flattened"},
+        "rating": {"type": "scaled_float", "scaling_factor": 10},
+        "blob": {"type": "binary"},
     }
+}
+
+
+OLDER = {  # documents that were there before the sub-field
+    "bool": {"filter": [{"exists": {"field": "title"}}], "must_not": [{"exists": {"field": "title.raw"}}]}
 }
 
 
@@ -49,10 +57,11 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
     [
         ({"brand": "acme"}, [{"terms": {"brand": ["acme"]}}]),
         ({"brand": ["acme", True]}, [{"terms": {"brand": ["acme", "true"]}}]),
-        ({"brand": 1}, [{"exists": {"field": "brand"}}]),  # "1", "1.0", "1e0"
-        ({"brand": {"gte": 1}}, [{"exists": {"field": "brand"}}]),
+        ({"brand": 1}, None),  # 1.00000000001 is longer than ten, and OpenSearch does not note it
+        ({"maker_id": 1}, [{"exists": {"field": "maker_id"}}]),  # "1", "1.0", "1e0"
+        ({"maker_id": {"gte": 1}}, [{"exists": {"field": "maker_id"}}]),
         ({"brand": "longer than ten"}, None),
-        ({"title": "acme"}, [{"terms": {"title.raw": ["acme"]}}]),
+        ({"title": "acme"}, [{"terms": {"title.raw": ["acme"]}}, OLDER]),
         ({"title": "🙂🙂🙂🙂🙂🙂"}, [{"exists": {"field": "title"}}]),  # 12 of Java's characters
         ({"text": "acme"}, [{"exists": {"field": "text"}}]),
         ({"price": 1}, [{"range": {"price": {"gte": 1.0, "lte": 1.0}}}]),
@@ -60,6 +69,8 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
         ({"price": {"gt": 1, "lte": 7.5}}, [{"range": {"price": {"gt": 1.0, "lte": 7.5}}}]),
         ({"price": 2**60}, [{"range": {"price": {"gte": 2.0**60 - 128, "lte": 2.0**60 + 256}}}]),
         ({"price": "1"}, [{"exists": {"field": "price"}}]),
+        ({"price": ""}, None),  # which is no value to a field of numbers
+        ({"on": ["", True]}, None),
         ({"price": True}, []),
         ({"stock": 1.5}, [{"range": {"stock": {"gte": 1, "lte": 2}}}]),  # 1.5 is indexed as 1
         ({"stock": {"gt": 1, "lt": 3}}, [{"range": {"stock": {"gte": 1, "lte": 3}}}]),
@@ -79,7 +90,28 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
         ({"anything.x": 1}, None),
         ({"anything": 1}, None),
         ({"labels.x": "a"}, None),
+        ({"labels": "a"}, None),
+        ({"rating": 1}, None),
+        ({"blob": "a"}, None),
         ({"brand.x": "a"}, None),
+        ({"maker_id": {"exists": True}}, [{"exists": {"field": "maker_id"}}]),
+        ({"price": {"exists": True}}, None),
+        ({"nowhere": {"exists": True}}, []),
+        (
+            {"day": {"gt": "2026-01-01", "lte": "2026-02-01T12:00+02:00"}},
+            [
+                {
+                    "range": {
+                        "day": {
+                            "gte": "2025-12-31T23:59:59.999Z",
+                            "lte": "2026-02-01T10:00:00.001Z",
+                            "format": "strict_date_optional_time",
+                        }
+                    }
+                },
+                {"range": {"day": {"gte": "0", "lte": "99991231", "format": "epoch_millis"}}},
+            ],
+        ),
     ],
 )
 def test_a_filter_narrows_as_far_as_the_mapping_allows(where: dict[str, Any], clauses: Any) -> None:
@@ -112,3 +144,53 @@ def test_a_float_field_is_searched_at_least_as_far_as_rounding_may_have_moved_a_
 def test_the_clauses_of_a_filter_are_counted_generously() -> None:
     assert leaves(filter_clauses(conditions({"brand": "acme", "price": [1, 2]}), MAPPINGS)) == 16 * 5
     assert leaves([]) == 0
+
+
+TERMS = {"terms": {"maker_id": ["acme"]}}
+ANY_TERMS = {"bool": {"should": [{"bool": {"filter": [TERMS]}}], "minimum_should_match": 1}}
+
+
+@pytest.mark.parametrize(
+    ("where", "clauses"),
+    [
+        ({"maker_id": {"not": "acme"}}, [{"bool": {"must_not": [TERMS]}}]),
+        ({"maker_id": {"not": ["acme", "1", "true", True, 2]}}, [{"bool": {"must_not": [TERMS]}}]),
+        ({"maker_id": {"not": "1"}}, []),  # 1 is indexed as the same
+        ({"maker_id": {"exists": False}}, [{"bool": {"must_not": [{"exists": {"field": "maker_id"}}]}}]),
+        ({"price": {"not": 1}}, []),  # "1" is indexed as the same
+        ({"title": {"not": "acme"}}, []),
+        ({"maker.name": {"not": "acme"}}, []),
+        ({"$not": {"maker_id": "acme", "price": 1}}, []),
+        ({"$not": {"$not": {"maker_id": "acme"}}}, []),
+        (
+            {"$not": {"$any": [{"maker_id": "acme"}, {"price": 1}]}},
+            [{"bool": {"must_not": [{"bool": {"filter": [ANY_TERMS]}}]}}],
+        ),
+        ({"$any": [{"maker_id": "acme"}, {"secret": "x"}]}, []),
+    ],
+)
+def test_what_is_excluded_is_certain_not_to_match(where: dict[str, Any], clauses: Any) -> None:
+    assert filter_clauses(conditions(where), MAPPINGS) == clauses
+
+
+def test_a_field_that_others_are_copied_to_is_not_excluded_by() -> None:
+    copied = {"properties": {**MAPPINGS["properties"], "other": {"type": "text", "copy_to": ["maker_id"]}}}
+    assert filter_clauses(conditions({"maker_id": {"not": "acme"}}), copied) == []
+
+
+def test_one_of_several_filters_narrows_when_each_of_them_does() -> None:
+    (clause,) = filter_clauses(conditions({"$any": [{"maker_id": "acme"}, {"price": 1}]}), MAPPINGS)
+    assert [len(part["bool"]["filter"]) for part in clause["bool"]["should"]] == [1, 1]
+    assert clause["bool"]["minimum_should_match"] == 1
+
+
+def test_a_runtime_field_is_not_narrowed_by() -> None:
+    runs = {"runtime": {"price": {"type": "double"}, "new.part": {"type": "keyword"}}, **MAPPINGS}
+    for where in ({"price": 1}, {"new": "x"}, {"new.part": "x"}):
+        assert filter_clauses(conditions(where), runs) == []
+
+
+def test_a_field_that_the_mapping_has_not_may_have_been_added_since() -> None:
+    assert not knows("nowhere", MAPPINGS)
+    assert knows("price", MAPPINGS)
+    assert knows("nowhere", {"dynamic": "false"})

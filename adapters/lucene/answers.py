@@ -1,0 +1,67 @@
+"""Answers from the wire: hits, vectors, limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
+
+from .errors import to_error
+from .index import Field
+
+__all__ = ["clause_limit", "read_dense", "read_hits", "read_vectors", "version_of"]
+
+Json = Mapping[str, Any]
+
+
+def read_hits(response: Json) -> list[Json]:
+    """The hits of one search. Raises when the answer is an error, or not of all shards."""
+    if "error" in response:
+        raise to_error(response.get("status", 500), response)
+    if response.get("timed_out") or response.get("_shards", {}).get("failed"):
+        raise BackendDown("some shards did not answer in time, or failed; the answer would not have been complete")
+    return response.get("hits", {}).get("hits", [])  # type: ignore[no-any-return]
+
+
+def clause_limit(answer: Json) -> int | None:
+    """The number of clauses that the server takes, when this answer says that they were too many."""
+    found = re.search(rb"maxClauseCount is set to (\d+)", orjson.dumps(answer["error"])) if "error" in answer else None
+    return int(found[1]) if found else None
+
+
+def read_vectors(found: Sequence[Json], field: Field) -> SparseVectors:
+    """The vectors of hits asked for with `fields`, empty where there is none. Raises CollectionError for features that
+    are not dimensions."""
+    objects = [hit.get("fields", {}).get(field.name) or [{}] for hit in found]
+    try:
+        rows = [{int(token): weight for token, weight in parts[0].items()} for parts in objects]
+    except ValueError as error:
+        raise CollectionError(
+            f"field {field.name!r} holds features that are not dimensions in decimal ({error}); others wrote it"
+        ) from None
+    vectors = SparseVectors.from_rows(rows, dimension=field.dimension or MAX_DIMENSION)
+    return vectors.with_fingerprint(field.fingerprint)
+
+
+def read_dense(source: Json, path: str) -> Float32s | None:
+    """The dense row (d,) at `path` of a document, or None. Raises BackendUnsupported for other things."""
+    value: Any = source.get(path)
+    if value is None:
+        value = source
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list) or not all(isinstance(x, (int, float)) for x in value):
+        raise BackendUnsupported(f"field {path!r} holds no dense rows: expected a list of numbers, found {value!r:.60}")
+    return np.array(value, np.float32)
+
+
+def version_of(hit: Json) -> str:
+    return f"{hit['_seq_no']}.{hit['_primary_term']}"

@@ -1,0 +1,122 @@
+"""What the four doors share: options of a url, hosts and credentials, and what went wrong on the way to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsevec.contract.urls import Url
+from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, InvalidInput
+
+__all__ = ["check_credentials", "hosts_of", "lost", "never_connected", "place", "url_options", "without_secrets"]
+
+_FILES = ("ca_certs", "client_cert", "client_key")
+_SECRETS = ("api_key", "basic_auth", "bearer_auth", "http_auth")
+_UNREACHED = {  # by name, for the clients choose among several HTTP libraries
+    "NewConnectionError",
+    "NameResolutionError",
+    "ConnectTimeoutError",
+    "ConnectTimeout",
+    "ConnectError",
+    "ConnectionRefusedError",
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "gaierror",
+}
+
+
+def url_options(url: Url) -> dict[str, Any]:
+    """`field`, `shards`, `replicas` and `refresh` of a url."""
+    url.expect_options("field", "shards", "replicas", "refresh")
+    try:
+        return {name: int(value) if name in ("shards", "replicas") else value for name, value in url.options.items()}
+    except ValueError:
+        raise InvalidInput(
+            f"shards and replicas of the {url.engine} url must be ints, found {dict(url.options)}"
+        ) from None
+
+
+def hosts_of(url: Url, default_port: int = 9200) -> list[dict[str, Any]]:
+    """The hosts of a url, each with its port."""
+    scheme = url.variant or "http"
+    return [{"host": host, "port": port or default_port, "scheme": scheme} for host, port in url.hosts]
+
+
+def place(url_engine: str, hosts: Sequence[Mapping[str, Any]], index: str, field: str) -> str:
+    """The collection in messages."""
+    where = ",".join(f"{host['host']}:{host['port']}" for host in hosts)
+    return f"{url_engine} index {index!r}{f' at {where}' if where else ''}, field {field!r}"
+
+
+def check_credentials(credentials: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raises InvalidInput for names that no client takes, files that are not there, and secrets that no header can
+    carry. Repeats none of the values that are secret."""
+    if unknown := sorted(set(credentials) - set(known)):
+        raise InvalidInput(f"expected some of {list(known)} as keyword arguments, found {unknown}")
+    for name in _FILES:
+        path = credentials.get(name)
+        if (
+            isinstance(path, (str, Path))
+            and not Path(path).is_file()
+            and not (name == "ca_certs" and Path(path).is_dir())
+        ):
+            raise InvalidInput(f"{name}= names no file: {str(path)!r}")
+    for name in _SECRETS:
+        for secret in _texts(credentials.get(name)):
+            if not secret.isprintable() or (name in ("api_key", "bearer_auth") and not secret.isascii()):
+                raise InvalidInput(
+                    f"{name}= holds a character that no header can carry, such as a line break; strip what was read "
+                    f"from a file"
+                )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def without_secrets(text: str, credentials: Mapping[str, Any]) -> str:
+    """A client's own words, without what was given as secret."""
+    for name in _SECRETS:
+        for secret in _texts(credentials.get(name)):
+            text = text.replace(secret, "***") if secret else text
+    return text
+
+
+def lost(engine: str, error: BaseException, *, tls: bool) -> AdapterError:
+    """What it means that no whole answer came."""
+    found = str(getattr(error, "message", "") or error)
+    if not tls:
+        return BackendDown(f"no answer from {engine}: {found}")
+    said = found.lower()
+    if "mismatch" in said or "doesn't match" in said or "not valid for" in said:
+        why = "the certificate is for another name than the url's host; use a name that stands in it"
+    elif "self-signed" in said or "self signed" in said or "local issuer" in said or "unknown ca" in said:
+        why = "its authority is not trusted here; pass the certificate of the authority as ca_certs="
+    elif "fingerprint" in said:
+        why = "the certificate is not the one that ssl_assert_fingerprint= names"
+    elif "expired" in said:
+        why = "the certificate has expired; renew it on the server"
+    elif "wrong_version_number" in said or "wrong version number" in said or "record layer" in said:
+        why = f"the server speaks no TLS on that port; use {engine.lower()}:// instead of {engine.lower()}+https://"
+    else:
+        why = "pass ca_certs= or ssl_assert_fingerprint=, or check the server's certificate"
+    return BackendUnsupported(f"no trusted connection to {engine}: {why} ({found:.300})")
+
+
+def never_connected(error: BaseException) -> bool:
+    """Whether nothing of a request can have been seen by the server, so that another host may be asked."""
+    return any(type(cause).__name__ in _UNREACHED for cause in _causes(error, 6))
+
+
+def _causes(error: object, depth: int) -> Iterator[object]:
+    if not isinstance(error, BaseException) or depth == 0:
+        return
+    yield error
+    inner = [error.__cause__, error.__context__, *error.args, getattr(error, "reason", None), *getattr(error, "errors", ())]
+    for cause in inner:
+        yield from _causes(cause, depth - 1)

@@ -1,0 +1,42 @@
+"""Ids and `_id`s (C10).
+
+In an index of ours, strings are the `_id`s, and the int 42 is the `_id` "int:42"; a string of that very form is
+refused, so nothing collides. In an index that others made, an int is asked for in decimal, as they spell it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sparsevec.contract.checks import Id
+
+__all__ = ["from_id", "id_fault", "to_id"]
+
+_INT_ID = re.compile(r"int:(0|[1-9][0-9]{0,19})", re.ASCII)
+_MAX_ID_BYTES = 512
+
+
+def to_id(id_: Id, ours: bool) -> str:
+    if isinstance(id_, str):
+        return id_
+    return f"int:{id_}" if ours else str(id_)
+
+
+def from_id(text: str, ours: bool) -> Id:
+    number = _int_id(text) if ours else None
+    return text if number is None else number
+
+
+def id_fault(id_: Id, ours: bool) -> str | None:
+    """Why this id cannot be an `_id`, or None."""
+    if ours and isinstance(id_, str) and _int_id(id_) is not None:
+        return f"the string {id_!r} is the _id of the int {_int_id(id_)}; use the int, or another string"
+    if (length := len(to_id(id_, ours).encode())) > _MAX_ID_BYTES:
+        return f"an _id has at most {_MAX_ID_BYTES} bytes, this one has {length}"
+    return None
+
+
+def _int_id(text: str) -> int | None:
+    match = _INT_ID.fullmatch(text)
+    number = int(match[1]) if match else 2**64
+    return number if number < 2**64 else None

@@ -1,0 +1,259 @@
+"""What `GET /index` says: what a name stands for, its mapping and settings, our field in it, and whose it is.
+
+What we note of a field is a *claim*, a mapping beside it that no document fills: a keyword whose `null_value` holds
+dimension, identity and fingerprint as JSON. A `null_value` cannot be changed, so of two that create at once the server
+refuses one, and nothing that others keep in the mapping (its `_meta`) is rewritten. The first vectors of a collection
+that has no fingerprint claim theirs in the same way. A dropped claim says so in its `meta`; the next one has another
+name. In indices whose vectors are rank_features, which know no `exists`, the claim is the marker that documents carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from sparsevec.errors import BackendUnsupported, CollectionError
+
+from .versions import LINEAR, OPENSEARCH, SPARSE_VECTOR, TERM, UNPRUNED
+
+__all__ = ["Claim", "Field", "Index", "Target", "claim_name", "field_properties", "read_field", "read_target"]
+
+Json = Mapping[str, Any]
+
+PREFIX = "_sparsevec_"
+HIDDEN = f"{PREFIX}*"
+_NEVER_OLD = 9_031_000  # serverless does not tell its version
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What `create` noted of a field of ours; `made` is what it made: "index" or "field"."""
+
+    field: str
+    dimension: int
+    identity: str
+    made: str
+    fingerprint: str | None = None
+    name: str = ""
+    dropped: bool = False
+
+    def mapping(self) -> dict[str, Any]:
+        """Of the field that it is noted in."""
+        about = {
+            "field": self.field,
+            "dimension": self.dimension,
+            "identity": self.identity,
+            "made": self.made,
+            "fingerprint": self.fingerprint,
+        }
+        return {"type": "keyword", "null_value": orjson.dumps({"sparsevec": about}).decode()}
+
+    def dropping(self) -> dict[str, Any]:
+        """The properties that mark it as dropped, of a mapping to put."""
+        return {self.name: {**self.mapping(), "meta": {"dropped": "true"}}}
+
+    def adopting(self, fingerprint: str) -> dict[str, Any]:
+        """The properties that give it a fingerprint, once and for all."""
+        return {_space(self.name): {"type": "keyword", "null_value": fingerprint}}
+
+
+def claim_name(field: str, generation: int = 1) -> str:
+    return f"{PREFIX}{field}" if generation == 1 else f"{PREFIX}{field}~{generation}"
+
+
+def _space(claim: str) -> str:
+    return f"{claim}~space"
+
+
+@dataclass(frozen=True)
+class Index:
+    """One concrete index."""
+
+    name: str
+    mappings: Json
+    settings: Json
+    aliases: Json = field(default_factory=dict)
+
+    @property
+    def created(self) -> int:
+        return int(self.settings.get("index.version.created", _NEVER_OLD))
+
+    @property
+    def properties(self) -> Json:
+        return self.mappings.get("properties", {})  # type: ignore[no-any-return]
+
+    @property
+    def window(self) -> int:
+        """Most hits that one request may ask for."""
+        return int(self.settings.get("index.max_result_window", 10_000))
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(_read_claims(self.properties))
+
+    @property
+    def ours(self) -> bool:
+        """Whether `create` made it."""
+        return any(claim.made == "index" for claim in self.claims)
+
+    def live(self, field: str) -> Claim | None:
+        return next((claim for claim in self.claims if claim.field == field and not claim.dropped), None)
+
+    def belongs_to(self, field: str) -> bool:
+        """Whether `create` made it and no other field of ours lives in it: then its documents are the field's."""
+        return self.ours and {claim.field for claim in self.claims if not claim.dropped} == {field}
+
+    def next_claim(self, field: str) -> str:
+        """A name for a new claim that none had before."""
+        generation = 1
+        while claim_name(field, generation) in self.properties:
+            generation += 1
+        return claim_name(field, generation)
+
+    @property
+    def hidden(self) -> list[str]:
+        """Patterns of the fields that are no payload."""
+        return sorted({claim.field for claim in self.claims} | {HIDDEN})
+
+
+def _read_claims(properties: Json) -> Iterator[Claim]:
+    for name, about in properties.items():
+        if not name.startswith(PREFIX) or not isinstance(about.get("null_value"), str):
+            continue
+        try:
+            noted = orjson.loads(about["null_value"])["sparsevec"]
+            adopted = properties.get(_space(name), {}).get("null_value")
+            space = noted["fingerprint"] or adopted
+            dropped = "dropped" in about.get("meta", {})
+            yield Claim(noted["field"], noted["dimension"], noted["identity"], noted["made"], space, name, dropped)
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue  # a space, or a note of others
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the name in the url stands for: an index, or an alias of one or several."""
+
+    asked: str
+    indices: tuple[Index, ...]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(index.name for index in self.indices)
+
+    @property
+    def is_alias(self) -> bool:
+        return self.asked not in self.names
+
+    @property
+    def ours(self) -> bool:
+        return all(index.ours for index in self.indices)
+
+    @property
+    def window(self) -> int:
+        return min(index.window for index in self.indices)
+
+    @property
+    def hidden(self) -> list[str]:
+        return sorted({pattern for index in self.indices for pattern in index.hidden})
+
+    @property
+    def write(self) -> Index | None:
+        """The index that writes go to."""
+        alias = [index.aliases.get(self.asked, {}).get("is_write_index") for index in self.indices]
+        if len(self.indices) == 1:
+            return None if alias[0] is False else self.indices[0]
+        return next((index for index, writes in zip(self.indices, alias, strict=True) if writes), None)
+
+
+def read_target(asked: str, answer: Json) -> Target:
+    """Raises CollectionError for a data stream."""
+    if any("data_stream" in about for about in answer.values()):
+        raise CollectionError(f"{asked!r} is a data stream, whose documents cannot be updated; use an index")
+    return Target(
+        asked,
+        tuple(
+            Index(name, about.get("mappings", {}), about.get("settings", {}), about.get("aliases", {}))
+            for name, about in sorted(answer.items())
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where our vectors live, how they are asked for, and which field `exists` finds documents with a vector by."""
+
+    name: str
+    type: str
+    clause: str
+    present: str
+    claim: Claim | None = None
+
+    @property
+    def dimension(self) -> int | None:
+        return self.claim.dimension if self.claim else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.claim.fingerprint if self.claim else None
+
+    @property
+    def marked(self) -> bool:
+        """rank_features have no `exists`, so every document of ours carries a marker beside them."""
+        return self.present != self.name
+
+
+def read_field(index: Index, field: str) -> Field | None:
+    """Our field in that index; None when it is not there, or was dropped. Raises BackendUnsupported, saying why."""
+    about, claim = index.properties.get(field), index.live(field)
+    if about is None or (claim is None and any(old.field == field for old in index.claims)):
+        return None
+    kind = about.get("type", "object")
+    if kind != "rank_features" and not (kind == "sparse_vector" and SPARSE_VECTOR <= index.created < OPENSEARCH):
+        raise BackendUnsupported(
+            f"field {field!r} of index {index.name!r} is of type {kind}; expected sparse_vector (Elasticsearch 8.11 "
+            f"and later) or rank_features: name another field"
+        )
+    if about.get("positive_score_impact") in (False, "false"):
+        raise BackendUnsupported(
+            f"field {field!r} of index {index.name!r} has positive_score_impact: false, which keeps 1/weight; "
+            f"name a field without it"
+        )
+    marker = claim.name if claim else claim_name(field)
+    return Field(field, kind, _clause(kind, index.created), field if kind == "sparse_vector" else marker, claim)
+
+
+def read_fields(target: Target, field: str) -> Field | None:
+    """Our field in every index of the target; None when none has it. Raises CollectionError when they differ."""
+    found = {index.name: read_field(index, field) for index in target.indices}
+    if not any(found.values()):
+        return None
+    if without := sorted(name for name, one in found.items() if one is None):
+        raise CollectionError(f"{target.asked!r} stands for indices of which {without} have no field {field!r} of ours")
+    fields: Sequence[Field] = [one for one in found.values() if one is not None]
+    if len({(one.clause, one.present, one.dimension, one.fingerprint) for one in fields}) > 1:
+        raise CollectionError(
+            f"{target.asked!r} stands for indices whose field {field!r} differs in type, dimension or space: "
+            f"{sorted(found)}; name one of them"
+        )
+    return fields[0]
+
+
+def _clause(kind: str, created: int) -> str:
+    return "term" if kind == "sparse_vector" or TERM <= created < OPENSEARCH else "linear"
+
+
+def field_properties(field: str, created: int) -> dict[str, Any]:
+    """The mapping of our field in an index of that version. Raises BackendUnsupported."""
+    if created < LINEAR:
+        raise BackendUnsupported(
+            "the index was created before Elasticsearch 7.12, which has no linear rank_feature query"
+        )
+    if not SPARSE_VECTOR <= created < OPENSEARCH:
+        return {field: {"type": "rank_features"}}
+    unpruned = any(first <= created < end for first, end in UNPRUNED)
+    return {field: {"type": "sparse_vector", **({"index_options": {"prune": False}} if unpruned else {})}}

@@ -1,0 +1,254 @@
+"""`LuceneOperations`: the contract over one index. What Elasticsearch and OpenSearch do differently is in their doors.
+
+Writes are acknowledged from the translog, on disk. They become searchable at the next refresh, so this adapter
+refreshes once before the first read after a write, and before its own first read: bulk loading pays for no refresh, and
+whoever reads through an adapter sees every write that was reported before. Other readers see it within the
+refresh_interval of the index, 1 s by default. Where the privilege to refresh is missing, every write waits for that.
+With `refresh="index"` nobody refreshes: reads see what the index shows by itself.
+
+What is known of an index is read once, and again when it is old or an answer looks odd: hits of another index, or none
+at all (an alias was moved, a field was dropped).
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import uuid4
+
+import numpy as np
+
+from sparsevec.contract.adapter import Finding, Info
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.operations import Operation, Operations
+from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
+from sparsevec.vectors import Float32s, SparseVectors
+
+from . import weights
+from .answers import read_hits
+from .hazards import hazards, write_fault
+from .index import Claim, Index, Target, claim_name, field_properties, read_fields
+from .mapping import new_index
+from .scanning import Scanning
+from .searching import Searching
+from .session import PAGE, Refresh, Session
+from .versions import version_created
+from .wire import json, path_of
+from .writing import CAN, Writing
+
+__all__ = ["LuceneOperations"]
+
+_log = logging.getLogger(__name__)
+_SAMPLE = 200  # documents that `check` looks at
+
+
+class LuceneOperations:
+    """Sparse vectors in `field` of `index`. `shards` and `replicas` are those of an index that `create` makes."""
+
+    def __init__(
+        self,
+        engine: str,
+        index: str,
+        field: str = "sparse",
+        *,
+        shards: int | None = None,
+        replicas: int | None = None,
+        refresh: Refresh = "reader",
+    ) -> None:
+        self._session = session = Session(engine, index, field, refresh)
+        self._shards, self._replicas = shards, replicas
+        self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
+        self.upsert, self.delete = self._writing.upsert, self._writing.delete
+        self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.page = self._scanning.page
+
+    # ---- what is there
+
+    def info(self) -> Operation[Info]:
+        target = yield from self._session.look()
+        server = yield from self._session.serving()
+        field = read_fields(target, self._session.field) if target else None
+        most = self._session.max_clauses
+        can = Capabilities(
+            negative_weights=CAN.negative_weights,
+            versions=CAN.versions,
+            routing=CAN.routing,
+            query_weights=most if most < 2**31 else None,
+            request_bytes=server.max_body,
+        )
+        return Info(
+            backend=f"{self._session.engine} {server.version or 'of unknown version'}",
+            capabilities=can,
+            exists=field is not None,
+            ours=target.ours if target else True,
+            dimension=field.dimension if field else None,
+            fingerprint=field.fingerprint if field else None,
+            identity=field.claim.identity if field and field.claim else None,
+        )
+
+    def check(self) -> Operation[list[Finding]]:
+        server = yield from self._session.serving()
+        name = f"{self._session.engine} {server.version or 'of unknown version'}"
+        found = [Finding("fine", "version", name)]
+        try:
+            target = yield from self._session.look()
+            if target is None:
+                return [*found, Finding("fine", "index", f"{self._session.asked!r} is not there; create makes it")]
+            found.append(self._on_field(target))
+        except (BackendUnsupported, CollectionError) as error:
+            reason, _, advice = str(error).partition("; ")
+            return [*found, Finding("blocking", "index", reason, advice)]
+        found += [hazard.finding() for hazard in hazards(target, self._session.field)]
+        if not target.ours:
+            found += yield from self._on_documents(target)
+        return found
+
+    def _on_field(self, target: Target) -> Finding:
+        field = read_fields(target, self._session.field)
+        whose = "made by sparsevec" if target.ours else "made by others"
+        names = ", ".join(sorted(target.names))
+        if field is None:
+            for index in target.indices:
+                field_properties(self._session.field, index.created)  # refuses versions that are too old
+            return Finding("fine", "index", f"{names}, {whose}, has no field {self._session.field!r} of ours yet")
+        return Finding("fine", "index", f"{names}, {whose}, has the field {field.name!r} of type {field.type}")
+
+    def _on_documents(self, target: Target) -> Operation[list[Finding]]:
+        """What only documents tell: whether they have a routing, or versions that somebody else counts."""
+        body = {"query": {"exists": {"field": "_routing"}}, "size": 0, "track_total_hits": True}
+        routed = yield from json("POST", self._session.path("_search"), body)
+        read_hits(routed)
+        body = {"size": min(_SAMPLE, target.window), "_source": False, "version": True, "seq_no_primary_term": True}
+        sample = read_hits((yield from json("POST", self._session.path("_search"), body)))
+        external = [hit for hit in sample if hit["_version"] > hit["_seq_no"] + 1]  # more changes than the shard saw
+        found = []
+        if count := routed["hits"]["total"]["value"]:
+            advice = "writes look for it where it is not given; scan tells it, and routing= spares the look"
+            found.append(Finding("warning", "routing", f"{count} documents have a routing of their own", advice))
+        if external:
+            said = (
+                f"{len(external)} of {len(sample)} documents looked at have external versions (version_type=external)"
+            )
+            advice = (
+                "each write raises a document's version by one, so the source's next event, with the version that was "
+                "then due, is refused as stale: let it count in larger steps (a timestamp), or write before it does"
+            )
+            found.append(Finding("warning", "versions", said, advice))
+        else:
+            said = f"none of {len(sample)} documents looked at has an external version"
+            found.append(Finding("fine", "versions", said))
+        return found
+
+    # ---- create and drop
+
+    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+        SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        session = self._session
+        target = yield from session.look()
+        claim = Claim(session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        if target is None and (yield from self._make_index(claim)):
+            yield from session.look()
+            return
+        target = target or (yield from session.look())  # another `create` made it in the meantime
+        if target is None:
+            raise CollectionError(f"index {session.asked!r} was made and removed while it was created; try again")
+        yield from self._add_field(target, claim)
+
+    def _make_index(self, claim: Claim) -> Operation[bool]:
+        """Make an index of ours; False when somebody else was first."""
+        version = (yield from self._session.serving()).version
+        if version is None:
+            raise BackendUnsupported(
+                "the credentials lack the privilege `monitor`, which creating an index needs to choose its mapping; "
+                "or make the index yourself, and create(dimension) adds the field to it"
+            )
+        created = version_created(self._session.engine, version)
+        body = new_index(claim, created, shards=self._shards, replicas=self._replicas)
+        try:
+            yield from json("PUT", self._session.path(), body)
+        except CollectionError as error:
+            if "already_exists" not in str(error):
+                raise
+            return False
+        return True
+
+    def _add_field(self, target: Target, claim: Claim) -> Operation[None]:
+        """Claim our field in an index that is there; of two that claim it at once the server refuses one (C1)."""
+        there = CollectionError(
+            f"index {target.asked!r} has a field {claim.field!r} already; name another, or drop() it first"
+        )
+        if read_fields(target, claim.field) is not None:
+            raise there
+        if fault := write_fault(target, claim.field):
+            raise fault
+        for index in target.indices:
+            claim = Claim(
+                claim.field, claim.dimension, claim.identity, "field", claim.fingerprint, index.next_claim(claim.field)
+            )
+            properties = field_properties(claim.field, index.created)
+            if claim.field in index.properties:  # dropped before
+                properties = {}
+            try:
+                yield from self._session.put_mapping(index, {**properties, claim.name: claim.mapping()})
+            except BackendUnsupported as error:
+                if "null_value" not in str(error):
+                    raise
+                raise there from error
+        yield from self._session.look()
+
+    def drop(self) -> Operation[None]:
+        """What stays in an index of others: the mapping of our field, as mappings do, and of the notes beside it."""
+        known = yield from self._session.find()
+        if known is None:
+            return
+        field = known.field
+        if field.claim is None:
+            raise CollectionError(
+                f"field {field.name!r} of index {self._session.asked!r} was made by others, so drop() leaves it; "
+                f"delete(ids) takes vectors out of it"
+            )
+        for index in known.target.indices:
+            if index.belongs_to(field.name):
+                yield from json("DELETE", path_of(index.name))
+            else:
+                yield from self._empty(index)
+        self._session.forget()
+
+    def _empty(self, index: Index) -> Operation[None]:
+        """Every vector of ours out of the documents of an index, then the claim."""
+        field = read_fields(Target(index.name, (index,)), self._session.field)
+        assert field is not None
+        assert field.claim is not None
+        self._writing.writable(Target(index.name, (index,)))
+        removed: set[str] = set()
+        while keys := (yield from self._holders(index, field.present)):
+            if removed.issuperset(keys):
+                raise BackendDown(
+                    f"vectors of {index.name!r} are written while they are dropped, such as of {keys[0]!r}"
+                )
+            yield from self._writing.remove(index, field, keys)
+            removed.update(keys)
+        yield from self._session.put_mapping(index, field.claim.dropping())
+        _log.info(
+            "took %d vectors out of index %s; the mapping of field %s stays", len(removed), index.name, field.name
+        )
+
+    def _holders(self, index: Index, present: str) -> Operation[list[str]]:
+        yield from self._session.refresh(force=True)
+        size = min(PAGE, index.window) // 2 or 1
+        body = {"query": {"exists": {"field": present}}, "size": size, "_source": False}
+        answer = yield from json(
+            "POST", path_of(index.name, "_search"), body, {"allow_partial_search_results": "false"}
+        )
+        return [hit["_id"] for hit in read_hits(answer)]
+
+    # ---- numbers
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        return weights.stored(vectors)
+
+    def slack(self, vectors: SparseVectors) -> Operation[Float32s]:
+        yield from ()  # a conversation without a request
+        return np.zeros(vectors.nnz, np.float32)
+
+
+_contract: type[Operations] = LuceneOperations

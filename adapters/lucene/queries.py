@@ -1,0 +1,80 @@
+"""Searches to the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from sparsevec.vectors import SparseVector
+
+from .index import Field
+from .weights import numbers
+
+__all__ = ["SEARCH_PATHS", "fetch_body", "find_body", "msearch", "page_body", "query_clause", "search_body", "split"]
+
+Json = Mapping[str, Any]
+
+SEARCH_PATHS = (
+    "responses.status,responses.error,responses.timed_out,responses._shards.failed,responses.hits.hits._id,"
+    "responses.hits.hits._index,responses.hits.hits._score,responses.hits.hits._source,responses.hits.hits.fields,"
+    "responses.hits.hits._routing,responses.hits.hits._seq_no,responses.hits.hits._primary_term"
+)
+HOLDS = "holds"  # the name of the clause that documents with a vector of ours match
+
+
+def query_clause(query: SparseVector, field: Field) -> orjson.Fragment:
+    """One boosted clause per weight, of which one must match. Never pruned: only `sparse_vector` queries are."""
+    pairs = zip(numbers(query.indices), numbers(query.values), strict=True)
+    if field.clause == "term":
+        form = b'{"term":{%b:{"value":"%%b","boost":%%b}}}' % orjson.dumps(field.name).replace(b"%", b"%%")
+    else:
+        name = orjson.dumps(field.name)[1:-1].replace(b"%", b"%%")
+        form = b'{"rank_feature":{"field":"%b.%%b","linear":{},"boost":%%b}}' % name
+    clauses = b",".join([form % pair for pair in pairs])
+    return orjson.Fragment(b'{"bool":{"should":[%b],"minimum_should_match":1}}' % clauses)
+
+
+def search_body(clause: Any, filters: Sequence[Json], size: int, source: Any) -> dict[str, Any]:
+    query = {"bool": {"must": [clause], "filter": filters}} if filters else clause
+    return {"query": query, "size": size, "_source": source, "track_total_hits": False}
+
+
+def fetch_body(keys: Sequence[str], field: Field, hidden: Sequence[str], size: int) -> dict[str, Any]:
+    """`fields` brings vectors also where `_source` hides them (9.2 and later)."""
+    filters = [{"ids": {"values": keys}}, {"exists": {"field": field.present}}]
+    source = {"excludes": sorted({field.name, *hidden})}
+    return {"query": {"bool": {"filter": filters}}, "size": size, "_source": source, "fields": [field.name]}
+
+
+def find_body(keys: Sequence[str], size: int, source: Any = False) -> dict[str, Any]:
+    """Where documents are (`_routing`), and in which version."""
+    return {"query": {"ids": {"values": keys}}, "size": size, "_source": source, "seq_no_primary_term": True}
+
+
+def page_body(
+    point: str, keep: str, field: Field | None, after: Sequence[Any] | None, size: int, source: Any, vectors: bool
+) -> dict[str, Any]:
+    """One page of everything in a point in time, in the order of the shards."""
+    holds = [{"exists": {"field": field.present, "_name": HOLDS}}] if field else []
+    return {
+        "pit": {"id": point, "keep_alive": keep},
+        "query": {"bool": {"must": [{"match_all": {}}], "should": holds}},
+        "sort": [{"_shard_doc": "asc"}],
+        "size": size,
+        "_source": source,
+        "track_total_hits": False,
+        "seq_no_primary_term": True,
+        **({"fields": [field.name]} if vectors and field else {}),
+        **({} if after is None else {"search_after": after}),
+    }
+
+
+def msearch(bodies: Iterable[Json]) -> bytes:
+    return b"".join(b'{"allow_partial_search_results":false}\n%b\n' % orjson.dumps(body) for body in bodies)
+
+
+def split(query: SparseVector, size: int) -> Iterator[SparseVector]:
+    for start in range(0, len(query), size):
+        yield SparseVector(query.indices[start : start + size], query.values[start : start + size])

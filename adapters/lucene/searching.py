@@ -1,0 +1,249 @@
+"""`search`, `fetch` and `count`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import orjson
+
+from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries
+from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import BackendDown, OutOfLimits
+from sparsevec.vectors import SparseVector, SparseVectors
+
+from .answers import clause_limit, read_hits, read_vectors
+from .filters import filter_clauses, knows, leaves
+from .hazards import source_fault
+from .ids import from_id, to_id
+from .index import HIDDEN
+from .queries import fetch_body, query_clause, search_body, split
+from .session import PAGE, Known, Session
+from .wire import ask, json
+
+__all__ = ["Searching"]
+
+Json = Mapping[str, Any]
+
+_QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
+_SCROLL = "5m"
+_LOOKS = 3  # at an index that is another one at each
+
+
+class Searching:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+        k = check_k(k)
+        wanted = conditions(where, self._session.engine)
+        known = yield from self._session.existing()
+        if known.field.claim and known.field.fingerprint is None and getattr(queries, "fingerprint", None):
+            known = yield from self._session.fresh()  # the first vectors may have been written since
+        for _ in range(_LOOKS):
+            asked = check_queries(queries, known.field.dimension, known.field.fingerprint)
+            if asked.nnz and asked.values.min() < 0:
+                raise OutOfLimits(
+                    f"the query weight {asked.values.min()} is negative; {self._session.engine} cannot score it"
+                )
+            if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
+                known = yield from self._session.existing(0.0)  # documents written since may have added fields
+            yield from self._session.refresh()
+            search = _Search(known, k, wanted, with_payloads)
+            hits = yield from self._all(search, asked)
+            now = yield from self._again(known, search, asked)
+            if now is None:
+                return hits
+            known = now
+        raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+
+    def _again(self, known: Known, search: _Search, asked: SparseVectors) -> Operation[Known | None]:
+        """What the name stands for now, where the answer says that it may be another index; else None.
+
+        Hits of another index say so, and finding nothing at all may be because of that. Raises CollectionError when our
+        field is gone.
+        """
+        if search.seen <= known.target.names and (search.seen or not asked.nnz):
+            return None
+        now = yield from self._session.existing(0.0)
+        return None if now.target == known.target else now
+
+    def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
+        hits = [search.hits([])] * len(queries)
+        asked = np.flatnonzero(queries.row_nnz)
+        at_once = max(1, min(_QUERIES, _HITS // search.page))
+        for start in range(0, len(asked), at_once):
+            rows = asked[start : start + at_once].tolist()
+            answers = yield from self._batch(search, [queries[row] for row in rows])
+            for row, answer in zip(rows, answers, strict=True):
+                hits[row] = answer
+        return hits
+
+    def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
+        """One multi-search; a query with more weights than the server takes is split."""
+        room = search.room(self._session.max_clauses)
+        bodies = [search.body(query) for query in queries if len(query) <= room]
+        responses = iter((yield from self._session.msearch(bodies)) if bodies else ())
+        answers = []
+        for query in queries:
+            whole = len(query) <= room
+            answer = self._answer(search, query, next(responses)) if whole else self._sum(search, query, room)
+            answers.append((yield from answer))
+        return answers
+
+    def _answer(self, search: _Search, query: SparseVector, response: Json) -> Operation[Hits]:
+        if limit := clause_limit(response):
+            self._session.max_clauses = limit
+            return (yield from self._sum(search, query, search.room(limit)))
+        page = search.see(read_hits(response))
+        found = [hit for hit in page if search.takes(hit)]
+        if len(page) == search.page and len(found) < search.k:  # deeper than one answer goes
+            found = yield from self._scroll(search, search.body(query), search.k)
+        return search.hits(found)
+
+    def _sum(self, search: _Search, query: SparseVector, room: int) -> Operation[Hits]:
+        """The exact answer to a query that has to be asked in parts: every hit of every part, added up."""
+        if room < 1:
+            raise OutOfLimits(f"the filter alone has more clauses than the server takes ({self._session.max_clauses})")
+        totals: dict[str, float] = {}
+        for part in split(query, room):
+            for hit in (yield from self._scroll(search, search.body(part))):
+                totals[hit["_id"]] = totals.get(hit["_id"], 0.0) + float(np.float32(hit["_score"]))
+        best = sorted(totals.items(), key=lambda item: -item[1])[: search.k]
+        scores = np.array([score for _, score in best], np.float32)
+        ids = tuple(search.id_of(key) for key, _ in best)
+        if not search.with_payloads:
+            return Hits(ids, scores)
+        found = yield from self._found(search.known, [key for key, _ in best])
+        return Hits(ids, scores, tuple(found.get(key, {}).get("_source", {}) for key, _ in best))
+
+    def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:
+        """The k best hits that the search takes, or all of them, best first, from one point in time."""
+        size = min(PAGE, search.known.target.window)
+        body = {**body, "size": size, "track_total_hits": True}  # a scroll refuses not to track
+        params = {"scroll": _SCROLL, "allow_partial_search_results": "false"}
+        answer = yield from json("POST", self._session.path("_search"), body, params)
+        taken: list[Json] = []
+        try:
+            while hits := search.see(read_hits(answer)):
+                taken += filter(search.takes, hits)
+                if len(hits) < size or (k is not None and len(taken) >= k):
+                    break
+                goes_on = {"scroll": _SCROLL, "scroll_id": answer["_scroll_id"]}
+                answer = yield from json("POST", "/_search/scroll", goes_on)
+        finally:
+            yield from ask("DELETE", "/_search/scroll", body=orjson.dumps({"scroll_id": answer["_scroll_id"]}))
+        return list(islice(taken, k))
+
+    # ---- fetch and count
+
+    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]:
+        known = yield from self._session.existing()
+        ids = check_ids(ids)
+        if fault := source_fault(known.target):
+            raise fault
+        yield from self._session.refresh()
+        keys = {id_: to_id(id_, known.target.ours) for id_ in ids}
+        found = yield from self._found(known, list(dict.fromkeys(keys.values())))
+        if keys and len(found) < len(set(keys.values())):  # the name may stand for another index by now
+            known = yield from self._session.existing(0.0)
+        ids = [id_ for id_ in ids if keys[id_] in found]
+        hits = [found[keys[id_]] for id_ in ids]
+        payloads = tuple(hit.get("_source", {}) for hit in hits)
+        return Documents(tuple(ids), read_vectors(hits, known.field), payloads)
+
+    def _found(self, known: Known, keys: Sequence[str]) -> Operation[dict[str, Json]]:
+        """Hits with payload and vector, by `_id`."""
+        found: dict[str, Json] = {}
+        at_once = max(1, min(PAGE, known.target.window) // 2)  # an _id may be there twice, with two routings
+        for start in range(0, len(keys), at_once):
+            body = fetch_body(keys[start : start + at_once], known.field, known.target.hidden, 2 * at_once)
+            (response,) = yield from self._session.msearch([body])
+            found |= {hit["_id"]: hit for hit in read_hits(response)}
+        return found
+
+    def count(self) -> Operation[int]:
+        known = yield from self._session.fresh()
+        yield from self._session.refresh()
+        query = {"query": {"exists": {"field": known.field.present}}}
+        answer = yield from json("POST", self._session.path("_count"), query)
+        read_hits(answer)
+        return int(answer["count"])
+
+
+class _Search:
+    """What is the same for every query of one search: how it is asked, and how its hits are read."""
+
+    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], with_payloads: bool) -> None:
+        self.known, self.k, self.with_payloads = known, k, with_payloads
+        self.page = min(k, known.target.window)
+        self.seen: set[str] = set()  # indices that hits came from
+        self._filters = _clauses(known, wanted)
+        self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
+        self._source = _source(known, self._judged, with_payloads)
+        if self._source and (fault := source_fault(known.target)):
+            raise fault
+
+    def body(self, query: SparseVector) -> Json:
+        return search_body(query_clause(query, self.known.field), self._filters, self.page, self._source)
+
+    def room(self, max_clauses: int) -> int:
+        """How many weights a query may have beside the filter."""
+        return max_clauses - leaves(self._filters)
+
+    def see(self, hits: list[Json]) -> list[Json]:
+        self.seen.update(hit["_index"] for hit in hits)
+        return hits
+
+    def takes(self, hit: Json) -> bool:
+        return not self._judged or matches(_undotted(hit.get("_source", {})), self._judged)
+
+    def id_of(self, key: str) -> Id:
+        return from_id(key, self.known.target.ours)
+
+    def hits(self, found: Sequence[Json]) -> Hits:
+        ids = tuple([self.id_of(hit["_id"]) for hit in found])
+        scores = np.array([hit["_score"] for hit in found], np.float32)
+        return Hits(ids, scores, tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None)
+
+
+def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:
+    """What the server narrows by: indices of different mappings agree, or are asked for everything."""
+    engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
+    if engine_own:
+        return engine_own
+    first, *others = (filter_clauses(wanted, index.mappings) for index in known.target.indices)
+    return first if all(clauses == first for clauses in others) else []
+
+
+def _source(known: Known, wanted: Sequence[Condition], with_payloads: bool) -> Any:
+    if with_payloads:
+        return {"excludes": sorted({known.field.name, HIDDEN, *known.target.hidden})}
+    return sorted(fields(wanted)) or False
+
+
+def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A document of others may say {"maker.name": ...} for {"maker": {"name": ...}}: to the engine they are one."""
+    if not any("." in name for name in source):
+        return source
+    made: dict[str, Any] = {}
+    for name, value in _spread(source.items()):
+        _put(made, name.split("."), value)
+    return made
+
+
+def _spread(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return sorted(items, key=lambda item: item[0].count("."))
+
+
+def _put(made: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = made.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return  # a scalar and an object of one name: what the first says stands
+        made = inner
+    made.setdefault(path[-1], value)

@@ -1,0 +1,63 @@
+"""Weights as Lucene's FeatureField keeps and scores them, and as JSON."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import orjson
+
+from sparsevec.vectors import Float32s, SparseVector, SparseVectors
+
+__all__ = ["numbers", "refusals", "scores", "stored", "to_json"]
+
+_MIN_NORMAL = np.finfo(np.float32).tiny
+
+
+def stored(vectors: SparseVectors) -> SparseVectors:
+    """`vectors` as FeatureField keeps them: 9 significant bits, the rest cut off (at most 0.390625 % too low).
+
+    Weights that it refuses (`refusals`) stay as they are.
+    """
+    values = np.ascontiguousarray(vectors.values)
+    cut = (values.view(np.uint32) >> 15 << 15).view(np.float32)
+    kept = np.where(np.abs(values) < _MIN_NORMAL, values, cut)
+    return SparseVectors(vectors.indptr, vectors.indices, kept, vectors.dimension, fingerprint=vectors.fingerprint)
+
+
+def scores(query: SparseVector, documents: SparseVectors) -> Float32s:
+    """The `_score` (n,) that Lucene gives each document, to the bit; 0 where nothing is shared.
+
+    float32 products, added up in double, rounded once. The order of adding is Lucene's own; it shows (by 1 ulp) only
+    where the weights of one document span more than some 2**29.
+    """
+    kept = stored(documents)
+    at = np.minimum(np.searchsorted(query.indices, kept.indices), max(len(query) - 1, 0))
+    shared = np.flatnonzero(query.indices[at] == kept.indices) if len(query) else np.empty(0, np.int64)
+    products = query.values[at[shared]] * kept.values[shared]  # float32
+    rows = np.repeat(np.arange(len(kept)), kept.row_nnz)[shared]
+    return np.bincount(rows, products.astype(np.float64), minlength=len(kept)).astype(np.float32)
+
+
+def refusals(vectors: SparseVectors) -> dict[int, str]:
+    """Why FeatureField would refuse a row, by row number: it takes positive normal floats only."""
+    bad = np.flatnonzero(vectors.values < _MIN_NORMAL)[::-1]  # the first of a row is the last to be set
+    rows = np.searchsorted(vectors.indptr, bad, side="right") - 1
+    return {
+        int(row): f"weight {vectors.values[i]} at index {vectors.indices[i]} cannot be held: weights must be positive "
+        f"and at least {_MIN_NORMAL:.8g}"
+        for row, i in zip(rows, bad, strict=True)
+    }
+
+
+def to_json(vectors: SparseVectors) -> list[bytes]:
+    """Each row as a JSON object, `{"5":0.3,"7":1.5}`: float32 in the shortest decimals that read back the same."""
+    pairs = [b'"%b":%b' % pair for pair in zip(numbers(vectors.indices), numbers(vectors.values), strict=True)]
+    return [b"{%b}" % b",".join(pairs[start:end]) for start, end in pairwise(vectors.indptr.tolist())]
+
+
+def numbers(array: np.ndarray) -> list[bytes]:
+    """Each number of an array as JSON."""
+    if not len(array):
+        return []
+    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")

@@ -1,0 +1,332 @@
+"""`upsert` and `delete`, and how our vectors are taken out of the documents of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsevec.contract.adapter import Failure, Missing, Version, Written
+from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
+from sparsevec.vectors import SparseVectors
+
+from .answers import read_hits
+from .documents import (
+    BULK_PATHS,
+    Line,
+    bulk_items,
+    check_removed,
+    deletion,
+    lost_race,
+    lost_routing,
+    removal,
+    rewriting,
+    to_lines,
+)
+from .errors import failure, says
+from .hazards import final_pipeline, write_fault
+from .ids import to_id
+from .index import Field, Index, Target
+from .mapping import mixed_fields
+from .session import Known, Session
+from .wire import json
+
+__all__ = ["CAN", "Writing"]
+
+Json = Mapping[str, Any]
+
+CAN = Capabilities(negative_weights=False, versions=True, routing=True)
+_PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
+_ROUNDS = 5  # tries of what others do at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """One action under way: how it is said, with a routing or without, and how many items answer for it."""
+
+    key: str
+    body: Callable[[str | None], bytes]
+    actions: int = 1
+
+
+class Writing:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # ---- upsert
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None,
+        *,
+        versions: Sequence[Version | None] | None,
+        routing: Sequence[str | None] | None,
+        missing: Missing | None,
+    ) -> Operation[Written]:
+        check_options(self._session.engine, CAN, versions=versions, routing=routing, missing=missing)
+        known = yield from self._session.fresh()
+        if write_fault(known.target, self._session.field):
+            known = yield from self._session.existing(0.0)  # what was in the way may be gone
+        ids, payloads = check_batch(ids, vectors, payloads, known.field.dimension)
+        _check_lengths(ids, versions=versions, routing=routing)
+        check_space(vectors, known.field.fingerprint)
+        index = self.writable(known.target)
+        _check_spelling(ids, index.ours)
+        missing = missing or ("create" if index.ours else "fail")
+        if missing == "create" and (fault := _create_fault(known.target, index)):
+            raise fault
+        yield from self._prepare(known, payloads)
+        yield from self._adopt(known, vectors)
+        lines, failed = to_lines(
+            ids,
+            vectors,
+            payloads,
+            known.field,
+            ours=index.ours,
+            hidden=[claim.field for claim in index.claims],
+            versions=versions,
+            routing=routing,
+        )
+        lines, too_large = yield from self._fitting(lines)
+        written, skipped, refused = yield from self._send(index, lines, missing)
+        return Written(written, skipped, failed | too_large | refused)
+
+    def writable(self, target: Target) -> Index:
+        """The index that writes go to. Raises what makes every write fail, or others' documents lose something."""
+        if fault := write_fault(target, self._session.field):
+            raise fault
+        assert target.write is not None  # else an alias without one was found
+        return target.write
+
+    def _prepare(self, known: Known, payloads: Sequence[Payload]) -> Operation[None]:
+        """Map what a document could not map by itself."""
+        for left in reversed(range(_ROUNDS)):
+            index = self.writable(known.target)
+            mapping = mixed_fields(payloads, index) if index.ours else {}
+            if known.field.present not in index.properties:  # a field that others made has no marker yet
+                mapping[known.field.present] = {"type": "keyword"}
+            if not mapping:
+                return
+            try:
+                yield from self._session.put_mapping(index, mapping)
+            except BackendUnsupported:
+                if not left:
+                    raise
+            known = yield from self._session.existing(0.0)  # a document of another writer may have mapped it first
+
+    def _adopt(self, known: Known, vectors: SparseVectors) -> Operation[None]:
+        """The first vectors of a collection of ours say which space it is of (C18)."""
+        claim, session = known.field.claim, self._session
+        if claim is None or claim.fingerprint or not vectors.fingerprint or not len(vectors):
+            return
+        if session.foreign == claim.identity:
+            return
+        yield from session.refresh(force=True)
+        query = {"query": {"exists": {"field": known.field.present}}}
+        answer = yield from json("POST", session.path("_count"), query)
+        read_hits(answer)
+        if answer["count"]:
+            session.foreign = claim.identity
+            return
+        try:
+            assert known.target.write is not None
+            yield from session.put_mapping(known.target.write, claim.adopting(vectors.fingerprint))
+        except BackendUnsupported as error:
+            if "null_value" not in str(error):
+                raise
+        known = yield from session.fresh()  # another writer may have been first
+        check_space(vectors, known.field.fingerprint)
+
+    def _fitting(self, lines: Sequence[Line]) -> Operation[tuple[list[Line], dict[Id, Failure]]]:
+        """Those that a request can hold, and a failure for each of the others (C9)."""
+        server = yield from self._session.serving()
+        large = {line.id: len(line.body()) for line in lines if len(line.doc) > server.max_body - 2000}
+        reason = "too large: {:,} bytes, and a request of this server holds {:,} (http.max_content_length)"
+        failed = {id_: Failure(reason.format(size, server.max_body)) for id_, size in large.items()}
+        return [line for line in lines if line.id not in large], failed
+
+    def _send(
+        self, index: Index, lines: Sequence[Line], missing: Missing
+    ) -> Operation[tuple[tuple[Id, ...], dict[Id, str], dict[Id, Failure]]]:
+        items = yield from self._write(index, lines, missing)
+        written: list[Id] = []
+        skipped: dict[Id, str] = {}
+        failed: dict[Id, Failure] = {}
+        for line, item in zip(lines, items, strict=True):
+            fault = failure(item, guarded=line.version is not None)
+            if fault is None:
+                written.append(line.id)
+            elif fault.kind == "missing" and missing == "skip":
+                skipped[line.id] = fault.reason
+            else:
+                failed[line.id] = fault
+        return tuple(written), skipped, failed
+
+    def _write(self, index: Index, lines: Sequence[Line], missing: Missing) -> Operation[list[Json]]:
+        """The bulk item of each document: updates first, then whatever needs another look."""
+        at_once = missing == "create" and index.ours  # where nobody routes, a missing document is made at once
+        sent = [_sent(line, create=at_once and line.version is None) for line in lines]
+        items = yield from self._routed(index, sent)
+        if missing == "create":
+            gone = [i for i, item in enumerate(items) if lost_routing(item) and lines[i].version is None]
+            made = yield from self._items(index, [_sent(lines[i], create=True) for i in gone])
+            for i, item in zip(gone, made, strict=True):
+                items[i] = item
+        merged = [i for i, item in enumerate(items) if lines[i].objects and item.get("result") in ("updated", "noop")]
+        replaced = yield from self._routed(index, [_replacement(lines[i]) for i in merged])
+        for i, item in zip(merged, replaced, strict=True):
+            items[i] = item
+        return items
+
+    def _routed(self, index: Index, sent: Sequence[_Sent]) -> Operation[list[Json]]:
+        """The items of actions on documents that may have a routing: where one is not found, it is looked for."""
+        items = yield from self._items(index, sent)
+        raced = [i for i, item in enumerate(items) if lost_race(item)]
+        again = yield from self._items(index, [sent[i] for i in raced])
+        for i, item in zip(raced, again, strict=True):
+            items[i] = item
+        lost = [i for i, item in enumerate(items) if lost_routing(item)]
+        if not lost:
+            return items
+        yield from self._session.refresh(force=True)
+        found = yield from self._session.locate(index, [sent[i].key for i in lost])
+        lost = [i for i in lost if "_routing" in found.get(sent[i].key, {})]
+        again = yield from self._items(
+            index, [sent[i] for i in lost], routings=[found[sent[i].key]["_routing"] for i in lost]
+        )
+        for i, item in zip(lost, again, strict=True):
+            items[i] = item
+        return items
+
+    def _items(
+        self, index: Index, sent: Sequence[_Sent], routings: Sequence[str] | None = None
+    ) -> Operation[list[Json]]:
+        """What became of each action: of its first item that failed, else of its last."""
+        if not sent:
+            return []
+        bodies = [one.body(routings[i] if routings else None) for i, one in enumerate(sent)]
+        size, server = sum(map(len, bodies)), (yield from self._session.serving())
+        if size > server.max_body:
+            raise OutOfLimits(
+                f"the request has {size} bytes, the server takes {server.max_body} (http.max_content_length); "
+                f"send fewer documents at once",
+                splittable=len(bodies) > 1,
+            )
+        params = {"timeout": _PATIENCE, "filter_path": BULK_PATHS, "pipeline": "_none", **self._session.write_params}
+        try:
+            answer = yield from self._session.bulk(bodies, params)
+            items = bulk_items(answer, sum(one.actions for one in sent))
+        except OutOfLimits as error:
+            if len(sent) > 1:
+                raise
+            return [{"status": 413, "error": {"type": "too large", "reason": str(error)}}]
+        except CollectionError:
+            yield from self._say_why()
+            raise
+        if moved := {item["_index"] for item in items if "_index" in item} - {index.name}:
+            self._session.forget()
+            raise BackendDown(f"{self._session.asked!r} was moved to {sorted(moved)} while it was written to")
+        return list(_by_action(items, sent))
+
+    def _say_why(self) -> Operation[None]:
+        """Look again: what every document was refused for stands in the settings of the index."""
+        target = yield from self._session.look()
+        if target is not None:
+            self.writable(target)
+
+    # ---- delete
+
+    def delete(self, ids: Sequence[Id]) -> Operation[None]:
+        known = yield from self._session.existing(0.0)  # a second field of ours may live there since
+        index = self.writable(known.target)
+        keys = [to_id(id_, index.ours) for id_ in check_ids(ids)]
+        if index.belongs_to(known.field.name):
+            items = yield from self._routed(index, [_Sent(key, _deletion(key)) for key in keys])
+            check_removed(items)
+        else:
+            yield from self.remove(index, known.field, keys)
+
+    def remove(self, index: Index, field: Field, keys: Sequence[str]) -> Operation[None]:
+        """Our vector, and nothing else, out of documents, and out of their `_source` where the engine allows."""
+        if self._session.scripts:
+            items = yield from self._routed(index, [_Sent(key, _removal(key, field, script=True)) for key in keys])
+            self._session.scripts = not any(_no_scripts(item) for item in items)
+            if self._session.scripts:
+                check_removed(items)
+                return
+        if final_pipeline(index) is None:
+            yield from self._rewrite(index, field, keys)
+        else:  # a document written anew would run through it
+            items = yield from self._routed(index, [_Sent(key, _removal(key, field, script=False)) for key in keys])
+            check_removed(items)
+
+    def _rewrite(self, index: Index, field: Field, keys: Sequence[str]) -> Operation[None]:
+        source = yield from self._session.whole_source(index)
+        for _ in range(_ROUNDS):
+            yield from self._session.refresh(force=True)
+            found = yield from self._session.locate(index, keys, source or True)
+            holders = {key: hit for key, hit in found.items() if field.name in hit["_source"]}
+            sent = [_Sent(key, _rewriting(hit, field)) for key, hit in holders.items()]
+            items = yield from self._items(index, sent)
+            keys = [one.key for one, item in zip(sent, items, strict=True) if item["status"] in (404, 409)]
+            check_removed(item for item in items if item["status"] not in (404, 409))
+            if not keys:
+                return
+        raise BackendDown(f"others write to the same {len(keys)} documents all the time, such as {keys[0]!r}")
+
+
+def _sent(line: Line, *, create: bool) -> _Sent:
+    return _Sent(line.key, lambda routing: line.body(create=create, routing=routing))
+
+
+def _replacement(line: Line) -> _Sent:
+    return _Sent(line.key, line.replacement, actions=2)
+
+
+def _deletion(key: str) -> Callable[[str | None], bytes]:
+    return lambda routing: deletion(key, routing)
+
+
+def _removal(key: str, field: Field, *, script: bool) -> Callable[[str | None], bytes]:
+    return lambda routing: removal(key, field, routing, script=script)
+
+
+def _rewriting(hit: Json, field: Field) -> Callable[[str | None], bytes]:
+    return lambda _: rewriting(hit, field)
+
+
+def _by_action(items: Sequence[Json], sent: Sequence[_Sent]) -> list[Json]:
+    left = iter(items)
+    groups = [[next(left) for _ in range(one.actions)] for one in sent]
+    return [next((item for item in group if failure(item)), group[-1]) for group in groups]
+
+
+def _no_scripts(item: Json) -> bool:
+    return says(item, "script_lang not supported") or says(item, "cannot execute [inline] scripts")
+
+
+def _create_fault(target: Target, index: Index) -> BackendUnsupported | CollectionError | None:
+    if len(target.indices) > 1:
+        return CollectionError(
+            f'{target.asked!r} stands for several indices, in any of which a document may be; missing="create" could '
+            f"make it twice: name one of {sorted(target.names)}"
+        )
+    return final_pipeline(index)  # type: ignore[return-value]
+
+
+def _check_lengths(ids: Sequence[Id], **given: Sequence[object] | None) -> None:
+    for name, values in given.items():
+        if values is not None and len(values) != len(ids):
+            raise InvalidInput(f"expected as many {name} as ids, found {len(values)} and {len(ids)}")
+
+
+def _check_spelling(ids: Sequence[Id], ours: bool) -> None:
+    keys = [to_id(id_, ours) for id_ in ids]
+    if len(set(keys)) < len(keys) and not ours:
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidInput(f"the ids {int(twice)} and {twice!r} are one _id in an index that others made; give it once")

@@ -1,0 +1,377 @@
+"""Other people's data (C1, C9 to C18): what a sparse field beside it does to an index that others made and write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+
+from sparsevec import SparseVectors
+from sparsevec.contract.adapter import Adapter, Page
+from sparsevec.contract.filters import EngineFilter
+from sparsevec.errors import AdapterClosed, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
+
+ONE = {1: 1.0}
+
+
+@pytest.fixture(params=ENGINES)
+def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
+    with place_at(engine_url(request.param)) as place:
+        yield place
+
+
+@pytest.fixture
+def shop(place: Place) -> Place:
+    """An index of three shards with four documents, one of which has a routing."""
+    place.make({"title": {"type": "keyword"}}, {"number_of_shards": 3})
+    place.put({str(i): {"title": f"t{i}", "n": i} for i in range(3)})
+    place.http("PUT", "_doc/routed?routing=tenant-5&refresh=true", {"title": "routed"})
+    return place
+
+
+def created(place: Place, **options: Any) -> Adapter:
+    adapter = place.connect(**options)
+    adapter.create(DIMENSION)
+    return adapter
+
+
+def total(place: Place) -> int:
+    place.http("POST", "_refresh")
+    return int(place.http("GET", "_count")["count"])
+
+
+def mapping(place: Place) -> Any:
+    return place.http("GET", "_mapping")[place.index]["mappings"]
+
+
+# ---- C1: create
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_two_that_create_one_field_at_once_one_wins(place: Place, there: bool) -> None:
+    (place.make if there else lambda _: None)({})  # type: ignore[operator]
+
+    def create(dimension: int) -> str | int:
+        try:
+            place.connect().create(dimension)
+        except CollectionError:
+            return "refused"
+        return dimension
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(create, range(10, 16)))
+    (winner,) = (outcome for outcome in outcomes if outcome != "refused")
+    assert place.connect().info().dimension == winner
+
+
+def test_eight_fields_that_are_created_at_once_are_all_ours(place: Place) -> None:
+    place.make({}, _meta={"team": "books"})
+    options = [f"field=f{i}" for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: place.connect(each).create(DIMENSION), options))
+    infos = [place.connect(each).info() for each in options]
+    assert [(info.exists, info.dimension, info.ours) for info in infos] == [(True, DIMENSION, False)] * 8
+    assert len({info.identity for info in infos}) == 8
+    assert mapping(place)["_meta"] == {"team": "books"}
+
+
+# ---- C10, C17: documents of others
+
+
+def test_a_write_reaches_documents_by_their_ids_and_routing_and_makes_none(shop: Place) -> None:
+    adapter = created(shop)
+    report = adapter.upsert([0, 1, "routed", "nobody"], rows(ONE, ONE, {1: 2.0}, ONE))
+    assert report.written == (0, 1, "routed")
+    assert report.failed["nobody"].kind == "missing"
+    assert (total(shop), adapter.count()) == (4, 3)
+    assert found(adapter, ONE)[0] == "routed"
+    assert set(found(adapter, ONE)) == {"0", "1", "routed"}
+    assert shop.http("GET", "_doc/routed?routing=tenant-5")["_routing"] == "tenant-5"
+    assert adapter.fetch([1, "routed"]).payloads == ({"title": "t1", "n": 1}, {"title": "routed"})
+
+
+def test_a_document_that_was_deleted_in_the_meantime_does_not_come_back(shop: Place) -> None:
+    adapter = created(shop)
+    shop.http("DELETE", "_doc/1")
+    assert adapter.upsert([0, 1], rows(ONE, ONE)).written == (0,)
+    assert dict(adapter.upsert([1], rows(ONE), missing="skip").skipped) == {1: "it is not there"}
+    assert total(shop) == 3
+    assert adapter.upsert([1], rows(ONE), missing="create").written == (1,)
+    assert shop.source("1")["emb"] if shop.vector_type == "rank_features" else found(adapter, ONE)
+    assert total(shop) == 4
+
+
+def test_an_index_that_demands_a_routing_gets_what_it_demands(place: Place) -> None:
+    place.make({}, {"number_of_shards": 3}, _routing={"required": True})
+    place.http("PUT", "_doc/a?routing=x&refresh=true", {"n": 1})
+    adapter = created(place)
+    report = adapter.upsert(["a", "b"], rows(ONE, ONE))
+    assert (report.written, report.failed["b"].kind) == (("a",), "missing")
+    assert "routing=" in adapter.upsert(["b"], rows(ONE), missing="create").failed["b"].reason
+    assert adapter.upsert(["b"], rows(ONE), missing="create", routing=["y"]).written == ("b",)
+    adapter.delete(["a", "b"])
+    assert (adapter.count(), total(place)) == (0, 2)
+
+
+def test_a_document_that_changed_since_it_was_read_is_left_alone_and_reported(shop: Place) -> None:
+    adapter = created(shop)
+    (page,) = adapter.scan()
+    at = {id_: (version, route) for id_, version, route in zip(page.ids, page.versions, page.routing, strict=True)}  # type: ignore[arg-type]
+    shop.http("POST", "_update/1", {"doc": {"title": "edited"}})
+    ids = list(at)
+    report = adapter.upsert(
+        ids, rows(*(ONE for _ in ids)), versions=[at[id_][0] for id_ in ids], routing=[at[id_][1] for id_ in ids]
+    )
+    assert set(report.written) == {"0", "2", "routed"}
+    assert (report.failed["1"].kind, report.failed["1"].retryable) == ("stale", False)
+    with pytest.raises(InvalidInput, match="as scan gives them"):
+        adapter.upsert([0], rows(ONE), versions=["x"])
+
+
+def test_an_index_that_would_lose_fields_is_refused_before_it_is_touched(place: Place) -> None:
+    place.make({"manual": {"type": "text"}}, _source={"excludes": ["manual"]})
+    before = mapping(place)
+    (blocking,) = (finding for finding in place.connect().check() if finding.level == "blocking")
+    with pytest.raises(BackendUnsupported) as refused:
+        place.connect().create(DIMENSION)
+    assert blocking.found in str(refused.value)
+    assert mapping(place) == before
+
+
+def test_check_tells_versions_that_others_count(shop: Place) -> None:
+    def levels() -> dict[str, str]:
+        return {finding.subject: finding.level for finding in shop.connect().check()}
+
+    assert (levels()["versions"], levels()["routing"]) == ("fine", "warning")
+    shop.http("PUT", "_doc/row?version=1700000000&version_type=external&refresh=true", {})
+    assert levels()["versions"] == "warning"
+
+
+def test_an_index_that_is_not_there_has_nothing_in_the_way(place: Place) -> None:
+    assert {finding.level for finding in place.connect().check()} == {"fine"}
+
+
+# ---- C12, C13: taking back
+
+
+def test_drop_leaves_nothing_of_ours_in_the_documents(shop: Place) -> None:
+    before = {id_: shop.source(id_) for id_ in "012"}
+    adapter = created(shop)
+    adapter.upsert([0, 1, "routed"], rows(ONE, ONE, ONE))
+    adapter.delete([0])
+    assert shop.source("0") == before["0"]
+    adapter.drop()
+    adapter.drop()
+    assert {id_: shop.source(id_) for id_ in "012"} == before
+    assert shop.http("GET", "_doc/routed?routing=tenant-5")["_source"] == {"title": "routed"}
+    assert not shop.connect().info().exists
+
+    again = shop.connect()
+    again.create(DIMENSION + 1, fingerprint="space")
+    assert (again.info().dimension, again.info().fingerprint, again.count()) == (DIMENSION + 1, "space", 0)
+
+
+def test_two_fields_of_ours_in_an_index_of_ours_do_not_touch_each_other(place: Place) -> None:
+    first, second = created(place, options="field=v1"), created(place, options="field=v2")
+    for adapter in (first, second):
+        adapter.upsert([1, "b"], rows(ONE, ONE), [{"n": 1}, {"n": 2}])
+        assert adapter.info().ours
+    assert second.fetch([1]).payloads == ({"n": 1},)
+    first.delete([1])
+    assert (first.count(), second.count()) == (1, 2)
+    first.drop()
+    assert (first.info().exists, second.count(), total(place)) == (False, 2, 2)
+    assert found(second, ONE) in ((1, "b"), ("b", 1))
+    second.drop()
+    with pytest.raises(HTTPError):
+        place.http("GET", "_count")
+
+
+# ---- C16: scan
+
+
+def scanned(pages: Iterator[Page]) -> list[Any]:
+    return [id_ for page in pages for id_ in page.ids]
+
+
+def test_a_scan_yields_each_document_once_while_we_write(shop: Place) -> None:
+    shop.put({f"d{i}": {"i": i, "dense": [float(i), 0.5]} for i in range(20)})
+    adapter = created(shop)
+    adapter.upsert(["d0"], rows(ONE))
+    seen = []
+    for page in adapter.scan(size=5, dense="dense", payloads=True, vectors=True):
+        seen += page.ids
+        adapter.upsert(page.ids, rows(*(ONE for _ in page.ids)), routing=page.routing)
+        assert page.payloads is not None
+        assert page.holds is not None
+        assert page.vectors is not None
+        assert page.dense is not None
+        assert [id_ for id_, holds in zip(page.ids, page.holds, strict=True) if holds] == (
+            ["d0"] if "d0" in page.ids else []
+        )
+        assert page.vectors.row_nnz.tolist() == [int(id_ == "d0") for id_ in page.ids]
+        assert all("emb" not in payload for payload in page.payloads)
+        given = {id_: row.tolist() for id_, row in zip(page.ids, page.dense, strict=True) if row is not None}
+        assert given == {id_: [float(id_[1:]), 0.5] for id_ in map(str, page.ids) if id_.startswith("d")}
+    assert sorted(seen) == sorted(["0", "1", "2", "routed", *(f"d{i}" for i in range(20))])
+    assert adapter.count() == 24
+
+
+def test_a_scan_goes_on_in_another_adapter_and_says_when_it_cannot(shop: Place) -> None:
+    first = next(shop.connect().scan(size=2))
+    rest = scanned(shop.connect().scan(size=2, after=first.after))
+    assert sorted([*first.ids, *rest]) == ["0", "1", "2", "routed"]
+    with pytest.raises(InvalidInput, match="from the start"):
+        next(shop.connect().scan(size=2, after=first.after))
+
+
+def test_dense_vectors_come_back_where_the_engine_hides_them(engine_url: Callable[[str], str]) -> None:
+    with place_at(engine_url("elasticsearch9")) as place:
+        place.make({"dense": {"type": "dense_vector", "dims": 2, "similarity": "l2_norm"}})
+        place.put({"a": {"dense": [0.25, 0.5]}, "b": {"n": 1}})
+        adapter = created(place)
+        adapter.upsert(["a"], rows(ONE))
+        adapter.drop()  # which writes documents anew
+        (page,) = place.connect().scan(dense="dense")
+        assert page.dense is not None
+        assert {id_: None if row is None else row.tolist() for id_, row in zip(page.ids, page.dense, strict=True)} == {
+            "a": [0.25, 0.5],
+            "b": None,
+        }
+
+
+# ---- C18: spaces
+
+
+def of(fingerprint: str | None, *documents: dict[int, float]) -> SparseVectors:
+    return rows(*documents).with_fingerprint(fingerprint)
+
+
+def test_the_first_vectors_give_a_collection_its_space(place: Place) -> None:
+    adapter = created(place)
+    reader = place.connect()
+    assert reader.search(of("blue", ONE), 1)[0].ids == ()
+    adapter.upsert([1], of("red", ONE))
+    assert adapter.info().fingerprint == "red"
+    with pytest.raises(WrongSpace, match=r"red.*blue"):
+        adapter.upsert([2], of("blue", ONE))
+    with pytest.raises(WrongSpace, match=r"red.*blue"):
+        reader.search(of("blue", ONE), 1)
+    assert adapter.upsert([2], of(None, ONE)).written == (2,)
+    assert adapter.search(of("red", ONE), 1)[0].ids
+
+
+def test_foreign_vectors_make_a_foreign_collection(place: Place) -> None:
+    adapter = created(place)
+    adapter.upsert([1], of(None, ONE))
+    adapter.upsert([2], of("red", ONE))
+    assert adapter.info().fingerprint is None
+
+
+def test_two_writers_of_different_spaces_that_are_first_at_once_do_not_both_write(place: Place) -> None:
+    created(place)
+
+    def write(fingerprint: str) -> str | None:
+        try:
+            place.connect().upsert([fingerprint], of(fingerprint, ONE))
+        except WrongSpace:
+            return None
+        return fingerprint
+
+    with ThreadPoolExecutor(2) as pool:
+        written = [space for space in pool.map(write, ["red", "blue"]) if space]
+    assert written == [place.connect().info().fingerprint]
+
+
+# ---- C11, C15, C19
+
+
+def test_a_filter_of_the_engine_is_handed_through_and_one_of_another_is_refused(shop: Place) -> None:
+    adapter = created(shop)
+    adapter.upsert([0, 1, 2], rows(ONE, ONE, ONE))
+    engine = shop.engine_url.partition(":")[0]
+    assert found(adapter, ONE, where=EngineFilter(engine, {"prefix": {"title": "t1"}})) == ("1",)
+    with pytest.raises(InvalidInput, match="filter of qdrant"):
+        found(adapter, ONE, where=EngineFilter("qdrant", {}))
+
+
+def test_dates_negations_and_alternatives_mean_what_they_say(place: Place) -> None:
+    place.make({"day": {"type": "date"}, "tag": {"type": "keyword"}})
+    days = ["2024-05-01", "2024-05-01T12:00:00+02:00", "20240501", 1714521600000, None]
+    place.put({str(i): {"day": day, "tag": ["red", "blue", "1", "green", "red"][i]} for i, day in enumerate(days)})
+    adapter = created(place)
+    adapter.upsert(range(5), rows(*(ONE for _ in days)))
+    filters: list[tuple[Any, set[str]]] = [
+        ({"day": {"gte": "2024-05-01", "lt": "2024-05-01T10:00"}}, {"0", "2"}),
+        ({"day": {"gte": "2024-05-01T10:00", "lte": "2024-05-01T10:00"}}, {"1"}),
+        ({"day": {"exists": False}}, {"4"}),
+        ({"tag": {"not": ["red", "1"]}}, {"1", "3"}),
+        ({"$any": [{"tag": "blue"}, {"day": {"gt": 1}}]}, {"1", "3"}),
+        ({"$not": {"tag": "red", "day": {"exists": True}}}, {"1", "2", "3", "4"}),
+    ]
+    assert [(where, set(found(adapter, ONE, where=where))) for where, _ in filters] == filters
+
+
+def test_an_alias_that_moves_under_a_running_service_is_noticed(place: Place) -> None:
+    place.make({})
+    place.put({"x": {}})
+    place.http("PUT", f"_alias/{place.index}-alias")
+    service = Place(place.engine_url, f"{place.index}-alias").connect()
+    service.create(DIMENSION)
+    service.upsert(["x"], rows(ONE))
+    assert found(service, ONE) == ("x",)
+    second = Place(place.engine_url, f"{place.index}-2")
+    second.make({})
+    second.put({"y": {}})
+    moves = [
+        {verb: {"index": on.index, "alias": f"{place.index}-alias"}}
+        for verb, on in (("remove", place), ("add", second))
+    ]
+    place.root("POST", "_aliases", {"actions": moves})
+    with pytest.raises(CollectionError, match="has no field"):
+        found(service, ONE)
+    created(second).upsert(["y"], rows(ONE))
+    second.http("POST", "_refresh")  # what another adapter writes is seen when the index shows it
+    assert found(service, ONE) == ("y",)
+
+
+def test_eight_threads_share_one_adapter(place: Place) -> None:
+    adapter = created(place)
+
+    def work(worker: int) -> tuple[Any, ...]:
+        for i in range(5):
+            adapter.upsert([f"{worker}-{i}"], rows({worker: 1.0 + i}), [{"worker": worker}])
+            assert found(adapter, {worker: 1.0}, where={"worker": worker})[0] == f"{worker}-{i}"
+        return found(adapter, {worker: 1.0})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(work, range(8)))
+    assert answers == [tuple(f"{worker}-{i}" for i in reversed(range(5))) for worker in range(8)]
+    assert adapter.count() == 40
+
+
+def test_a_forked_child_is_told_to_connect_anew(place: Place) -> None:
+    adapter = created(place)
+    child = os.fork()
+    if child == 0:
+        try:
+            adapter.count()
+        except AdapterClosed:
+            os._exit(42)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+def test_a_refresh_is_left_to_the_index_when_told(place: Place) -> None:
+    place.make({}, {"index.refresh_interval": "-1"})
+    place.put({"a": {}})
+    adapter = created(place, options="field=emb&refresh=index")
+    adapter.upsert(["a"], rows(ONE))
+    assert found(adapter, ONE) == ()
+    place.http("POST", "_refresh")
+    assert found(adapter, ONE) == ("a",)

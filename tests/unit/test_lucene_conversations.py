@@ -1,0 +1,321 @@
+"""Whole conversations with a server, driven by hand: what is asked, in which order, and what is made of each answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+from sparsevec_adapters.lucene.operations import LuceneOperations
+from sparsevec_adapters.lucene.wire import Answer, Request
+
+from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from sparsevec.vectors import SparseVectors
+
+NODE = Answer(200, {"nodes": {"n": {"version": "9.5.3", "http": {"max_content_length_in_bytes": 100_000}}}})
+DONE = Answer(200, {"acknowledged": True})
+REFRESHED = Answer(200, {"_shards": {"failed": 0}})
+CONFLICT = {"type": "illegal_argument_exception", "reason": "Cannot update parameter [null_value] from [x] to [y]"}
+
+
+def note(made: str = "field", field: str = "emb", fingerprint: str | None = None) -> dict[str, Any]:
+    about = {"field": field, "dimension": 9, "identity": "u", "made": made, "fingerprint": fingerprint}
+    return {f"_sparsevec_{field}": {"type": "keyword", "null_value": json.dumps({"sparsevec": about})}}
+
+
+def there(name: str = "products", *, settings: dict[str, str] | None = None, **properties: Any) -> Answer:
+    """The answer to `GET /products`, of an index with these fields."""
+    settings = {"index.version.created": "9111000", **(settings or {})}
+    return Answer(200, {name: {"aliases": {}, "mappings": {"properties": properties}, "settings": settings}})
+
+
+OTHERS = there(emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note())
+OURS = there(emb={"type": "sparse_vector"}, **note("index"))
+
+
+def items(*outcomes: dict[str, Any], kind: str = "update") -> Answer:
+    return Answer(200, {"items": [{kind: {"_index": "products", **outcome}} for outcome in outcomes]})
+
+
+WRITTEN = {"status": 200, "result": "updated", "_seq_no": 3}
+MISSING = {"status": 404, "error": {"type": "document_missing_exception", "reason": "document missing"}}
+
+
+def talk(operation: Generator[Any, Any, Any], *answers: Answer) -> tuple[Any, list[Request]]:
+    """The result of a conversation that is given these answers, all of them, and the requests that it sent."""
+    left, sent = list(answers), []
+    try:
+        request = next(operation)
+        while True:
+            sent.append(request)
+            request = operation.send(left.pop(0))
+    except StopIteration as end:
+        assert left == []
+        return end.value, sent
+
+
+def said(requests: Sequence[Request]) -> list[str]:
+    return [str(request) for request in requests]
+
+
+def lines(request: Request) -> list[Any]:
+    assert request.body is not None
+    return [json.loads(line) for line in request.body.splitlines()]
+
+
+def rows(*documents: dict[int, float], fingerprint: str | None = None) -> SparseVectors:
+    return SparseVectors.from_rows(documents, dimension=9).with_fingerprint(fingerprint)
+
+
+@pytest.fixture
+def lucene() -> LuceneOperations:
+    return LuceneOperations("elasticsearch", "products", "emb")
+
+
+def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **given: Any) -> Generator[Any, Any, Any]:
+    options: dict[str, Any] = {"payloads": None, "versions": None, "routing": None, "missing": None, **given}
+    return lucene.upsert(ids, vectors, **options)
+
+
+# ---- create
+
+
+def test_create_claims_the_field_beside_what_others_have() -> None:
+    lucene = LuceneOperations("elasticsearch", "products", "emb")
+    _, sent = talk(lucene.create(9, "space"), there(title={"type": "keyword"}), DONE, OTHERS)
+    assert said(sent) == ["GET /products", "PUT /products/_mapping", "GET /products"]
+    (body,) = lines(sent[1])
+    assert body["properties"]["emb"] == {"type": "sparse_vector", "index_options": {"prune": False}}
+    claim = json.loads(body["properties"]["_sparsevec_emb"]["null_value"])["sparsevec"]
+    assert (claim["field"], claim["dimension"], claim["made"], claim["fingerprint"]) == ("emb", 9, "field", "space")
+    assert body.keys() == {"properties"}
+
+
+def test_a_create_that_loses_the_race_is_told_so(lucene: LuceneOperations) -> None:
+    refused = Answer(400, {"error": CONFLICT, "status": 400})
+    with pytest.raises(CollectionError, match="already"):
+        talk(lucene.create(9, None), there(title={"type": "keyword"}), refused)
+
+
+def test_a_create_that_finds_the_index_just_made_adds_its_field(lucene: LuceneOperations) -> None:
+    exists = Answer(400, {"error": {"type": "resource_already_exists_exception", "reason": "already_exists"}})
+    other = there(other={"type": "sparse_vector"}, **note("index", "other"))
+    _, sent = talk(lucene.create(9, None), Answer(404, {}), NODE, exists, other, DONE, OURS)
+    assert said(sent)[2:] == ["PUT /products", "GET /products", "PUT /products/_mapping", "GET /products"]
+
+
+def test_create_touches_no_index_that_would_lose_something(lucene: LuceneOperations) -> None:
+    settings = {"index.mode": "time_series"}
+    with pytest.raises(BackendUnsupported, match="time series"):
+        talk(lucene.create(9, None), there(settings=settings))
+
+
+# ---- upsert
+
+
+def test_a_document_of_others_is_updated_where_it_is(lucene: LuceneOperations) -> None:
+    report, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OTHERS, NODE, items(WRITTEN))
+    assert said(sent) == ["GET /products", "GET /_nodes/_local/http", "POST /products/_bulk"]
+    assert "pipeline=_none" in sent[2].target
+    assert lines(sent[2]) == [{"update": {"_id": "3", "retry_on_conflict": 3}}, {"doc": {"emb": [{"1": 0.5}]}}]
+    assert report.written == (3,)
+
+
+def test_a_document_that_is_missing_is_looked_for_by_its_routing_and_reported(lucene: LuceneOperations) -> None:
+    found = Answer(200, {"hits": {"hits": [{"_id": "b", "_routing": "tenant"}]}})
+    report, sent = talk(
+        upsert(lucene, ["a", "b", "c"], rows({1: 1.0}, {1: 1.0}, {1: 1.0})),
+        *(OTHERS, NODE, items(WRITTEN, MISSING, MISSING), REFRESHED, found, items(WRITTEN)),
+    )
+    assert said(sent)[3:] == ["POST /products/_refresh", "POST /products/_search", "POST /products/_bulk"]
+    assert lines(sent[5])[0] == {"update": {"_id": "b", "routing": "tenant", "retry_on_conflict": 3}}
+    assert report.written == ("a", "b")
+    assert report.failed["c"].kind == "missing"
+
+
+@pytest.mark.parametrize(("missing", "skipped"), [("skip", ["c"]), ("create", [])])
+def test_a_document_that_is_missing_is_skipped_or_made_when_told(
+    lucene: LuceneOperations, missing: str, skipped: list[str]
+) -> None:
+    nobody = Answer(200, {"hits": {"hits": []}})
+    made = [items({"status": 201, "result": "created", "_seq_no": 0})] if missing == "create" else []
+    report, sent = talk(
+        upsert(lucene, ["c"], rows({1: 1.0}), missing=missing), OTHERS, NODE, items(MISSING), REFRESHED, nobody, *made
+    )
+    assert list(report.skipped) == skipped
+    assert ("doc_as_upsert" in str(sent[-1].body)) == (missing == "create")
+
+
+def test_a_document_that_changed_since_its_version_is_left_alone(lucene: LuceneOperations) -> None:
+    stale = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "required seqNo [4]"}}
+    report, sent = talk(upsert(lucene, ["a"], rows({1: 1.0}), versions=["4.1"]), OTHERS, NODE, items(stale))
+    assert lines(sent[2])[0] == {"update": {"_id": "a", "if_seq_no": 4, "if_primary_term": 1}}
+    assert report.failed["a"].kind == "stale"
+
+
+def test_a_document_of_ours_is_made_at_once(lucene: LuceneOperations) -> None:
+    _, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OURS, NODE, items(WRITTEN))
+    assert lines(sent[2])[0]["update"]["_id"] == "int:3"
+    assert lines(sent[2])[1]["doc_as_upsert"] is True
+
+
+def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: LuceneOperations) -> None:
+    elsewhere = items({**WRITTEN, "_index": "products-2"})
+    with pytest.raises(BackendDown, match="was moved"):
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), OTHERS, NODE, elsewhere)
+
+
+def test_one_document_that_is_too_large_fails_alone(lucene: LuceneOperations) -> None:
+    payloads = [{"t": "x" * 200_000}, {}]
+    report, _ = talk(
+        upsert(lucene, ["large", "small"], rows({1: 1.0}, {1: 1.0}), payloads=payloads), OTHERS, NODE, items(WRITTEN)
+    )
+    assert report.written == ("small",)
+    assert "too large" in report.failed["large"].reason
+
+
+def test_the_first_vectors_say_which_space_the_collection_is_of(lucene: LuceneOperations) -> None:
+    ours = note() | {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}
+    adopted = there(emb={"type": "sparse_vector"}, **ours)
+    empty = Answer(200, {"count": 0, "_shards": {"failed": 0}})
+    given = upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-1"))
+    _, sent = talk(given, OTHERS, REFRESHED, empty, DONE, adopted, NODE, items(WRITTEN))
+    assert lines(sent[3]) == [{"properties": {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}}]
+    with pytest.raises(WrongSpace, match="space-1"):
+        talk(upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2")))
+
+
+def test_vectors_of_a_space_that_another_writer_was_faster_to_adopt_are_refused(lucene: LuceneOperations) -> None:
+    theirs = note() | {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}
+    empty, refused = Answer(200, {"count": 0}), Answer(400, {"error": CONFLICT, "status": 400})
+    given = upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2"))
+    lucene_answers = [OTHERS, REFRESHED, empty, refused, there(emb={"type": "sparse_vector"}, **theirs)]
+    with pytest.raises(WrongSpace, match="space-1"):
+        talk(given, *lucene_answers)
+
+
+def test_two_spellings_of_one_id_of_others_are_refused(lucene: LuceneOperations) -> None:
+    with pytest.raises(InvalidInput, match="are one _id"):
+        talk(upsert(lucene, [3, "3"], rows({1: 1.0}, {1: 1.0})), OTHERS)
+
+
+# ---- search
+
+
+def hits(*ids: str, index: str = "products") -> Answer:
+    found = [{"_id": id_, "_index": index, "_score": 1.0} for id_ in ids]
+    return Answer(200, {"responses": [{"status": 200, "hits": {"hits": found}, "_shards": {"failed": 0}}]})
+
+
+def test_metadata_and_refresh_are_asked_for_once(lucene: LuceneOperations) -> None:
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits("a"))
+    assert said(sent) == ["GET /products", "POST /products/_refresh", "POST /products/_msearch"]
+    _, sent = talk(
+        lucene.search(rows({1: 1.0}), 3, {"title": "x"}, False),
+        hits("a"),
+    )
+    assert said(sent) == ["POST /products/_msearch"]
+
+
+def test_a_refresh_can_be_left_to_the_index() -> None:
+    lucene = LuceneOperations("elasticsearch", "products", "emb", refresh="index")
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, hits("a"))
+    assert said(sent) == ["GET /products", "POST /products/_msearch"]
+
+
+def test_finding_nothing_is_believed_when_the_index_is_still_the_same(lucene: LuceneOperations) -> None:
+    (answer,), sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), OTHERS)
+    assert answer.ids == ()
+    assert said(sent)[-1] == "GET /products"
+
+
+def test_an_alias_that_was_moved_to_an_index_without_our_field_is_noticed(lucene: LuceneOperations) -> None:
+    with pytest.raises(CollectionError, match="has no field"):
+        talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), there("products-2"))
+
+
+def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> None:
+    moved = there("products-2", emb={"type": "sparse_vector"}, **note("index"))
+    (answer,), sent = talk(
+        lucene.search(rows({1: 1.0}), 3, None, False),
+        *(OTHERS, REFRESHED, hits("int:7", index="products-2"), moved, REFRESHED, hits("int:7", index="products-2")),
+    )
+    assert answer.ids == (7,)
+    assert said(sent).count("POST /products/_msearch") == 2
+
+
+def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperations) -> None:
+    now = there(emb={"type": "sparse_vector"}, new={"type": "keyword"}, **note())
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, {"new": "x"}, False), OTHERS, now, REFRESHED, hits(), now)
+    assert said(sent)[:2] == ["GET /products", "GET /products"]
+    assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
+
+
+# ---- scan
+
+
+def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOperations) -> None:
+    hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7], "matched_queries": ["holds"]}
+    page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit]}})
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    first, sent = talk(lucene.page(**asked, after=None), OTHERS, REFRESHED, Answer(200, {"id": "P1"}), page)
+    assert said(sent)[2:] == ["POST /products/_pit", "POST /_search"]
+    assert (first.ids, first.holds.tolist(), first.routing, first.versions) == (("a",), [True], ("t",), ("4.1",))
+    last = Answer(200, {"pit_id": "P3", "_shards": {"total": 1}, "hits": {"hits": []}})
+    end, sent = talk(lucene.page(**asked, after=first.after), OTHERS, last, DONE)
+    assert lines(sent[1])[0]["search_after"] == [7]
+    assert lines(sent[1])[0]["pit"]["id"] == "P2"
+    assert (len(end), end.after) == (0, None)
+    assert said(sent)[-1] == "DELETE /_pit"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {"error": {"type": "x", "root_cause": [{"type": "search_context_missing_exception"}]}}),
+        Answer(200, {"_shards": {"total": 0}, "hits": {"hits": []}}),
+    ],
+)
+def test_a_place_that_the_server_forgot_is_said_to_be_gone(lucene: LuceneOperations, answer: Answer) -> None:
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    with pytest.raises(InvalidInput, match="scan from the start"):
+        talk(lucene.page(**asked, after='["P",[1]]'), OTHERS, answer)
+    with pytest.raises(InvalidInput, match="as a page of scan gave it"):
+        talk(lucene.page(**asked, after="nonsense"), OTHERS)
+
+
+# ---- delete and drop
+
+
+def test_where_two_fields_of_ours_live_a_delete_takes_a_vector_and_leaves_the_document(
+    lucene: LuceneOperations,
+) -> None:
+    both = there(emb={"type": "sparse_vector"}, other={"type": "sparse_vector"}, **note("index"), **note(field="other"))
+    _, sent = talk(lucene.delete([3]), both, NODE, items(WRITTEN))
+    assert lines(sent[2])[0]["update"]["_id"] == "int:3"
+    assert lines(sent[2])[1]["script"]["params"] == {"names": ["emb"]}
+
+
+def test_where_no_scripts_are_run_documents_are_written_anew_without_our_vector(lucene: LuceneOperations) -> None:
+    reason = {"reason": "script_lang not supported [painless]", "type": "illegal_argument_exception"}
+    no = {"status": 400, "error": {"type": "illegal_argument_exception", "reason": "failed", "caused_by": reason}}
+    source = {"title": "t", "emb": [{"1": 1.0}]}
+    found = {"hits": {"hits": [{"_id": "a", "_seq_no": 1, "_primary_term": 1, "_source": source}]}}
+    answers = [OTHERS, NODE, items(no), items(no), REFRESHED, Answer(200, found), items(WRITTEN, kind="index")]
+    _, sent = talk(lucene.delete(["a"]), *answers)
+    assert lines(sent[5])[0]["_source"] == {"exclude_vectors": False}
+    assert lines(sent[6]) == [{"index": {"_id": "a", "if_seq_no": 1, "if_primary_term": 1}}, {"title": "t"}]
+
+
+def test_dropping_one_of_two_fields_leaves_the_other_and_the_index(lucene: LuceneOperations) -> None:
+    both = there(emb={"type": "sparse_vector"}, other={"type": "sparse_vector"}, **note("index"), **note(field="other"))
+    nobody = Answer(200, {"hits": {"hits": []}})
+    _, sent = talk(lucene.drop(), both, REFRESHED, nobody, DONE)
+    assert said(sent)[-1] == "PUT /products/_mapping"
+    assert lines(sent[-1])[0]["properties"]["_sparsevec_emb"]["meta"] == {"dropped": "true"}
+
+
+def test_dropping_the_only_field_of_an_index_of_ours_removes_it(lucene: LuceneOperations) -> None:
+    _, sent = talk(lucene.drop(), OURS, DONE)
+    assert said(sent) == ["GET /products", "DELETE /products"]
