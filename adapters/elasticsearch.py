@@ -131,10 +131,8 @@ def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
 
 
 def _of_cloud(url: Url) -> Url:
-    """A url without a host, which is one of the cloud: its path holds the options still."""
-    if url.hosts or not url.path.startswith("/"):
-        return url
-    return replace(Url.parse(f"{url.engine}://cloud{url.path}"), variant=url.variant, host="", hosts=())
+    """A url without a host, which is one of the cloud: its path begins with a slash still."""
+    return url if url.hosts else replace(url, path=url.path.strip("/"))
 
 
 def _operations(url: Url) -> LuceneOperations:

@@ -31,10 +31,10 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.exact.reference import Reference as Reference
     from sparsevec.exact.verify import VerifyReport as VerifyReport
     from sparsevec.exact.verify import verify as verify
+    from sparsevec.ingestion.dead_letters import read_dead_letters as read_dead_letters
     from sparsevec.ingestion.ingest import IngestProgress as IngestProgress
     from sparsevec.ingestion.ingest import IngestReport as IngestReport
     from sparsevec.ingestion.ingest import ingest as ingest
-    from sparsevec.ingestion.dead_letters import read_dead_letters as read_dead_letters
     from sparsevec.measure.cost import Cost as Cost
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation

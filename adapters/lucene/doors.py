@@ -117,6 +117,12 @@ def _causes(error: object, depth: int) -> Iterator[object]:
     if not isinstance(error, BaseException) or depth == 0:
         return
     yield error
-    inner = [error.__cause__, error.__context__, *error.args, getattr(error, "reason", None), *getattr(error, "errors", ())]
+    inner = [
+        error.__cause__,
+        error.__context__,
+        *error.args,
+        getattr(error, "reason", None),
+        *getattr(error, "errors", ()),
+    ]
     for cause in inner:
         yield from _causes(cause, depth - 1)

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k
+from sparsevec.dense import best
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.exact.reference import Float64s, PostingLists, best
+from sparsevec.postings import Float64s, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 __all__ = ["Ranking", "Retrieval", "pruned"]

@@ -13,13 +13,13 @@ import pytest
 import sparsevec as sv
 from sparsevec.errors import StorageFailed
 from sparsevec.exact.verify import verify
-from sparsevec.testing.conformance import corpus
+from sparsevec.testing.conformance.documents import corpus
 
 BATCH = 50
 DOCUMENTS = corpus(6_000)
 WRITER = """
 import sys, sparsevec
-from sparsevec.testing.conformance import corpus
+from sparsevec.testing.conformance.documents import corpus
 documents = corpus(6_000)
 adapter = sparsevec.connect("qdrant+edge:" + sys.argv[1])
 if adapter.info().dimension is None:

@@ -26,7 +26,7 @@ from sparsevec.errors import (
 )
 from sparsevec.exact.reference import Reference
 from sparsevec.exact.verify import verify
-from sparsevec.testing.conformance import ask, corpus, fill, rows
+from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
 from sparsevec.vectors import SparseVectors
 from tests.integration.qdrant_shim import QdrantShim
 

@@ -25,7 +25,7 @@ from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import within
 from sparsevec.errors import AdapterClosed, BackendDown, BackendUnsupported, InvalidInput
 from sparsevec.exact.verify import verify
-from sparsevec.testing.conformance import ask, corpus, fill, rows
+from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
 from tests.integration.qdrant_grpc_shim import QdrantGrpcShim
 from tests.integration.qdrant_shim import QdrantShim
 

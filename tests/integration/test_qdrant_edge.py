@@ -17,7 +17,7 @@ import sparsevec as sv
 from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput
 from sparsevec.exact.verify import verify
-from sparsevec.testing.conformance import ask, corpus, fill, rows
+from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Payload
 from sparsevec.contract.filters import EngineFilter, conditions, matches
 from sparsevec.errors import InvalidInput, OutOfLimits
-from sparsevec.testing.conformance import PAYLOADS, ask, fill, rows
+from sparsevec.testing.conformance.documents import PAYLOADS, ask, fill, rows
 from tests.integration.qdrant_grpc_shim import QdrantGrpcShim
 from tests.integration.qdrant_shim import QdrantShim
 

@@ -18,7 +18,7 @@ from sparsevec_adapters.qdrant_core.wires import sync_wire
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.operations import SyncAdapter
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
-from sparsevec.testing.conformance import ask, corpus, rows
+from sparsevec.testing.conformance.documents import ask, corpus, rows
 from sparsevec.vectors import SparseVectors
 from tests.integration.qdrant_grpc_shim import QdrantGrpcShim
 from tests.integration.qdrant_shim import QdrantShim
