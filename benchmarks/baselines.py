@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sparsevec.encoder.learning.codes import dot_products, linear_top_k
+from sparsevec.training.codes import TopK
 from sparsevec.training.losses import listwise_kl, relative_error
 from sparsevec.training.regularizers import flops_unbiased
 from sparsevec.vectors import Float32s
@@ -71,8 +72,8 @@ def _rebuilding(parameters: _Parameters, rows: Tensor, nnz: int) -> tuple[Tensor
     """The relative error at nnz, and an eighth of that at 4 nnz."""
     errors = []
     for k in (nnz, 4 * nnz):
-        values, indices = linear_top_k(rows, parameters.weights, parameters.bias, k)
-        rebuilt = F.embedding_bag(indices, parameters.decoder, per_sample_weights=values, mode="sum")
+        codes = linear_top_k(rows, parameters.weights, parameters.bias, k)
+        rebuilt = F.embedding_bag(codes.indices, parameters.decoder, per_sample_weights=codes.values, mode="sum")
         errors.append(relative_error(rebuilt, rows))
     return errors[0], errors[1] / 8
 
@@ -82,11 +83,12 @@ def csr(documents: Float32s, dimension: int, nnz: int, seed: int) -> Baseline:
     unused = torch.zeros(dimension)
 
     def loss(parameters: _Parameters, rows: Tensor, _: int) -> Tensor:
-        values, indices = linear_top_k(rows, parameters.weights, parameters.bias, nnz)
+        raw = linear_top_k(rows, parameters.weights, parameters.bias, nnz)
+        values, indices = raw.values, raw.indices
         unused.add_(1)[indices[values > 0]] = 0
         rebuilt = F.embedding_bag(indices, parameters.decoder, per_sample_weights=values, mode="sum")
-        codes = (F.normalize(values, dim=1), indices)
-        contrast = F.cross_entropy(dot_products(codes, codes, dimension) / 0.2, torch.arange(len(rows)))
+        codes = TopK(F.normalize(values, dim=1), indices, dimension)
+        contrast = F.cross_entropy(dot_products(codes, codes) / 0.2, torch.arange(len(rows)))
         total = relative_error(rebuilt, rows) + _rebuilding(parameters, rows, nnz)[1] + 0.1 * contrast
         dead = torch.nonzero(unused > DEAD_AFTER).flatten()
         if len(dead) >= 1:
@@ -98,8 +100,8 @@ def csr(documents: Float32s, dimension: int, nnz: int, seed: int) -> Baseline:
 
 def _auxiliary(parameters: _Parameters, rows: Tensor, error: Tensor, dead: Tensor) -> Tensor:
     weights, bias = parameters.weights[dead], parameters.bias[dead]
-    values, indices = linear_top_k(rows, weights, bias, min(AUXILIARY, len(dead)))
-    rebuilt = F.embedding_bag(indices, parameters.decoder[dead], per_sample_weights=values, mode="sum")
+    codes = linear_top_k(rows, weights, bias, min(AUXILIARY, len(dead)))
+    rebuilt = F.embedding_bag(codes.indices, parameters.decoder[dead], per_sample_weights=codes.values, mode="sum")
     return relative_error(rebuilt, error)
 
 

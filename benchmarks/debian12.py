@@ -19,7 +19,7 @@ import multiprocessing
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,11 +31,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from sparsevec.dense import nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_cut
-from sparsevec.encoder.dense import unit_rows
 from sparsevec.encoder.head import Projection, encoded
-from sparsevec.measure.cost import cost, usage
+from sparsevec.measure.cost import usage
+from sparsevec.measure.intervals import Interval, interval
+from sparsevec.measure.recall import Qrels, dense_top, evaluate, sparse_top
+from sparsevec.measure.recall import judged as measured
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +65,10 @@ class Data:
             answers = [row[name.removeprefix("q-")] for name in arrays["q_dev_ids"].tolist()]
         return cls(documents, sample, queries, np.array(answers))
 
+    @property
+    def qrels(self) -> Qrels:
+        return {query: {answer: 1} for query, answer in enumerate(self.answers.tolist())}
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -73,6 +80,8 @@ class Figures:
     flops: float | None = None
     r_sub: float | None = None
     recall_10: float | None = None
+    recall_10_interval: tuple[float, float] | None = None
+    """95 %, over queries"""
     recall_10_at_100: float | None = None
     ndcg_10: float | None = None
     dead: int | None = None
@@ -94,44 +103,38 @@ Maker: TypeAlias = Callable[[Data], Iterator[Figures]]
 
 class Quality(TypedDict):
     recall_10: float
+    recall_10_interval: Interval | None
     recall_10_at_100: float
-    ndcg_10: float
+    ndcg_10: float | None
 
 
-def judged(data: Data, scores: Callable[[slice], Float32s]) -> Quality:
-    """R10, @100 and nDCG@10 of the scores (b, n) that `scores` gives for a slice of the queries."""
-    at_10, at_100, gains = [], [], []
-    for start in range(0, len(data.queries), 200):
-        block = slice(start, start + 200)
-        dense = data.queries[block] @ data.documents.T
-        found = np.argsort(-scores(block), axis=1, kind="stable")[:, :100]
-        due = np.argsort(-dense, axis=1, kind="stable")[:, :10]
-        for row, answer in enumerate(data.answers[block]):
-            at_10.append(np.isin(due[row], found[row, :10]).mean())
-            at_100.append(np.isin(due[row], found[row]).mean())
-            reranked = found[row][np.argsort(-dense[row, found[row]], kind="stable")][:10]
-            place = np.flatnonzero(reranked == answer)
-            gains.append(1 / np.log2(2 + place[0]) if len(place) else 0.0)
+def judged(data: Data, candidates: Sequence[Int64s]) -> Quality:
+    """R10, @100 and nDCG@10 of up to 100 candidates of each query, best first, by the package's own ruler."""
+    found = measured(data.documents, data.queries, candidates, qrels=data.qrels)
     return {
-        "recall_10": float(np.mean(at_10)),
-        "recall_10_at_100": float(np.mean(at_100)),
-        "ndcg_10": float(np.mean(gains)),
+        "recall_10": float(found.recall_10.mean()),
+        "recall_10_interval": interval(found.recall_10),
+        "recall_10_at_100": float(found.recall_10_at_100.mean()),
+        "ndcg_10": None if found.ndcg_10 is None else float(found.ndcg_10.mean()),
     }
 
 
 def sparse_figures(data: Data, queries: SparseVectors, documents: SparseVectors, seconds: float) -> Figures:
     """Everything about one pair of sparse sides."""
-    columns, rows, spent = documents.to_scipy().T.tocsr(), queries.to_scipy(), cost(queries, documents)
+    found = evaluate(data.documents, data.queries, documents, queries, qrels=data.qrels)
     return Figures(
         dimension=documents.dimension,
-        nnz=spent.active_dims,
-        query_nnz=spent.query_active_dims,
-        flops=spent.flops,
-        r_sub=spent.r_sub,
-        dead=spent.dead_dims,
-        longest_list=spent.max_document_frequency,
+        nnz=found.active_dims,
+        query_nnz=found.query_active_dims,
+        flops=found.flops,
+        r_sub=found.r_sub,
+        dead=found.dead_dims,
+        longest_list=found.max_document_frequency,
         seconds=seconds,
-        **judged(data, lambda block: (rows[block] @ columns).toarray()),
+        recall_10=found.recall_10,
+        recall_10_interval=found.recall_10_interval,
+        recall_10_at_100=found.recall_10_at_100,
+        ndcg_10=found.ndcg_10,
     )
 
 
@@ -139,7 +142,7 @@ def sparse_figures(data: Data, queries: SparseVectors, documents: SparseVectors,
 
 
 def dense(data: Data) -> Iterator[Figures]:
-    everything = judged(data, lambda block: data.queries[block] @ data.documents.T)
+    everything = judged(data, dense_top(data.documents, data.queries, 100))
     yield Figures(dimension=384, nnz=384, query_nnz=384, flops=384, seconds=0, **everything)
 
 
@@ -149,7 +152,7 @@ def pca(data: Data) -> Iterator[Figures]:
     _, _, directions = np.linalg.svd(data.documents - mean, full_matrices=False)
     seconds = time.perf_counter() - began
     documents, queries = (unit_rows((rows - mean) @ directions[:NNZ].T) for rows in (data.documents, data.queries))
-    everything = judged(data, lambda block: queries[block] @ documents.T)
+    everything = judged(data, dense_top(documents, queries, 100))
     yield Figures(dimension=NNZ, nnz=NNZ, query_nnz=NNZ, flops=NNZ, seconds=seconds, **everything)
 
 
@@ -208,11 +211,10 @@ def newcomers(data: Data) -> Iterator[Figures]:
 
 def found_by_age(data: Data, queries: SparseVectors, documents: SparseVectors) -> tuple[float, float]:
     """Share of the dense top 10 in the sparse top 10, of the first 16,000 documents and of the others."""
-    sparse = (queries.to_scipy() @ documents.to_scipy().T).toarray()
-    due = np.argsort(-(data.queries @ data.documents.T), axis=1, kind="stable")[:, :10]
-    found = np.argsort(-sparse, axis=1, kind="stable")[:, :10]
-    hit = np.array([np.isin(truth, hits) for truth, hits in zip(due, found, strict=True)])
-    return float(hit[due < 16_000].mean()), float(hit[due >= 16_000].mean())
+    truth = nearest(data.documents, data.queries, 10).rows
+    found = sparse_top(documents, queries, 10)
+    hit = np.array([np.isin(due, hits) for due, hits in zip(truth, found, strict=True)])
+    return float(hit[truth < 16_000].mean()), float(hit[truth >= 16_000].mean())
 
 
 def scale(data: Data) -> Iterator[Figures]:

@@ -37,11 +37,11 @@ from benchmarks import baselines
 from benchmarks.paper.sdh import HashTable
 from benchmarks.paper.timing import seconds_a_query
 from sparsevec.answers.retrieval import Retrieval
+from sparsevec.dense import unit_rows as unit
 from sparsevec.encoder.calibration import document_cut
 from sparsevec.encoder.head import Projection, encoded
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import POSTING_BYTES, flops
-from sparsevec.measure.recall import unit
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = [

@@ -26,9 +26,9 @@ from benchmarks.paper.data import Augment, Batch, Epochs, Part, Task
 from benchmarks.paper.networks import backbone, centred, precision, width
 from benchmarks.paper.sdh import sdh_loss
 from sparsevec.encoder import Budget
+from sparsevec.storage import whole_file
 from sparsevec.training import Objective, Plan, SparseTower, TrainStep, train
 from sparsevec.training.activations import relu, unit
-from sparsevec.training.checkpoint import write_whole
 from sparsevec.training.losses import ArcFace, info_nce, triplet
 from sparsevec.training.regularizers import Regularizer, flops_unbiased, l1
 from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
@@ -149,7 +149,7 @@ def trunk(task: Task, school: School, cache: Path, watch: Watcher) -> nn.Module:
         )
         said = {"seconds": time.process_time() - began, "taught": taught}
         save_model(network, str(file))
-        write_whole(cache / "trunk.json", json.dumps(said).encode())  # last: the weights are whole
+        whole_file(cache / "trunk.json", json.dumps(said).encode())  # last: the weights are whole
         (cache / "trunk.checkpoint").unlink()
     load_model(network, str(file))
     return network
@@ -232,7 +232,7 @@ def _teach(task: Task, school: School, recipe: Recipe, network: nn.Module, folde
     for side, part in (("gallery", task.gallery), ("queries", task.queries)):
         tower.encode(part.blocks()).save(folder / side)
     said = {"weight": schedule.weight(school.branch_steps), "seconds": seconds, "taught": asdict(school)}
-    write_whole(folder / "branch.json", json.dumps(said).encode())  # last: the codes beside it are whole
+    whole_file(folder / "branch.json", json.dumps(said).encode())  # last: the codes beside it are whole
     checkpoint.unlink()
 
 

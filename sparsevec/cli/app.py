@@ -161,10 +161,10 @@ def fit(
     budget = Budget(nnz=nnz, flops=flops)
     encoder = SparseEncoder(rows.shape[1], dimension, seed)
     with progress("learning") as done:
-        encoder.fit(rows, sample, budget=budget, on_step=lambda step: done(step.step / step.steps))
+        encoder.fit(rows, sample, budget=budget, on_step=lambda at: done(at.fraction))
     if refine:
         with progress("fitting the weights") as done:
-            documents = encoder.refine(rows, sample, on_step=lambda step: done(step.step / step.steps))
+            documents = encoder.refine(rows, sample, on_step=lambda at: done(at.fraction))
     encoder.save(output)
     if refine:
         documents.save(output / "documents")

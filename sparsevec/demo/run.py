@@ -23,13 +23,14 @@ from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.checks import Id, Payload, check_ids
 from sparsevec.contract.connect import connect
 from sparsevec.demo.report import Curve, Found, Search, Story, page
-from sparsevec.encoder import Budget, SparseEncoder, Step
+from sparsevec.dense import unit_rows as unit
+from sparsevec.encoder import Budget, Progress, SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.files import read_dense, read_objects
 from sparsevec.ingestion.ingest import IngestReport, ingest
 from sparsevec.measure.cost import usage
-from sparsevec.measure.recall import Evaluation, Qrels, evaluate, evaluate_dense, unit
+from sparsevec.measure.recall import Evaluation, Qrels, evaluate, evaluate_dense
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["Corpus", "Outcome", "Watch", "from_folder", "run", "shipped"]
@@ -216,8 +217,8 @@ def _learn(corpus: Corpus, dimension: int, budget: Budget, stages: _Stages) -> _
     return _Learned(encoder, head, head_queries, documents, queries)
 
 
-def _steps(done: Callable[[float], None]) -> Callable[[Step], None]:
-    return lambda step: done(step.step / step.steps)
+def _steps(done: Callable[[float], None]) -> Callable[[Progress], None]:
+    return lambda progress: done(progress.fraction)
 
 
 # ---- serve

@@ -14,7 +14,7 @@ import numpy as np
 
 from sparsevec.errors import InvalidInput
 
-__all__ = ["NNZ_PER_FLOP", "Budget", "least_cut", "resolved"]
+__all__ = ["NNZ_PER_FLOP", "Budget", "check_budget", "least_cut", "resolved"]
 
 NNZ_PER_FLOP = 50
 
@@ -42,6 +42,19 @@ def _is_positive(number: object) -> bool:
     return is_number and math.isfinite(number) and number > 0  # type: ignore[arg-type, operator]
 
 
+def check_budget(budget: object) -> Budget:
+    """Raises InvalidInput for anything but a Budget."""
+    if isinstance(budget, Budget):
+        return budget
+    if isinstance(budget, dict):
+        hint = "budget=Budget(**your_dict)"
+    elif isinstance(budget, int) and not isinstance(budget, bool) and budget >= 1:
+        hint = f"budget=Budget(nnz={budget})"
+    else:
+        hint = "budget=Budget(nnz=32)"
+    raise InvalidInput(f"budget must be a sparsevec.Budget, found {type(budget).__name__} {budget!r:.60}; try {hint}")
+
+
 def resolved(budget: Budget, output_dim: int) -> tuple[int, float]:
     """(nnz, flops) with the missing one filled in; raises InvalidInput when `output_dim` cannot meet them.
 
@@ -56,8 +69,8 @@ def resolved(budget: Budget, output_dim: int) -> tuple[int, float]:
         nnz = max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5))))
     if nnz > output_dim // 4:
         raise InvalidInput(
-            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: at most a quarter, {output_dim // 4}, is due; "
-            "lower nnz or raise output_dim"
+            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: expected at most a quarter, "
+            f"{output_dim // 4}; lower nnz or raise output_dim"
         )
     if flops < (least := 2 * nnz / output_dim):
         raise InvalidInput(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsevec.encoder.store import Config
+from sparsevec.measure.intervals import Interval
 
 __all__ = ["card"]
 
@@ -10,12 +11,33 @@ __all__ = ["card"]
 def card(config: Config) -> str:
     """`README.md` of a model folder."""
     figures = config.figures
-    sample = "a sample of queries" if figures.query_sample else "documents standing in for queries"
+    sample = "a sample of queries" if figures.asked == "sample" else "documents standing in for queries"
     refined = "a head and a query tower" + (", refined to one corpus" if config.stage == "refined" else "")
+    asked = "queries" if figures.asked == "sample" else "documents, asked as queries for want of a sample,"
+    warning = "".join(f"**{said[0].upper()}{said[1:]}.**\n\n" for said in figures.warnings)
+    rows = [
+        ("weights of a document", f"{config.nnz}", f"{figures.active_dims:.2f}"),
+        ("weights of a query", "", f"{figures.query_active_dims:.1f}"),
+        ("F, multiplications per query-document pair", f"{config.flops:.3g}", f"{figures.flops:.3f}"),
+        ("R_sub, F over that of dimensions used equally often", "", f"{figures.r_sub:.2f}"),
+        ("dimensions that no document uses", "", f"{figures.dead_dims} of {config.output_dim}"),
+        ("longest posting list, share of the documents", "", f"{figures.max_document_frequency:.3f}"),
+        ("overlap with the exact dense top 10", "", _quality(figures.recall_10, figures.recall_10_interval)),
+        (
+            "dense top 10 found in the sparse top 100",
+            "",
+            _quality(figures.recall_10_at_100, figures.recall_10_at_100_interval),
+        ),
+    ]
+    if config.stage == "refined" and figures.head_recall_10 is not None:
+        rows.append(("overlap by the head, before refining", "", f"{figures.head_recall_10:.3f}"))
+    if (untrained := figures.untrained_recall_10) is not None:
+        rows.append(("overlap without learning, by dot products with random documents", "", f"{untrained:.3f}"))
+    table = "\n".join(f"| {name} | {budget} | {measured} |" for name, budget, measured in rows)
     return f"""# A sparse encoder for dense vectors of {config.input_dim} dimensions
 
-Made by sparsevec: {refined}. Learned without labels, from documents and {sample},
-seed {config.seed}, in {figures.seconds:.0f} seconds.
+{warning}Made by sparsevec: {refined}. Learned without labels, from documents and {sample},
+seed {config.seed}, in {figures.seconds:.0f} seconds. Near means a high cosine.
 
 ```python
 import sparsevec as sv
@@ -25,18 +47,17 @@ documents = encoder.encode_document(dense)  # (n, {config.input_dim}) to SparseV
 queries = encoder.encode_query(dense)
 ```
 
+Documents live in the space `{config.fingerprint}`: search them with queries of this encoder only.
+
 | | budget | measured |
 |---|---|---|
-| weights of a document | {config.nnz} | {figures.active_dims:.2f} |
-| weights of a query | | {figures.query_active_dims:.1f} |
-| F, multiplications per query-document pair | {config.flops:.3g} | {figures.flops:.3f} |
-| R_sub, F over that of dimensions used equally often | | {figures.r_sub:.2f} |
-| dimensions that no document uses | | {figures.dead_dims} of {config.output_dim} |
-| longest posting list, share of the documents | | {figures.max_document_frequency:.3f} |
-| overlap with the exact dense top 10 | | {figures.recall_10:.3f} |
-| dense top 10 found in the sparse top 100 | | {figures.recall_10_at_100:.3f} |
+{table}
 
-Measured with {figures.queries} queries that were not trained on, over {figures.documents} documents of the corpus the
-encoder was made for. On other data, measure again. Weights of the vectors this was learned from are what it knows: it
-sees the world as the dense model does, with the same gaps.
+Measured with {figures.queries} {asked} that were not trained on, over {figures.documents} documents of the
+corpus the encoder was made for; in brackets 95 % intervals over these queries. On other data, measure again. Weights of
+the vectors this was learned from are what it knows: it sees the world as the dense model does, with the same gaps.
 """
+
+
+def _quality(figure: float, interval: Interval | None) -> str:
+    return f"{figure:.3f}" if interval is None else f"{figure:.3f} ({interval})"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.encoder.dense import Dense, blocks
+from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Projection", "encoded", "largest", "strengths"]
+__all__ = ["Cut", "Float64s", "Projection", "encoded", "strengths"]
 
 Float64s = npt.NDArray[np.float64]
 
@@ -78,18 +78,6 @@ def encoded(rows: Dense, projection: Projection, cut: Cut) -> SparseVectors:
     if not parts:
         return SparseVectors([0], [], np.empty(0, np.float32), projection.dimension)
     return SparseVectors.concat(parts)
-
-
-def largest(activations: Float64s, m: int) -> tuple[Int64s, Float64s]:
-    """Of each row (b, dimension) the m largest: indices and values (b, m), best first, ties to the lower index."""
-    b, dimension = activations.shape
-    bar = np.partition(activations, dimension - m, axis=1)[:, dimension - m, None]
-    rows, columns = np.nonzero(activations >= bar)
-    values = activations[rows, columns]
-    order = np.lexsort((columns, -values, rows))
-    starts = np.searchsorted(rows, np.arange(b))
-    picked = order[starts[:, None] + np.arange(m)]
-    return columns[picked], values[picked]
 
 
 def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from sparsevec.dense import Dense
 from sparsevec.encoder.card import card
-from sparsevec.encoder.dense import Dense
 from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, SparseVectors
@@ -21,6 +22,10 @@ class Model:
         self.config = config
         self.tensors = tensors
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the projections, which are made again where they are needed."""
+        return {"config": self.config, "tensors": self.tensors}
+
     @cached_property
     def document_projection(self) -> Projection:
         return Projection(self.tensors["weights"], self.tensors["bias"], self.tensors["mean"])
@@ -30,10 +35,13 @@ class Model:
         return query_projection(self.tensors)
 
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
-        return encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz))
+        return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))
 
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
-        return encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz))
+        return self._ours(encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz)))
+
+    def _ours(self, vectors: SparseVectors) -> SparseVectors:
+        return vectors.with_fingerprint(self.config.fingerprint)
 
     def save(self, folder: Path) -> None:
         write(folder, self.config, self.tensors, card(self.config))

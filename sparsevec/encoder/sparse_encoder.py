@@ -3,82 +3,117 @@
 from __future__ import annotations
 
 import os
-import time
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sparsevec.encoder.budget import Budget, resolved
-from sparsevec.encoder.calibration import document_cut, query_cut, recall
-from sparsevec.encoder.dense import Dense, checked, unit_rows
+from sparsevec.dense import dense_rows, query_rows, unit_rows
+from sparsevec.encoder.budget import Budget, check_budget, resolved
+from sparsevec.encoder.calibration import document_cut, query_cut
+from sparsevec.encoder.figures import Judge, is_worse, spacing
 from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.model import Model, query_projection
-from sparsevec.encoder.recipe import Listener, refine_recipe
+from sparsevec.encoder.recipe import CalibrationRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.store import Config, CutConfig, Figures
-from sparsevec.errors import ClientMissing, InvalidInput
-from sparsevec.measure.cost import cost, usage
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.encoder.store import Config, CutConfig, Figures, fingerprint
+from sparsevec.errors import ClientMissing, InvalidInput, NotFitted
+from sparsevec.measure.cost import usage
+from sparsevec.progress import Listener, Whole
+from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseEncoder"]
 
-_MEASURED = 20_000  # documents that a budget and the figures are measured on
-_DOCUMENT_SIXTEENTHS, _QUERY_SIXTEENTHS = 14, 12  # of a head: strong weights count less; refining has learned that
+_FIT = {"neighbours": 0.06, "head": 0.55, "towers": 0.29, "measure": 0.10}  # shares of the time, 4,000 to 20,000 rows
+_REFINE = {"encode": 0.05, "neighbours": 0.10, "refine": 0.70, "measure": 0.15}
 
 
 class SparseEncoder:
     """A linear head on frozen dense vectors, learned without labels.
 
-    `input_dim` columns in, `output_dim` dimensions out, of which a row uses few. The same seed gives the same vectors.
-    Encoding needs neither torch nor a particular batch: a row gives the same bits alone or among a million.
+    `input_dim` columns in, `output_dim` dimensions out, of which a row uses few. What counts as near is the cosine. The
+    same seed gives the same vectors, to the last bit on one thread. Encoding needs neither torch nor a particular
+    batch: a row gives the same bits alone or among a million. Pickle and copy give an encoder that encodes the same.
     """
 
     def __init__(self, input_dim: int = 384, output_dim: int = 8192, seed: int = 0) -> None:
+        """Raises InvalidInput."""
         self.input_dim = _whole("input_dim", input_dim, 1)
         self.output_dim = _whole("output_dim", output_dim, 16)
         self.seed = _whole("seed", seed, 0)
         self._model: Model | None = None
 
     def __repr__(self) -> str:
-        state = "not fitted" if self._model is None else self._model.config.stage
-        return f"SparseEncoder(input_dim={self.input_dim}, output_dim={self.output_dim}, seed={self.seed}) ({state})"
+        made = f"SparseEncoder(input_dim={self.input_dim}, output_dim={self.output_dim}, seed={self.seed})"
+        if self._model is None:
+            return f"{made} (not fitted)"
+        config = self._model.config
+        return f"{made} ({config.stage}, nnz={config.nnz}, flops={config.flops:g}, fingerprint={config.fingerprint})"
 
     @property
     def config(self) -> Config:
-        """Sizes, budget, cuts and measured figures. Raises InvalidInput before `fit`."""
+        """Sizes, budget, cuts and measured figures. Raises NotFitted before `fit`."""
         return self._fitted().config
+
+    @property
+    def figures(self) -> Figures:
+        """What was measured on rows that were not trained on. Raises NotFitted before `fit`."""
+        return self.config.figures
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the space that documents and queries are encoded into. Made by `fit`, kept by `refine`.
+
+        Vectors carry it, collections remember it, and a search with queries of another encoder is refused (C18).
+        Raises NotFitted before `fit`.
+        """
+        return self.config.fingerprint
 
     # ---- learn
 
     def fit(
         self,
-        dense: npt.ArrayLike,
-        queries: npt.ArrayLike | None = None,
+        dense: Any,
+        queries: Any | None = None,
         *,
         budget: Budget,
         on_step: Listener | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> SparseEncoder:
         """Learn the head from documents (n, input_dim), and from a sample of queries (q, input_dim) where there is one.
 
-        The budget holds on rows like these that were not trained on. Needs the extra `train`.
-        Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed.
+        The budget holds on rows like these that were not trained on. `on_step` is called with each event of
+        `sparsevec.progress`. checkpoint: a folder, written every few seconds; call `fit` again with the same arguments
+        after a kill, and it goes on to the same bits. Needs the extra `train`.
+
+        Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed; for the checkpoint
+        CheckpointMismatch, ModelBroken or StorageFailed.
         """
-        nnz, flops = resolved(budget, self.output_dim)
-        rows = self._split(dense, queries)
-        learn, began = _learn(), time.perf_counter()
-        documents = rows.documents_to_train_on()
-        corpus = learn.new_corpus(documents, np.arange(len(documents)), rows.queries_to_train_on())
-        tensors = learn.learned_towers(corpus, self.output_dim, nnz, flops, self.seed, on_step)
-        projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
-        cut = document_cut(rows.documents_to_measure(), projection, nnz, _DOCUMENT_SIXTEENTHS)
-        measured = _measured(
-            rows, encoded(_some(rows.documents), projection, cut), tensors, flops, _QUERY_SIXTEENTHS, began
-        )
+        nnz, flops = resolved(check_budget(budget), self.output_dim)
+        rows, whole = self._split(dense, queries), Whole(on_step, _FIT)
+        whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
+        documents, recipe = rows.documents_to_train_on(), CalibrationRecipe()
+        neighbours = head_recipe(len(documents), self.output_dim, nnz).neighbours
+        learn, asking = _learn(), np.arange(len(documents))
+        corpus = learn.new_corpus(documents, asking, rows.queries_to_train_on(), neighbours)
+        whole.at("neighbours", 1, 1)
+        folder = None if checkpoint is None else Path(checkpoint)
+        tensors = learn.learned_towers(corpus, self.output_dim, nnz, flops, self.seed, whole, folder)
+
+        whole.at("measure", 0, 3, "calibrating the budget")
+        judge, projection = Judge.of(rows, recipe.most_measured), Projection(*_document_side(tensors))
+        cut = document_cut(rows.documents_to_measure(), projection, nnz, recipe.document_sixteenths, recipe)
+        codes = encoded(judge.documents, projection, cut)
+        asked_by, asks = query_projection(tensors), recipe.query_sixteenths
+        query_side = query_cut(judge.asking, asked_by, usage(codes), flops, asks, recipe)
+        whole.at("measure", 1, 3, "measuring on queries that were not learned from")
+        figures = judge.figures(codes, encoded(judge.asking, asked_by, query_side))
+        whole.at("measure", 2, 3, "measuring what needs no learning")
+        figures |= {"untrained_recall_10": float(judge.untrained(self.output_dim, nnz).mean())}
+        figures |= {"head_recall_10": figures["recall_10"], "seconds": whole.seconds}
         config = Config(
             input_dim=self.input_dim,
             output_dim=self.output_dim,
@@ -87,50 +122,100 @@ class SparseEncoder:
             flops=flops,
             stage="head",
             documents=CutConfig.of(cut),
-            **measured,
+            queries=CutConfig.of(query_side),
+            figures=Figures(**figures),
+            fingerprint=fingerprint(tensors),
         )
         self._model = Model(config, tensors)
+        whole.at("measure", 3, 3, str(config.figures))
         return self
 
     def refine(
-        self, dense: npt.ArrayLike, queries: npt.ArrayLike | None = None, *, on_step: Listener | None = None
+        self,
+        dense: Any,
+        queries: Any | None = None,
+        *,
+        on_step: Listener | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> SparseVectors:
         """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 
         Documents that come later are encoded with `encode_document`, on the same scale. Pass the sample of `fit` again:
         the rows that were held out there stay held out. The queries' side goes on from where it is, so a second call
-        learns more; to begin anew, load the encoder that `fit` gave. Needs the extra `train`.
+        learns more; to begin anew, load the encoder that `fit` gave. `figures.refined_is_worse` says when the head did
+        better on the held-out rows. `on_step` and `checkpoint` as in `fit`. Needs the extra `train`.
+
+        Raises NotFitted, and what `fit` raises.
         """
         model = self._fitted()
-        config, tensors = model.config, model.tensors
-        rows = self._split(dense, queries)
-        learn, began = _learn(), time.perf_counter() - config.figures.seconds
-        spare = refine_recipe(self.output_dim, config.nnz).spare
-        longer = Cut(config.nnz + spare, 0.0, _DOCUMENT_SIXTEENTHS)
+        config, tensors, recipe = model.config, model.tensors, CalibrationRecipe()
+        rows, whole = self._split(dense, queries), Whole(on_step, _REFINE)
+        whole.at("encode", 0, 1, "encoding the documents with the head")
+        stage = refine_recipe(self.output_dim, config.nnz)
+        longer = Cut(config.nnz + stage.spare, 0.0, recipe.document_sixteenths)
         start = encoded(rows.documents, model.document_projection, longer)
-        corpus = learn.new_corpus(unit_rows(rows.documents), rows.trained_documents, rows.queries_to_train_on())
+        whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
+        learn, documents = _learn(), unit_rows(rows.documents)
+        corpus = learn.new_corpus(documents, rows.trained_documents, rows.queries_to_train_on(), stage.neighbours)
+        whole.at("neighbours", 1, 1)
+        folder, sizes = None if checkpoint is None else Path(checkpoint), (config.nnz, config.flops, self.seed)
         codes: SparseVectors
-        codes, tower = learn.refined(corpus, start, tensors, config.nnz, config.flops, self.seed, on_step)
+        codes, tower = learn.refined(corpus, start, tensors, *sizes, whole, folder)
         tensors = tensors | tower
-        measured = _measured(rows, _some_codes(codes), tensors, config.flops, 16, began)
-        self._model = Model(config.model_copy(update={"stage": "refined", **measured}), tensors)
-        return codes
 
-    def _split(self, dense: npt.ArrayLike, queries: npt.ArrayLike | None) -> Split:
-        documents = checked(dense, self.input_dim, "documents")
-        return split(documents, None if queries is None else checked(queries, self.input_dim, "queries"), self.seed)
+        whole.at("measure", 0, 3, "calibrating the budget")
+        judge, asked_by = Judge.of(rows, recipe.most_measured), query_projection(tensors)
+        some = codes[np.arange(0, len(codes), spacing(len(codes), recipe.most_measured))]
+        cut = query_cut(judge.asking, asked_by, usage(some), config.flops, recipe.refined_sixteenths, recipe)
+        whole.at("measure", 1, 3, "measuring on queries that were not learned from, beside the head")
+        asked = encoded(judge.asking, asked_by, cut)
+        figures = judge.figures(some, asked) | self._beside(judge, judge.recall_10(some, asked))
+        figures |= {"seconds": config.figures.seconds + whole.seconds}
+        found = Figures(**figures)
+        self._model = Model(
+            config.model_copy(update={"stage": "refined", "queries": CutConfig.of(cut), "figures": found}), tensors
+        )
+        whole.at("measure", 3, 3, str(found))
+        return codes.with_fingerprint(config.fingerprint)
+
+    def _beside(self, judge: Judge, ours: Any) -> dict[str, Any]:
+        """What the head, or what was kept of its figures, and no learning at all reach on the same rows."""
+        model = self._fitted()
+        kept = model.config.figures
+        beside: dict[str, Any] = {
+            "untrained_recall_10": float(judge.untrained(self.output_dim, model.config.nnz).mean())
+        }
+        if model.config.stage == "head":
+            head = judge.recall_10(model.documents(judge.documents, None), model.queries(judge.asking, None))
+            return beside | {"head_recall_10": float(head.mean()), "refined_is_worse": is_worse(ours, head)}
+        if kept.head_recall_10 is None:
+            return beside
+        constant = np.full(len(ours), kept.head_recall_10)
+        return beside | {"head_recall_10": kept.head_recall_10, "refined_is_worse": is_worse(ours, constant)}
+
+    def _split(self, dense: Any, queries: Any | None) -> Split:
+        documents = dense_rows(dense, self.input_dim, "documents")
+        asking = None if queries is None else dense_rows(queries, self.input_dim, "queries")
+        return split(documents, asking, self.seed)
 
     # ---- encode
 
-    def encode_document(self, dense: npt.ArrayLike, nnz: int | None = None) -> SparseVectors:
-        """(n, input_dim) to sparse vectors of length 1; `nnz` keeps so many weights of each instead of the budget's."""
-        model = self._fitted()
-        return model.documents(checked(dense, self.input_dim), self._nnz(nnz))
+    def encode_document(self, dense: Any, nnz: int | None = None) -> SparseVectors:
+        """(n, input_dim) to sparse vectors of length 1; `nnz` keeps so many weights of each instead of the budget's.
 
-    def encode_query(self, dense: npt.ArrayLike, nnz: int | None = None) -> SparseVectors:
-        """(q, input_dim) to sparse vectors of length 1, as long as the budget pays for."""
+        Takes numpy arrays of any real type, torch tensors, pandas frames, lists of rows and Arrow lists. Raises
+        NotFitted, InvalidVectors, InvalidInput.
+        """
         model = self._fitted()
-        return model.queries(checked(dense, self.input_dim, "queries"), self._nnz(nnz))
+        return model.documents(dense_rows(dense, self.input_dim, "documents"), self._nnz(nnz))
+
+    def encode_query(self, dense: Any, nnz: int | None = None) -> SparseVectors:
+        """(q, input_dim), or one query (input_dim,), to a batch of sparse vectors of length 1.
+
+        As long as the budget pays for. Takes and raises what `encode_document` does.
+        """
+        model = self._fitted()
+        return model.queries(query_rows(dense, self.input_dim), self._nnz(nnz))
 
     def _nnz(self, nnz: int | None) -> int | None:
         if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:
@@ -139,13 +224,16 @@ class SparseEncoder:
 
     def _fitted(self) -> Model:
         if self._model is None:
-            raise InvalidInput("the encoder has learned nothing yet; call fit, or SparseEncoder.load a saved one")
+            raise NotFitted("the encoder has learned nothing yet; call fit, or SparseEncoder.load a saved one")
         return self._model
 
     # ---- keep
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write model.safetensors, config.json and a model card into the folder `path`, all or nothing."""
+        """Write model.safetensors, config.json and a model card into the folder `path`, all or nothing.
+
+        Raises NotFitted, StorageFailed, and InvalidInput when `path` holds something else.
+        """
         self._fitted().save(Path(path))
 
     @classmethod
@@ -169,41 +257,5 @@ def _learn() -> ModuleType:
     return import_module("sparsevec.encoder.learning.learn")
 
 
-def _some(rows: Dense) -> Dense:
-    """Evenly spaced rows, no more than are needed to measure."""
-    return rows[:: -(-len(rows) // _MEASURED)]
-
-
-def _some_codes(codes: SparseVectors) -> SparseVectors:
-    return codes[np.arange(0, len(codes), -(-len(codes) // _MEASURED))]
-
-
-class _Measured(TypedDict):
-    queries: CutConfig
-    figures: Figures
-
-
-def _measured(
-    rows: Split, codes: SparseVectors, tensors: dict[str, Float32s], flops: float, sixteenths: int, began: float
-) -> _Measured:
-    """The query cut that spends `flops` on these codes of `_some(rows.documents)`, and what it achieves."""
-    held, projection = rows.queries_to_measure(), query_projection(tensors)
-    cut = query_cut(held, projection, usage(codes), flops, sixteenths)
-    asked = encoded(held, projection, cut)
-    spent = cost(asked, codes)
-    at_10, at_100 = recall(held, _some(rows.documents), asked, codes)
-    figures = Figures(
-        documents=len(codes),
-        queries=len(asked),
-        query_sample=rows.queries is not None,
-        active_dims=spent.active_dims,
-        query_active_dims=spent.query_active_dims,
-        flops=spent.flops,
-        r_sub=spent.r_sub,
-        dead_dims=spent.dead_dims,
-        max_document_frequency=spent.max_document_frequency,
-        recall_10=at_10,
-        recall_10_at_100=at_100,
-        seconds=time.perf_counter() - began,
-    )
-    return {"queries": CutConfig.of(cut), "figures": figures}
+def _document_side(tensors: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return tensors["weights"], tensors["bias"], tensors["mean"]

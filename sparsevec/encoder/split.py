@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsevec.encoder.dense import Dense, unit_rows
+from sparsevec.dense import Dense, unit_rows
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s
 
@@ -39,16 +39,17 @@ class Split:
         return self.documents[self.held_documents]
 
     def queries_to_measure(self) -> Dense:
+        """Of documents, where they stand in for queries: those that ask, and find others only."""
         return self.documents_to_measure() if self.queries is None else self.queries[self.held_queries]
 
 
 def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
     """Hold out an eighth of each, 512 at most. Raises InvalidVectors when there is too little to learn from."""
     if len(documents) < LEAST_DOCUMENTS:
-        raise InvalidVectors(f"at least {LEAST_DOCUMENTS} documents are due to learn from, found {len(documents)}")
+        raise InvalidVectors(f"expected at least {LEAST_DOCUMENTS} documents to learn from, found {len(documents)}")
     if queries is not None and len(queries) < LEAST_QUERIES:
         raise InvalidVectors(
-            f"at least {LEAST_QUERIES} sample queries are due, found {len(queries)}; leave queries out to learn from "
+            f"expected at least {LEAST_QUERIES} sample queries, found {len(queries)}; leave queries out to learn from "
             "documents alone"
         )
     some = unit_rows(documents[:: max(1, len(documents) // 1000)])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,12 +15,15 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from sparsevec.encoder.head import Cut
-from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed
+from sparsevec.errors import InvalidInput, ModelBroken
+from sparsevec.measure.cost import POSTING_BYTES
+from sparsevec.measure.recall import Evaluation
+from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["Config", "CutConfig", "Figures", "read", "write"]
+__all__ = ["Config", "CutConfig", "Figures", "fingerprint", "read", "write"]
 
-FORMAT: Literal["sparsevec.model/1"] = "sparsevec.model/1"
+FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
@@ -44,33 +46,47 @@ class CutConfig(_Strict):
         return Cut(self.cap, self.threshold, self.sixteenths)
 
 
-class Figures(_Strict):
-    """Measured with queries that were not trained on."""
+class Figures(Evaluation):
+    """Measured with queries that were not trained on; `fit`, `refine`, the model card and `config.json` have these."""
 
-    documents: int
-    """searched over"""
-    queries: int
-    """asked; none was trained on"""
-    query_sample: bool
-    """False when documents stood in for queries"""
-    active_dims: float
-    query_active_dims: float
-    flops: float
-    r_sub: float
-    dead_dims: int
-    max_document_frequency: float
-    recall_10: float
-    """overlap of the sparse with the exact dense top 10"""
-    recall_10_at_100: float
-    """share of the dense top 10 inside the sparse top 100"""
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asked: Literal["sample", "documents"]
+    """who asked: queries of the sample, or held-out documents in their place, which flatters where queries are short"""
+    untrained_recall_10: float | None = None
+    """recall_10 of the `nnz` largest dot products with random documents, both sides alike: what needs no learning"""
+    head_recall_10: float | None = None
+    """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
+    refined_is_worse: bool = False
+    """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
     seconds: float
     """of training"""
+
+    def __str__(self) -> str:
+        who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
+        between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
+        text = (
+            f"{self.active_dims:.1f} weights a document, {self.query_active_dims:.1f} a query, F {self.flops:.3f}, "
+            f"recall@10 {self.recall_10:.3f}{between}, @100 {self.recall_10_at_100:.3f} "
+            f"on {self.queries} {who} not learned from"
+        )
+        return "; ".join([text, *self.warnings])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against using this model, in words; nothing where all is well."""
+        said = []
+        if self.refined_is_worse:
+            said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
+        if self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
+            said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")
+        return said
 
 
 class Config(_Strict):
     """`config.json`."""
 
-    format: Literal["sparsevec.model/1"] = FORMAT
+    format: Literal["sparsevec.model/2"] = FORMAT
     input_dim: int = Field(ge=1)
     output_dim: int = Field(ge=1)
     seed: int
@@ -80,61 +96,48 @@ class Config(_Strict):
     documents: CutConfig
     queries: CutConfig
     figures: Figures
+    fingerprint: str = ""
+    """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
+
+
+def fingerprint(tensors: Mapping[str, Float32s]) -> str:
+    """The name of the space that documents are encoded into: the same for whatever query tower asks in it."""
+    digest = hashlib.sha256()
+    for name in ("mean", "weights", "bias"):
+        digest.update(np.ascontiguousarray(tensors[name], "<f4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
     """Write beside `folder`, then take its place. Raises StorageFailed; InvalidInput when something else is there."""
     if folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} holds something that is not a model of ours; choose an empty or a new folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _fill(new, config, tensors, card)
-            _take_place(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise StorageFailed(f"could not write the model to {folder}: {error}; what was there is untouched") from error
-
-
-def _fill(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
     packed = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     config = config.model_copy(update={"tensors_sha256": hashlib.sha256(packed).hexdigest()})
     contents = {_TENSORS: packed, _CARD: card.encode(), _CONFIG: config.model_dump_json(indent=2).encode() + b"\n"}
-    for name, content in contents.items():
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    folder.chmod(0o755)  # mkdtemp made it private
 
+    def fill(new: Path) -> None:
+        for name, content in contents.items():
+            (new / name).write_bytes(content)
 
-def _take_place(new: Path, folder: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old)  # onto the empty folder just made
-    try:
-        new.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    whole_folder(folder, fill)
 
 
 def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
     """What `write` wrote; raises ModelBroken, saying what is missing or wrong."""
     again = "it is not a whole model folder; save it again with SparseEncoder.save"
     try:
-        config = Config.model_validate_json((folder / _CONFIG).read_bytes())
+        raw = json.loads((folder / _CONFIG).read_bytes())
         packed = (folder / _TENSORS).read_bytes()
     except OSError as error:
         raise ModelBroken(
             f"{folder}: {error.strerror or error} ({Path(error.filename or '').name}); {again}"
         ) from error
+    except ValueError as error:
+        raise ModelBroken(f"{folder}/{_CONFIG} is not JSON: {error}; {again}") from error
+    try:
+        config = Config.model_validate_json(json.dumps(_upgraded(raw)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -150,15 +153,34 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
         raise ModelBroken(f"{folder}/{_TENSORS}: {error}; {again}") from error
     if fault := _fault(config, tensors):
         raise ModelBroken(f"{folder}/{_TENSORS}: {fault}; {again}")
+    if not config.fingerprint:
+        config = config.model_copy(update={"fingerprint": fingerprint(tensors)})
     return config, tensors
+
+
+def _upgraded(raw: Any) -> Any:
+    """The `config.json` of format 1 with what format 2 says besides; any other is left as it is."""
+    if not isinstance(raw, dict) or raw.get("format") != "sparsevec.model/1":
+        return raw
+    try:
+        figures = dict(raw["figures"])
+        figures["asked"] = "sample" if figures.pop("query_sample") else "documents"
+        figures["sparsity_ratio"] = 1 - figures["active_dims"] / raw["output_dim"]
+        figures["bytes"] = round(figures["active_dims"] * POSTING_BYTES)
+        figures["dense_bytes"] = 4 * raw["input_dim"]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return raw
+    if raw.get("stage") == "head":
+        figures["head_recall_10"] = figures.get("recall_10")
+    return raw | {"format": FORMAT, "figures": figures}
 
 
 def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
     matrix, vector = (config.output_dim, config.input_dim), (config.output_dim,)
-    due = {"mean": (config.input_dim,), "weights": matrix, "bias": vector}
-    due |= {"query_weights": matrix, "query_bias": vector}
+    expected = {"mean": (config.input_dim,), "weights": matrix, "bias": vector}
+    expected |= {"query_weights": matrix, "query_bias": vector}
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != due:
-        return f"holds {found}, these sizes need {due}"
+    if found != expected:
+        return f"holds {found}, these sizes need {expected}"
     bad = [name for name, tensor in tensors.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
     return f"{', '.join(bad)} must be finite float32" if bad else None

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Int64s, SparseVectors
 
-__all__ = ["Cost", "cost", "document_frequency", "flops", "touched", "usage"]
+__all__ = ["Cost", "cost", "document_frequency", "flops", "r_sub", "touched", "usage"]
 
 POSTING_BYTES = 8  # a 32-bit document number and a float32 weight
 
@@ -38,6 +38,11 @@ def flops(queries: SparseVectors, documents: SparseVectors) -> float:
     """F = sum_j p^q_j p^d_j, multiplications per query-document pair."""
     _check_dimensions(queries, documents)
     return float(usage(queries) @ usage(documents))
+
+
+def r_sub(f: float, nnz: float, query_nnz: float, dimension: int) -> float:
+    """F over that of an even spread of the same numbers of weights; NaN when one side has none."""
+    return f * dimension / (nnz * query_nnz) if nnz and query_nnz else float("nan")
 
 
 def touched(queries: SparseVectors, documents: SparseVectors) -> float:
@@ -94,13 +99,12 @@ def cost(queries: SparseVectors, documents: SparseVectors) -> Cost:
     f = flops(queries, documents)
     p_documents = usage(documents)
     mean_documents, mean_queries = documents.nnz / len(documents), queries.nnz / len(queries)
-    least = mean_documents * mean_queries / documents.dimension
     return Cost(
         active_dims=mean_documents,
         query_active_dims=mean_queries,
         sparsity_ratio=1 - mean_documents / documents.dimension,
         flops=f,
-        r_sub=f / least if least else float("nan"),
+        r_sub=r_sub(f, mean_documents, mean_queries, documents.dimension),
         dead_dims=int((p_documents == 0).sum()),
         max_document_frequency=float(p_documents.max()),
         bytes=round(mean_documents * POSTING_BYTES),

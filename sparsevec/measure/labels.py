@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k
 from sparsevec.errors import ClientMissing, InvalidInput
-from sparsevec.measure.recall import Qrels
 from sparsevec.vectors import Int64s
 
-__all__ = ["Quality", "by_label", "quality", "without_themselves"]
+__all__ = ["Qrels", "Quality", "by_label", "ndcgs", "quality", "without_themselves"]
+
+Qrels = Mapping[int, Mapping[int, int]]
+"""The relevance of document rows, by query row; what is not named is not relevant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,42 @@ def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = 
     ranking is empty counts as 0. 5,000 rankings of 100 among 15,000 documents of 100 classes take a second or two.
     Raises ClientMissing without ir-measures, InvalidInput when nothing can be judged or a ranking repeats a row.
     """
-    try:
-        from ir_measures import AP, P, R, calc_aggregate, nDCG
-    except ImportError:
-        raise ClientMissing.extra("ir-measures", "cli") from None
+    measures = _ir_measures()
     depths = sorted({check_k(k) for k in at})
     judged = {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
     _check(rankings, judged)
+    average, kinds = measures.AP, (measures.P, measures.R, measures.nDCG)
+    asked = [average, *(measure @ k for measure in kinds for k in depths)]
+    found = measures.calc_aggregate(asked, *_as_trec(rankings, judged))
+    precision, recall, ndcg = ({k: float(found[measure @ k]) for k in depths} for measure in kinds)
+    return Quality(len(judged), precision, recall, ndcg, float(found[average]))
+
+
+def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np.float64]:
+    """nDCG at k of the `rankings`, for each query that `relevant` names, in ascending order of their numbers.
+
+    Raises ClientMissing without ir-measures, InvalidInput when no query is named.
+    """
+    measures = _ir_measures()
+    judged = {query: relevant[query] for query in sorted(relevant)}
+    _check(rankings, judged)
+    found = measures.iter_calc([measures.nDCG @ check_k(k)], *_as_trec(rankings, judged))
+    by_query = {metric.query_id: float(metric.value) for metric in found}
+    return np.array([by_query[str(query)] for query in judged])
+
+
+def _ir_measures() -> Any:
+    try:
+        import ir_measures
+    except ImportError:
+        raise ClientMissing.extra("ir-measures", "cli") from None
+    return ir_measures
+
+
+def _as_trec(rankings: Sequence[Int64s], judged: Qrels) -> tuple[dict[str, Any], dict[str, Any]]:
+    """qrels and run."""
     run = {str(query): _positions(rankings[query]) for query in judged}
-    qrels = {str(query): {str(row): grade for row, grade in rows.items()} for query, rows in judged.items()}
-    found = calc_aggregate([AP, *(measure @ k for measure in (P, R, nDCG) for k in depths)], qrels, run)
-    precision, recall, ndcg = ({k: float(found[measure @ k]) for k in depths} for measure in (P, R, nDCG))
-    return Quality(len(judged), precision, recall, ndcg, float(found[AP]))
+    return {str(query): {str(row): grade for row, grade in rows.items()} for query, rows in judged.items()}, run
 
 
 def _check(rankings: Sequence[Int64s], judged: Qrels) -> None:

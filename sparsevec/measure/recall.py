@@ -3,41 +3,63 @@
 Two figures, because a sparse search is used in two ways: as the answer (recall_10, the overlap of the two top tens) and
 as the candidate stage before a re-ranking with dense vectors (recall_10_at_100: the dense top ten inside the sparse top
 hundred, and nDCG@10 after that re-ranking when relevant documents are known).
+
+Ties count by score: a returned document is one of the dense top k when its cosine is at least that of the k-th best,
+less what rounding makes of a cosine; at most min(k, n) count. So equal documents are neither punished nor rewarded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
-from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.exact.reference import PostingLists, best
+from sparsevec.dense import Nearest, best, dense_rows, nearest, unit_rows
+from sparsevec.errors import InvalidVectors
 from sparsevec.measure.cost import Cost, cost
+from sparsevec.measure.intervals import Interval, interval
+from sparsevec.measure.labels import Qrels, ndcgs
+from sparsevec.postings import Float64s, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Evaluation", "Qrels", "dense_top", "evaluate", "evaluate_dense", "ndcg", "recall", "sparse_top", "unit"]
+__all__ = [
+    "COSINE_TOLERANCE",
+    "Evaluation",
+    "Judged",
+    "Qrels",
+    "dense_top",
+    "evaluate",
+    "evaluate_dense",
+    "judged",
+    "recalls",
+    "reranked",
+    "sparse_top",
+]
 
-Qrels = Mapping[int, Mapping[int, int]]
-"""The relevance of document rows, by query row; what is not named is not relevant."""
-
-_SCORES = 2**24  # dense scores held at a time
+COSINE_TOLERANCE = 2.0**-20
+"""Of a cosine: rounding unit rows to float32 and adding a thousand products in float32 changes it by less."""
 
 
 class Evaluation(BaseModel):
-    """Quality and cost of sparse vectors beside the dense ones they stand for; the names as in `flops.Cost`."""
+    """Quality and cost of sparse vectors beside the dense ones they stand for; the names as in `Cost`."""
 
     documents: int
+    """searched over"""
     queries: int
+    """asked"""
     recall_10: float
     """share of the dense top 10 in the sparse top 10"""
+    recall_10_interval: Interval | None = None
+    """95 %, over queries"""
     recall_10_at_100: float
     """share of the dense top 10 in the sparse top 100"""
+    recall_10_at_100_interval: Interval | None = None
     ndcg_10: float | None = None
     """nDCG@10 of the sparse top 100, re-ranked with the dense vectors; None without relevant documents"""
+    ndcg_10_interval: Interval | None = None
     dense_ndcg_10: float | None = None
     """nDCG@10 of the dense vectors alone"""
     active_dims: float
@@ -54,30 +76,28 @@ class Evaluation(BaseModel):
 
 
 def evaluate(
-    dense: npt.ArrayLike,
-    dense_queries: npt.ArrayLike,
+    dense: Any,
+    dense_queries: Any,
     documents: SparseVectors,
     queries: SparseVectors,
     *,
     qrels: Qrels | None = None,
+    itself: Int64s | None = None,
 ) -> Evaluation:
     """Compare `documents` and `queries` with the dense rows (n, input_dim) and (q, input_dim) they were made of.
 
-    "Dense" means exact cosine. Raises InvalidVectors when the four do not fit together.
+    "Dense" means exact cosine. itself (q,): the document that each query is, which then finds others only; -1 where it
+    is none. Raises InvalidVectors when the four do not fit together.
     """
-    rows, asked = unit(dense), unit(dense_queries)
-    if (found := (len(documents), len(queries))) != (due := (len(rows), len(asked))):
-        raise InvalidVectors(f"sparse (documents, queries) must be as many as dense, {due}, found {found}")
-    return _evaluation(rows, asked, sparse_top(documents, queries, 100), cost(queries, documents), qrels)
+    rows, asked = _units(dense, dense_queries)
+    if (found := (len(documents), len(queries))) != (expected := (len(rows), len(asked))):
+        raise InvalidVectors(f"expected as many sparse (documents, queries) as dense, {expected}, found {found}")
+    candidates = sparse_top(documents, queries, 100, itself=itself)
+    return _evaluation(judged(rows, asked, candidates, qrels=qrels, itself=itself), cost(queries, documents), rows)
 
 
 def evaluate_dense(
-    dense: npt.ArrayLike,
-    dense_queries: npt.ArrayLike,
-    codes: Float32s,
-    code_queries: Float32s,
-    *,
-    qrels: Qrels | None = None,
+    dense: Any, dense_queries: Any, codes: Float32s, code_queries: Float32s, *, qrels: Qrels | None = None
 ) -> Evaluation:
     """The same of short dense codes (n, m) and (q, m), such as a PCA's: every pair costs m multiplications."""
     m = codes.shape[1]
@@ -91,73 +111,111 @@ def evaluate_dense(
         max_document_frequency=1,
         bytes=4 * m,
     )
-    return _evaluation(unit(dense), unit(dense_queries), dense_top(codes, code_queries, 100), spent, qrels)
+    rows, asked = _units(dense, dense_queries)
+    return _evaluation(judged(rows, asked, dense_top(codes, code_queries, 100), qrels=qrels), spent, rows)
 
 
-def _evaluation(
-    rows: Float32s, asked: Float32s, candidates: Sequence[Int64s], spent: Cost, qrels: Qrels | None
-) -> Evaluation:
-    truth = dense_top(rows, asked, 10)
+def _units(dense: Any, dense_queries: Any) -> tuple[Float32s, Float32s]:
+    rows, asked = dense_rows(dense, what="documents"), dense_rows(dense_queries, what="queries")
+    if not len(rows) or not len(asked):
+        raise InvalidVectors(f"expected at least one document and one query, found {len(rows)} and {len(asked)}")
+    if rows.shape[1] != asked.shape[1]:
+        raise InvalidVectors(f"documents have {rows.shape[1]} columns, queries {asked.shape[1]}; one model made both")
+    return unit_rows(rows), unit_rows(asked)
+
+
+def _evaluation(quality: Judged, spent: Cost, rows: Float32s) -> Evaluation:
+    at_10, at_100, gains = quality.recall_10, quality.recall_10_at_100, quality.ndcg_10
     return Evaluation(
         documents=len(rows),
-        queries=len(asked),
-        recall_10=recall([found[:10] for found in candidates], truth),
-        recall_10_at_100=recall(candidates, truth),
-        ndcg_10=None if qrels is None else ndcg(rows, asked, candidates, qrels),
-        dense_ndcg_10=None if qrels is None else ndcg(rows, asked, truth, qrels),
+        queries=len(at_10),
+        recall_10=float(at_10.mean()),
+        recall_10_interval=interval(at_10),
+        recall_10_at_100=float(at_100.mean()),
+        recall_10_at_100_interval=interval(at_100),
+        ndcg_10=None if gains is None else float(gains.mean()),
+        ndcg_10_interval=None if gains is None else interval(gains),
+        dense_ndcg_10=None if quality.dense_ndcg_10 is None else float(quality.dense_ndcg_10.mean()),
         dense_bytes=4 * rows.shape[1],
         **asdict(spent),
     )
 
 
-def unit(dense: npt.ArrayLike) -> Float32s:
-    """The rows (n, d) at length 1. Raises InvalidVectors for anything else than rows of finite numbers, none zero."""
-    rows = np.asarray(dense, np.float32)
-    if rows.ndim != 2 or not len(rows):
-        raise InvalidVectors(f"dense vectors must have shape (n, d) with n at least 1, found shape {rows.shape}")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not (sound := (np.isfinite(lengths) & (lengths > 0))[:, 0]).all():
-        raise InvalidVectors(f"dense vector {int(np.argmin(sound))} is zero or not finite; it has no direction")
-    return np.asarray(rows / lengths)
+# ---- the ruler
 
 
-def dense_top(rows: Float32s, queries: Float32s, k: int) -> list[Int64s]:
-    """Of each query (q, d) the k nearest rows (n, d) by dot product, best first."""
-    size = max(1, _SCORES // len(rows))
-    blocks = [queries[start : start + size] @ rows.T for start in range(0, len(queries), size)]
-    return [best(scores.astype(np.float64), k) for block in blocks for scores in block]
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one ranking of each query is worth, a number for each, so that two of them can be compared in pairs."""
+
+    recall_10: Float64s
+    """(q,)"""
+    recall_10_at_100: Float64s
+    """(q,)"""
+    ndcg_10: Float64s | None = None
+    """of the queries that have a relevant document, after re-ranking the candidates with the dense rows"""
+    dense_ndcg_10: Float64s | None = None
 
 
-def sparse_top(documents: SparseVectors, queries: SparseVectors, k: int) -> list[Int64s]:
-    """Of each query the rows of its k best documents, best first, by exact score."""
-    lists = PostingLists(documents)
-    found = []
-    for query in queries:
-        rows, scores = lists.scores(query)
-        found.append(rows[best(scores, k)])
-    return found
+def judged(
+    rows: Float32s,
+    queries: Float32s,
+    candidates: Sequence[Int64s],
+    *,
+    qrels: Qrels | None = None,
+    itself: Int64s | None = None,
+) -> Judged:
+    """Judge the candidates (up to 100, best first) of each query by unit `rows` (n, d) and `queries` (q, d).
 
-
-def recall(candidates: Sequence[Int64s], truth: Sequence[Int64s]) -> float:
-    """The share of `truth` that is among the `candidates` of the same query, in the mean."""
-    return float(np.mean([np.isin(due, found).mean() for found, due in zip(candidates, truth, strict=True)]))
-
-
-def ndcg(rows: Float32s, queries: Float32s, candidates: Sequence[Int64s], qrels: Qrels) -> float:
-    """nDCG@10 of the `candidates` of each query, re-ranked with the dense rows, over the queries in `qrels`.
-
-    Raises ClientMissing without ir-measures, InvalidInput when no query has a relevant document.
+    Raises ClientMissing for `qrels` without ir-measures, InvalidInput when no query has a relevant document.
     """
-    try:
-        from ir_measures import calc_aggregate, nDCG
-    except ImportError:
-        raise ClientMissing.extra("ir-measures", "cli") from None
-    if not qrels:
-        raise InvalidInput("expected relevant documents for at least one query, found none")
-    run = {
-        str(query): dict(zip(map(str, found.tolist()), (rows[found] @ queries[query]).tolist(), strict=True))
-        for query, found in enumerate(candidates)
-        if query in qrels
-    }
-    judged = {str(query): {str(row): grade for row, grade in rows.items()} for query, rows in qrels.items()}
-    return float(calc_aggregate([nDCG @ 10], judged, run)[nDCG @ 10])
+    truth = nearest(rows, queries, 10, itself=itself)
+    gains = dense_gains = None
+    if qrels is not None:
+        gains = ndcgs(reranked(rows, queries, candidates), qrels, 10)
+        dense_gains = ndcgs(list(truth.rows), qrels, 10)
+    return Judged(
+        recalls(rows, queries, [found[:10] for found in candidates], truth),
+        recalls(rows, queries, candidates, truth),
+        gains,
+        dense_gains,
+    )
+
+
+def recalls(rows: Float32s, queries: Float32s, candidates: Sequence[Int64s], truth: Nearest) -> Float64s:
+    """For each query the share of its dense top k, `truth` (q, k), that is among its candidates: (q,).
+
+    Unit rows (n, d) and queries (q, d). Raises InvalidVectors when there is nobody to find.
+    """
+    k = truth.rows.shape[1]
+    if k == 0:
+        raise InvalidVectors("expected at least one document that a query could find, found none")
+    shares = np.empty(len(queries))
+    for number, (query, found) in enumerate(zip(queries, candidates, strict=True)):
+        wide = query.astype(np.float64)
+        bar = float((rows[truth.rows[number]].astype(np.float64) @ wide).min()) - COSINE_TOLERANCE
+        reached = int((rows[found].astype(np.float64) @ wide >= bar).sum())
+        shares[number] = min(reached, k) / k
+    return shares
+
+
+def dense_top(rows: Float32s, queries: Float32s, k: int, *, itself: Int64s | None = None) -> list[Int64s]:
+    """Of each query (q, d) the k nearest rows (n, d) by dot product, best first."""
+    return list(nearest(rows, queries, k, itself=itself).rows)
+
+
+def sparse_top(
+    documents: SparseVectors, queries: SparseVectors, k: int, *, itself: Int64s | None = None
+) -> list[Int64s]:
+    """Of each query the rows of its k best documents, best first, by exact score; without the query `itself` (q,)."""
+    lists = PostingLists(documents)
+    if itself is None:
+        return [lists.search(query, k)[0] for query in queries]
+    found = [lists.search(query, k + 1)[0] for query in queries]
+    return [rows[rows != own][:k] for rows, own in zip(found, itself.tolist(), strict=True)]
+
+
+def reranked(rows: Float32s, queries: Float32s, candidates: Sequence[Int64s]) -> list[Int64s]:
+    """The candidates of each query (q, d) in the order of their dense rows (n, d), ties to the lower row."""
+    ordered = [np.sort(found) for found in candidates]
+    return [found[best(rows[found] @ query, len(found))] for found, query in zip(ordered, queries, strict=True)]

@@ -16,10 +16,20 @@ queries = tower.encode(asked, threshold=0.05)                     # cut otherwis
 """
 
 from sparsevec.training.activations import Activation, JumpReLU, relu, soft_threshold, top_k, unit
+from sparsevec.training.codes import TopK
 from sparsevec.training.loop import Objective, Plan, TrainStep, train
 from sparsevec.training.losses import ArcFace, info_nce, listwise_kl, margin_mse, relative_error, triplet
-from sparsevec.training.regularizers import Regularizer, df_flops, flops, flops_unbiased, l0_mask, l1, pair_flops
-from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
+from sparsevec.training.regularizers import (
+    Regularizer,
+    df_flops,
+    flops,
+    flops_unbiased,
+    l0_mask,
+    l1,
+    pair_flops,
+    priced,
+)
+from sparsevec.training.schedules import BudgetController, Evenness, Schedule, Seen, constant, quadratic_ramp
 from sparsevec.training.together import gather
 from sparsevec.training.tower import SparseTower
 
@@ -27,12 +37,15 @@ __all__ = [
     "Activation",
     "ArcFace",
     "BudgetController",
+    "Evenness",
     "JumpReLU",
     "Objective",
     "Plan",
     "Regularizer",
     "Schedule",
+    "Seen",
     "SparseTower",
+    "TopK",
     "TrainStep",
     "constant",
     "df_flops",
@@ -45,6 +58,7 @@ __all__ = [
     "listwise_kl",
     "margin_mse",
     "pair_flops",
+    "priced",
     "quadratic_ramp",
     "relative_error",
     "relu",

@@ -21,9 +21,10 @@ from typing import Any, Protocol
 import torch
 
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, StorageFailed
+from sparsevec.storage import storage_errors, whole_file
 from sparsevec.training import together
 
-__all__ = ["Checkpoint", "Stateful", "write_whole"]
+__all__ = ["Checkpoint", "Stateful"]
 
 _MAGIC = b"sparsevec.checkpoint/1 "
 _HEADER = len(_MAGIC) + 64 + 1
@@ -94,7 +95,7 @@ class Checkpoint:
             "shared": {name: part.state_dict() for name, part in self._shared.items()},
             "own": together.each({name: part.state_dict() for name, part in self._own.items()}),
         }
-        together.by_first(lambda: write_whole(path, _packed(content)))
+        together.by_first(lambda: _write(path, _packed(content)))
 
 
 def _packed(content: dict[str, Any]) -> bytes:
@@ -123,23 +124,10 @@ def _short(error: Exception) -> str:
     return named[1] if named else str(error).splitlines()[0]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, then take its place: a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a power cut may take the new name back
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StorageFailed(f"could not write {path}: {error}; what was there is untouched") from error
+    whole_file(path, content)
 
 
 def _read(path: Path) -> bytes | None:

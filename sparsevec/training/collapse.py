@@ -40,11 +40,11 @@ def _even(usage: npt.NDArray[np.floating]) -> float:
 
 
 class Watch:
-    """Hears of each step how its documents use the dimensions, and says when training is lost.
+    """Sees how each step's documents use the dimensions, and says when training is lost.
 
     Sparse training begins dense and, before the backbone has learned anything, with codes that are alike. So only codes
     that are all zero, from which no gradient leads back, are a fault at any time. From the step `settled` on it is one
-    too that every document has the same dimensions, and, where `expected` states the nnz that is due, what `diagnosis`
+    too that every document has the same dimensions, and, where `expected` states the nnz to end with, what `diagnosis`
     says. Without it, dense or concentrated codes are a result: the steps show them as nnz and spread.
     """
 

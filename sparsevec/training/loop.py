@@ -10,24 +10,24 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput, TrainingCollapsed
+from sparsevec.measure.cost import r_sub
 from sparsevec.training import together
 from sparsevec.training.batches import Batches
 from sparsevec.training.checkpoint import Checkpoint, Stateful
+from sparsevec.training.codes import Codes, Shares, TopK, as_codes
 from sparsevec.training.collapse import Watch
 from sparsevec.training.randomness import Randomness
-from sparsevec.training.regularizers import Regularizer, flops
-from sparsevec.training.schedules import BudgetController, Schedule, constant
+from sparsevec.training.regularizers import Regularizer, flops, pair_flops
+from sparsevec.training.schedules import BudgetController, Evenness, Schedule, Seen, constant
 
 __all__ = ["Objective", "Plan", "TrainStep", "train"]
 
@@ -40,9 +40,9 @@ class Objective(NamedTuple):
 
     loss: Tensor
     """() the mean over the batch, without any regulariser"""
-    documents: Tensor
-    """(b, dimension) activations, of unit length"""
-    queries: Tensor | None = None
+    documents: Tensor | TopK
+    """(b, dimension) activations, of unit length; or the k weights of each row"""
+    queries: Tensor | TopK | None = None
     """(q, dimension), where queries are encoded by another tower or cost another weight"""
 
 
@@ -51,9 +51,12 @@ class Plan:
     """How to train. Raises InvalidInput."""
 
     steps: int
-    document_regularizer_weight: Schedule
+    document_regularizer_weight: Schedule | None = None
+    """None: documents are not regularised by themselves"""
     query_regularizer_weight: Schedule | None = None
-    """None: queries, where the objective gives any, are not regularised"""
+    """None: queries, where the objective gives any, are not regularised by themselves"""
+    pair_regularizer_weight: Schedule | None = None
+    """of `pair_flops`, the stand-in for what queries cost against documents where the objective gives both"""
     regularizer: Regularizer = flops
     """sees the activations of all processes, in float32"""
     query_regularizer: Regularizer | None = None
@@ -68,6 +71,8 @@ class Plan:
     """weights of a document that training should end with; far from it, TrainingCollapsed"""
     settled: int | None = None
     """the step from which codes are judged (see `collapse.Watch`), by default half of the steps; past the ramp"""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """whatever else of the objective and the data a resumed training must share with the one that was stopped"""
 
     def __post_init__(self) -> None:
         if fault := _fault(self):
@@ -86,12 +91,19 @@ def _fault(plan: Plan) -> str | None:
     for name, number in (("clip", plan.clip), ("expected_nnz", plan.expected_nnz)):
         if number is not None and not (math.isfinite(number) and number > 0):
             return f"{name} must be a finite number above 0, or None, found {number!r}"
-    for name in ("document_regularizer_weight", "query_regularizer_weight"):
-        weight = getattr(plan, name)
-        if not isinstance(weight, Schedule) and (weight is not None or name == "document_regularizer_weight"):
+    names = ("document_regularizer_weight", "query_regularizer_weight", "pair_regularizer_weight")
+    weights = [getattr(plan, name) for name in names]
+    for name, weight in zip(names, weights, strict=True):
+        if weight is not None and not isinstance(weight, Schedule):
             return f"{name} must be a schedule, such as constant(0.1) or quadratic_ramp(0.1, 1000), found {weight!r}"
-    if isinstance(weight, BudgetController) and plan.document_regularizer_weight is weight:
-        return "one BudgetController cannot steer both sides, for it hears each step once; give each its own"
+    if weights == [None, None, None]:
+        return (
+            "document_regularizer_weight must be a schedule, such as constant(0.1) or quadratic_ramp(0.1, 1000), found "
+            "None: nothing would make the codes sparse; constant(0.0) says that this is meant"
+        )
+    steering = [id(weight) for weight in weights if isinstance(weight, BudgetController | Evenness)]
+    if len(set(steering)) < len(steering):
+        return "one BudgetController cannot steer both sides, for it sees each step once; give each its own"
     return None
 
 
@@ -127,6 +139,9 @@ class TrainStep:
     """F: of the queries against the documents, or of two different documents"""
     spread: float
     """R_sub = F / (nnz · query_nnz / dimension): 1 is even"""
+    pair_regularizer: float = 0.0
+    """F~ of the queries against the documents, without its weight"""
+    pair_weight: float = 0.0
 
 
 def train(
@@ -157,23 +172,31 @@ def train(
     scaler = torch.amp.GradScaler(device, enabled=plan.precision == "float16")
     stream, randomness = Batches(batches, plan.seed, together.place()), Randomness(plan.seed, together.place())
     watch = Watch(plan.expected_nnz, plan.steps // 2 if plan.settled is None else plan.settled)
-    of_documents, of_queries = plan.document_regularizer_weight, plan.query_regularizer_weight or constant(0.0)
+    weights = plan.document_regularizer_weight, plan.query_regularizer_weight, plan.pair_regularizer_weight
+    of_documents, of_queries, of_pairs = (weight or constant(0.0) for weight in weights)
     query_regularizer = plan.query_regularizer or plan.regularizer
 
     together.begin_equal(model)
     shared: dict[str, Stateful | None] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     shared |= {"scaler": scaler, "watch": watch, "documents": of_documents, "queries": of_queries}
+    shared |= {"pairs": plan.pair_regularizer_weight}
     own: dict[str, Stateful] = {"batches": stream, "randomness": randomness}
     kept = Checkpoint(checkpoint, every, _configuration(model, optimizer, scheduler, plan), shared, own)
     for step in range(kept.resume(), plan.steps):
-        batch, document_weight, query_weight = next(stream), of_documents.weight(step), of_queries.weight(step)
+        batch, pair_weight = next(stream), of_pairs.weight(step)
+        document_weight, query_weight = of_documents.weight(step), of_queries.weight(step)
         with randomness:
             with torch.autocast(device, half, enabled=plan.precision != "float32"):
                 found = _checked(objective(batch), plan)
             documents, queries = _gathered(found)
-            cost = plan.regularizer(documents)
-            query_cost = cost.new_zeros(()) if queries is None else query_regularizer(queries)
-            total = _wide(found.loss) + document_weight * cost + query_weight * query_cost
+            loss = _wide(found.loss)
+            cost = documents.regularized(plan.regularizer)
+            query_cost = cost.new_zeros(()) if queries is None else queries.regularized(query_regularizer)
+            total = loss + document_weight * cost + query_weight * query_cost
+            pair_cost = loss.new_zeros(())
+            if queries is not None and plan.pair_regularizer_weight is not None:
+                pair_cost = pair_flops(queries.magnitudes(), documents.magnitudes())
+                total = total + pair_weight * pair_cost
             _require_finite("loss", together.mean(total), step, plan)
 
             optimizer.zero_grad()
@@ -189,12 +212,13 @@ def train(
                     scheduler.step()
             scaler.update()
 
-        usage = _usage(documents)
-        query_usage = usage if queries is None else _usage(queries)
+        usage = documents.usage()
+        query_usage = usage if queries is None else queries.usage()
         nnz, query_nnz = float(usage.sum()), float(query_usage.sum())
         f = _of_two(usage, len(documents)) if queries is None else float(usage @ query_usage)
-        of_documents.saw(nnz, f)
-        of_queries.saw(query_nnz, f)
+        of_documents.saw(Seen(nnz, f, usage, query_usage))
+        of_queries.saw(Seen(query_nnz, f, usage, query_usage))
+        of_pairs.saw(Seen(nnz, f, usage, query_usage))
         watch.saw(usage)
         if fault := watch.fault(step + 1):
             raise TrainingCollapsed(f"stopped at step {step + 1} of {plan.steps}: {fault}")
@@ -211,9 +235,11 @@ def train(
             gradient=gradient.item(),
             nnz=nnz,
             query_nnz=query_nnz,
-            empty=1 - documents.any(dim=1).count_nonzero().item() / len(documents),
+            empty=documents.empty(),
             flops=f,
-            spread=f * len(usage) / (nnz * query_nnz) if nnz and query_nnz else math.nan,
+            spread=r_sub(f, nnz, query_nnz, len(usage)),
+            pair_regularizer=pair_cost.item(),
+            pair_weight=pair_weight,
         )
 
 
@@ -241,7 +267,9 @@ def _configuration(
     The learning rate, and what else a scheduler moves, is taken from where it began.
     """
     tensors = model.state_dict()
-    settings: dict[str, object] = {f"plan.{field.name}": getattr(plan, field.name) for field in fields(plan)}
+    settings: dict[str, object] = {f"plan.{option.name}": getattr(plan, option.name) for option in fields(plan)}
+    settings |= {f"settings.{name}": value for name, value in plan.settings.items()}
+    del settings["plan.settings"]
     for name in ("plan.regularizer", "plan.query_regularizer"):
         settings[name] = _without_tensors(settings[name])
     settings |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}
@@ -273,9 +301,15 @@ def _checked(found: Objective, plan: Plan) -> Objective:
             f"the objective's loss must be one number that depends on the weights, found shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; take its mean over the batch, and do not detach it"
         )
-    if documents.ndim != 2 or (queries is not None and (queries.ndim != 2 or queries.shape[1] != documents.shape[1])):
-        sides = " and ".join(str(tuple(side.shape)) for side in (documents, queries) if side is not None)
-        raise InvalidInput(f"activations must be (b, dimension), of one dimension on both sides, found {sides}")
+    sides = [side for side in (documents, queries) if side is not None]
+    if any(isinstance(side, Tensor) and side.ndim != 2 for side in sides) or len(set(map(_width, sides))) > 1:
+        shapes = " and ".join(str(tuple((side if isinstance(side, Tensor) else side.values).shape)) for side in sides)
+        raise InvalidInput(f"activations must be (b, dimension), of one dimension on both sides, found {shapes}")
+    if queries is None and plan.pair_regularizer_weight is not None:
+        raise InvalidInput(
+            "the plan has a pair_regularizer_weight, but the objective gives no queries; return "
+            "Objective(loss, documents, queries), or use document_regularizer_weight"
+        )
     if queries is None and plan.query_regularizer_weight is not None:
         raise InvalidInput(
             "the plan has a query_regularizer_weight, but the objective gives no queries; return "
@@ -284,12 +318,16 @@ def _checked(found: Objective, plan: Plan) -> Objective:
     return found
 
 
-def _gathered(found: Objective) -> tuple[Tensor, Tensor | None]:
+def _width(side: Tensor | TopK) -> int:
+    return side.dimension if isinstance(side, TopK) else side.shape[-1]
+
+
+def _gathered(found: Objective) -> tuple[Codes, Codes | None]:
     """Documents and queries of all processes; raises InvalidInput when there are no two documents to compare."""
-    documents = together.gather(_wide(found.documents))
+    documents = as_codes(found.documents).gathered()
     if len(documents) < 2:
-        raise InvalidInput(f"a batch of at least 2 documents is due, found {len(documents)}; drop a last short batch")
-    return documents, None if found.queries is None else together.gather(_wide(found.queries))
+        raise InvalidInput(f"expected a batch of at least 2 documents, found {len(documents)}; drop a last short batch")
+    return documents, None if found.queries is None else as_codes(found.queries).gathered()
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -305,12 +343,7 @@ def _require_finite(what: str, number: Tensor, step: int, plan: Plan) -> None:
         )
 
 
-def _usage(activations: Tensor) -> npt.NDArray[np.float64]:
-    """The share of rows that use each dimension.  (b, dimension) -> (dimension,)."""
-    return activations.detach().count_nonzero(dim=0).cpu().numpy() / len(activations)
-
-
-def _of_two(usage: npt.NDArray[np.float64], b: int) -> float:
+def _of_two(usage: Shares, b: int) -> float:
     """F of two different rows of the b: sum_j s_j (s_j - 1) / (b (b - 1)) for the counts s_j."""
     counts = usage * b
     return float(counts @ (counts - 1)) / (b * (b - 1))

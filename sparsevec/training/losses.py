@@ -101,12 +101,16 @@ def _with_margin(cosines: Tensor, margin: float) -> Tensor:
     return torch.where(cosines > -math.cos(margin), harder, cosines - margin * math.sin(margin))
 
 
-def info_nce(queries: Tensor, documents: Tensor, *, temperature: float) -> Tensor:
+def info_nce(queries: Tensor, documents: Tensor, *, temperature: float, document_ids: Tensor | None = None) -> Tensor:
     """Each query must find its document among those of the batch.  (b, dimension), (b, dimension) -> ().
 
     Mean over i of -log softmax_j(q_i · d_j / temperature) at j = i: van den Oord et al., "Representation Learning with
-    Contrastive Predictive Coding", 2018, with in-batch negatives. The i-th document answers the i-th query; a document
-    that is twice in the batch is its own negative, so draw them distinct. A batch of one has no negatives and costs 0.
+    Contrastive Predictive Coding", 2018, with in-batch negatives. The i-th document answers the i-th query. A batch of
+    one has no negatives and costs 0.
+
+    document_ids (b,): integers that say which documents are the same; equal ones are no negatives of one another.
+    Without, a document that is twice in the batch is its own negative, and no training can lower that part. Over
+    several processes: `document_ids=gather(ids)` beside the gathered codes. Raises InvalidInput.
     """
     if queries.shape != documents.shape or queries.ndim != 2 or len(queries) == 0:
         raise InvalidInput(
@@ -116,6 +120,10 @@ def info_nce(queries: Tensor, documents: Tensor, *, temperature: float) -> Tenso
     if not (math.isfinite(temperature) and temperature > 0):
         raise InvalidInput(f"the temperature of info_nce must be above 0, found {temperature!r}; try 0.05")
     scores = _products(queries, documents) / temperature  # (b, b)
+    if document_ids is not None:
+        _check_labels(documents, document_ids)
+        same = document_ids[:, None] == document_ids
+        scores = scores.masked_fill(same.fill_diagonal_(False), -math.inf)
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 

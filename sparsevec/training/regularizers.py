@@ -10,27 +10,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsevec.errors import InvalidInput
+from sparsevec.training.codes import TopK
 
-__all__ = ["Regularizer", "df_flops", "flops", "flops_unbiased", "l0_mask", "l1", "pair_flops"]
+__all__ = ["Regularizer", "df_flops", "flops", "flops_unbiased", "l0_mask", "l1", "pair_flops", "priced"]
 
-Regularizer = Callable[[Tensor], Tensor]
-"""(b, dimension) of unit length -> (); give the further arguments of `df_flops` and `l0_mask` by functools.partial."""
+Regularizer = Callable[[Any], Tensor]
+"""Activations of unit length -> (); give the further arguments of `df_flops` and `l0_mask` by functools.partial.
+
+Ours take (b, dimension) or `TopK`, whichever the objective gives; one of yours gets what your objective gives.
+"""
 
 
-def flops(activations: Tensor) -> Tensor:
+def flops(activations: Tensor | TopK) -> Tensor:
     """F~ = sum_j (mean_i |a_ij|)^2, the plug-in estimate of a batch.  (b, dimension) -> ().
 
     It is too high by sum_j Var|a_j| / b in the mean, so its weight means something else at another batch size.
     """
-    return _magnitudes(activations).mean(dim=0).square().sum()
+    return _means(activations).square().sum()
 
 
-def flops_unbiased(activations: Tensor) -> Tensor:
+def flops_unbiased(activations: Tensor | TopK) -> Tensor:
     """The same without the bias: sum_j mean over i != i' of |a_ij| |a_i'j|.  (b, dimension) -> (), b > 1.
 
     ((sum_i |a_ij|)^2 - sum_i a_ij^2) / (b (b - 1)): the terms of a row with itself are taken out. Raises InvalidInput.
@@ -38,14 +43,14 @@ def flops_unbiased(activations: Tensor) -> Tensor:
     b = len(activations)
     if b < 2:
         raise InvalidInput(
-            f"flops_unbiased compares different rows of a batch, at least 2 are due, found {b}: "
+            f"flops_unbiased compares different rows of a batch, expected at least 2, found {b}: "
             "drop the last batch where it is incomplete, or use flops"
         )
     magnitudes = _magnitudes(activations)
     return (magnitudes.sum(dim=0).square() - magnitudes.square().sum(dim=0)).sum() / (b * (b - 1))
 
 
-def l1(activations: Tensor) -> Tensor:
+def l1(activations: Tensor | TopK) -> Tensor:
     """mean_i sum_j |a_ij|, what F~ is compared with in the paper.  (b, dimension) -> ().
 
     Its gradient is the same for every dimension, so it makes rows sparse and leaves them uneven.
@@ -53,7 +58,7 @@ def l1(activations: Tensor) -> Tensor:
     return _magnitudes(activations).sum(dim=1).mean()
 
 
-def df_flops(activations: Tensor, document_frequency: Tensor, *, alpha: float, beta: float) -> Tensor:
+def df_flops(activations: Tensor | TopK, document_frequency: Tensor, *, alpha: float, beta: float) -> Tensor:
     """sum_j w_j (mean_i |a_ij|)^2: F~ with the dimensions that much of the corpus uses weighing more.  -> ().
 
     activations (b, dimension). document_frequency (dimension,): the share of the corpus, in [0, 1], that uses each
@@ -67,9 +72,10 @@ def df_flops(activations: Tensor, document_frequency: Tensor, *, alpha: float, b
     """
     if not (0 < alpha < 1 and math.isfinite(beta) and beta > 0):
         raise InvalidInput(f"df_flops needs alpha in (0, 1) and beta above 0, found alpha={alpha!r} and beta={beta!r}")
-    if document_frequency.shape != activations.shape[1:]:
+    magnitudes = _magnitudes(activations)
+    if document_frequency.shape != magnitudes.shape[1:]:
         raise InvalidInput(
-            f"document_frequency must be ({activations.shape[1]},), one share for each dimension of the activations, "
+            f"document_frequency must be ({magnitudes.shape[1]},), one share for each dimension of the activations, "
             f"found {tuple(document_frequency.shape)}"
         )
     if not ((document_frequency >= 0) & (document_frequency <= 1)).all():
@@ -78,7 +84,6 @@ def df_flops(activations: Tensor, document_frequency: Tensor, *, alpha: float, b
             f"{document_frequency.min().item():g} to {document_frequency.max().item():g}: "
             "divide the counts by the number of documents"
         )
-    magnitudes = _magnitudes(activations)
     weights = _commonness(document_frequency.to(magnitudes.dtype), alpha, beta)
     return (weights * magnitudes.mean(dim=0).square()).sum()
 
@@ -89,7 +94,7 @@ def _commonness(shares: Tensor, alpha: float, beta: float) -> Tensor:
     return 1 / (1 + rarity**beta)
 
 
-def l0_mask(activations: Tensor, most: int) -> Tensor:
+def l0_mask(activations: Tensor | TopK, most: int) -> Tensor:
     """F~ over the rows with more than `most` non-zeros: sum_j (1/b sum_i [nnz_i > most] |a_ij|)^2.  (b, d) -> ().
 
     Rows that are sparse enough are left alone, and still count in b. The l0 mask loss of Shen, Geng & Yang, "Exploring
@@ -97,8 +102,9 @@ def l0_mask(activations: Tensor, most: int) -> Tensor:
     """
     if most < 0:
         raise InvalidInput(f"l0_mask spares rows of up to `most` non-zeros, at least 0, found {most!r}")
-    too_long = activations.count_nonzero(dim=1) > most  # (b,)
-    return flops(activations * too_long[:, None])
+    magnitudes = _magnitudes(activations)
+    too_long = magnitudes.count_nonzero(dim=1) > most  # (b,)
+    return flops(magnitudes * too_long[:, None])
 
 
 def pair_flops(queries: Tensor, documents: Tensor) -> Tensor:
@@ -109,5 +115,20 @@ def pair_flops(queries: Tensor, documents: Tensor) -> Tensor:
     return queries @ documents
 
 
-def _magnitudes(activations: Tensor) -> Tensor:
+def priced(activations: Tensor | TopK, prices: Tensor) -> Tensor:
+    """sum_j a_j price_j for the mean magnitudes a (dimension,): what queries cost against documents that stay.  -> ().
+
+    prices (dimension,): such as the share of the corpus that uses each dimension; then it is `pair_flops` with those.
+    """
+    return pair_flops(_means(activations), prices)
+
+
+def _means(activations: Tensor | TopK) -> Tensor:
+    """(dimension,)"""
+    return activations.magnitudes() if isinstance(activations, TopK) else _magnitudes(activations).mean(dim=0)
+
+
+def _magnitudes(activations: Tensor | TopK) -> Tensor:
+    """(b, dimension)"""
+    activations = activations.dense() if isinstance(activations, TopK) else activations
     return activations.to(torch.promote_types(activations.dtype, torch.float32)).abs()

@@ -1,8 +1,8 @@
 """The weight of a regulariser over the steps of a training: fixed, rising, or found so that a budget is met.
 
-A loop asks `weight(step)` before a step and tells `saw(nnz, flops)` after it; it needs to know nothing else. A weight
-that is large from the start kills dimensions before they mean anything, so both ways of ours begin gently: Paria et al.
-(ICLR 2020) raise the weight, the controller lowers what it aims at.
+A loop asks `weight(step)` before a step and calls `saw(seen)` after it; it needs to know nothing else. A weight that is
+large from the start kills dimensions before they mean anything, so two of ours begin gently: Paria et al. (ICLR 2020)
+raise the weight, `BudgetController` lowers what it aims at. `Evenness` is for codes whose nnz is fixed from the start.
 """
 
 from __future__ import annotations
@@ -10,11 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from sparsevec.errors import InvalidInput
+from sparsevec.measure.cost import r_sub
+from sparsevec.training.codes import Shares
 
-__all__ = ["BudgetController", "Limits", "Ramp", "Schedule", "constant", "quadratic_ramp"]
+__all__ = ["BudgetController", "Evenness", "Limits", "Ramp", "Schedule", "Seen", "constant", "quadratic_ramp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the codes of one step measured."""
+
+    nnz: float
+    """mean non-zeros a row, of the side that the weight is for"""
+    flops: float
+    """F: non-zeros that a pair has in common"""
+    documents: Shares | None = None
+    """(dimension,) the share of documents that use each dimension"""
+    queries: Shares | None = None
+    """of queries; of documents again, where there are none"""
 
 
 @runtime_checkable
@@ -24,13 +42,13 @@ class Schedule(Protocol):
     def weight(self, step: int) -> float:
         """For the step of that number, counted from 0."""
 
-    def saw(self, nnz: float, flops: float) -> None:
-        """What the codes of one step measured: mean non-zeros a row, and F, non-zeros a pair has in common."""
+    def saw(self, seen: Seen) -> None:
+        """Called once after each step."""
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> Mapping[str, Any]:
         """All that `saw` has changed: a schedule with the same settings that loads it goes on exactly from here."""
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises InvalidInput when `state` is not that of such a schedule."""
 
 
@@ -52,7 +70,7 @@ class Ramp:
     def weight(self, step: int) -> float:
         return self.full * min(1.0, step / self.steps) ** 2 if self.steps else self.full
 
-    def saw(self, nnz: float, flops: float) -> None:
+    def saw(self, seen: Seen) -> None:
         """Nothing: the weight depends on the step alone."""
 
     def state_dict(self) -> dict[str, float]:
@@ -113,16 +131,16 @@ class BudgetController:
     def weight(self, step: int) -> float:  # noqa: ARG002  what was seen decides, not the number of the step
         return self._guess * math.exp(self._state["log_factor"] + 10 * self._state["error"])
 
-    def saw(self, nnz: float, flops: float) -> None:
-        """Mean non-zeros a row and F of one step; raises InvalidInput for a number that cannot be either.
+    def saw(self, seen: Seen) -> None:
+        """Raises InvalidInput for an nnz or an F that cannot be one.
 
         F counted within one small batch is too high by about nnz / b, as every row has all its non-zeros in common with
         itself: give it without that bias, or from shares smoothed over many batches.
         """
         state = self._state
         share = 1.0 if not state["seen"] else min(1.0, 60 / self._ramp)
-        state["nnz"] += share * (_counted(nnz) - state["nnz"])
-        state["flops"] += share * (_counted(flops) - state["flops"])
+        state["nnz"] += share * (_counted(seen.nnz) - state["nnz"])
+        state["flops"] += share * (_counted(seen.flops) - state["flops"])
         excess = self._excess(state["nnz"], state["flops"])
         if not state["seen"]:
             state["first_excess"] = max(0.0, excess)
@@ -144,6 +162,75 @@ class BudgetController:
         self._state = {name: float(value) for name, value in state.items()}
 
 
+class Evenness:
+    """Raises the weight while the dimensions are used less evenly than R_sub = `spread`, and lowers it otherwise.
+
+    R_sub is that of shares smoothed over about 1 / `smoothing` steps, so that what a query and its own neighbours have
+    in common within one batch is averaged out. After each step
+
+        weight *= (R_sub / spread)^gain,   kept within [least, most]
+
+    For codes that keep the k largest of a row: their nnz is given, and the regulariser's one task is to spread them.
+    Raises InvalidInput.
+    """
+
+    def __init__(
+        self,
+        spread: float,
+        *,
+        weight: float,
+        smoothing: float = 0.03,
+        gain: float = 0.02,
+        least: float = 1.0,
+        most: float = 300.0,
+    ) -> None:
+        if not (math.isfinite(spread) and spread > 0):
+            raise InvalidInput(f"the R_sub to aim at must be above 0, found {spread!r}; 1 is even")
+        if not 0 < least <= most < math.inf:
+            raise InvalidInput(f"the weight must stay within positive bounds, found [{least!r}, {most!r}]")
+        if not (math.isfinite(weight) and weight > 0):
+            raise InvalidInput(f"the controller multiplies its weight, so it must start above 0, found {weight!r}")
+        if not (0 < smoothing <= 1 and gain >= 0):
+            raise InvalidInput(f"expected smoothing in (0, 1] and gain from 0, found {smoothing!r} and {gain!r}")
+        self._spread, self._smoothing, self._gain, self._bounds = spread, smoothing, gain, (least, most)
+        self._began, self._weight = weight, weight
+        self._queries: Shares | None = None
+        self._documents: Shares | None = None
+
+    def __repr__(self) -> str:
+        settings = f"smoothing={self._smoothing!r}, gain={self._gain!r}, least={self._bounds[0]!r}"
+        return f"Evenness({self._spread!r}, weight={self._began!r}, {settings}, most={self._bounds[1]!r})"
+
+    def weight(self, step: int) -> float:  # noqa: ARG002  what was seen decides, not the number of the step
+        return self._weight
+
+    def saw(self, seen: Seen) -> None:
+        """Raises InvalidInput for a step that does not say which dimensions were used."""
+        if seen.documents is None or seen.queries is None:
+            raise InvalidInput("Evenness needs the shares of documents and queries that use each dimension, found none")
+        self._documents = self._smoothed(self._documents, seen.documents)
+        self._queries = self._smoothed(self._queries, seen.queries)
+        nnz, query_nnz = float(self._documents.sum()), float(self._queries.sum())
+        found = r_sub(float(self._queries @ self._documents), nnz, query_nnz, len(self._documents))
+        if math.isfinite(found):
+            least, most = self._bounds
+            self._weight = min(max(self._weight * (found / self._spread) ** self._gain, least), most)
+
+    def _smoothed(self, before: Shares | None, now: Shares) -> Shares:
+        return now if before is None else (1 - self._smoothing) * before + self._smoothing * now
+
+    def state_dict(self) -> dict[str, Any]:
+        shares = {"documents": self._documents, "queries": self._queries}
+        return {"weight": self._weight} | {n: None if s is None else s.tolist() for n, s in shares.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _expect(state, {"weight", "documents", "queries"})
+        self._weight = float(state["weight"])
+        self._documents, self._queries = (
+            None if state[name] is None else np.array(state[name]) for name in ("documents", "queries")
+        )
+
+
 def _counted(number: float) -> float:
     if not (math.isfinite(number) and number >= 0):
         raise InvalidInput(f"nnz and flops must be finite and at least 0, found {number!r}: has the loss turned NaN?")
@@ -154,7 +241,7 @@ def _within(number: float, bound: float) -> float:
     return min(max(number, -bound), bound)
 
 
-def _expect(state: Mapping[str, float], names: set[str]) -> None:
+def _expect(state: Mapping[str, Any], names: set[str]) -> None:
     if set(state) != names:
         raise InvalidInput(
             f"the state of this schedule has {sorted(names) or 'nothing'}, found {sorted(state)}: "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput, ModelBroken
+from sparsevec.storage import whole_file
 from sparsevec.training.activations import Activation, relu, unit
-from sparsevec.training.checkpoint import write_whole
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseTower"]
@@ -74,17 +76,25 @@ class SparseTower(nn.Module):
         return SparseVectors.concat(rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights as safetensors, a whole file or none. Raises StorageFailed."""
+        """Write the weights as safetensors, a whole file or none, with what makes codes of them: activation and length.
+
+        Raises StorageFailed.
+        """
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
-        write_whole(Path(path), safetensors.torch.save(tensors))
+        whole_file(path, safetensors.torch.save(tensors, metadata=self._settings()))
+
+    def _settings(self) -> dict[str, str]:
+        return {"activation": _described(self.activation), "normalize": str(self.normalize)}
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Put back the weights that a tower of the same make has saved.
 
-        Raises ModelBroken, and changes nothing, when the file is not whole or holds those of another tower.
+        Raises ModelBroken, and changes nothing, when the file is not whole or holds those of another tower: other
+        shapes, another activation, or another `normalize`.
         """
         try:
-            found = safetensors.torch.load(Path(path).read_bytes())
+            content = Path(path).read_bytes()
+            found = safetensors.torch.load(content)
         except OSError as error:
             raise ModelBroken(
                 f"{path} cannot be read: {error.strerror}; name what SparseTower.save has written"
@@ -97,7 +107,32 @@ class SparseTower(nn.Module):
                 f"{path} holds {wrong[0]} as {there.get(wrong[0])}, this tower has {here.get(wrong[0])}; "
                 "make the tower with the backbone, width and dimension that were saved"
             )
+        saved, settings = _metadata(content), self._settings()
+        if wrong := [name for name in settings if saved.get(name, settings[name]) != settings[name]]:
+            raise ModelBroken(
+                f"{path} was saved by a tower with {wrong[0]}={saved[wrong[0]]}, this one has "
+                f"{wrong[0]}={settings[wrong[0]]}, and would give other codes; make the tower as the saved one was"
+            )
         self.load_state_dict(found)
+
+
+def _described(activation: object) -> str:
+    """The same for the same computation: a function's name, a partial's arguments, a module's kind and settings."""
+    if isinstance(activation, partial):
+        arguments = [repr(argument) for argument in activation.args]
+        arguments += [f"{name}={value!r}" for name, value in sorted(activation.keywords.items())]
+        return f"{_described(activation.func)}({', '.join(arguments)})"
+    if isinstance(activation, nn.Module):
+        plain = {name: value for name, value in vars(activation).items() if isinstance(value, int | float | str)}
+        settings = ", ".join(f"{name}={value!r}" for name, value in sorted(plain.items()) if name != "training")
+        return f"{type(activation).__qualname__}({settings})"
+    return str(getattr(activation, "__qualname__", type(activation).__qualname__))
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Of a whole safetensors file: 8 bytes that say how long the header is, then the header as JSON."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__") or {})
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsevec.dense import largest
 from sparsevec.encoder import SparseEncoder
-from sparsevec.encoder.head import Cut, Projection, encoded, largest
+from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import NNZ, OUTPUT
 

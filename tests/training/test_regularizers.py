@@ -15,10 +15,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from sparsevec.encoder.learning.codes import column_sums, dot_products, linear_top_k
-from sparsevec.encoder.learning.refining import DocumentCodes, candidate_scores
+from sparsevec.encoder.learning.codes import dot_products, linear_top_k
+from sparsevec.encoder.learning.refining import candidate_scores
 from sparsevec.errors import InvalidInput
-from sparsevec.training.regularizers import Regularizer, df_flops, flops, flops_unbiased, l0_mask, l1, pair_flops
+from sparsevec.training.codes import DenseCodes, TopK, column_sums
+from sparsevec.training.regularizers import (
+    Regularizer,
+    df_flops,
+    flops,
+    flops_unbiased,
+    l0_mask,
+    l1,
+    pair_flops,
+    priced,
+)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -183,7 +193,7 @@ def test_pair_flops_of_one_population_is_flops() -> None:
 
 @pytest.mark.parametrize("b", [0, 1])
 def test_unbiased_flops_refuses_a_batch_without_two_rows(b: int) -> None:
-    with pytest.raises(InvalidInput, match=f"at least 2 are due, found {b}: drop the last batch"):
+    with pytest.raises(InvalidInput, match=f"expected at least 2, found {b}: drop the last batch"):
         flops_unbiased(torch.ones(b, 3))
 
 
@@ -216,10 +226,10 @@ def test_the_sparse_gradient_of_a_linear_top_k_is_the_dense_one() -> None:
     rows, weights, bias = numbers(6, 5).float(), numbers(20, 5, seed=1).float(), numbers(20, seed=2).float()
     target = numbers(6, 20, seed=3).float()
     ours = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
-    values, indices = linear_top_k(rows, ours[0], ours[1], 4)
-    (torch.zeros(6, 20).scatter(1, indices, values) * target).sum().backward()  # type: ignore[no-untyped-call]
+    codes = linear_top_k(rows, ours[0], ours[1], 4)
+    (codes.dense() * target).sum().backward()  # type: ignore[no-untyped-call]
     dense = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
-    kept = torch.zeros(6, 20).scatter(1, indices, 1.0)
+    kept = torch.zeros(6, 20).scatter(1, codes.indices, 1.0)
     ((rows @ dense[0].T + dense[1]).relu() * kept * target).sum().backward()  # type: ignore[no-untyped-call]
     for mine, due in zip(ours, dense, strict=True):
         torch.testing.assert_close(mine.grad, due.grad)
@@ -230,7 +240,7 @@ def test_candidate_scores_and_their_gradients_are_the_dense_ones() -> None:
     weights, dimensions = numbers(5, 2, seed=1).float(), torch.tensor([[0, 1], [2, 4], [3, 7], [5, 6], [1, 6]])
     candidates = torch.tensor([[0, 1, 4], [2, 2, 3], [4, 0, 1]])
     ours = [values.clone().requires_grad_(), weights.clone().requires_grad_()]
-    scores = candidate_scores((ours[0], indices), DocumentCodes(ours[1], dimensions), candidates, 8)
+    scores = candidate_scores(TopK(ours[0], indices, 8), ours[1], dimensions, candidates)
     scores.square().sum().backward()  # type: ignore[no-untyped-call]
     dense = [values.clone().requires_grad_(), weights.clone().requires_grad_()]
     corpus = torch.zeros(5, 8).scatter(1, dimensions, dense[1].relu())
@@ -248,7 +258,7 @@ def test_sparse_dot_products_and_their_gradients_are_the_dense_ones() -> None:
         torch.tensor([[0, 1, 2], [3, 4, 5], [5, 2, 0], [1, 3, 4]]),
     )
     ours = [values.clone().requires_grad_(), others.clone().requires_grad_()]
-    products = dot_products((ours[0], indices), (ours[1], dimensions), 6)
+    products = dot_products(TopK(ours[0], indices, 6), TopK(ours[1], dimensions, 6))
     products.square().sum().backward()  # type: ignore[no-untyped-call]
     dense = [values.clone().requires_grad_(), others.clone().requires_grad_()]
     due = torch.zeros(3, 6).scatter(1, indices, dense[0]) @ torch.zeros(4, 6).scatter(1, dimensions, dense[1]).T
@@ -261,3 +271,39 @@ def test_sparse_dot_products_and_their_gradients_are_the_dense_ones() -> None:
 def test_column_sums_add_over_the_batch() -> None:
     values, indices = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0, 2], [2, 3]])
     assert column_sums(values, indices, 5).tolist() == [1, 0, 5, 4, 0]
+
+
+def top_k_codes(b: int = 5, k: int = 3, dimension: int = 9) -> TopK:
+    indices = torch.stack([torch.randperm(dimension, generator=torch.Generator().manual_seed(i))[:k] for i in range(b)])
+    values = numbers(b, k).clone()
+    values[0], values[1, 0] = 0, 0
+    return TopK(values.requires_grad_(), indices, dimension)
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        flops,
+        flops_unbiased,
+        l1,
+        partial(l0_mask, most=2),
+        partial(df_flops, document_frequency=torch.linspace(0, 1, 9), alpha=0.3, beta=2.0),
+        partial(priced, prices=torch.linspace(0, 2, 9, dtype=torch.float64)),
+    ],
+)
+def test_top_k_codes_cost_and_teach_what_the_same_dense_codes_do(regularizer: Regularizer) -> None:
+    codes = top_k_codes()
+    sparse = codes.regularized(regularizer)
+    (mine,) = torch.autograd.grad(sparse, codes.values)
+    dense = regularizer(codes.dense())
+    (due,) = torch.autograd.grad(dense, codes.values)
+    torch.testing.assert_close(sparse, dense)
+    torch.testing.assert_close(mine, due)
+
+
+def test_top_k_codes_are_counted_as_the_same_dense_codes_are() -> None:
+    codes = top_k_codes()
+    dense = DenseCodes(codes.dense())
+    assert (len(codes), codes.empty(), codes.usage().tolist()) == (len(dense), dense.empty(), dense.usage().tolist())
+    torch.testing.assert_close(codes.magnitudes(), dense.magnitudes())
+    assert codes.empty() == pytest.approx(0.2)

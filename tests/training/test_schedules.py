@@ -15,7 +15,7 @@ from sparsevec import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.training.activations import relu, unit
 from sparsevec.training.regularizers import flops
-from sparsevec.training.schedules import BudgetController, Schedule, constant, quadratic_ramp
+from sparsevec.training.schedules import BudgetController, Schedule, Seen, constant, quadratic_ramp
 
 
 def test_constant_is_the_same_at_every_step() -> None:
@@ -33,7 +33,7 @@ def test_a_ramp_without_steps_is_constant() -> None:
 @pytest.mark.parametrize("schedule", [constant(1.0), quadratic_ramp(1.0, 5)])
 def test_what_a_step_measured_does_not_change_a_pure_schedule(schedule: Schedule) -> None:
     before = [schedule.weight(step) for step in range(9)]
-    schedule.saw(100.0, 20.0)
+    schedule.saw(Seen(100.0, 20.0))
     schedule.load_state_dict(schedule.state_dict())
     assert [schedule.weight(step) for step in range(9)] == before
 
@@ -72,7 +72,7 @@ class Training:
         self.optimizer.step()
         counts = (codes > 0).sum(dim=0).double()
         nnz, f = counts.sum().item() / 128, (counts * (counts - 1)).sum().item() / (128 * 127)
-        self.schedule.saw(nnz, f)
+        self.schedule.saw(Seen(nnz, f))
         self.step += 1
         return nnz, f
 
@@ -106,12 +106,12 @@ def test_a_training_that_was_interrupted_goes_on_with_the_same_weights() -> None
     whole, first, second = controller(), controller(), controller()
     seen = np.random.default_rng(0).uniform(4, 40, 60).tolist()
     for nnz in seen:
-        whole.saw(nnz, nnz**2 / 100)
+        whole.saw(Seen(nnz, nnz**2 / 100))
     for nnz in seen[:30]:
-        first.saw(nnz, nnz**2 / 100)
+        first.saw(Seen(nnz, nnz**2 / 100))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for nnz in seen[30:]:
-        second.saw(nnz, nnz**2 / 100)
+        second.saw(Seen(nnz, nnz**2 / 100))
     assert second.weight(60) == whole.weight(60)
     assert second.state_dict() == whole.state_dict()
 
@@ -119,13 +119,13 @@ def test_a_training_that_was_interrupted_goes_on_with_the_same_weights() -> None
 def test_the_state_that_was_given_out_does_not_change_afterwards() -> None:
     schedule = controller()
     before = schedule.state_dict()
-    schedule.saw(100, 1)
+    schedule.saw(Seen(100, 1))
     assert before == controller().state_dict()
 
 
 def test_the_repr_states_the_settings_and_not_the_state() -> None:
     schedule = controller(Budget(nnz=8), weight=0.1, ramp=100)
-    schedule.saw(100, 1)
+    schedule.saw(Seen(100, 1))
     assert repr(schedule) == "BudgetController(Budget(nnz=8, flops=None), weight=0.1, ramp=100)"
 
 
@@ -133,17 +133,17 @@ def test_the_repr_states_the_settings_and_not_the_state() -> None:
 def test_whatever_is_measured_the_weight_stays_a_positive_number(seen: list[tuple[float, float]], ramp: int) -> None:
     schedule = controller(Budget(nnz=8, flops=0.5), weight=1.0, ramp=ramp)
     for nnz, f in seen:
-        schedule.saw(nnz, f)
+        schedule.saw(Seen(nnz, f))
     assert 1e-6 * math.exp(-2.51) <= schedule.weight(len(seen)) <= 1e6 * math.exp(2.51)
 
 
 def test_codes_that_died_bring_the_weight_down_and_recover_it() -> None:
     schedule = controller(weight=1.0, ramp=10)
     for _ in range(100):
-        schedule.saw(0.0, 0.0)
+        schedule.saw(Seen(0.0, 0.0))
     dead = schedule.weight(100)
     for _ in range(100):
-        schedule.saw(80.0, 1.0)
+        schedule.saw(Seen(80.0, 1.0))
     assert dead < 1e-5
     assert schedule.weight(200) > 1
 
@@ -151,14 +151,14 @@ def test_codes_that_died_bring_the_weight_down_and_recover_it() -> None:
 def test_within_the_budget_from_the_start_the_weight_falls() -> None:
     schedule = controller(Budget(nnz=8), weight=1.0)
     for _ in range(50):
-        schedule.saw(4.0, 0.1)
+        schedule.saw(Seen(4.0, 0.1))
     assert schedule.weight(50) < 0.1
 
 
 @pytest.mark.parametrize(("nnz", "f"), [(math.nan, 1.0), (1.0, math.inf), (-1.0, 1.0)])
 def test_measurements_that_are_no_counts_are_refused(nnz: float, f: float) -> None:
     with pytest.raises(InvalidInput, match="finite and at least 0, found"):
-        controller().saw(nnz, f)
+        controller().saw(Seen(nnz, f))
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])

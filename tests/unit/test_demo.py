@@ -9,7 +9,8 @@ import pytest
 
 import sparsevec
 from sparsevec.demo.run import run, shipped
-from sparsevec.measure.recall import dense_top, unit
+from sparsevec.dense import unit_rows as unit
+from sparsevec.measure.recall import dense_top
 
 DATA = Path(sparsevec.__file__).parent / "demo" / "data"
 

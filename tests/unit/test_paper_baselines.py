@@ -11,8 +11,8 @@ from benchmarks.paper import baselines
 from benchmarks.paper.baselines import Found
 from benchmarks.paper.sdh import HashTable, k_hot
 from benchmarks.paper.timing import seconds_a_query
+from sparsevec.dense import unit_rows as unit
 from sparsevec.errors import InvalidInput
-from sparsevec.measure.recall import unit
 from sparsevec.vectors import Float32s, SparseVectors
 
 N, D, K = 400, 20, 10  # D is no multiple of 8

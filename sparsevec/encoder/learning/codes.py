@@ -1,8 +1,8 @@
-"""From activations to sparse codes, for training: pairs (values, indices), both (b, k), never (b, dimension)."""
+"""From activations to top-k codes and to their products, for training: (b, k), never (b, dimension)."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +10,19 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-__all__ = ["Codes", "column_sums", "dot_products", "linear_top_k", "shares"]
+from sparsevec.training.codes import TopK, column_sums
 
-Codes: TypeAlias = tuple[Tensor, Tensor]
+__all__ = ["dot_products", "linear_top_k"]
 
 
-def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> Codes:
-    """ReLU of the k largest of z = rows @ weights.T + bias in each row: values and indices (b, k), unordered.
+def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> TopK:
+    """ReLU of the k largest of z = rows @ weights.T + bias in each row, unordered.
 
     rows (b, input_dim), weights (dimension, input_dim), bias (dimension,). The gradient reaches only what was kept, so
     the backward pass costs b k input_dim and not b dimension input_dim.
     """
-    return cast("Codes", _LinearTopK.apply(rows, weights, bias, k))
+    values, indices = cast("tuple[Tensor, Tensor]", _LinearTopK.apply(rows, weights, bias, k))
+    return TopK(values, indices, len(bias))
 
 
 class _LinearTopK(torch.autograd.Function):
@@ -42,20 +43,10 @@ class _LinearTopK(torch.autograd.Function):
         return None, of_weights, column_sums(flat, indices, ctx.dimension), None
 
 
-def column_sums(values: Tensor, indices: Tensor, dimension: int) -> Tensor:
-    """Sum over the batch at each dimension: (b, k) codes to (dimension,)."""
-    return torch.zeros(dimension).index_add(0, indices.reshape(-1), values.reshape(-1))
-
-
-def shares(values: Tensor, indices: Tensor, dimension: int) -> npt.NDArray[np.float64]:
-    """p_j: share of the batch with a positive value at each dimension, (dimension,)."""
-    counts: npt.NDArray[np.float64] = np.bincount(indices[values > 0].numpy(), minlength=dimension) / len(values)
-    return counts
-
-
-def dot_products(queries: Codes, documents: Codes, dimension: int) -> Tensor:
+def dot_products(queries: TopK, documents: TopK) -> Tensor:
     """Of every query with every document: codes (q, k) and (b, m) to (q, b). Costs F multiplications a pair."""
-    return cast("Tensor", _DotProducts.apply(*queries, *documents, dimension))
+    pairs = queries.values, queries.indices, documents.values, documents.indices
+    return cast("Tensor", _DotProducts.apply(*pairs, documents.dimension))
 
 
 class _DotProducts(torch.autograd.Function):

@@ -4,189 +4,171 @@ Each step draws documents and queries with some of their nearest documents, enco
 that sparse similarities rank the batch as dense ones do, that a linear decoder can rebuild the dense rows from the
 codes (this keeps every dimension meaning something), and that the dimensions are used evenly (the FLOPs regulariser,
 with the weight that a controller finds). In stage 1 both sides share one head, and their codes are equally long. In
-stage 2 they part, and queries keep more weights than documents.
+stage 2 they part, and queries keep more weights than documents. The steps are those of `sparsevec.training.train`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
-from sparsevec.encoder.learning.codes import column_sums, dot_products, linear_top_k, shares
+from sparsevec.encoder.learning.codes import dot_products, linear_top_k
 from sparsevec.encoder.learning.noise import noisy
-from sparsevec.encoder.recipe import HeadRecipe, Step
-from sparsevec.errors import TrainingCollapsed
-from sparsevec.training.collapse import diagnosis
+from sparsevec.encoder.recipe import HeadRecipe
+from sparsevec.training.codes import TopK
+from sparsevec.training.loop import Objective, Plan, TrainStep, train
 from sparsevec.training.losses import listwise_kl, relative_error
-from sparsevec.training.regularizers import pair_flops
+from sparsevec.training.schedules import Evenness
 
-__all__ = ["Evenness", "Head", "Pool", "new_head", "train"]
+__all__ = ["Fitting", "Head", "Pool", "fitting", "new_head"]
 
-_WATCH_EVERY = 20
-
-
-@dataclass(slots=True)
-class Pool:
-    """What training draws from: unit rows, and for each row the numbers of its nearest documents, best first."""
-
-    documents: Tensor  # (n, input_dim)
-    document_neighbours: Tensor  # (n, m), itself left out
-    queries: Tensor  # (q, input_dim)
-    query_neighbours: Tensor  # (q, m)
+_STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
 
 
-@dataclass(slots=True)
-class Head:
+class Head(nn.Module):
     """Activations are (row - mean) @ weights.T + bias; documents and queries share them until `part`."""
 
     mean: Tensor  # (input_dim,)
-    weights: Tensor  # (dimension, input_dim)
-    bias: Tensor  # (dimension,)
-    query_weights: Tensor
-    query_bias: Tensor
-    decoder: Tensor  # (dimension, input_dim)
-    log_scale: Tensor  # () sparse cosines times its exponential are compared with dense ones over the temperature
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        documents, queries = [self.weights, self.bias], [self.query_weights, self.query_bias]
-        towers = documents if self.query_weights is self.weights else documents + queries
-        return [*towers, self.decoder, self.log_scale]
+    def __init__(self, mean: Tensor, weights: Tensor, recipe: HeadRecipe) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.weights = self.query_weights = nn.Parameter(weights)  # (dimension, input_dim)
+        self.bias = self.query_bias = nn.Parameter(torch.zeros(len(weights)))  # (dimension,)
+        self.decoder = nn.Parameter(recipe.decoder * weights)  # (dimension, input_dim)
+        # sparse cosines times its exponential are compared with dense ones over the temperature
+        self.log_scale = nn.Parameter(torch.tensor(math.log(recipe.student_scale)))
 
     def part(self) -> None:
         """Give queries a copy of their own."""
-        self.query_weights = self.weights.detach().clone().requires_grad_()
-        self.query_bias = self.bias.detach().clone().requires_grad_()
+        self.query_weights = nn.Parameter(self.weights.detach().clone())
+        self.query_bias = nn.Parameter(self.bias.detach().clone())
 
 
-def new_head(documents: Tensor, dimension: int, generator: torch.Generator) -> Head:
+def new_head(documents: Tensor, dimension: int, recipe: HeadRecipe, generator: torch.Generator) -> Head:
     """Every dimension starts as the direction of one document, with noise: so each fires for something at once."""
     mean = documents.mean(dim=0)
     centred = documents - mean
     seeds = centred[torch.randint(len(documents), (dimension,), generator=generator)]
     noise = torch.randn(seeds.shape, generator=generator) * centred.std(dim=0)
-    weights = F.normalize(seeds + 0.3 * noise, dim=1)
-    bias, decoder = torch.zeros(dimension), 0.1 * weights  # smaller than the encoder: codes grow into it
-    head = Head(mean, weights, bias, weights, bias, decoder, torch.tensor(math.log(10.0)))
-    for parameter in head.parameters:
-        parameter.requires_grad_()
-    return head
+    return Head(mean, F.normalize(seeds + recipe.seed_noise * noise, dim=1), recipe)
 
 
-class Evenness:
-    """The controller of the regulariser's weight: raises it while the dimensions are used less evenly than `spread`."""
-
-    def __init__(self, weight: float, spread: float) -> None:
-        self.weight = weight
-        self._target = spread
-        self._queries: npt.NDArray[np.float64] | None = None
-        self._documents: npt.NDArray[np.float64] | None = None
-
-    def saw(self, queries: npt.NDArray[np.float64], documents: npt.NDArray[np.float64]) -> None:
-        """Shares (dimension,) of one batch's queries and documents that use each dimension."""
-        if self._queries is None or self._documents is None:
-            self._queries, self._documents = queries, documents
-        self._queries = 0.97 * self._queries + 0.03 * queries
-        self._documents = 0.97 * self._documents + 0.03 * documents
-        self.weight *= (self.spread / self._target) ** 0.02
-        self.weight = min(max(self.weight, 1.0), 300.0)
-
-    @property
-    def usage(self) -> npt.NDArray[np.float64]:
-        """Of documents, smoothed over the last 30 or so batches."""
-        assert self._documents is not None
-        return self._documents
-
-    @property
-    def flops(self) -> float:
-        assert self._queries is not None
-        return float(self._queries @ self.usage)
-
-    @property
-    def spread(self) -> float:
-        assert self._queries is not None
-        least = float(self._queries.sum() * self.usage.sum()) / len(self.usage)
-        return self.flops / least if least else 1.0
-
-
-def train(
-    head: Head, pool: Pool, nnz: int, longest: int, recipe: HeadRecipe, generator: torch.Generator
-) -> Iterator[Step]:
-    """Train `head` in place, documents with `nnz` weights and queries with `longest`.
-
-    Raises TrainingCollapsed when the codes degenerate.
-    """
-    optimizer = torch.optim.Adam(head.parameters, lr=recipe.rate, fused=True)
-    evenness = Evenness(weight=30.0 * (len(head.bias) / 8192) ** 0.6, spread=recipe.spread)
-    for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * _schedule(step, recipe)
-        batch = _draw(pool, recipe, generator)
-        loss = _loss(head, batch, nnz, longest, recipe, evenness)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(head.parameters, recipe.clip)
-        optimizer.step()
-        if step % _WATCH_EVERY == _WATCH_EVERY - 1 and (fault := diagnosis(loss.item(), evenness.usage, nnz)):
-            raise TrainingCollapsed(f"{recipe.stage}: stopped at step {step + 1} of {recipe.steps}: {fault}")
-        seen = float(evenness.usage.sum()), evenness.flops, evenness.spread, evenness.weight
-        yield Step(recipe.stage, step + 1, recipe.steps, loss.item(), *seen)
-
-
-def _schedule(step: int, recipe: HeadRecipe) -> float:
-    """Linear warm-up, then a cosine to 2 %."""
-    warm = min(1.0, (step + 1) / recipe.warm_up)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
-
-
-@dataclass(slots=True)
-class _Batch:
+class Batch(NamedTuple):
     documents: Tensor  # (b, input_dim)
     queries: Tensor  # (q, input_dim)
     anchors: Tensor  # rows of `documents` whose ranking is asked for
 
 
-def _draw(pool: Pool, recipe: HeadRecipe, generator: torch.Generator) -> _Batch:
-    def some(n: int, size: int) -> Tensor:
-        return torch.randint(n, (size,), generator=generator)
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What training draws from: unit rows, and for each row the numbers of its nearest documents, best first.
 
-    def near(neighbours: Tensor, rows: Tensor) -> Tensor:
-        picks = torch.randint(neighbours.shape[1], (len(rows), recipe.positives), generator=generator)
-        return neighbours[rows[:, None], picks].reshape(-1).long()
+    Iterating draws a stretch of batches, from torch's global generator.
+    """
 
-    anchors, queries = some(len(pool.documents), recipe.documents), some(len(pool.queries), recipe.queries)
-    drawn = [anchors, near(pool.document_neighbours, anchors), near(pool.query_neighbours, queries)]
-    numbers = torch.unique(torch.cat(drawn))
-    rows = noisy(pool.queries[queries], generator, share=recipe.noisy)
-    return _Batch(pool.documents[numbers], rows, torch.searchsorted(numbers, anchors))
+    documents: Tensor  # (n, input_dim)
+    document_neighbours: Tensor  # (n, m), itself left out
+    queries: Tensor  # (q, input_dim)
+    query_neighbours: Tensor  # (q, m)
+    recipe: HeadRecipe
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self._draw() for _ in range(_STRETCH))
+
+    def _draw(self) -> Batch:
+        recipe = self.recipe
+        anchors = torch.randint(len(self.documents), (recipe.documents,))
+        queries = torch.randint(len(self.queries), (recipe.queries,))
+        drawn = [anchors, self._near(self.document_neighbours, anchors), self._near(self.query_neighbours, queries)]
+        numbers = torch.unique(torch.cat(drawn))
+        rows = noisy(self.queries[queries], share=recipe.noisy)
+        return Batch(self.documents[numbers], rows, torch.searchsorted(numbers, anchors))
+
+    def _near(self, neighbours: Tensor, rows: Tensor) -> Tensor:
+        picks = torch.randint(neighbours.shape[1], (len(rows), self.recipe.positives))
+        return neighbours[rows[:, None], picks].reshape(-1)
 
 
-def _loss(head: Head, batch: _Batch, nnz: int, longest: int, recipe: HeadRecipe, evenness: Evenness) -> Tensor:
-    dimension, anchors = len(head.bias), len(batch.anchors)
-    centred = batch.documents - head.mean
-    asking = torch.cat([batch.documents[batch.anchors], batch.queries])
-    raw, indices = linear_top_k(centred, head.weights, head.bias, nnz)
-    asked, asked_indices = linear_top_k(asking - head.mean, head.query_weights, head.query_bias, longest)
-    documents, queries = F.normalize(raw, dim=1), F.normalize(asked, dim=1)
-    evenness.saw(shares(asked[anchors:], asked_indices[anchors:], dimension), shares(raw, indices, dimension))
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The objective: documents keep `nnz` weights, queries `longest`."""
 
-    student = dot_products((queries, asked_indices), (documents, indices), dimension) * head.log_scale.exp()
-    teacher = asking @ batch.documents.T / recipe.temperature
-    itself = torch.zeros(student.shape, dtype=torch.bool)
-    itself[torch.arange(anchors), batch.anchors] = True
-    kl = listwise_kl(teacher.masked_fill(itself, -1e9), student.masked_fill(itself, -1e9))
-    matching = recipe.query_share * kl[anchors:].mean() + (1 - recipe.query_share) * kl[:anchors].mean()
+    head: Head
+    nnz: int
+    longest: int
+    recipe: HeadRecipe
 
-    rebuilt = F.embedding_bag(indices, head.decoder, per_sample_weights=raw, mode="sum")
-    rebuilding = recipe.reconstruction * relative_error(rebuilt, centred)
-    query_means = column_sums(queries[anchors:], asked_indices[anchors:], dimension) / len(batch.queries)
-    cost = pair_flops(query_means, column_sums(documents, indices, dimension) / len(documents))
-    total: Tensor = matching + rebuilding + evenness.weight * cost
-    return total
+    def __call__(self, batch: Batch) -> Objective:
+        head, recipe, anchors = self.head, self.recipe, len(batch.anchors)
+        centred = batch.documents - head.mean
+        asking = torch.cat([batch.documents[batch.anchors], batch.queries])
+        raw = linear_top_k(centred, head.weights, head.bias, self.nnz)
+        documents = _unit(raw)
+        queries = _unit(linear_top_k(asking - head.mean, head.query_weights, head.query_bias, self.longest))
+
+        student = dot_products(queries, documents) * head.log_scale.exp()
+        teacher = asking @ batch.documents.T / recipe.temperature
+        itself = torch.zeros(student.shape, dtype=torch.bool)
+        itself[torch.arange(anchors), batch.anchors] = True
+        kl = listwise_kl(teacher.masked_fill(itself, -1e9), student.masked_fill(itself, -1e9))
+        matching = recipe.query_share * kl[anchors:].mean() + (1 - recipe.query_share) * kl[:anchors].mean()
+
+        rebuilt = F.embedding_bag(raw.indices, head.decoder, per_sample_weights=raw.values, mode="sum")
+        loss = matching + recipe.reconstruction * relative_error(rebuilt, centred)
+        asked = TopK(queries.values[anchors:], queries.indices[anchors:], queries.dimension)
+        return Objective(loss, documents, asked)
+
+
+def _unit(codes: TopK) -> TopK:
+    return TopK(F.normalize(codes.values, dim=1), codes.indices, codes.dimension)
+
+
+def fitting(objective: Fitting, pool: Pool, seed: int, data: int, checkpoint: Path | None) -> Iterator[TrainStep]:
+    """Train the objective's head in place.
+
+    data: a checksum of what is learned from; a checkpoint of other data is refused. Raises what `train` raises.
+    """
+    head, recipe = objective.head, objective.recipe
+    optimizer = torch.optim.Adam(head.parameters(), lr=recipe.rate, fused=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    evenness = Evenness(
+        recipe.spread,
+        weight=recipe.evenness,
+        smoothing=recipe.smoothing,
+        gain=recipe.gain,
+        least=recipe.least_weight,
+        most=recipe.most_weight,
+    )
+    plan = Plan(
+        steps=recipe.steps,
+        pair_regularizer_weight=evenness,
+        clip=recipe.clip,
+        seed=seed,
+        expected_nnz=objective.nnz,
+        settled=0,  # top-k codes have their nnz from the first step, and a head of documents is even at once
+        settings=asdict(recipe) | {"longest": objective.longest, "data": data},
+    )
+    return train(
+        head,
+        pool,
+        objective,
+        optimizer,
+        plan,
+        scheduler=scheduler,
+        checkpoint=checkpoint,
+        every=recipe.checkpoint_every,
+    )
+
+
+def _rate(step: int, recipe: HeadRecipe) -> float:
+    """Linear warm-up, then a cosine to the floor."""
+    warm = min(1.0, (step + 1) / recipe.warm_up)
+    return warm * (recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.learning.codes import linear_top_k, shares
-from sparsevec.encoder.learning.fitting import Pool, new_head, train
-from sparsevec.encoder.learning.neighbours import nearest
-from sparsevec.encoder.learning.refining import DocumentCodes, Queries, QueryTower, refine
-from sparsevec.encoder.recipe import Listener, Step, head_recipe, refine_recipe, towers_recipe
+from sparsevec.encoder.learning.codes import linear_top_k
+from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
+from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
+from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, towers_recipe
+from sparsevec.errors import TrainingCollapsed
+from sparsevec.progress import Whole
+from sparsevec.training.codes import Shares, TopK, shares
+from sparsevec.training.loop import TrainStep
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
-Shares: TypeAlias = npt.NDArray[np.float64]
-
-_NEIGHBOURS = 100  # nearest documents: the head draws from them, refining judges a query on all
-_LONGER = 1.7  # times the query that the budget pays for
-_MEASURED = 2000  # rows of which usage and lengths are found
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,103 +32,164 @@ class Corpus:
     """Unit rows of documents, and who asks for them, each with its nearest: found once, used by every stage."""
 
     documents: Tensor  # (n, input_dim)
-    own: Queries  # documents that ask, for others than themselves
-    sample: Queries  # of queries; empty where there is none
+    own: Asking  # documents that ask, for others than themselves
+    sample: Asking  # of queries; empty where there is none
 
     @property
-    def asking(self) -> Queries:
+    def asking(self) -> Asking:
         """The sample, or the documents that stand in for one."""
         return self.sample if len(self.sample.rows) else self.own
 
+    @property
+    def checksum(self) -> int:
+        return zlib.crc32(self.sample.rows.numpy().data, zlib.crc32(self.documents.numpy().data))
 
-def new_corpus(documents: Float32s, asking: Int64s, queries: Float32s | None) -> Corpus:
+
+def new_corpus(documents: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); asking (m,): the numbers of the documents that ask too."""
     rows = torch.from_numpy(documents)
-    own = _near(rows[asking], rows, asking)
-    sample = own.some(torch.arange(0)) if queries is None else _near(torch.from_numpy(queries), rows, None)
+    m = min(neighbours, len(rows) // 4)
+    own = _others(rows[torch.from_numpy(asking)], rows, torch.from_numpy(asking), m)
+    sample = own.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries), rows, m)
     return Corpus(rows, own, sample)
 
 
+def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
+    """Documents that ask, with the m nearest of the others; `own` (q,) are their numbers."""
+    found = near(asking, rows, m + 1)
+    others = found.near != own[:, None]
+    others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
+    return Asking(asking, found.near[others].view(-1, m), found.similarities[others].view(-1, m))
+
+
+# ---- fit
+
+
 def learned_towers(
-    corpus: Corpus, dimension: int, nnz: int, flops: float, seed: int, on_step: Listener | None
+    corpus: Corpus, dimension: int, nnz: int, flops: float, seed: int, whole: Whole, checkpoint: Path | None
 ) -> Tensors:
-    """Stages 1 and 2, where every document asks: `mean`, `weights`, `bias`, `query_weights` and `query_bias`."""
+    """Stages 1 and 2, where every document asks: `mean`, `weights`, `bias`, `query_weights` and `query_bias`.
+
+    checkpoint: a folder for one file a stage. Raises what `train` raises.
+    """
     generator = torch.Generator().manual_seed(seed)
-    pool = Pool(corpus.documents, corpus.own.near, corpus.asking.rows, corpus.asking.near)
-    head = new_head(pool.documents, dimension, generator)
-    recipe = head_recipe(len(pool.documents), dimension, nnz)
-    _heard(train(head, pool, nnz, nnz, recipe, generator), on_step)
+    recipe = head_recipe(len(corpus.documents), dimension, nnz)
+    head = new_head(corpus.documents, dimension, recipe, generator)
+    _fit(head, corpus, nnz, nnz, recipe, seed, whole, checkpoint)
     head.part()
-    codes = linear_top_k(_some(pool.documents) - head.mean, head.weights, head.bias, nnz)
-    longest = _longest(pool.queries, head.mean, head.weights, head.bias, shares(*codes, dimension), nnz, flops)
-    _heard(train(head, pool, nnz, longest, towers_recipe(recipe), generator), on_step)
+    with torch.no_grad():
+        codes = linear_top_k(_some(corpus.documents) - head.mean, head.weights, head.bias, nnz)
+    used = shares(codes.values, codes.indices, dimension)
+    longest = _longest(corpus.asking.rows, head.mean, head.weights, head.bias, used, nnz, flops, recipe.longer)
+    _fit(head, corpus, nnz, longest, towers_recipe(recipe), seed, whole, checkpoint)
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
     return {name: getattr(head, name).detach().numpy() for name in names}
 
 
-def _heard(steps: Iterator[Step], on_step: Listener | None) -> None:
-    for step in steps:
-        if on_step is not None:
-            on_step(step)
+def _fit(
+    head: Head,
+    corpus: Corpus,
+    nnz: int,
+    longest: int,
+    recipe: HeadRecipe,
+    seed: int,
+    whole: Whole,
+    checkpoint: Path | None,
+) -> None:
+    asking = corpus.asking
+    pool = Pool(corpus.documents, corpus.own.near, asking.rows, asking.near, recipe)
+    objective = Fitting(head, nnz, longest, recipe)
+    file = None if checkpoint is None else checkpoint / f"{recipe.stage}.checkpoint"
+    _followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
 
 
-def _near(queries: Tensor, documents: Tensor, own: Int64s | None) -> Queries:
-    """`queries` with their nearest documents; `own` (q,) are their numbers when they are documents, left out."""
-    m = min(_NEIGHBOURS, len(documents) // 4)
-    if own is None:
-        return Queries(queries, *nearest(queries, documents, m))
-    near, similarities = nearest(queries, documents, m + 1)
-    others = near != torch.from_numpy(own)[:, None]
-    others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
-    return Queries(queries, near[others].view(-1, m), similarities[others].view(-1, m))
+def _followed(steps: Iterator[TrainStep], stage: str, whole: Whole) -> None:
+    """All steps, each an event. TrainingCollapsed names the stage."""
+    try:
+        for step in steps:
+            figures = {
+                "loss": step.loss,
+                "nnz": step.nnz,
+                "flops": step.flops,
+                "spread": step.spread,
+                "weight": step.pair_weight,
+            }
+            text = (
+                f"{stage} {step.step}/{step.steps}: loss {step.loss:.3f}, F {step.flops:.3f}, R_sub {step.spread:.2f}"
+            )
+            whole.at(stage, step.step, step.steps, text, **figures)
+    except TrainingCollapsed as error:
+        raise TrainingCollapsed(f"{stage}: {error.diagnosis}") from error
+
+
+# ---- refine
 
 
 def refined(
-    corpus: Corpus, start: SparseVectors, tensors: Tensors, nnz: int, flops: float, seed: int, on_step: Listener | None
+    corpus: Corpus,
+    start: SparseVectors,
+    tensors: Tensors,
+    nnz: int,
+    flops: float,
+    seed: int,
+    whole: Whole,
+    checkpoint: Path | None,
 ) -> tuple[SparseVectors, Tensors]:
     """Stage 3: the codes of the documents, and `query_weights` and `query_bias` fitted to them.
 
-    start: the head's code of each document, a few weights longer than `nnz`.
+    start: the head's code of each document, a few weights longer than `nnz`. checkpoint: a folder for its file.
     """
-    generator = torch.Generator().manual_seed(seed)
     codes = _padded(start)
     mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
-    used = shares(codes.weights, codes.indices, len(bias))
-    longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops)
-    tower = QueryTower(mean, weights, bias, torch.tensor(np.log(18.0), dtype=torch.float32), longest)
     recipe = refine_recipe(len(bias), nnz)
-    _heard(refine(codes, tower, corpus.documents, corpus.sample, corpus.own, recipe, generator), on_step)
-    fitted = {"query_weights": tower.weights.detach().numpy(), "query_bias": tower.bias.detach().numpy()}
-    return _strongest(codes, nnz, start.dimension), fitted
+    used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
+    longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops, recipe.longer)
+    free = Refined(codes, mean, weights, bias, recipe.student_scale)
+    epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows), recipe)
+    prices = recipe.price * torch.from_numpy(used / used.mean()).float()
+    file = None if checkpoint is None else checkpoint / "refine.checkpoint"
+    data = zlib.crc32(start.values.data, corpus.checksum)
+    objective = Refining(free, corpus.documents, longest, recipe)
+    _followed(refining(objective, epochs, prices, seed, data, file), "refine", whole)
+    fitted = {"query_weights": free.query_weights.detach().numpy(), "query_bias": free.query_bias.detach().numpy()}
+    return _strongest(free, nnz, start.dimension), fitted
 
 
-def _padded(vectors: SparseVectors) -> DocumentCodes:
+def _padded(vectors: SparseVectors) -> TopK:
     """(n, longest row); what is missing is a negative weight, which counts as zero and stays."""
     lengths, k = vectors.row_nnz, int(vectors.row_nnz.max())
     filled = np.arange(k) < lengths[:, None]
     weights, indices = np.full(filled.shape, -1, np.float32), np.zeros(filled.shape, np.int64)
     weights[filled], indices[filled] = vectors.values, vectors.indices
-    return DocumentCodes(torch.from_numpy(weights), torch.from_numpy(indices))
+    return TopK(torch.from_numpy(weights), torch.from_numpy(indices), vectors.dimension)
+
+
+def _alike(queries: Tensor) -> Tensor:
+    """Of each query (q, input_dim) the ten others that are most like it."""
+    return near(queries, queries, min(11, len(queries))).near[:, 1:] if len(queries) else torch.empty(0, 0)
 
 
 def _some(rows: Tensor) -> Tensor:
-    return rows[:: -(-len(rows) // _MEASURED)]
+    return rows[:: -(-len(rows) // CalibrationRecipe().usage_rows)]
 
 
-def _longest(queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, nnz: int, flops: float) -> int:
-    """How many of a query's largest activations to train: more than `flops` pays for now.
+def _longest(
+    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, nnz: int, flops: float, longer: float
+) -> int:
+    """How many of a query's largest activations to train: `longer` times what `flops` pays for now.
 
     used (dimension,): share of the documents that use each dimension. Training makes queries avoid the dimensions that
     cost much, so that the budget will pay for more of them.
     """
     prices = torch.from_numpy(nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
-    values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
+    with torch.no_grad():
+        values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)
     paid = int((spent <= flops).sum())
-    return min(max(1, int(_LONGER * paid)), len(bias))
+    return min(max(1, int(longer * paid)), len(bias))
 
 
-def _strongest(codes: DocumentCodes, nnz: int, dimension: int) -> SparseVectors:
+def _strongest(codes: Refined, nnz: int, dimension: int) -> SparseVectors:
     """The corpus with `nnz` weights a document in the mean: its weakest weights go, never a document's strongest."""
     weights, indices = codes.weights.detach().clamp_min(0).numpy(), codes.indices.numpy()
     kept = weights > 0

@@ -1,4 +1,4 @@
-"""More queries than the sample has: each moved a little in a random direction."""
+"""More queries than the sample has: each moved a little in a random direction. Draws from torch's global generator."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from torch import Tensor
 __all__ = ["mixed", "noisy"]
 
 
-def noisy(rows: Tensor, generator: torch.Generator, *, share: float = 1.0, reach: float = 1.0) -> Tensor:
+def noisy(rows: Tensor, *, share: float = 1.0, reach: float = 1.0) -> Tensor:
     """unit(row + r g / sqrt(input_dim)) of a `share` of unit rows (q, input_dim); g normal, r uniform in (0, reach)."""
-    lengths = reach * torch.rand(len(rows), 1, generator=generator) / math.sqrt(rows.shape[1])
-    lengths *= torch.rand(len(rows), 1, generator=generator) < share
-    return F.normalize(rows + lengths * torch.randn(rows.shape, generator=generator), dim=1)
+    lengths = reach * torch.rand(len(rows), 1) / math.sqrt(rows.shape[1])
+    lengths *= torch.rand(len(rows), 1) < share
+    return F.normalize(rows + lengths * torch.randn(rows.shape), dim=1)
 
 
-def mixed(rows: Tensor, alike: Tensor, generator: torch.Generator) -> Tensor:
+def mixed(rows: Tensor, alike: Tensor, reach: float) -> Tensor:
     """Rows (q, input_dim) moved some of the way to one of those that `alike` (q, m) names, and a little aside."""
-    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1), generator=generator))
-    way = torch.rand(len(rows), 1, generator=generator)
-    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], way), dim=1)
-    return noisy(between, generator, reach=0.7)
+    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1)))
+    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], torch.rand(len(rows), 1)), dim=1)
+    return noisy(between, reach=reach)

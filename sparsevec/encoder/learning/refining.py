@@ -2,151 +2,174 @@
 
 Documents keep the dimensions that the head chose. Each query is asked to rank its nearest documents, and random ones
 beside them, as the dense vectors do, and to avoid dimensions that many documents use: for the same F its code is then
-longer. Documents that come later are still encoded by the head, on the same scale.
+longer. Documents that come later are still encoded by the head, on the same scale. The steps are those of
+`sparsevec.training.train`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
-from sparsevec.encoder.learning.codes import Codes, column_sums, linear_top_k, shares
-from sparsevec.encoder.learning.neighbours import nearest
+from sparsevec.dense import nearest
+from sparsevec.encoder.learning.codes import linear_top_k
 from sparsevec.encoder.learning.noise import mixed
-from sparsevec.encoder.recipe import RefineRecipe, Step
-from sparsevec.errors import TrainingCollapsed
-from sparsevec.training.collapse import diagnosis
+from sparsevec.encoder.recipe import RefineRecipe
+from sparsevec.training.codes import TopK
+from sparsevec.training.loop import Objective, Plan, TrainStep, train
 from sparsevec.training.losses import listwise_kl
-from sparsevec.training.regularizers import pair_flops
+from sparsevec.training.regularizers import priced
+from sparsevec.training.schedules import constant
 
-__all__ = ["DocumentCodes", "Queries", "QueryTower", "refine"]
-
-
-@dataclass(slots=True)
-class DocumentCodes:
-    """Free document weights on fixed dimensions; a negative one counts as zero."""
-
-    weights: Tensor  # (n, k)
-    indices: Tensor  # (n, k) int64
+__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "refining"]
 
 
-@dataclass(slots=True)
-class Queries:
-    """Unit rows (q, input_dim), the numbers of their nearest documents (q, m), and the dense products with these."""
+class Asking(NamedTuple):
+    """Unit rows (q, input_dim) that ask, the numbers of their nearest documents (q, m), and the dense products."""
 
     rows: Tensor
     near: Tensor
     similarities: Tensor
 
-    def some(self, numbers: Tensor) -> Queries:
-        return Queries(self.rows[numbers], self.near[numbers], self.similarities[numbers])
+    def some(self, numbers: Tensor) -> Asking:
+        return Asking(self.rows[numbers], self.near[numbers], self.similarities[numbers])
 
 
-@dataclass(slots=True)
-class QueryTower:
-    """Queries are the `longest` largest activations (row - mean) @ weights.T + bias, of unit length."""
-
-    mean: Tensor
-    weights: Tensor  # (dimension, input_dim)
-    bias: Tensor
-    log_scale: Tensor
-    longest: int
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        return [self.weights, self.bias]
+def near(rows: Tensor, documents: Tensor, m: int) -> Asking:
+    """The rows (q, input_dim) with their m nearest documents."""
+    found = nearest(documents.numpy(), rows.numpy(), m)
+    return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
 
 
-def refine(
-    codes: DocumentCodes,
-    tower: QueryTower,
-    documents: Tensor,
-    sample: Queries,
-    own: Queries,
-    recipe: RefineRecipe,
-    generator: torch.Generator,
-) -> Iterator[Step]:
-    """Move `codes` and `tower` in place; raises TrainingCollapsed when the codes are degenerate.
+class Refined(nn.Module):
+    """Free document weights on fixed dimensions, of which a negative one counts as zero; and the queries' tower.
+
+    Queries are the `longest` largest activations (row - mean) @ query_weights.T + query_bias, of unit length.
+    """
+
+    indices: Tensor  # (n, k) int64
+    mean: Tensor  # (input_dim,)
+
+    def __init__(self, documents: TopK, mean: Tensor, weights: Tensor, bias: Tensor, scale: float) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(documents.values)  # (n, k)
+        self.query_weights, self.query_bias = nn.Parameter(weights), nn.Parameter(bias)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.register_buffer("indices", documents.indices, persistent=False)
+        self.register_buffer("mean", mean, persistent=False)
+
+    def documents(self, numbers: Tensor) -> TopK:
+        return TopK(self.weights[numbers].clamp_min(0), self.indices[numbers], len(self.query_bias))
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """Each time it is iterated: the documents, the sample, and new mixtures of its queries, shuffled into batches.
 
     own: documents that ask too, for the others like them. They keep every document's weights in use, and are what keeps
-    a small sample from being learned by heart.
+    a small sample from being learned by heart. Draws from torch's global generator.
     """
+
+    documents: Tensor  # (n, input_dim)
+    sample: Asking
+    own: Asking
+    alike: Tensor  # (q, m) of each query of the sample, the others like it
+    recipe: RefineRecipe
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return math.ceil(((1 + self.recipe.copies) * len(self.sample.rows) + len(self.own.rows)) / self.recipe.batch)
+
+    def __iter__(self) -> Iterator[Asking]:
+        epoch = self._drawn()
+        order = torch.randperm(len(epoch.rows))
+        return (epoch.some(rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
+
+    def _drawn(self) -> Asking:
+        parts, m = [self.own, self.sample], self.sample.near.shape[1]
+        if len(self.sample.rows):
+            copies = [mixed(self.sample.rows, self.alike, self.recipe.reach) for _ in range(self.recipe.copies)]
+            parts += [near(copy, self.documents, m) for copy in copies]
+        return Asking(*(torch.cat(same) for same in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Refining:
+    """The objective: rank each query's candidates as the dense rows do."""
+
+    refined: Refined
+    documents: Tensor
+    longest: int
+    recipe: RefineRecipe
+
+    def __call__(self, batch: Asking) -> Objective:
+        refined, recipe = self.refined, self.recipe
+        raw = linear_top_k(batch.rows - refined.mean, refined.query_weights, refined.query_bias, self.longest)
+        queries = TopK(F.normalize(raw.values, dim=1), raw.indices, raw.dimension)
+        drawn = torch.randint(len(self.documents), (recipe.drawn,))
+        picks = torch.randint(recipe.drawn, (len(batch.rows), recipe.random))
+        candidates = torch.cat([batch.near, drawn[picks]], dim=1)  # (b, m)
+        strangers = (batch.rows @ self.documents[drawn].T).gather(1, picks)
+        teacher = torch.cat([batch.similarities, strangers], dim=1) / recipe.temperature
+        scores = candidate_scores(queries, refined.weights, refined.indices, candidates)
+        loss = listwise_kl(teacher, scores * refined.log_scale.exp()).mean()
+        with torch.no_grad():
+            usual = refined.documents(drawn)  # a fair sample of the corpus, for what a step says of nnz and F
+        return Objective(loss, usual, queries)
+
+
+def refining(
+    objective: Refining, epochs: Epochs, prices: Tensor, seed: int, data: int, checkpoint: Path | None
+) -> Iterator[TrainStep]:
+    """Train the objective's `refined` in place; a query's weights cost `prices` (dimension,).
+
+    data: a checksum of what is learned from; a checkpoint of other data is refused. Raises what `train` raises.
+    """
+    refined, recipe = objective.refined, objective.recipe
     groups: list[dict[str, Any]] = [
-        {"params": [codes.weights], "lr": recipe.document_rate},
-        {"params": tower.parameters, "lr": recipe.query_rate},
-        {"params": [tower.log_scale], "lr": recipe.scale_rate},
+        {"params": [refined.weights], "lr": recipe.document_rate},
+        {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
+        {"params": [refined.log_scale], "lr": recipe.scale_rate},
     ]
-    for parameter in (parameter for group in groups for parameter in group["params"]):
-        parameter.requires_grad_()
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-    an_epoch = math.ceil(((1 + recipe.copies) * len(sample.rows) + len(own.rows)) / recipe.batch)
-    epochs = max(recipe.epochs, math.ceil(recipe.least_steps / an_epoch))
-    steps = epochs * an_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
-    step, dimension = 0, len(tower.bias)
-    used = shares(codes.weights, codes.indices, dimension)
-    prices = recipe.price * torch.from_numpy(used / used.mean()).float()
-    for _ in range(epochs):
-        epoch = _epoch(sample, own, documents, recipe, generator)
-        order = torch.randperm(len(epoch.rows), generator=generator)
-        for rows in order.split(recipe.batch):  # type: ignore[no-untyped-call]
-            step += 1
-            queries = epoch.some(rows)
-            raw, indices = linear_top_k(queries.rows - tower.mean, tower.weights, tower.bias, tower.longest)
-            asked = F.normalize(raw, dim=1)
-            ranking = _ranking(codes, (asked, indices), tower, documents, queries, recipe, generator)
-            loss = ranking + pair_flops(column_sums(asked, indices, dimension) / len(asked), prices)
-            if fault := diagnosis(loss.item(), used, float(used.sum())):
-                raise TrainingCollapsed(f"refine: stopped at step {step} of {steps}: {fault}")
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            shared = shares(raw, indices, dimension)
-            flops, least = float(shared @ used), float(shared.sum() * used.sum()) / dimension
-            yield Step("refine", step, steps, loss.item(), float(used.sum()), flops, flops / least, recipe.price)
+    steps = epochs.batches * max(recipe.epochs, math.ceil(recipe.least_steps / epochs.batches))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+    plan = Plan(
+        steps=steps,
+        query_regularizer_weight=constant(1.0),  # the prices are its weight
+        query_regularizer=partial(priced, prices=prices),
+        seed=seed,
+        expected_nnz=float((refined.weights > 0).sum()) / len(refined.weights),
+        settled=0,
+        settings=asdict(recipe) | {"longest": objective.longest, "data": data},
+    )
+    return train(
+        refined,
+        epochs,
+        objective,
+        optimizer,
+        plan,
+        scheduler=scheduler,
+        checkpoint=checkpoint,
+        every=recipe.checkpoint_every,
+    )
 
 
-def _epoch(
-    sample: Queries, own: Queries, documents: Tensor, recipe: RefineRecipe, generator: torch.Generator
-) -> Queries:
-    """The documents, the sample, and mixtures of each of its queries with one like it."""
-    parts = [own, sample]
-    if len(sample.rows):
-        alike, _ = nearest(sample.rows, sample.rows, min(11, len(sample.rows)))
-        for _ in range(recipe.copies):
-            copy = mixed(sample.rows, alike[:, 1:], generator)
-            parts.append(Queries(copy, *nearest(copy, documents, sample.near.shape[1])))
-    return Queries(*(torch.cat([getattr(part, name) for part in parts]) for name in Queries.__slots__))
+def candidate_scores(queries: TopK, weights: Tensor, dimensions: Tensor, candidates: Tensor) -> Tensor:
+    """Dot products of query codes (b, k) with the codes of their own `candidates` (b, m): (b, m).
 
-
-def _ranking(
-    codes: DocumentCodes,
-    asked: Codes,
-    tower: QueryTower,
-    documents: Tensor,
-    queries: Queries,
-    recipe: RefineRecipe,
-    generator: torch.Generator,
-) -> Tensor:
-    drawn = torch.randint(len(documents), (recipe.drawn,), generator=generator)
-    picks = torch.randint(recipe.drawn, (len(queries.rows), recipe.random), generator=generator)
-    candidates = torch.cat([queries.near.long(), drawn[picks]], dim=1)  # (b, m)
-    strangers = (queries.rows @ documents[drawn].T).gather(1, picks)
-    teacher = torch.cat([queries.similarities, strangers], dim=1) / recipe.temperature
-    scores = candidate_scores(asked, codes, candidates, len(tower.bias))
-    return listwise_kl(teacher, scores * tower.log_scale.exp()).mean()
-
-
-def candidate_scores(queries: Codes, documents: DocumentCodes, candidates: Tensor, dimension: int) -> Tensor:
-    """Dot products of query codes (b, k) with the codes of their own `candidates` (b, m): (b, m)."""
-    arguments = (*queries, documents.weights, documents.indices, candidates, dimension)
+    weights, dimensions (n, k): of all documents; a negative weight counts as zero.
+    """
+    arguments = (queries.values, queries.indices, weights, dimensions, candidates, queries.dimension)
     return cast("Tensor", _CandidateScores.apply(*arguments))
 
 
