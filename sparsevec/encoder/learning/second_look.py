@@ -7,7 +7,7 @@ the dense product. Then M and a learn to rank each query's own candidates as the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,13 +24,8 @@ __all__ = ["Asked", "learned_second_look"]
 _SCORES = 2**24  # held at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Queries: unit rows (q, input_dim), their codes, and the document that each is, -1 for none."""
-
-    rows: Float32s
-    codes: SparseVectors
-    own: Int64s
+Asked: TypeAlias = tuple[Float32s, SparseVectors, Int64s]
+"""Queries: unit rows (q, input_dim), their codes, and the number of the document that each is, -1 for none."""
 
 
 def learned_second_look(
@@ -43,11 +38,11 @@ def learned_second_look(
     whole: Whole,
 ) -> tuple[Float32s, float]:
     """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes."""
-    stored = _csr(codes)
-    candidates, scores = _candidates(stored, asked, min(recipe.candidates, len(documents) - 1))
-    teacher = np.stack([documents[row] @ query for row, query in zip(candidates, asked.rows, strict=True)])
+    stored, (rows, asked_codes, own) = _csr(codes), asked
+    candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
+    teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     start = recipe.shrink * _decoder(stored, documents - mean, recipe)
-    look = _Look(start, recipe.first, codes, torch.from_numpy(asked.rows - mean), candidates, scores, teacher)
+    look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
     optimizer = torch.optim.Adam(
         [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
         betas=(0.9, 0.99),
@@ -56,8 +51,8 @@ def learned_second_look(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
     generator = torch.Generator().manual_seed(seed)
     for step in range(1, recipe.steps + 1):
-        rows = torch.randint(len(asked.rows), (recipe.batch,), generator=generator)
-        loss = listwise_kl(look.teacher[rows] / recipe.temperature, look(rows) / recipe.temperature).mean()
+        drawn = torch.randint(len(rows), (recipe.batch,), generator=generator)
+        loss = listwise_kl(look.teacher[drawn] / recipe.temperature, look(drawn) / recipe.temperature).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -73,14 +68,14 @@ def _csr(codes: SparseVectors) -> sp.csr_matrix:
     return sp.csr_matrix((codes.values, codes.indices.astype(np.int64), indptr), shape=shape)
 
 
-def _candidates(stored: sp.csr_matrix, asked: Asked, k: int) -> tuple[Int64s, Float32s]:
-    """Of each query the k documents with the best sparse scores, itself left out, in no order: (q, k), and the scores."""
-    columns, queries = stored.T.tocsr(), _csr(asked.codes)
+def _candidates(stored: sp.csr_matrix, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
+    """Of each query the k documents with the best sparse scores, without itself, in no order: (q, k), and scores."""
+    columns, queries = stored.T.tocsr(), _csr(asked)
     size = max(1, _SCORES // stored.shape[0])
     rows, scores = [], []
-    for start in range(0, len(asked.rows), size):
+    for start in range(0, len(asked), size):
         block = np.asarray((queries[start : start + size] @ columns).todense())
-        own = asked.own[start : start + size]
+        own = itself[start : start + size]
         block[np.flatnonzero(own >= 0), own[own >= 0]] = -1
         best = np.argpartition(-block, k - 1, axis=1)[:, :k]
         rows.append(best)
