@@ -135,7 +135,7 @@ class Retriever:
     ) -> list[Hits]:
         """The k answers to each dense query (q, input_dim), or to one (input_dim,), best first; a list of q `Hits`.
 
-        Raises InvalidInput, InvalidVectors, WrongSpace for a collection of another encoder, and what the adapter raises.
+        Raises InvalidInput, InvalidVectors, WrongSpace for a collection of another encoder, what the adapter raises.
         """
         asked, depth = self._ranking.asked(queries), self._ranking.depth(k)
         found = self._adapter.search(asked.sparse, depth, where=where, with_payloads=with_payloads)

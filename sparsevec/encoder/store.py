@@ -82,6 +82,8 @@ class Figures(Evaluation):
         said = []
         if self.refined_is_worse:
             said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
+        if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
+            said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")
         if self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
             said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")
         return said
