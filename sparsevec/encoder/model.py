@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sparsevec.dense import Dense
+import numpy as np
+
+from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
 from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.store import Config, read, write
@@ -16,7 +18,7 @@ __all__ = ["Model", "query_projection"]
 
 
 class Model:
-    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`."""
+    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `second_look`."""
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
@@ -39,6 +41,21 @@ class Model:
 
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz)))
+
+    def second_looks(self, rows: Dense, queries: SparseVectors) -> SparseVectors:
+        """y = M (unit(q) - mean) + a x, signed, of every dimension; the same bits in any batch."""
+        projection = Projection(
+            self.tensors["second_look"], np.zeros(self.config.output_dim, np.float32), self.tensors["mean"]
+        )
+        parts = []
+        for start, block in blocks(rows, 512):
+            looks = projection(block)
+            some = queries[start : start + len(block)]
+            looks[np.repeat(np.arange(len(some)), some.row_nnz), some.indices] += (
+                np.float64(self.config.second_look or 0) * some.values
+            )
+            parts.append(SparseVectors.from_dense(looks.astype(np.float32)))
+        return self._ours(SparseVectors.concat(parts)) if parts else queries
 
     def _ours(self, vectors: SparseVectors) -> SparseVectors:
         return vectors.with_fingerprint(self.config.fingerprint)

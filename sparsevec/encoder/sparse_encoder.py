@@ -17,7 +17,7 @@ from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.figures import Judge, is_worse, spacing
 from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.model import Model, query_projection
-from sparsevec.encoder.recipe import CalibrationRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import CalibrationRecipe, SecondLookRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.store import Config, CutConfig, Figures, fingerprint
 from sparsevec.errors import ClientMissing, InvalidInput, NotFitted
@@ -27,8 +27,22 @@ from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseEncoder"]
 
-_FIT = {"neighbours": 0.06, "head": 0.55, "towers": 0.29, "measure": 0.10}  # shares of the time, 4,000 to 20,000 rows
-_REFINE = {"encode": 0.05, "neighbours": 0.10, "refine": 0.70, "measure": 0.15}
+_FIT = {  # shares of the time, 4,000 to 20,000 rows
+    "neighbours": 0.05,
+    "head": 0.48,
+    "towers": 0.25,
+    "budget": 0.03,
+    "second look": 0.13,
+    "measure": 0.06,
+}
+_REFINE = {
+    "encode": 0.04,
+    "neighbours": 0.08,
+    "refine": 0.58,
+    "budget": 0.04,
+    "second look": 0.18,
+    "measure": 0.08,
+}
 
 
 class SparseEncoder:
@@ -103,14 +117,18 @@ class SparseEncoder:
         folder = None if checkpoint is None else Path(checkpoint)
         tensors = learn.learned_towers(corpus, self.output_dim, nnz, flops, self.seed, whole, folder)
 
-        whole.at("measure", 0, 3, "calibrating the budget")
+        whole.at("budget", 0, 1, "calibrating the budget")
         judge, projection = Judge.of(rows, recipe.most_measured), Projection(*_document_side(tensors))
         cut = document_cut(rows.documents_to_measure(), projection, nnz, recipe.document_sixteenths, recipe)
         codes = encoded(judge.documents, projection, cut)
         asked_by, asks = query_projection(tensors), recipe.query_sixteenths
         query_side = query_cut(judge.asking, asked_by, usage(codes), flops, asks, recipe)
+        trained = encoded(rows.documents[rows.trained_documents], projection, cut)
+        whole.at("budget", 1, 1)
+        tensors, first = self._with_second_look(rows, trained, tensors, query_side, whole)
         whole.at("measure", 1, 3, "measuring on queries that were not learned from")
-        figures = judge.figures(codes, encoded(judge.asking, asked_by, query_side))
+        asked = encoded(judge.asking, asked_by, query_side)
+        figures = judge.figures(codes, asked)
         whole.at("measure", 2, 3, "measuring what needs no learning")
         figures |= {"untrained_recall_10": float(judge.untrained(self.output_dim, nnz).mean())}
         figures |= {"head_recall_10": figures["recall_10"], "seconds": whole.seconds}
@@ -124,9 +142,10 @@ class SparseEncoder:
             documents=CutConfig.of(cut),
             queries=CutConfig.of(query_side),
             figures=Figures(**figures),
+            second_look=first,
             fingerprint=fingerprint(tensors),
         )
-        self._model = Model(config, tensors)
+        self._model = self._judged_again(Model(config, tensors), judge, codes, asked)
         whole.at("measure", 3, 3, str(config.figures))
         return self
 
@@ -163,20 +182,43 @@ class SparseEncoder:
         codes, tower = learn.refined(corpus, start, tensors, *sizes, whole, folder)
         tensors = tensors | tower
 
-        whole.at("measure", 0, 3, "calibrating the budget")
+        whole.at("budget", 0, 1, "calibrating the budget")
         judge, asked_by = Judge.of(rows, recipe.most_measured), query_projection(tensors)
         some = codes[np.arange(0, len(codes), spacing(len(codes), recipe.most_measured))]
         cut = query_cut(judge.asking, asked_by, usage(some), config.flops, recipe.refined_sixteenths, recipe)
+        whole.at("budget", 1, 1)
+        tensors, first = self._with_second_look(rows, codes[rows.trained_documents], tensors, cut, whole)
         whole.at("measure", 1, 3, "measuring on queries that were not learned from, beside the head")
         asked = encoded(judge.asking, asked_by, cut)
         figures = judge.figures(some, asked) | self._beside(judge, judge.recall_10(some, asked))
         figures |= {"seconds": config.figures.seconds + whole.seconds}
         found = Figures(**figures)
-        self._model = Model(
-            config.model_copy(update={"stage": "refined", "queries": CutConfig.of(cut), "figures": found}), tensors
-        )
+        changed = {"stage": "refined", "queries": CutConfig.of(cut), "figures": found, "second_look": first}
+        self._model = self._judged_again(Model(config.model_copy(update=changed), tensors), judge, some, asked)
+        found = self._model.config.figures
         whole.at("measure", 3, 3, str(found))
         return codes.with_fingerprint(config.fingerprint)
+
+    def _with_second_look(
+        self, rows: Split, codes: SparseVectors, tensors: dict[str, Any], cut: Cut, whole: Whole
+    ) -> tuple[dict[str, Any], float]:
+        """`tensors` with the map that re-orders candidates, learned from the codes of the trained documents, and a."""
+        documents, sample = rows.documents_to_train_on(), rows.queries_to_train_on()
+        recipe = SecondLookRecipe()
+        own = np.random.default_rng([self.seed, 2]).permutation(len(documents))[: recipe.most_own]
+        asking = documents[own] if sample is None else np.concatenate([sample, documents[own]])
+        numbers = np.concatenate([np.full(len(asking) - len(own), -1), own])
+        asked = encoded(asking, query_projection(tensors), cut)
+        learned, first = _learn("second_look").learned_second_look(
+            documents, codes, (asking, asked, numbers), tensors["mean"], recipe, self.seed, whole
+        )
+        return tensors | {"second_look": learned}, first
+
+    def _judged_again(self, model: Model, judge: Judge, codes: SparseVectors, asked: SparseVectors) -> Model:
+        """The same model, its figures with what the second look reaches."""
+        again = judge.second_look(codes, asked, model.second_looks(judge.asking, asked))
+        figures = model.config.figures.model_copy(update={"second_look_recall_10": float(again.mean())})
+        return Model(model.config.model_copy(update={"figures": figures}), model.tensors)
 
     def _beside(self, judge: Judge, ours: Any) -> dict[str, Any]:
         """What the head, or what was kept of its figures, and no learning at all reach on the same rows."""
@@ -217,6 +259,17 @@ class SparseEncoder:
         model = self._fitted()
         return model.queries(query_rows(dense, self.input_dim), self._nnz(nnz))
 
+    def encode_second_look(self, dense: Any) -> SparseVectors:
+        """(q, input_dim), or one query, to the signed full-length queries that re-order candidates.
+
+        A candidate's second score is the dot product of this row with the candidate's stored vector. Raises
+        InvalidInput for a model that was learned without a second look, and what `encode_query` raises.
+        """
+        model, rows = self._fitted(), query_rows(dense, self.input_dim)
+        if model.config.second_look is None:
+            raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
+        return model.second_looks(rows, model.queries(rows, None))
+
     def _nnz(self, nnz: int | None) -> int | None:
         if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:
             raise InvalidInput(f"nnz must be at most output_dim={self.output_dim}, found {nnz}")
@@ -251,10 +304,10 @@ def _whole(name: str, number: object, least: int) -> int:
     return int(number)
 
 
-def _learn() -> ModuleType:
+def _learn(room: str = "learn") -> ModuleType:
     if find_spec("torch") is None:
         raise ClientMissing.extra("torch", "train")
-    return import_module("sparsevec.encoder.learning.learn")
+    return import_module(f"sparsevec.encoder.learning.{room}")
 
 
 def _document_side(tensors: dict[str, Any]) -> tuple[Any, Any, Any]:

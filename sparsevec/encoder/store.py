@@ -57,6 +57,8 @@ class Figures(Evaluation):
     """recall_10 of the `nnz` largest dot products with random documents, both sides alike: what needs no learning"""
     head_recall_10: float | None = None
     """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
+    second_look_recall_10: float | None = None
+    """recall_10 of the sparse top 100, re-ordered by the second look"""
     refined_is_worse: bool = False
     """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
     seconds: float
@@ -65,9 +67,11 @@ class Figures(Evaluation):
     def __str__(self) -> str:
         who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
+        again = self.second_look_recall_10
+        looked = "" if again is None else f", {again:.3f} at a second look"
         text = (
             f"{self.active_dims:.1f} weights a document, {self.query_active_dims:.1f} a query, F {self.flops:.3f}, "
-            f"recall@10 {self.recall_10:.3f}{between}, @100 {self.recall_10_at_100:.3f} "
+            f"recall@10 {self.recall_10:.3f}{between}{looked}, @100 {self.recall_10_at_100:.3f} "
             f"on {self.queries} {who} not learned from"
         )
         return "; ".join([text, *self.warnings])
@@ -78,6 +82,8 @@ class Figures(Evaluation):
         said = []
         if self.refined_is_worse:
             said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
+        if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
+            said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")
         if self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
             said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")
         return said
@@ -96,6 +102,8 @@ class Config(_Strict):
     documents: CutConfig
     queries: CutConfig
     figures: Figures
+    second_look: float | None = None
+    """the share of the first score in the second; None for a model without a second look"""
     fingerprint: str = ""
     """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
@@ -179,6 +187,8 @@ def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
     matrix, vector = (config.output_dim, config.input_dim), (config.output_dim,)
     expected = {"mean": (config.input_dim,), "weights": matrix, "bias": vector}
     expected |= {"query_weights": matrix, "query_bias": vector}
+    if config.second_look is not None:
+        expected |= {"second_look": matrix}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"

@@ -1,0 +1,66 @@
+"""Why a document is a hit: what each shared dimension adds to its score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsevec.errors import InvalidVectors
+from sparsevec.vectors import SparseVector
+
+__all__ = ["Contribution", "Explanation", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One dimension that query and document share: `score` is the product of their weights, `share` that of the sum."""
+
+    dimension: int
+    query_weight: float
+    document_weight: float
+    score: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Of one score: the contributions, largest magnitude first, add up to it."""
+
+    score: float
+    contributions: tuple[Contribution, ...]
+
+    def __iter__(self) -> Iterator[Contribution]:
+        return iter(self.contributions)
+
+    def __len__(self) -> int:
+        return len(self.contributions)
+
+    def __str__(self) -> str:
+        lines = [f"score {self.score:.6g} from {len(self)} shared dimensions"]
+        lines += [f"  {one.dimension:>8}  {one.score:+.4f}  {one.share:6.1%}" for one in self.contributions]
+        return "\n".join(lines)
+
+
+def explain(query: SparseVector, document: SparseVector) -> Explanation:
+    """What each dimension adds to the dot product of one query row and one document row, as the backend keeps it.
+
+    `document` should be `adapter.stored(...)` of the vector: then the sum is the exact score, in float64, added in
+    ascending dimension order. Raises InvalidVectors when the two are of different dimensions.
+    """
+    for row in (query, document):
+        if not isinstance(row, SparseVector):
+            raise InvalidVectors(f"expected one row of SparseVectors, such as vectors[0], found {type(row).__name__}")
+    shared, of_query, of_document = np.intersect1d(
+        query.indices, document.indices, assume_unique=True, return_indices=True
+    )
+    asked = query.values[of_query].astype(np.float64)
+    held = document.values[of_document].astype(np.float64)
+    products = asked * held
+    score = float(np.cumsum(products)[-1]) if len(products) else 0.0
+    order = np.argsort(-np.abs(products), kind="stable")
+    parts = zip(
+        shared[order].tolist(), asked[order].tolist(), held[order].tolist(), products[order].tolist(), strict=True
+    )
+    return Explanation(score, tuple(Contribution(j, q, d, p, p / score if score else 0.0) for j, q, d, p in parts))

@@ -1,0 +1,86 @@
+"""Several rankings of one query made one: by their ranks alone, or by a weighted sum of their scores. Pure functions.
+
+What engines do on the server, and some only under a licence, said here once, so that the answer is the same
+everywhere. Ties go to the document that the earlier ranking has higher, then to the lower id (ints before strings).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sparsevec.contract.adapter import Hits
+from sparsevec.contract.checks import Id, check_k
+from sparsevec.errors import InvalidInput
+
+__all__ = ["reciprocal_rank_fusion", "weighted_sum"]
+
+
+def reciprocal_rank_fusion(
+    rankings: Sequence[Hits], k: int = 10, *, rank_constant: int = 60, weights: Sequence[float] | None = None
+) -> Hits:
+    """The k documents with the largest sum of `weight / (rank_constant + rank)`, ranks counted from 1.
+
+    Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual rank learning methods",
+    SIGIR 2009, with their constant 60. Scores of different kinds need no common scale. Raises InvalidInput.
+    """
+    if isinstance(rank_constant, bool) or not isinstance(rank_constant, int) or rank_constant < 1:
+        raise InvalidInput(f"rank_constant must be an int of at least 1, found {rank_constant!r}")
+    shares = _weights(rankings, weights)
+    scores: dict[Id, float] = {}
+    for share, hits in zip(shares, rankings, strict=True):
+        for rank, id_ in enumerate(hits.ids, 1):
+            scores[id_] = scores.get(id_, 0.0) + share / (rank_constant + rank)
+    return _best(scores, rankings, k)
+
+
+def weighted_sum(rankings: Sequence[Hits], k: int = 10, *, weights: Sequence[float] | None = None) -> Hits:
+    """The k documents with the largest weighted sum of scores, each ranking's scores first scaled to [0, 1].
+
+    Scaled by its own least and greatest score; where all are equal, each counts 1. A document that a ranking lacks
+    gets 0 from it. Raises InvalidInput.
+    """
+    shares = _weights(rankings, weights)
+    scores: dict[Id, float] = {}
+    for share, hits in zip(shares, rankings, strict=True):
+        for id_, scaled in zip(hits.ids, _scaled(hits), strict=True):
+            scores[id_] = scores.get(id_, 0.0) + share * scaled
+    return _best(scores, rankings, k)
+
+
+def _weights(rankings: Sequence[Hits], weights: Sequence[float] | None) -> Sequence[float]:
+    if not rankings or not all(isinstance(hits, Hits) for hits in rankings):
+        raise InvalidInput("expected a list of at least one ranking (Hits), all of the same query")
+    if weights is None:
+        return [1.0] * len(rankings)
+    if len(weights) != len(rankings) or not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise InvalidInput(f"expected {len(rankings)} weights of at least 0, one for each ranking, found {weights!r}")
+    return weights
+
+
+def _scaled(hits: Hits) -> list[float]:
+    scores = hits.scores.astype(np.float64)
+    if not len(scores):
+        return []
+    least, span = scores.min(), np.ptp(scores)
+    scaled: list[float] = ((scores - least) / span if span else np.ones_like(scores)).tolist()
+    return scaled
+
+
+def _best(scores: Mapping[Id, float], rankings: Sequence[Hits], k: int) -> Hits:
+    order = {id_: (number, rank) for number, hits in reversed(list(enumerate(rankings))) for rank, id_ in _ranks(hits)}
+    best = sorted(scores, key=lambda id_: (-scores[id_], order[id_], isinstance(id_, str), str(id_)))[: check_k(k)]
+    payloads = {id_: payload for hits in reversed(rankings) for id_, payload in _payloads(hits)}
+    found = tuple(payloads.get(id_, {}) for id_ in best) if payloads or not best else None
+    with_payloads = all(hits.payloads is not None for hits in rankings)
+    return Hits(tuple(best), np.array([scores[id_] for id_ in best], np.float32), found if with_payloads else None)
+
+
+def _ranks(hits: Hits) -> list[tuple[int, Id]]:
+    return list(enumerate(hits.ids))
+
+
+def _payloads(hits: Hits) -> list[tuple[Id, Mapping[str, object]]]:
+    return list(zip(hits.ids, hits.payloads, strict=True)) if hits.payloads is not None else []

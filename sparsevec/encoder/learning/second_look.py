@@ -1,0 +1,132 @@
+"""The second look: a signed linear map of queries that re-orders candidates by the weights that are stored anyway.
+
+A candidate's second score is y . s for its stored code s and y = M (q - mean) + a x, with x the sparse query that found
+it. M starts as a decoder: the ridge regression of the documents' dense rows on their codes, so that y . s comes near
+the dense product. Then M and a learn to rank each query's own candidates as the dense vectors do.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from sparsevec.encoder.recipe import SecondLookRecipe
+from sparsevec.progress import Whole
+from sparsevec.training.losses import listwise_kl
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
+
+__all__ = ["Asked", "learned_second_look"]
+
+_SCORES = 2**24  # held at a time
+
+
+Asked: TypeAlias = tuple[Float32s, SparseVectors, Int64s]
+"""Queries: unit rows (q, input_dim), their codes, and the number of the document that each is, -1 for none."""
+
+
+def learned_second_look(
+    documents: Float32s,
+    codes: SparseVectors,
+    asked: Asked,
+    mean: Float32s,
+    recipe: SecondLookRecipe,
+    seed: int,
+    whole: Whole,
+) -> tuple[Float32s, float]:
+    """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes."""
+    stored, (rows, asked_codes, own) = _csr(codes), asked
+    candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
+    teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
+    start = recipe.shrink * _decoder(stored, documents - mean, recipe)
+    look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
+    optimizer = torch.optim.Adam(
+        [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(1, recipe.steps + 1):
+        drawn = torch.randint(len(rows), (recipe.batch,), generator=generator)
+        loss = listwise_kl(look.teacher[drawn] / recipe.temperature, look(drawn) / recipe.temperature).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        whole.at("second look", step, recipe.steps, f"second look {step}/{recipe.steps}", loss=loss.item())
+    learned: Float32s = look.map.detach().numpy()
+    return learned, float(look.first.detach())
+
+
+def _csr(codes: SparseVectors) -> sp.csr_matrix:
+    indptr = np.asarray(codes.indptr, np.int64)
+    shape = (len(codes), codes.dimension)
+    return sp.csr_matrix((codes.values, codes.indices.astype(np.int64), indptr), shape=shape)
+
+
+def _candidates(stored: sp.csr_matrix, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
+    """Of each query the k documents with the best sparse scores, without itself, in no order: (q, k), and scores."""
+    columns, queries = stored.T.tocsr(), _csr(asked)
+    size = max(1, _SCORES // stored.shape[0])
+    rows, scores = [], []
+    for start in range(0, len(asked), size):
+        block = np.asarray((queries[start : start + size] @ columns).todense())
+        own = itself[start : start + size]
+        block[np.flatnonzero(own >= 0), own[own >= 0]] = -1
+        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
+        rows.append(best)
+        scores.append(np.take_along_axis(block, best, axis=1))
+    return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
+
+
+def _decoder(stored: sp.csr_matrix, rows: Float32s, recipe: SecondLookRecipe) -> Float32s:
+    """W (dimension, input_dim) of least |rows - stored W|^2 + ridge |W|^2, by conjugate gradients, a column each."""
+    columns = stored.T.tocsr()
+    residual = np.asarray(columns @ rows)
+    weights, direction = np.zeros_like(residual), residual.copy()
+    size = np.square(residual).sum(axis=0)
+    for _ in range(recipe.decoder_steps):
+        pushed = columns @ (stored @ direction) + recipe.ridge * direction
+        stride = size / np.maximum((direction * pushed).sum(axis=0), 1e-30)
+        weights += stride * direction
+        residual -= stride * pushed
+        before, size = size, np.square(residual).sum(axis=0)
+        direction = residual + size / np.maximum(before, 1e-30) * direction
+    return weights.astype(np.float32, copy=False)
+
+
+class _Look:
+    """Scores of each query's candidates as a function of the map and of `first`, a."""
+
+    def __init__(
+        self,
+        start: Float32s,
+        first: float,
+        codes: SparseVectors,
+        queries: Tensor,
+        candidates: Int64s,
+        scores: Float32s,
+        teacher: Float32s,
+    ) -> None:
+        self.map = torch.from_numpy(start).requires_grad_()
+        self.first = torch.tensor(first, requires_grad=True)
+        self.teacher = torch.from_numpy(teacher.astype(np.float32))
+        self._queries, self._candidates = queries, torch.from_numpy(candidates)
+        self._scores = torch.from_numpy(scores)
+        lengths, width = codes.row_nnz, int(codes.row_nnz.max())
+        filled = np.arange(width) < lengths[:, None]
+        weights, indices = np.zeros(filled.shape, np.float32), np.zeros(filled.shape, np.int64)
+        weights[filled], indices[filled] = codes.values, codes.indices
+        self._weights, self._indices = torch.from_numpy(weights), torch.from_numpy(indices)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(b,) query numbers to (b, candidates) second scores."""
+        candidates = self._candidates[rows]
+        b, m = candidates.shape
+        met = self._indices[candidates].view(b, -1)
+        strengths = (self._queries[rows] @ self.map.T).gather(1, met) * self._weights[candidates].view(b, -1)
+        return strengths.view(b, m, -1).sum(dim=2) + self.first * self._scores[rows]

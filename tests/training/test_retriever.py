@@ -1,0 +1,126 @@
+"""From dense queries to final answers: the second look, the retriever, and what both refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sparsevec as sv
+from sparsevec.answers.retriever import AsyncRetriever, Retriever
+from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.contract.connect import aconnect
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.errors import InvalidInput, WrongSpace
+from sparsevec.exact.reference import Reference
+from sparsevec.vectors import Float32s
+from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered, unit
+
+
+@pytest.fixture
+def retriever(encoder: SparseEncoder, documents: Float32s) -> Iterator[Retriever]:
+    with Retriever(encoder, Reference()) as retriever:
+        retriever.add(range(len(documents)), documents, [{"even": row % 2 == 0} for row in range(len(documents))])
+        yield retriever
+
+
+def overlap(answers: list[Hits], documents: Float32s, queries: Float32s) -> float:
+    """Of the answers with the dense top 10."""
+    truth = np.argsort(-(unit(queries) @ unit(documents).T), axis=1)[:, :10]
+    return float(np.mean([np.isin(due, hits.ids).mean() for hits, due in zip(answers, truth, strict=True)]))
+
+
+def test_a_second_look_finds_more_of_the_dense_top_10(
+    retriever: Retriever, encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s
+) -> None:
+    asked = unseen_queries[:300]
+    first = Retriever(encoder, retriever._adapter, rerank=None).search(asked)
+    gain = overlap(retriever.search(asked), documents, asked) - overlap(first, documents, asked)
+    assert gain > 0.05
+    figures = encoder.figures
+    assert figures.second_look_recall_10 is not None
+    assert figures.second_look_recall_10 > figures.recall_10
+
+
+def test_a_second_score_is_the_product_of_the_second_query_with_the_stored_vector(
+    retriever: Retriever, encoder: SparseEncoder, unseen_queries: Float32s
+) -> None:
+    (hits,) = retriever.search(unseen_queries[0], k=3)
+    look = encoder.encode_second_look(unseen_queries[0]).to_dense()[0].astype(np.float64)
+    held = retriever._adapter.fetch(hits.ids).vectors.to_dense().astype(np.float64)
+    assert hits.scores.tolist() == pytest.approx((held @ look).tolist(), rel=1e-6)
+    why = retriever.explain(unseen_queries[0], hits.ids[0])
+    assert why.score == pytest.approx(float(hits.scores[0]), rel=1e-6)
+
+
+def test_second_looks_have_the_same_bits_in_any_batch_and_after_loading(
+    encoder: SparseEncoder, unseen_queries: Float32s, tmp_path: Path
+) -> None:
+    looks = encoder.encode_second_look(unseen_queries[:600])
+    assert encoder.encode_second_look(unseen_queries[599]) == looks[599:]
+    encoder.save(tmp_path / "model")
+    assert SparseEncoder.load(tmp_path / "model").encode_second_look(unseen_queries[:600]) == looks
+
+
+def test_a_filter_holds_for_the_answers(retriever: Retriever, unseen_queries: Float32s) -> None:
+    answers = retriever.search(unseen_queries[:20], where={"even": True}, with_payloads=True)
+    assert all(payload == {"even": True} for hits in answers for payload in hits.payloads or ())
+    assert all(len(hits) == 10 for hits in answers)
+
+
+def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever: Retriever) -> None:
+    def by_id(query: Float32s, documents: Documents) -> list[float]:
+        assert query.shape == (INPUT,)
+        return [float(id_) for id_ in documents.ids]
+
+    (hits,) = Retriever(encoder, retriever._adapter, rerank=by_id).search(clustered(1, seed=9))
+    assert list(hits.ids) == sorted(hits.ids, reverse=True)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("scores", [lambda *_: [1.0], lambda *given: np.full(len(given[1].ids), np.nan)])
+def test_a_re_ranker_that_returns_something_else_is_refused(
+    encoder: SparseEncoder, retriever: Retriever, scores: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="finite scores, one for each candidate"):
+        Retriever(encoder, retriever._adapter, rerank=scores).search(clustered(1, seed=9))
+
+
+def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, retriever: Retriever) -> None:
+    with pytest.raises(InvalidInput, match="raise candidates="):
+        retriever.search(clustered(1, seed=9), k=101)
+    with pytest.raises(InvalidInput, match="second look"):
+        Retriever(encoder, Reference(), rerank="auto")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="expected a SparseEncoder"):
+        Retriever("model/", Reference())  # type: ignore[arg-type]
+
+
+def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents: Float32s) -> None:
+    other = SparseEncoder(INPUT, OUTPUT, seed=5).fit(documents, budget=Budget(nnz=NNZ))
+    with pytest.raises(WrongSpace, match=other.fingerprint):
+        Retriever(other, retriever._adapter).search(documents[:1])
+
+
+def test_a_deleted_document_is_no_answer(retriever: Retriever, documents: Float32s) -> None:
+    retriever.delete([7])
+    (hits,) = retriever.search(documents[7])
+    assert 7 not in hits.ids
+    with pytest.raises(InvalidInput, match="7"):
+        retriever.explain(documents[7], 7)
+
+
+def test_answers_are_the_same_with_asyncio(
+    encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s, tmp_path: Path
+) -> None:
+    with Retriever(encoder, sv.connect(f"reference:{tmp_path}/r")) as retriever:
+        retriever.add(range(len(documents)), documents)
+        expected = retriever.search(unseen_queries[:5])
+
+    async def search() -> list[Hits]:
+        async with AsyncRetriever(encoder, await aconnect(f"reference:{tmp_path}/r")) as retriever:
+            return await retriever.search(unseen_queries[:5])
+
+    assert asyncio.run(search()) == expected

@@ -1,0 +1,81 @@
+"""Fusion and explanation, as functions of values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsevec.answers.explain import explain
+from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
+from sparsevec.contract.adapter import Hits
+from sparsevec.contract.checks import Id
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.vectors import SparseVectors
+
+
+def ranking(*scored: tuple[Id, float]) -> Hits:
+    return Hits(tuple(id_ for id_, _ in scored), np.array([score for _, score in scored], np.float32))
+
+
+def test_reciprocal_rank_fusion_adds_one_over_sixty_plus_the_rank() -> None:
+    text, vectors = ranking(("a", 9.0), ("b", 8.0)), ranking(("b", 0.9), ("c", 0.1))
+    fused = reciprocal_rank_fusion([text, vectors])
+    assert fused.ids == ("b", "a", "c")
+    assert fused.scores.tolist() == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 62])
+
+
+def test_a_ranking_counts_by_its_weight() -> None:
+    fused = reciprocal_rank_fusion([ranking(("a", 1.0)), ranking(("b", 1.0))], weights=[1, 3])
+    assert fused.ids == ("b", "a")
+
+
+def test_ties_go_to_the_earlier_ranking_then_to_the_lower_id() -> None:
+    assert reciprocal_rank_fusion([ranking(("b", 1.0)), ranking(("a", 1.0))]).ids == ("b", "a")
+    assert weighted_sum([ranking(), ranking(("y", 1.0), (7, 1.0))]).ids == ("y", 7)
+
+
+def test_a_weighted_sum_scales_each_ranking_to_one() -> None:
+    text, vectors = ranking(("a", 300.0), ("b", 200.0), ("c", 100.0)), ranking(("c", 0.2), ("b", 0.1))
+    fused = weighted_sum([text, vectors], weights=[1, 2])
+    assert dict(zip(fused.ids, fused.scores.tolist(), strict=True)) == {"c": 2.0, "a": 1.0, "b": 0.5}
+
+
+def test_k_truncates_a_fusion() -> None:
+    assert len(reciprocal_rank_fusion([ranking(("a", 2.0), ("b", 1.0))], k=1)) == 1
+
+
+def test_payloads_come_with_a_fusion_when_all_rankings_have_them() -> None:
+    with_payload = Hits(("a",), np.ones(1, np.float32), ({"n": 1},))
+    assert reciprocal_rank_fusion([with_payload, with_payload]).payloads == ({"n": 1},)
+    assert reciprocal_rank_fusion([with_payload, ranking(("a", 1.0))]).payloads is None
+
+
+def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="at least one ranking"):
+        reciprocal_rank_fusion([])
+    with pytest.raises(InvalidInput, match="2 weights"):
+        weighted_sum([ranking(), ranking()], weights=[1])
+    with pytest.raises(InvalidInput, match="of at least 0"):
+        weighted_sum([ranking()], weights=[float("nan")])
+    with pytest.raises(InvalidInput, match="rank_constant"):
+        reciprocal_rank_fusion([ranking()], rank_constant=0)
+
+
+def test_contributions_add_up_to_the_score_and_the_largest_comes_first() -> None:
+    rows = SparseVectors.from_rows([{1: 2.0, 5: 1.0, 9: 3.0}, {1: 1.0, 9: -4.0, 7: 1.0}], dimension=10)
+    why = explain(rows[0], rows[1])
+    assert [(one.dimension, one.score) for one in why] == [(9, -12.0), (1, 2.0)]
+    assert why.score == -10.0
+    assert sum(one.share for one in why) == pytest.approx(1)
+    assert "2 shared dimensions" in str(why)
+
+
+def test_nothing_shared_explains_a_score_of_zero() -> None:
+    rows = SparseVectors.from_rows([{1: 2.0}, {2: 1.0}], dimension=10)
+    assert (explain(rows[0], rows[1]).score, len(explain(rows[0], rows[1]))) == (0.0, 0)
+
+
+def test_a_batch_in_place_of_a_row_is_refused() -> None:
+    rows = SparseVectors.from_rows([{1: 2.0}], dimension=10)
+    with pytest.raises(InvalidVectors, match=r"vectors\[0\]"):
+        explain(rows, rows[0])  # type: ignore[arg-type]
