@@ -8,6 +8,10 @@ in collections of ours, a bare `insert_only` goes first in the same batch: it le
 Servers before 1.17 ignore `insert_only` and write the whole point, so their version is read first: others' collections
 refuse `missing="create"` there, and ours look up which points are known.
 
+Payloads. A server applies, and syncs, an operation per payload that is set; so in collections of ours, documents that
+bring a payload are looked up, and new points get theirs as they are made. A point that somebody else makes between that
+look and the write keeps all that it has and gets our vector, but not the payload of this write.
+
 A null. Qdrant takes a null in a payload as an order to remove the field. In others' collections that is what a null
 does; in ours the payload is read, merged and written whole, for these documents only.
 """
@@ -15,7 +19,7 @@ does; in ours the payload is read, merged and written whole, for these documents
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,35 +134,16 @@ class Writes(Server):
     def _make(self, found: Collection, documents: list[Document], dimension: int | None) -> Operation[set[Id]]:
         """Write documents, and make those that are not there."""
         version = yield from self._version()
-        theirs = not found.ours
         if parts(version) >= INSERTS_ONLY:
-            wholes = yield from self._wholes(() if theirs else documents)
-
-            def operations(left: Sequence[Document]) -> list[Any]:
-                bare = [_point(d.point, {}, original(d.id, theirs=theirs)) for d in left]
-                insert = {"upsert": {"points": bare, "update_mode": "insert_only"}}
-                return [insert, *changes(left, self._vector, dimension, wholes)]
-
-        elif theirs:
+            operations = yield from self._inserting(found, documents, dimension)
+        elif found.ours:
+            operations = yield from self._upserting(documents, dimension)
+        else:
             raise BackendUnsupported(
                 f"Qdrant {version} writes whole points where it is asked to insert only, so that one which somebody "
                 'makes at this moment would lose what it holds; 1.17 is expected for missing="create" in a collection '
                 "that others made"
             )
-        else:
-            known = yield from self._payloads(documents)
-
-            def operations(left: Sequence[Document]) -> list[Any]:
-                new = [d for d in left if d.point not in known]
-                vectors = [{self._vector: vector_to_wire(d.row, dimension)} for d in new]
-                points = [
-                    _point(d.point, v, {**d.payload, **original(d.id)}) for d, v in zip(new, vectors, strict=True)
-                ]
-                old = [d for d in left if d.point in known]
-                whole = {d.point: {**known[d.point], **d.payload} for d in old if has_null(d.payload)}
-                insert = [{"upsert": {"points": points}}] if points else []
-                return [*insert, *changes(old, self._vector, dimension, whole)]
-
         for _ in range(_TRIES):
             try:
                 if documents:
@@ -168,16 +153,47 @@ class Writes(Server):
                 last = gone
         raise BackendDown(f"{last}: it was deleted in the meantime, {_TRIES} times; send the write again") from last
 
-    def _wholes(self, documents: Iterable[Document]) -> Operation[dict[Point, Payload]]:
-        """Of those that set a field to null, what the whole payload will be."""
-        nulls = [d for d in documents if has_null(d.payload)]
-        known = (yield from self._payloads(nulls)) if nulls else {}
-        return {d.point: {**known.get(d.point, {}), **original(d.id), **d.payload} for d in nulls}
+    def _inserting(
+        self, found: Collection, documents: Sequence[Document], dimension: int | None
+    ) -> Operation[Callable[[Sequence[Document]], list[Any]]]:
+        """Points that are there stay as they are, then all of them get our vector, then known ones their fields."""
+        given = [d for d in documents if d.payload and found.ours]
+        known = yield from self._payloads(given, whole=any(has_null(d.payload) for d in given))
+        fresh = {d.point for d in given} - known.keys()
+        wholes = {d.point: {**known[d.point], **d.payload} for d in given if d.point in known and has_null(d.payload)}
 
-    def _payloads(self, documents: Sequence[Document]) -> Operation[dict[Point, Payload]]:
-        """Of the points that are there."""
+        def operations(left: Sequence[Document]) -> list[Any]:
+            own = [original(d.id, theirs=not found.ours) for d in left]
+            payloads = [{**(d.payload if d.point in fresh else {}), **id_} for d, id_ in zip(left, own, strict=True)]
+            bare = [_point(d.point, {}, payload) for d, payload in zip(left, payloads, strict=True)]
+            insert = {"upsert": {"points": bare, "update_mode": "insert_only"}}
+            vectors, *fields = changes(left, self._vector, dimension, wholes, fresh)
+            return [insert, vectors, *fields]
+
+        return operations
+
+    def _upserting(
+        self, documents: Sequence[Document], dimension: int | None
+    ) -> Operation[Callable[[Sequence[Document]], list[Any]]]:
+        """Points that are not known go whole, where a server cannot insert only."""
+        known = yield from self._payloads(documents, whole=any(has_null(d.payload) for d in documents))
+        wholes = {
+            d.point: {**known[d.point], **d.payload} for d in documents if d.point in known and has_null(d.payload)
+        }
+
+        def operations(left: Sequence[Document]) -> list[Any]:
+            new = [d for d in left if d.point not in known]
+            vectors = [{self._vector: vector_to_wire(d.row, dimension)} for d in new]
+            points = [_point(d.point, v, {**d.payload, **original(d.id)}) for d, v in zip(new, vectors, strict=True)]
+            insert = [{"upsert": {"points": points}}] if points else []
+            return [*insert, *changes([d for d in left if d.point in known], self._vector, dimension, wholes)]
+
+        return operations
+
+    def _payloads(self, documents: Sequence[Document], *, whole: bool) -> Operation[dict[Point, Payload]]:
+        """Of the points that are there; empty unless `whole`."""
         points = [d.point for d in documents]
-        found = (yield from self._ask("retrieve", ids=points, with_payload=True, with_vector=False)) if points else []
+        found = (yield from self._ask("retrieve", ids=points, with_payload=whole, with_vector=False)) if points else []
         return {record["id"]: record.get("payload") or {} for record in found}
 
     def _touch(
@@ -241,9 +257,14 @@ def _point(point: Point, vector: Mapping[str, Any], payload: Mapping[str, Any]) 
 
 
 def changes(
-    documents: Sequence[Document], vector: str, dimension: int | None, wholes: Mapping[Point, Payload] | None = None
+    documents: Sequence[Document],
+    vector: str,
+    dimension: int | None,
+    wholes: Mapping[Point, Payload] | None = None,
+    fresh: Container[Point] = (),
 ) -> list[Any]:
-    """Of points that are there: our vector, and the fields given. `wholes` are payloads to be written whole."""
+    """Of points that are there: our vector, and the fields given. `wholes` are payloads to be written whole; `fresh`
+    points have theirs already."""
     if not documents:
         return []
     vectors = [{"id": d.point, "vector": {vector: vector_to_wire(d.row, dimension)}} for d in documents]
@@ -251,7 +272,7 @@ def changes(
     for d in documents:
         if wholes and d.point in wholes:
             operations.append({"overwrite_payload": {"payload": wholes[d.point], "points": [d.point]}})
-        elif d.payload:
+        elif d.payload and d.point not in fresh:
             operations.append({"set_payload": {"payload": d.payload, "points": [d.point]}})
     return operations
 

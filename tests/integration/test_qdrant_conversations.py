@@ -55,31 +55,42 @@ def upsert(ids: Any, rows: SparseVectors, payloads: Any = None, missing: Any = N
 
 
 def test_in_a_collection_of_ours_a_write_is_one_request_that_can_wipe_nothing() -> None:
-    script = Script(OURS, {"version": "1.19.2"}, [DONE] * 4)
-    written = script.run(upsert([5, "a", UUID], ROWS, [{"n": 1}, {}, {"t": "x"}]))
-    assert written.written == (5, "a", UUID)
-    assert script.asked[0] == ("GET /collections/kb", None)
-    assert script.asked[1] == ("GET /", None)
-    path, body = script.asked[2]
+    script = Script(OURS, {"version": "1.19.2"}, [DONE] * 2)
+    assert script.run(upsert([5, "a", UUID], ROWS)).written == (5, "a", UUID)
+    (_, _), (_, _), (path, body) = script.asked
     assert path == "POST /collections/kb/points/batch?wait=true"
-    insert, vectors, *fields = body["operations"]
-    assert insert["upsert"]["update_mode"] == "insert_only"
-    assert [p["vector"] for p in insert["upsert"]["points"]] == [{}, {}, {}]
-    assert insert["upsert"]["points"][1]["payload"] == {"_sparsevec_id": "a"}
-    point = insert["upsert"]["points"][1]["id"]
-    assert vectors == {
-        "update_vectors": {
-            "points": [
-                {"id": 5, "vector": {"sparse": {"indices": [1], "values": [0.1]}}},
-                {"id": point, "vector": {"sparse": {"indices": [10], "values": [0.0]}}},
-                {"id": UUID, "vector": {"sparse": {"indices": [2, 7], "values": [0.5, 2.0]}}},
-            ]
-        }
+    insert, vectors = body["operations"]
+    point = "6bc786dc-0a41-57d7-a833-ff005407cb51"
+    assert insert["upsert"] == {
+        "points": [
+            {"id": 5, "vector": {}, "payload": {}},
+            {"id": point, "vector": {}, "payload": {"_sparsevec_id": "a"}},
+            {"id": UUID, "vector": {}, "payload": {}},
+        ],
+        "update_mode": "insert_only",
     }
-    assert fields == [
-        {"set_payload": {"payload": {"n": 1}, "points": [5]}},
-        {"set_payload": {"payload": {"t": "x"}, "points": [UUID]}},
+    assert vectors["update_vectors"]["points"] == [
+        {"id": 5, "vector": {"sparse": {"indices": [1], "values": [0.1]}}},
+        {"id": point, "vector": {"sparse": {"indices": [10], "values": [0.0]}}},
+        {"id": UUID, "vector": {"sparse": {"indices": [2, 7], "values": [0.5, 2.0]}}},
     ]
+
+
+def test_payloads_go_with_new_points_and_are_set_on_known_ones() -> None:
+    script = Script(OURS, {"version": "1.19.2"}, [{"id": UUID, "payload": None}], [DONE] * 3)
+    script.run(upsert([5, 6, UUID], ROWS, [{"n": 1}, {}, {"t": "x"}]))
+    assert script.asked[2][1] == {"ids": [5, UUID], "with_payload": False, "with_vector": False}
+    insert, _, *fields = script.asked[3][1]["operations"]
+    assert [point["payload"] for point in insert["upsert"]["points"]] == [{"n": 1}, {}, {}]
+    assert fields == [{"set_payload": {"payload": {"t": "x"}, "points": [UUID]}}]
+
+
+def test_only_a_null_makes_a_payload_be_read_and_written_whole() -> None:
+    script = Script(OURS, {"version": "1.19.2"}, [{"id": 5, "payload": {"n": 1, "m": 2}}], [DONE] * 3)
+    script.run(upsert([5, 6, 7], ROWS, [{"n": None}, {"n": None}, {}]))
+    insert, _, *fields = script.asked[3][1]["operations"]
+    assert [point["payload"] for point in insert["upsert"]["points"]] == [{}, {"n": None}, {}]
+    assert fields == [{"overwrite_payload": {"payload": {"n": None, "m": 2}, "points": [5]}}]
 
 
 def test_in_a_collection_of_others_the_vector_is_updated_and_nothing_else_is_asked() -> None:
