@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from uuid import UUID
 
 import numpy as np
 import scipy.sparse as sp
@@ -74,7 +75,8 @@ def id_fault(id_: object) -> str | None:
         return None if _is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
         return None
-    return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}"
+    advice = "; str(id) makes one" if isinstance(id_, UUID) else ""
+    return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}{advice}"
 
 
 def _is_unicode(text: str) -> bool:

@@ -37,6 +37,7 @@ from sparsevec.contract.adapter import Adapter, Info, Missing, Version
 from sparsevec.contract.checks import Id, Payload, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
+from sparsevec.ingestion.asked import check_adapter, check_listener
 from sparsevec.ingestion.chunks import Restartable, Vectors
 from sparsevec.ingestion.journal import Empty, Header
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
@@ -89,7 +90,10 @@ def ingest(
     written, JournalMismatch, StorageFailed, WriteFailed at the deadline, and what the adapter or a source raises, or
     KeyboardInterrupt. Whatever it is, its attribute `report` says what was settled before.
     """
+    check_adapter(adapter, "upsert")
+    _check_files(journal=journal, failed=failed)
     _check(empty=empty, missing=missing, batch_bytes=batch_bytes, batch_count=batch_count, deadline=deadline)
+    check_listener(on_progress)
     patience = Patience(deadline, timing)
     account = Account(patience, on_progress)
     try:
@@ -120,6 +124,12 @@ def _check(*, empty: str, missing: str | None, batch_bytes: int, batch_count: in
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"{name} must be an int of at least 1, found {value!r:.80}")
     check_deadline(deadline)
+
+
+def _check_files(**files: object) -> None:
+    for name, path in files.items():
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise InvalidInput(f"{name} must be the path of a file, found {path!r:.80}")
 
 
 def _look(adapter: Adapter, patience: Patience) -> Info:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id, id_fault
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
+from sparsevec.ingestion.asked import check_adapter, check_listener
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
 from sparsevec.ingestion.report import IngestFailure
 
@@ -68,6 +69,8 @@ def remove(
     with what is settled after each request. Raises InvalidInput, WriteFailed at the deadline, and what the adapter or
     `ids` raises; whatever it is, its attribute `report` says what was settled before.
     """
+    check_adapter(adapter, "delete")
+    check_listener(on_progress)
     if isinstance(batch_count, bool) or not isinstance(batch_count, int) or batch_count < 1:
         raise InvalidInput(f"batch_count must be an int of at least 1, found {batch_count!r:.80}")
     check_deadline(deadline)

@@ -99,6 +99,8 @@ class Stream:
     ) -> None:
         """`dimension` is that of rows that do not say."""
         self._restartable = vectors if isinstance(vectors, Restartable) else None
+        self.identity: str | None = _identity(vectors) if isinstance(vectors, Restartable) else None
+        """of a source that can start anywhere"""
         self._chunks = None if self._restartable else _iterator("vectors", as_chunks(vectors))
         named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing}
         self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
@@ -111,11 +113,6 @@ class Stream:
         self._read = 0  # vectors, of all chunks
         self._position = 0
         self._fault: Exception | None = None
-
-    @property
-    def identity(self) -> str | None:
-        """Of a source that can start anywhere."""
-        return self._restartable.identity if self._restartable else None
 
     def take(self, limit: int) -> Batch | None:
         """The next documents, at most `limit`; None at the end.
@@ -192,6 +189,13 @@ class Stream:
 
     def _stop(self, fault: Exception) -> None:
         self._fault = self._fault or fault
+
+
+def _identity(source: Restartable) -> str:
+    identity: object = source.identity
+    if not isinstance(identity, str) or not identity:
+        raise InvalidInput(f"the identity of a source must be a non-empty string, found {identity!r:.80}")
+    return identity
 
 
 def _sized(source: Any) -> TypeGuard[Sized]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sparsevec as sv
+from sparsevec.contract.operations import InThreads
 from sparsevec.errors import (
     CollectionError,
     InvalidInput,
@@ -178,6 +180,29 @@ def test_a_collection_that_is_not_there_stops_the_run_at_once() -> None:
 def test_an_option_that_is_none_is_refused(adapter: Misbehaving, options: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         sv.ingest(adapter, [1], some(1), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"journal": 5}, "journal must be the path of a file, found 5"),
+        ({"failed": b"x"}, "failed must be the path of a file, found b'x'"),
+        ({"on_progress": 5}, "on_progress must be a function of one argument, found 5"),
+        ({"adapter": "reference:"}, r"expected an adapter, found str; sparsevec\.connect"),
+        ({"adapter": None}, "expected an adapter, found NoneType"),
+        ({"adapter": InThreads(sv.Reference())}, "expected an adapter for threads, found InThreads"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_in_words(adapter: Misbehaving, options: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        sv.ingest(**{"adapter": adapter, "ids": [1], "vectors": some(1), **options})
+    assert adapter.requests == []
+
+
+def test_a_uuid_is_refused_with_the_way_out(adapter: Misbehaving) -> None:
+    wrong: Any = UUID(int=1)
+    report = sv.ingest(adapter, [wrong], some(1))
+    assert "str(id) makes one" in report.failures[0].reason
 
 
 @pytest.mark.parametrize("arguments", [(5, some(1)), ([1], 5), ([1], some(1), 5)])

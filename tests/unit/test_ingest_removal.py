@@ -104,7 +104,9 @@ def test_progress_is_told_after_each_request() -> None:
     assert told == [2, 4, 5]
 
 
-@pytest.mark.parametrize("options", [{"batch_count": 0}, {"deadline": "5"}, {"ids": "abc"}, {"ids": 5}])
+@pytest.mark.parametrize(
+    "options", [{"batch_count": 0}, {"deadline": "5"}, {"ids": "abc"}, {"ids": 5}, {"on_progress": 5}]
+)
 def test_an_option_that_is_none_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         remove(Stubborn(), **{"ids": [1], **options})
