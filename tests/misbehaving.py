@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sparsevec.contract.adapter import Failure, Written
+from sparsevec.contract.adapter import Failure, Info, Missing, Version, Written
+from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 from sparsevec.exact.reference import Reference
-from sparsevec.ingestion.ingest import Timing
+from sparsevec.ingestion.patience import Timing
 from sparsevec.vectors import SparseVectors
 
 Write: TypeAlias = Callable[[Sequence[Id], SparseVectors, Sequence[Payload]], Written]
@@ -23,7 +25,8 @@ class Interrupted(Exception):
 class Misbehaving(Reference):
     """Each request is answered by the next act of `script`, as it should be when there is none left.
 
-    `refuses` are ids that it never takes, `holds` is how many documents it takes at once, `requests` what it was sent.
+    `refuses` are ids that it never takes, `holds` is how many documents it takes at once, `requests` what it was sent
+    and `told` with which options.
     """
 
     def __init__(
@@ -34,9 +37,22 @@ class Misbehaving(Reference):
         self.refuses = refuses
         self.holds = holds
         self.requests: list[list[Id]] = []
+        self.told: list[dict[str, Any]] = []
+        self.missing: Missing | None = None
 
-    def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload] | None = None) -> Written:
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+    ) -> Written:
         self.requests.append(list(ids))
+        self.told.append({"versions": versions, "routing": routing, "missing": missing})
+        self.missing = missing
         act = self.script.pop(0) if self.script else honest
         return act(self._write, ids, vectors, payloads or [{}] * len(ids))
 
@@ -44,9 +60,32 @@ class Misbehaving(Reference):
         if len(ids) > self.holds:
             raise OutOfLimits(f"413: at most {self.holds} documents a request", splittable=True)
         taken = [row for row, id_ in enumerate(ids) if id_ not in self.refuses]
-        super().upsert([ids[row] for row in taken], vectors[taken], [payloads[row] for row in taken])
+        chosen = [ids[row] for row in taken]
+        answer = super().upsert(chosen, vectors[taken], [payloads[row] for row in taken], missing=self.missing)
         refused = {id_: Failure("400: the mapping does not allow it") for id_ in ids if id_ in self.refuses}
-        return Written(tuple(ids[row] for row in taken), failed=refused)
+        return Written(answer.written, skipped=answer.skipped, failed={**answer.failed, **refused})
+
+
+class Guarding(Misbehaving):
+    """A collection of others without an identity, whose documents have a version, which each write raises by one."""
+
+    def __init__(self, *, script: Iterable[Act] = ()) -> None:
+        super().__init__(script=script)
+        self.versions: dict[Id, int] = {}
+
+    def info(self) -> Info:
+        return replace(
+            super().info(), ours=False, identity=None, capabilities=Capabilities(versions=True, routing=True)
+        )
+
+    def _write(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:
+        given = self.told[-1]["versions"] or [None] * len(ids)
+        expected = dict(zip(self.requests[-1], given, strict=True))
+        current = [row for row, id_ in enumerate(ids) if expected[id_] in (None, str(self.versions.get(id_, 0)))]
+        answer = super()._write([ids[row] for row in current], vectors[current], [payloads[row] for row in current])
+        self.versions |= {id_: self.versions.get(id_, 0) + 1 for id_ in answer.written}
+        stale = {ids[row]: Failure("it has changed", kind="stale") for row in range(len(ids)) if row not in current}
+        return Written(answer.written, failed={**answer.failed, **stale})
 
 
 def honest(write: Write, ids: Sequence[Id], vectors: SparseVectors, payloads: Sequence[Payload]) -> Written:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace
+from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace, printable
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 __all__ = [
+    "CheckedPayloads",
     "Id",
     "Payload",
     "Queries",
@@ -29,6 +31,7 @@ __all__ = [
     "check_size",
     "check_space",
     "check_vectors",
+    "checked_payload",
     "dense_row",
     "id_fault",
     "key_fault",
@@ -41,6 +44,14 @@ Id: TypeAlias = int | str
 
 Payload: TypeAlias = Mapping[str, Any]
 """Fields of a document, as JSON."""
+
+
+class CheckedPayloads(tuple[Payload, ...]):
+    """Payloads that `checked_payload` gave back, so that `check_batch` need not walk them again. A slice is a plain
+    tuple, which is walked."""
+
+    __slots__ = ()
+
 
 Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 """A batch (q, dimension), or one row of it."""
@@ -95,10 +106,17 @@ def check_batch(
     if len(set(checked)) < len(checked):
         twice = next(id_ for id_ in checked if checked.count(id_) > 1)
         raise InvalidInput(f"id {twice!r} stands twice in one write; an id may be written again in a later one")
-    for id_, payload in zip(checked, payloads, strict=True):
-        if fault := payload_fault(payload):
+    return checked, list(payloads) if isinstance(payloads, CheckedPayloads) else _walked(checked, payloads)
+
+
+def _walked(ids: list[Id], payloads: Sequence[Payload]) -> list[Payload]:
+    walked: list[Payload] = []
+    for id_, payload in zip(ids, payloads, strict=True):
+        fault, clean = checked_payload(payload)
+        if fault is not None:
             raise InvalidInput(f"payload of id {id_!r}: {fault}")
-    return checked, list(map(plain, payloads))
+        walked.append(clean)
+    return walked
 
 
 def check_vectors(vectors: object, what: str = "vectors") -> SparseVectors:
@@ -194,25 +212,32 @@ def dense_row(value: object) -> Float32s | None:
 
 def payload_fault(payload: object) -> str | None:
     """Why `payload` is not a dict of fields to JSON values that every backend holds, or None."""
+    return checked_payload(payload)[0]
+
+
+def checked_payload(payload: Any) -> tuple[str | None, Payload]:
+    """Why `payload` is not a dict of fields to JSON values that every backend holds, or None; and the payload, plain.
+
+    Plain: Python's own scalars stand in place of NumPy's, which pandas rows hold. Walks a payload once, twice when
+    there is something of NumPy's in it.
+    """
     if not isinstance(payload, dict):  # another mapping would be refused by each client's JSON encoder
-        return f"expected JSON (a dict of fields to values), found {type(payload).__name__}"
-    for name in payload:
-        if isinstance(name, str) and (fault := _name_fault(name)):
-            return fault
-    return _json_fault(payload, "")
+        return f"expected JSON (a dict of fields to values), found {type(payload).__name__}", payload
+    if not payload.keys().isdisjoint(_TAKEN):
+        taken = next(name for name in payload if name in _TAKEN)
+        reason = f"the field {taken!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"
+        return reason, payload
+    numpys: list[object] = []
+    if (fault := _json_fault(payload, 0, numpys)) is not None:
+        path, reason = fault
+        return f"{printable(path.removeprefix('.'), 80)}: {reason}" if path else reason, payload
+    return None, _plain(payload) if numpys else payload
 
 
 def plain(payload: Payload) -> Payload:
-    """The same with Python's own scalars in place of NumPy's, which pandas rows hold; itself where there are none."""
-    return _plain(payload) if _has_numpy(payload) else payload
-
-
-def _has_numpy(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_numpy, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_numpy, value))
-    return isinstance(value, np.generic)
+    """The same with Python's own scalars in place of NumPy's."""
+    plain_payload: Payload = _plain(payload)
+    return plain_payload
 
 
 def _plain(value: Any) -> Any:
@@ -223,41 +248,62 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _name_fault(name: str) -> str | None:
-    """Of a top-level field: Elasticsearch and OpenSearch keep some names for themselves."""
-    if name in _TAKEN:
-        return f"the field {name!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"
+_PYTHONS_OWN = frozenset([int, float, dict, list])
+_Fault: TypeAlias = tuple[str, str]  # the path to a value, and what is wrong with it
+
+
+def _json_fault(value: object, depth: int, numpys: list[object]) -> _Fault | None:
+    """What is wrong with `value`, or None; NumPy's scalars in it are added to `numpys`."""
+    kind = type(value)
+    if kind is bool or value is None:  # the usual ones first, a payload is walked for every document
+        return None
+    if isinstance(value, str):
+        return None if value.isascii() or _is_unicode(value) else ("", f"{value!r:.80} is not valid unicode")
+    if kind not in _PYTHONS_OWN and isinstance(value, np.generic):
+        numpys.append(value)
+        value = value.item()
+        if isinstance(value, np.generic):
+            return "", f"expected a JSON value, found {type(value).__name__}"
+        return _json_fault(value, depth, numpys)
+    if isinstance(value, int):
+        return None if -(2**63) <= value < 2**63 else ("", f"{value} does not fit in 64 bits")
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("", f"{value} is not a JSON number")
+    if isinstance(value, (dict, list, tuple)):
+        if depth > _DEEPEST:
+            return "", f"nested more than {_DEEPEST} deep, or holding itself"
+        return _fields_fault(value, depth, numpys) if isinstance(value, dict) else _list_fault(value, depth, numpys)
+    return "", f"expected a JSON value, found {type(value).__name__}"
+
+
+def _fields_fault(fields: dict[Any, Any], depth: int, numpys: list[object]) -> _Fault | None:
+    for key, inner in fields.items():
+        if fault := key_fault(key):
+            return "", fault
+        if found := _json_fault(inner, depth + 1, numpys):
+            return f".{key}{found[0]}", found[1]
     return None
 
 
-def _json_fault(value: object, path: str, depth: int = 0) -> str | None:
-    if isinstance(value, np.generic):
-        value = value.item()  # as `plain` will make it
-    if isinstance(value, str):
-        return None if _is_unicode(value) else f"{path}: {value!r:.80} is not valid unicode"
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return None if -(2**63) <= value < 2**63 else f"{path}: {value} does not fit in 64 bits"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{path}: {value} is not a JSON number"
-    if depth > _DEEPEST:
-        return f"{path:.80}: nested more than {_DEEPEST} deep, or holding itself"
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if fault := key_fault(key) or _json_fault(inner, f"{path}.{key}" if path else key, depth + 1):
-                return fault
-        return None
-    if isinstance(value, (list, tuple)):
-        return next((fault for inner in value if (fault := _json_fault(inner, f"{path}[]", depth + 1))), None)
-    return f"{path}: expected a JSON value, found {type(value).__name__}"
+def _list_fault(values: Iterable[Any], depth: int, numpys: list[object]) -> _Fault | None:
+    for inner in values:
+        if found := _json_fault(inner, depth + 1, numpys):
+            return f"[]{found[0]}", found[1]
+    return None
 
 
 def key_fault(key: object) -> str | None:
     """Why `key` cannot name a field of a payload, or None."""
-    if isinstance(key, str) and key != key.strip(_BLANK):
+    if not isinstance(key, str):
+        return f"a field must be a non-empty string, found {key!r:.80}"
+    return _key_fault(key)
+
+
+@lru_cache(maxsize=4096)  # documents have the same fields again and again
+def _key_fault(key: str) -> str | None:
+    if key != key.strip(_BLANK):
         return f"a field must not begin or end with a blank or a byte order mark, found {key!r}; strip it"
-    if not isinstance(key, str) or not key or not _KEY_TABOO.isdisjoint(key) or key.startswith("_sparsevec"):
+    if not key or not _KEY_TABOO.isdisjoint(key) or key.startswith("_sparsevec"):
         return f'a field must be a non-empty string without . [ ] " that does not begin with _sparsevec, found {key!r}'
     return None if _is_unicode(key) else f"a field must be valid unicode, found {key!r}"
 

@@ -1,18 +1,19 @@
-"""`Stream`: documents in order, from iterables that may be larger than memory, each checked on its own."""
+"""`Stream`: documents in order, from sources that may be larger than memory, each document checked on its own."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 from pydantic_core import to_json
 
-from sparsevec.contract.checks import Id, Payload, id_fault, payload_fault
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.contract.checks import CheckedPayloads, Id, checked_payload, id_fault
+from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
+from sparsevec.ingestion.chunks import Restartable, Vectors, as_chunks, as_vectors
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["Batch", "Document", "Stream"]
@@ -21,7 +22,8 @@ T = TypeVar("T")
 
 
 class Document(NamedTuple):
-    """One document without its vector. `id` and `payload` are what they should be when `fault` is None."""
+    """One document without its vector. `id`, `payload`, `version` and `routing` are as they should be when `fault` is
+    None."""
 
     position: int  # in the stream
     id: Any
@@ -29,6 +31,8 @@ class Document(NamedTuple):
     text: str  # the payload as JSON
     size: int  # bytes in a JSON request, roughly
     fault: str | None
+    version: str | None = None
+    routing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +54,68 @@ class Batch:
         return [document.id for document in self.documents]
 
     @property
-    def payloads(self) -> list[Payload]:
-        return [document.payload for document in self.documents]
+    def payloads(self) -> CheckedPayloads:
+        return CheckedPayloads(document.payload for document in self.documents)
+
+    @property
+    def versions(self) -> list[str | None]:
+        return [document.version for document in self.documents]
+
+    @property
+    def routing(self) -> list[str | None]:
+        return [document.routing for document in self.documents]
 
     @property
     def size(self) -> int:
         return sum(document.size for document in self.documents)
 
-    @property
-    def hash(self) -> str:
-        """Of ids, vectors and payloads; those with a fault count as missing."""
-        vectors = self.vectors
+    def hash(self, *, vectors: bool = True) -> str:
+        """Of ids, payloads and routing, and of the `vectors`; documents with a fault count as missing."""
         ids = [document.id if document.fault is None else None for document in self.documents]
-        digest = hashlib.blake2b(f"{vectors.dimension} {_text(ids)}".encode(), digest_size=16)
-        for array in (vectors.row_nnz, vectors.indices, vectors.values):
-            digest.update(np.ascontiguousarray(array).data)
+        digest = hashlib.blake2b(_text(ids).encode(), digest_size=16)
         digest.update("\n".join(document.text for document in self.documents).encode())
+        if any(routing := [document.routing if document.fault is None else None for document in self.documents]):
+            digest.update(_text(routing).encode())
+        if vectors:
+            digest.update(f" {self.vectors.dimension} ".encode())
+            for part in (self.vectors.row_nnz, self.vectors.indices, self.vectors.values):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 
 class Stream:
-    """Ids, vectors and payloads, side by side; no more of them in memory than asked for, and one chunk of vectors."""
+    """Ids, vectors, payloads, versions and routing, side by side; no more of them in memory than asked for, and one
+    chunk of vectors."""
 
     def __init__(
         self,
         ids: Iterable[Id],
-        vectors: SparseVectors | Iterable[SparseVectors],
-        payloads: Iterable[Payload] | None,
+        vectors: Vectors,
+        payloads: Iterable[Any] | None = None,
+        versions: Iterable[Any] | None = None,
+        routing: Iterable[Any] | None = None,
+        *,
+        dimension: int | None = None,
     ) -> None:
-        self._ids = _iterator("ids", ids)
-        self._chunks = _iterator("vectors", [vectors] if isinstance(vectors, SparseVectors) else vectors)
-        self._payloads = None if payloads is None else _iterator("payloads", payloads)
+        """`dimension` is that of rows that do not say."""
+        self._restartable = vectors if isinstance(vectors, Restartable) else None
+        self._chunks = None if self._restartable else _iterator("vectors", as_chunks(vectors))
+        named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing}
+        self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
+        self._dimension = dimension
+        whole = isinstance(vectors, SparseVectors)
+        self.total = next((len(sized) for sized in (ids, payloads, vectors if whole else None) if _sized(sized)), None)
+        """of documents, where a source can tell"""
         self._chunk: SparseVectors | None = None
         self._row = 0  # of the chunk, the next to be read
         self._read = 0  # vectors, of all chunks
         self._position = 0
         self._fault: Exception | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """Of a source that can start anywhere."""
+        return self._restartable.identity if self._restartable else None
 
     def take(self, limit: int) -> Batch | None:
         """The next documents, at most `limit`; None at the end.
@@ -93,30 +123,41 @@ class Stream:
         What stops the stream early, a source that raises or that is shorter than the others, is raised by the first
         call that has nothing else to give.
         """
+        if self._restartable and self._chunks is None:
+            self._read = self._position
+            self._chunks = _iterator("vectors.start(...)", self._restartable.start(self._position))
+        return self._next_batch(limit)
+
+    def pass_over(self, count: int) -> Batch | None:
+        """The same, without vectors where their source can start behind these documents."""
+        return self._next_batch(count)
+
+    def _next_batch(self, limit: int) -> Batch | None:
         batch = self._pull(limit) if self._fault is None else None
         if batch is None and self._fault is not None:
             raise self._fault
         return batch
 
     def _pull(self, limit: int) -> Batch | None:
+        columns = {name: self._next(source, limit) for name, source in self._columns.items()}
         rows = self._rows(limit)
-        ids: list[Any] = self._next(self._ids, limit)
-        payloads: list[Any] = [{}] * len(ids) if self._payloads is None else self._next(self._payloads, limit)
-        lengths = {"ids": len(ids), "vectors": sum(map(len, rows))}
-        if self._payloads is not None:
-            lengths["payloads"] = len(payloads)
+        lengths = {"ids": len(columns["ids"])}
+        if rows is not None:
+            lengths["vectors"] = sum(map(len, rows))
+        lengths |= {name: len(values) for name, values in columns.items()}
         n = min(lengths.values())
         if n < max(lengths.values()):
             ends = ", ".join(f"{name} {'end' if length == n else 'go on'}" for name, length in lengths.items())
-            self._stop(InvalidInput(f"as many of each are due, but at position {self._position + n} {ends}"))
+            self._stop(InvalidInput(f"expected as many of each, but at position {self._position + n} {ends}"))
         if n == 0:
             return None
         start, self._position = self._position, self._position + n
-        vectors = rows[0] if len(rows) == 1 else SparseVectors.concat(rows)
-        return _batch(start, ids[:n], payloads[:n], vectors if len(vectors) == n else vectors[:n])
+        return _batch(start, n, columns, _joined(rows, n))
 
-    def _rows(self, count: int) -> list[SparseVectors]:
-        """The next `count` vectors, fewer at the end, in parts."""
+    def _rows(self, count: int) -> list[SparseVectors] | None:
+        """The next `count` vectors, fewer at the end, in parts; None while documents are passed over without them."""
+        if self._chunks is None:
+            return None
         rows: list[SparseVectors] = []
         while count and (chunk := self._unread()) is not None:
             part = chunk[self._row : self._row + count]
@@ -128,14 +169,16 @@ class Stream:
 
     def _unread(self) -> SparseVectors | None:
         """The chunk that has rows left, or None at the end."""
+        assert self._chunks is not None
         while self._chunk is None or self._row == len(self._chunk):
-            chunks = self._next(self._chunks, 1)
-            if not chunks:
+            if not (chunks := self._next(self._chunks, 1)):
                 return None
-            if fault := _chunk_fault(chunks[0], self._chunk):
-                self._stop(InvalidVectors(f"the chunk of vectors at position {self._read}: {fault}"))
+            try:
+                self._chunk = as_vectors(chunks[0], self._chunk, self._dimension)
+            except SparsevecError as error:
+                self._stop(InvalidVectors(f"the chunk of vectors at position {self._read}: {error}"))
                 return None
-            self._chunk, self._row = chunks[0], 0
+            self._row = 0
         return self._chunk
 
     def _next(self, source: Iterator[T], count: int) -> list[T]:
@@ -151,35 +194,53 @@ class Stream:
         self._fault = self._fault or fault
 
 
-def _iterator(name: str, values: Iterable[T]) -> Iterator[T]:
+def _sized(source: Any) -> TypeGuard[Sized]:
+    return isinstance(source, Sized)
+
+
+def _iterator(name: str, values: Any) -> Iterator[Any]:
     try:
         return iter(values)
     except TypeError:
         raise InvalidInput(f"{name} must be iterable, found {type(values).__name__}") from None
 
 
-def _chunk_fault(chunk: object, before: SparseVectors | None) -> str | None:
-    if not isinstance(chunk, SparseVectors):
-        return f"expected SparseVectors, found {type(chunk).__name__}; SparseVectors.from_... makes them"
-    if before is not None and chunk.dimension != before.dimension:
-        return f"expected dimension {before.dimension} as before, found {chunk.dimension}"
-    return None
+def _joined(rows: list[SparseVectors] | None, n: int) -> SparseVectors:
+    if rows is None:
+        return SparseVectors([0] * (n + 1), [], [], 1)  # nobody looks at the vectors of what is passed over
+    vectors = rows[0] if len(rows) == 1 else SparseVectors.concat(rows)
+    return vectors if len(vectors) == n else vectors[:n]
 
 
-def _batch(start: int, ids: list[Any], payloads: Iterable[Any], vectors: SparseVectors) -> Batch:
+def _batch(start: int, n: int, columns: Mapping[str, list[Any]], vectors: SparseVectors) -> Batch:
     weight = len(str(vectors.dimension)) + 16  # bytes: an index, up to 12 characters of weight, punctuation
     sizes: list[int] = (vectors.row_nnz * weight + 64).tolist()
-    return Batch(list(map(_document, itertools.count(start), ids, payloads, sizes)), vectors)
+    payloads: Iterable[Any] = columns.get("payloads", itertools.repeat({}))
+    guards = (columns.get(name, itertools.repeat(None)) for name in ("versions", "routing"))
+    counted = zip(range(start, start + n), columns["ids"], payloads, sizes, *guards, strict=False)
+    return Batch(list(itertools.starmap(_document, counted)), vectors)
 
 
-def _document(position: int, id_: Any, payload: Any, size: int) -> Document:
-    if fault := id_fault(id_):
-        return Document(position, id_, payload, "", size, f"the id {fault}")
-    if fault := payload_fault(payload):
-        return Document(position, id_, payload, "", size, f"payload of id {id_!r}: {fault}")
-    plain = str(id_) if isinstance(id_, str) else int(id_)
-    text = _text(payload)
-    return Document(position, plain, payload, text, size + len(text) + len(str(plain)), None)
+def _document(position: int, id_: Any, payload: Any, size: int, version: Any, routing: Any) -> Document:
+    fault, plain_payload = checked_payload(payload)
+    if fault is not None:
+        fault = f"payload of id {id_!r}: {fault}"
+    if reason := id_fault(id_):
+        fault = f"the id {reason}"
+    if reason := _text_fault(version) or _text_fault(routing):
+        fault = fault or f"version and routing of id {id_!r} {reason}"
+    if fault is not None:
+        return Document(position, id_, payload, "", size, fault, None, routing)
+    plain_id = str(id_) if isinstance(id_, str) else int(id_)
+    text = _text(plain_payload)
+    size += len(text) + len(str(plain_id))
+    return Document(position, plain_id, plain_payload, text, size, None, version, routing)
+
+
+def _text_fault(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return None
+    return f"must be non-empty strings, as `scan` gave them, or None, found {value!r:.80}"
 
 
 def _text(value: object) -> str:

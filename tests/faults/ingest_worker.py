@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,7 +34,25 @@ def run(url: str, journal: str, out: Connection) -> None:
     """Sends None when it begins, the progress after each batch, and the report at the end."""
     out.send(None)
     adapter = sv.connect(url)
-    if adapter.dimension is None:
+    if not adapter.info().exists:
         adapter.create(DIMENSION)
     out.send(sv.ingest(adapter, *stream(), journal=journal, batch_count=10, on_progress=out.send))
     adapter.close()
+
+
+def slowly(folder: str) -> None:
+    """Ingests a document every few milliseconds, until it is interrupted."""
+    adapter = sv.connect(f"reference:{folder}/reference")
+    if not adapter.info().exists:
+        adapter.create(DIMENSION)
+    sv.ingest(adapter, *stream(), journal=f"{folder}/run.journal", batch_count=2, on_progress=_say)
+    adapter.close()
+
+
+def _say(progress: sv.IngestProgress) -> None:
+    print(progress.documents, flush=True)
+    time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    slowly(sys.argv[1])

@@ -162,6 +162,19 @@ def slow(seconds: float) -> Fault:
     return wait
 
 
+def held(seconds: float) -> Fault:
+    """The engine never sees the request, and nobody answers for so long, or until the client has left."""
+
+    def hold(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.connection.settimeout(seconds)
+        with suppress(OSError):
+            exchange.connection.recv(1)
+        exchange.reset()
+
+    return hold
+
+
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 import sparsevec as sv
 from sparsevec.contract.adapter import Failure, Written
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits, WriteFailed
+from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.ingest import IngestProgress
-from sparsevec.ingestion.journal import read_dead_letters
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import (
@@ -22,6 +23,7 @@ from tests.misbehaving import (
     STOPPING,
     Act,
     Clock,
+    Guarding,
     Interrupted,
     Misbehaving,
     busy,
@@ -187,7 +189,77 @@ def test_one_document_that_stays_refused_for_now_stops_the_run_in_the_end() -> N
     with pytest.raises(WriteFailed, match="429: the queue is full") as stopped:
         sv.ingest(adapter, range(N), VECTORS, timing=Clock().timing)
     assert counts(stopped.value.report) == (0, 0, 0, 0)
-    assert adapter.requests[-1] == [0]
+    assert adapter.requests[-2:] == [[0], [9]]  # whether the backend takes another is asked before the run gives up
+
+
+# ---- a document that can never pass
+
+
+def never_alone(id_: int, refuse: Callable[..., Written]) -> Act:
+    """Takes every document but this one, which `refuse` answers; alone, if it is not so already."""
+
+    def act(write: Any, ids: Any, vectors: Any, payloads: Any) -> Written:
+        if id_ not in ids:
+            return write(ids, vectors, payloads)  # type: ignore[no-any-return]
+        others = [row for row, other in enumerate(ids) if other != id_]
+        answer = write([ids[row] for row in others], vectors[others], [payloads[row] for row in others])
+        return Written(answer.written, failed=refuse().failed)
+
+    return act
+
+
+def too_busy_for(id_: int) -> Callable[..., Written]:
+    return lambda: Written(failed={id_: Failure("429: circuit_breaking_exception", retryable=True)})
+
+
+@pytest.mark.parametrize("poison", [0, 6, N - 1])
+@pytest.mark.parametrize("batch_count", [2, 4, 100])
+@pytest.mark.parametrize("refuse", [too_busy_for, lambda _id: down], ids=["refused for now", "no answer"])
+def test_a_document_that_can_never_pass_becomes_a_dead_letter_and_the_run_goes_on(
+    poison: int, batch_count: int, refuse: Any, tmp_path: Path
+) -> None:
+    adapter = misbehaving(*[never_alone(poison, refuse(poison))] * 1000)
+    options: dict[str, Any] = {"journal": tmp_path / "j", "batch_bytes": 400, "batch_count": batch_count}
+    report = sv.ingest(adapter, range(N), VECTORS, timing=Clock().timing, **options)
+    assert counts(report) == (N, N - 1, 0, 1)
+    assert "refused for 300 s, while the backend took other documents" in report.failures[0].reason
+    assert dead_letters(tmp_path / "j.failed.jsonl") == [poison]
+    assert adapter.fetch(range(N)).vectors == VECTORS[[i for i in range(N) if i != poison]]
+
+
+def test_a_transient_fault_is_never_a_dead_letter_however_long_it_lasts(tmp_path: Path) -> None:
+    adapter = misbehaving(honest, *[down] * 1000)
+    with pytest.raises(WriteFailed):
+        sv.ingest(adapter, range(N), VECTORS, batch_count=1, timing=Clock().timing, journal=tmp_path / "j")
+    adapter.script = []
+    assert counts(sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")) == (N, N, 0, 0)
+
+
+def test_a_document_that_passes_at_last_is_written() -> None:
+    """The backend comes back exactly when it is asked for another document."""
+    adapter = misbehaving(honest, *[down] * 22, honest)
+    clock = Clock()
+    report = sv.ingest(adapter, range(2), VECTORS[:2], batch_count=1, timing=clock.timing)
+    assert adapter.requests[-3:] == [[1], [0], [1]]  # refused a last time, another, and once more
+    assert sum(clock.pauses) == pytest.approx(300)
+    assert counts(report) == (2, 2, 0, 0)
+
+
+def test_a_document_with_a_version_is_not_sent_before_its_turn() -> None:
+    adapter = Guarding(script=[down] * 1000)
+    adapter.create(DIMENSION)
+    with pytest.raises(WriteFailed):
+        sv.ingest(adapter, range(N), VECTORS, versions=["0"] * N, batch_count=3, timing=Clock().timing)
+    assert {id_ for ids in adapter.requests for id_ in ids} == {0, 1, 2}
+
+
+def test_one_document_that_no_limit_lets_pass_fails_alone() -> None:
+    def narrow(write: Any, ids: Any, vectors: Any, payloads: Any) -> Written:
+        raise OutOfLimits("at most 4 dimensions")
+
+    report = sv.ingest(misbehaving(honest, narrow), range(3), VECTORS[:3], batch_count=1)
+    assert counts(report) == (3, 2, 0, 1)
+    assert report.failures[0].reason == "at most 4 dimensions"
 
 
 def test_progress_resets_the_deadline() -> None:

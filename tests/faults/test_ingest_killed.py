@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 import sparsevec as sv
-from sparsevec.ingestion.journal import read_dead_letters
+from sparsevec.ingestion.dead_letters import read_dead_letters
 from tests.expected import Expected
 from tests.faults.ingest_worker import N, run, stream
 

@@ -190,6 +190,14 @@ def test_a_collection_of_another_dimension_is_not_written_to(place: Place, url: 
     assert "sparsevec drop" in refused.stderr
 
 
+def test_ids_that_are_not_there_can_be_skipped(place: Place, url: str, tmp_path: Path) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    (tmp_path / "others.jsonl").write_text("".join(f"{n + 390}\n" for n in range(400)))
+    command = ["index", url, place / "docs", "--ids", tmp_path / "others.jsonl", "--missing", "skip", "--json"]
+    told = read(sparsevec(*command))
+    assert (told["written"], told["skipped"]) == (10, 390)
+
+
 def test_without_create_a_missing_collection_is_not_made(place: Place, url: str) -> None:
     refused = sparsevec("index", url, place / "docs")
     assert (refused.exit_code, "--create makes it" in refused.stderr) == (1, True)
@@ -229,7 +237,7 @@ def test_drop_asks_and_takes_everything_of_ours(place: Place, url: str) -> None:
     unasked = sparsevec("drop", url)
     assert (unasked.exit_code, read(sparsevec("info", url, "--json"))["count"]) == (1, 400)
     assert "400 vectors" in unasked.output
-    assert read(sparsevec("drop", url, "--yes", "--json")) == {"before": 400, "after": 0}
+    assert read(sparsevec("drop", url, "--yes", "--json")) == {"before": 400, "after": 0, "failures": []}
     assert read(sparsevec("info", url, "--json"))["exists"] is False
     assert sparsevec("drop", url, "--yes").exit_code == 0
 
@@ -244,7 +252,7 @@ def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: 
     sparsevec("index", url, place / "docs", "--create")
     (tmp_path / "gone.jsonl").write_text('3\n{"id": 5}\n3\n12345\n')
     deleted = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl", "--yes", "--json")
-    assert read(deleted) == {"before": 400, "after": 398}
+    assert read(deleted) == {"before": 400, "after": 398, "failures": []}
     asked = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl")
     assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
 

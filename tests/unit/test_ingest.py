@@ -21,8 +21,9 @@ from sparsevec.errors import (
     JournalMismatch,
     WriteFailed,
 )
+from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.ingest import IngestProgress
-from sparsevec.ingestion.journal import read_dead_letters
+from sparsevec.progress import Progress
 from tests import strategies
 from tests.expected import Expected
 from tests.misbehaving import Misbehaving
@@ -140,7 +141,7 @@ def test_what_a_source_raises_gets_out_after_all_before_is_written(adapter: Misb
 
 def test_a_chunk_that_is_no_vectors_stops_the_run_there(adapter: Misbehaving) -> None:
     with pytest.raises(InvalidVectors, match="position 3: expected SparseVectors, found ndarray") as stopped:
-        sv.ingest(adapter, itertools.count(), [some(3), np.eye(3), some(3)], batch_count=2)  # type: ignore[list-item]
+        sv.ingest(adapter, itertools.count(), [some(3), np.eye(3), some(3)], batch_count=2)
     assert stopped.value.report.written == adapter.count() == 3
 
 
@@ -294,6 +295,22 @@ def test_progress_is_told_after_each_batch(adapter: Misbehaving) -> None:
     assert [progress.documents for progress in told] == [0, 2, 4, 5]
     assert told[-1].bytes > told[1].bytes > 0
     assert told[-1].rate > 0
+
+
+def test_progress_is_of_the_kind_that_everything_long_has(adapter: Misbehaving) -> None:
+    told: list[Progress] = []
+    sv.ingest(adapter, range(4), iter([some(4)]), batch_count=2, on_progress=told.append)
+    assert [(p.stage, p.step, p.steps, p.fraction, p.text) for p in told] == [
+        ("writing", 0, 4, 0.0, "0 documents"),
+        ("writing", 2, 4, 0.5, "2 documents"),
+        ("writing", 4, 4, 1.0, "4 documents"),
+    ]
+
+
+def test_progress_of_a_stream_of_unknown_length_has_no_fraction(adapter: Misbehaving) -> None:
+    told: list[Progress] = []
+    sv.ingest(adapter, iter(range(4)), iter([some(4)]), on_progress=told.append)
+    assert [(p.step, p.steps, p.fraction) for p in told] == [(0, 0, 0.0), (4, 0, 0.0)]
 
 
 # ---- any input at all

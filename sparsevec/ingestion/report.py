@@ -1,0 +1,119 @@
+"""What a run says of itself: counts that add up, how far it is, and what became of each document that was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sparsevec.errors import WriteFailed, printable
+from sparsevec.progress import Progress
+
+__all__ = ["Counts", "IngestFailure", "IngestProgress", "IngestReport"]
+
+
+class Counts(BaseModel):
+    """Of some documents. `missing` and `stale` are among the skipped and failed; `bytes` are estimated, `seconds` are
+    those spent writing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    written: int = Field(default=0, ge=0)
+    skipped: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+    missing: int = Field(default=0, ge=0)
+    stale: int = Field(default=0, ge=0)
+    retries: int = Field(default=0, ge=0)
+    bytes: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+
+    def plus(self, other: Counts) -> Counts:
+        """Of both together."""
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in Counts.model_fields})
+
+
+class IngestFailure(BaseModel):
+    """A document that was refused, and why. `id` is its `repr` where it is not an id at all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int | str
+    reason: str
+
+    @classmethod
+    def of(cls, id_: object, reason: str) -> Self:
+        return cls(id=id_ if isinstance(id_, (int, str)) and not isinstance(id_, bool) else repr(id_), reason=reason)
+
+
+class IngestReport(Counts):
+    """What became of the documents: `written + skipped + failed == given`, the first `given` of the stream.
+
+    All counts are over all runs with one journal. `failures` names the first few; all of them are in the file
+    `dead_letters`.
+    """
+
+    given: int = 0
+    repeated: int = 0
+    """of the given, how many had an id that was given before: each counts, and the collection holds the last"""
+    fingerprint: str | None = None
+    """of the space that the vectors live in; None: they name none, or not all the same"""
+    collection_fingerprint: str | None = None
+    """of the space that the collection is of; None: it names none"""
+    failures: tuple[IngestFailure, ...] = ()
+    dead_letters: Path | None = None
+
+    def require_complete(self) -> None:
+        """Raise WriteFailed when a document was refused."""
+        if self.failed:
+            raise WriteFailed(str(self), self)
+
+    def __str__(self) -> str:
+        counts = f"{self.given:,} documents: {self.written:,} written, {self.skipped:,} skipped, {self.failed:,} failed"
+        lines = [f"{counts}, in {self.seconds:.1f} s with {self.retries:,} retries"]
+        if self.missing or self.stale:
+            lines.append(f"  of these {self.missing:,} were not there, {self.stale:,} had changed since they were read")
+        if self.repeated:
+            lines.append(f"  {self.repeated:,} gave an id again: each counts, the collection holds the last of each id")
+        if self.written and self.fingerprint is None:
+            lines.append("  the vectors name no space (foreign): nobody can check that queries are of the same encoder")
+        lines += [f"  {failure.id!r}: {printable(failure.reason)}" for failure in self.failures]
+        if self.failed > len(self.failures):
+            lines.append(f"  and {self.failed - len(self.failures):,} more")
+        if self.failed and self.dead_letters:
+            lines.append(f"  all in {printable(self.dead_letters)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress(Progress):
+    """How far a run is. `steps` and `fraction` are 0 while nobody can tell how many documents there will be."""
+
+    @classmethod
+    def of(cls, given: int, total: int | None, counts: Counts, waiting: str | None) -> Self:
+        figures = {"documents": given, "bytes": counts.bytes}
+        fraction = min(1.0, given / total) if total else 0.0
+        text = waiting if waiting is not None else f"{given:,} documents"
+        stage = "writing" if waiting is None else "waiting"
+        return cls(stage, given, total or 0, fraction, counts.seconds, text, figures)
+
+    @property
+    def documents(self) -> int:
+        """That are settled, over all runs with one journal."""
+        return self.step
+
+    @property
+    def bytes(self) -> int:
+        """Of these, estimated."""
+        return int(self.figures["bytes"])
+
+    @property
+    def waiting(self) -> str | None:
+        """For what, while the run pauses before it tries again."""
+        return self.text if self.stage == "waiting" else None
+
+    @property
+    def rate(self) -> float:
+        """Documents per second of writing."""
+        return self.documents / self.seconds if self.seconds else 0.0
