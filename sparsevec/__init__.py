@@ -34,7 +34,10 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.dead_letters import read_dead_letters as read_dead_letters
     from sparsevec.ingestion.ingest import IngestProgress as IngestProgress
     from sparsevec.ingestion.ingest import IngestReport as IngestReport
+    from sparsevec.ingestion.ingest import Restartable as Restartable
     from sparsevec.ingestion.ingest import ingest as ingest
+    from sparsevec.ingestion.removal import RemovalReport as RemovalReport
+    from sparsevec.ingestion.removal import remove as remove
     from sparsevec.measure.cost import Cost as Cost
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
@@ -54,8 +57,9 @@ _HOMES = {
     "exact.local": "LocalEngine",
     "exact.reference": "Reference",
     "exact.verify": "VerifyReport verify",
-    "ingestion.ingest": "IngestProgress IngestReport ingest",
+    "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
+    "ingestion.removal": "RemovalReport remove",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
     "vectors": "SparseVector SparseVectors",

@@ -37,17 +37,24 @@ from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.verify import verify as verified
 from sparsevec.files import read_dense, read_ids, read_objects
 from sparsevec.ingestion.ingest import ingest
+from sparsevec.ingestion.removal import remove
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
 
 __all__ = ["check", "delete", "drop", "index", "info", "search", "verify"]
-
-_DELETED = 1000  # ids in one request
 
 
 def _connect(url: str) -> Adapter:
     """With the credentials of the environment where `url` names a server."""
     place = Url.parse(url)
     return connect(url, **(credentials(place.engine, os.environ) if place.host else {}))
+
+
+class Missing(StrEnum):
+    """What becomes of ids that are not there."""
+
+    fail = "fail"
+    skip = "skip"
+    create = "create"
 
 
 class Empty(StrEnum):
@@ -85,6 +92,14 @@ def index(
     ] = False,
     empty: Annotated[Empty, typer.Option("--empty", help="What becomes of vectors without weights.")] = Empty.error,
     skip_empty: Annotated[bool, typer.Option("--skip-empty", help="The same as --empty skip.")] = False,
+    missing: Annotated[
+        Missing | None,
+        typer.Option(
+            "--missing",
+            help="What becomes of ids that are not there; without: create in a collection that sparsevec made, fail in "
+            "one that others made.",
+        ),
+    ] = None,
     deadline: Annotated[
         float, typer.Option("--deadline", help="Give up after so many seconds without progress.")
     ] = 300.0,
@@ -108,6 +123,7 @@ def index(
             journal=journal,
             failed=failed,
             empty="skip" if skip_empty else empty.value,
+            missing=None if missing is None else missing.value,
             deadline=deadline,
             on_progress=lambda told: done(told.documents / max(1, len(vectors)), told.waiting),
         )
@@ -280,9 +296,12 @@ def _show(finding: Finding) -> None:
 class _Gone(BaseModel):
     before: int
     after: int
+    failures: list[str] = []
+    """ids that were refused, with the reason: the first few"""
 
     def __str__(self) -> str:
-        return f"{self.before - self.after:,} vectors taken away, {self.after:,} are left"
+        told = f"{self.before - self.after:,} vectors taken away, {self.after:,} are left"
+        return "\n".join([told, *self.failures])
 
 
 @failing
@@ -306,11 +325,13 @@ def delete(
         before = adapter.count()
         _agree(f"Take away {len(wanted):,} of the {before:,} vectors at {url}?", yes=yes, as_json=as_json)
         with progress("deleting") as done:
-            for start in range(0, len(wanted), _DELETED):
-                adapter.delete(wanted[start : start + _DELETED])
-                done((start + _DELETED) / len(wanted))
-        gone = _Gone(before=before, after=adapter.count())
-    say(gone, as_json=as_json)
+            removed = remove(adapter, wanted, on_progress=lambda told: done(told.given / max(1, len(wanted))))
+        gone = _Gone(
+            before=before,
+            after=adapter.count(),
+            failures=[f"{failure.id!r}: {failure.reason}" for failure in removed.failures],
+        )
+    say(gone, as_json=as_json, sound=not removed.failed)
 
 
 @failing

@@ -41,6 +41,10 @@ def fit(
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit the weights to these documents too; they go to OUTPUT/documents.")
     ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A folder: after a kill, the same command goes on."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -58,10 +62,19 @@ def fit(
         note(f"Neither --nnz nor --flops was given: {_NNZ} weights a document.")
     encoder = SparseEncoder(rows.shape[1], dimension, seed)
     part = 0.7 if refine else 1.0  # of the bar, for the first call
+    fitting, refining = (None, None) if checkpoint is None else (checkpoint / "fit", checkpoint / "refine")
     with progress("learning") as done:
-        encoder.fit(rows, sample, budget=Budget(nnz=nnz, flops=flops), on_step=lambda at: done(part * at.fraction))
+        encoder.fit(
+            rows,
+            sample,
+            budget=Budget(nnz=nnz, flops=flops),
+            on_step=lambda at: done(part * at.fraction),
+            checkpoint=fitting,
+        )
         if refine:
-            documents = encoder.refine(rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction))
+            documents = encoder.refine(
+                rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction), checkpoint=refining
+            )
         encoder.save(output)
         if refine:
             documents.save(output / "documents")

@@ -122,7 +122,7 @@ def test_the_installed_package_is_that_of_the_environment(empty: Path, tmp_path:
 
 
 def test_the_installed_demo_runs_to_its_end(empty: Path, tmp_path: Path) -> None:
-    told = run([empty / "sparsevec", "demo", "-d", "512", "--nnz", "16", "--json"], tmp_path)
+    told = run([empty / "sparsevec", "demo", "-d", "256", "--nnz", "8", "--json"], tmp_path)
     assert told.returncode == 0, told.stderr
     outcome = json.loads(told.stdout)
     assert (outcome["ingest"]["written"], outcome["verify"]["exact"]) == (8000, True)

@@ -190,6 +190,14 @@ def test_a_collection_of_another_dimension_is_not_written_to(place: Place, url: 
     assert "sparsevec drop" in refused.stderr
 
 
+def test_ids_that_are_not_there_can_be_skipped(place: Place, url: str, tmp_path: Path) -> None:
+    sparsevec("index", url, place / "docs", "--create")
+    (tmp_path / "others.jsonl").write_text("".join(f"{n + 390}\n" for n in range(400)))
+    command = ["index", url, place / "docs", "--ids", tmp_path / "others.jsonl", "--missing", "skip", "--json"]
+    told = read(sparsevec(*command))
+    assert (told["written"], told["skipped"]) == (10, 390)
+
+
 def test_without_create_a_missing_collection_is_not_made(place: Place, url: str) -> None:
     refused = sparsevec("index", url, place / "docs")
     assert (refused.exit_code, "--create makes it" in refused.stderr) == (1, True)
@@ -229,7 +237,7 @@ def test_drop_asks_and_takes_everything_of_ours(place: Place, url: str) -> None:
     unasked = sparsevec("drop", url)
     assert (unasked.exit_code, read(sparsevec("info", url, "--json"))["count"]) == (1, 400)
     assert "400 vectors" in unasked.output
-    assert read(sparsevec("drop", url, "--yes", "--json")) == {"before": 400, "after": 0}
+    assert read(sparsevec("drop", url, "--yes", "--json")) == {"before": 400, "after": 0, "failures": []}
     assert read(sparsevec("info", url, "--json"))["exists"] is False
     assert sparsevec("drop", url, "--yes").exit_code == 0
 
@@ -244,7 +252,7 @@ def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: 
     sparsevec("index", url, place / "docs", "--create")
     (tmp_path / "gone.jsonl").write_text('3\n{"id": 5}\n3\n12345\n')
     deleted = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl", "--yes", "--json")
-    assert read(deleted) == {"before": 400, "after": 398}
+    assert read(deleted) == {"before": 400, "after": 398, "failures": []}
     asked = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl")
     assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
 
@@ -267,16 +275,13 @@ def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, ur
 
 def wrong_inputs(folder: Path) -> dict[str, Path]:
     """Files that are not what a command expects, by what is wrong with them."""
-    files = {
-        name: folder / f"{name}.npy" for name in ("missing", "text", "vector", "integers", "archive", "nan", "empty")
-    }
+    files = {name: folder / f"{name}.npy" for name in ("missing", "text", "vector", "zeros", "pickled", "nan", "empty")}
     files["text"].write_text("hello")
     np.save(files["vector"], np.zeros(16, np.float32))
-    np.save(files["integers"], np.zeros((4, 16), np.int64))
+    np.save(files["zeros"], np.zeros((400, 16), np.int64))
     np.save(files["nan"], np.full((400, 16), np.nan, np.float32))
     np.save(files["empty"], np.zeros((0, 16), np.float32))
-    with files["archive"].open("wb") as file:
-        np.savez(file, a=np.zeros((4, 16)))
+    np.save(files["pickled"], np.array([{}], object))
     return files
 
 
@@ -284,8 +289,8 @@ WRONG = {
     "missing": "No such file",
     "text": "not a NumPy .npy file",
     "vector": "shape (16,)",
-    "integers": "int64",
-    "archive": "not a NumPy .npy file",
+    "zeros": "is zero and has no direction",
+    "pickled": "pickled objects are never loaded",
     "nan": "NaN or infinity",
     "empty": "documents",
 }
@@ -324,8 +329,8 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["demo", "nowhere"], "nowhere"),
         (["demo", "--engine", "qdrant"], "one of ['qdrant+edge', 'local', 'reference']"),
         (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
-        (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a grade are due"),
-        (["index", "qdrant://user:secret@localhost/x", "docs"], "holds credentials"),
+        (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a known document and a grade"),
+        (["index", "qdrant://user:secret@localhost/x", "docs"], "seems to hold credentials"),
     ],
 )
 def test_wrong_usage_is_told_as_text_and_as_json(
@@ -430,6 +435,25 @@ def test_fit_says_who_asked_what_the_baselines_find_and_what_it_assumed(place: P
     assert "50 documents asked as queries, for want of a sample, not learned from" in words
     assert "recall@10 beside it: without learning" in words
     assert "head alone" in words
+
+
+def test_fit_can_be_resumed_from_its_checkpoint(place: Place, tmp_path: Path) -> None:
+    command = [
+        "fit",
+        place / "dense.npy",
+        "--nnz",
+        8,
+        "-d",
+        256,
+        "--refine",
+        "--checkpoint",
+        tmp_path / "kept",
+        "--json",
+    ]
+    models = [tmp_path / "first", tmp_path / "again"]
+    told = [sparsevec(*command, "-o", model) for model in models]
+    assert [one.exit_code for one in told] == [0, 0], told[0].output + told[1].output
+    assert (models[0] / "model.safetensors").read_bytes() == (models[1] / "model.safetensors").read_bytes()
 
 
 def test_without_a_terminal_progress_is_lines_and_each_stage_ends_once(place: Place, tmp_path: Path) -> None:
@@ -543,7 +567,7 @@ def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None
     (tmp_path / "documents.jsonl").write_text('{"id": 1}\n2\n{}\n')
     result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "documents.jsonl, line 2: a JSON object is due, found 2" in " ".join(result.stderr.split())
+    assert "documents.jsonl, line 2: expected a JSON object, found 2" in " ".join(result.stderr.split())
 
 
 # ---- without the extra

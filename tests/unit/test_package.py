@@ -59,6 +59,8 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "LocalEngine",
         "Page",
         "Reference",
+        "RemovalReport",
+        "Restartable",
         "SparseEncoder",
         "SparseVector",
         "SparseVectors",
@@ -71,6 +73,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "evaluate",
         "ingest",
         "read_dead_letters",
+        "remove",
         "verify",
     ]
 
