@@ -197,6 +197,9 @@ class _AsyncOpenSearchWire(_Way):
 
     async def close(self) -> None:
         if self._owned:
+            pool = self._client.transport.connection_pool
+            for connection in getattr(pool, "orig_connections", ()):  # the client forgets those that it holds for dead
+                await connection.close()
             await self._client.close()
 
 

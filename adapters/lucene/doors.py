@@ -117,12 +117,6 @@ def _causes(error: object, depth: int) -> Iterator[object]:
     if not isinstance(error, BaseException) or depth == 0:
         return
     yield error
-    inner = [
-        error.__cause__,
-        error.__context__,
-        *error.args,
-        getattr(error, "reason", None),
-        *getattr(error, "errors", ()),
-    ]
-    for cause in inner:
+    around = error.__cause__, error.__context__, getattr(error, "reason", None)
+    for cause in (*around, *error.args, *getattr(error, "errors", ())):
         yield from _causes(cause, depth - 1)

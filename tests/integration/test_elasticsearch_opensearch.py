@@ -151,7 +151,7 @@ def library(place: Place) -> Place:
 def test_a_sparse_field_is_added_to_an_index_of_others_and_taken_out_again(library: Place) -> None:
     adapter = library.connect()
     adapter.create(DIMENSION)
-    new = [{"price": 10}, {}, {"year": 2026}]
+    new: list[dict[str, Any]] = [{"price": 10}, {}, {"year": 2026}]
     report = adapter.upsert(["a", "b", "new"], rows({1: 1.0}, {1: 2.0}, {1: 3.0}), new, missing="create")
     assert report.written == ("a", "b", "new")
     assert (adapter.info().dimension, adapter.count()) == (DIMENSION, 3)
@@ -256,7 +256,7 @@ def test_a_strict_mapping_gets_the_field_and_refuses_unknown_payload_with_its_re
     place.make({"n": {"type": "long"}}, dynamic="strict")
     adapter = place.connect()
     adapter.create(DIMENSION)
-    payloads = [{"n": 1}, {"m": 1}, {"n": "many"}]
+    payloads: list[dict[str, Any]] = [{"n": 1}, {"m": 1}, {"n": "many"}]
     report = adapter.upsert([1, 2, 3], rows({1: 1.0}, {1: 1.0}, {1: 1.0}), payloads, missing="create")
     assert report.written == (1,)
     assert "strict_dynamic_mapping_exception" in report.failed[2].reason
@@ -270,7 +270,7 @@ def test_a_refused_rewrite_leaves_the_document_as_it_was(place: Place) -> None:
     adapter = place.connect()
     adapter.create(DIMENSION)
     adapter.upsert([1], rows({1: 1.0}), [{"o": {"x": 1}, "n": 1}], missing="create")
-    payloads = [{"o": {"y": 1}, "n": "many"}, {"o": {}}]
+    payloads: list[dict[str, Any]] = [{"o": {"y": 1}, "n": "many"}, {"o": {}}]
     report = adapter.upsert([1, 2], rows({2: 1.0}, {2: 1.0}), payloads, missing="create")
     assert (list(report.failed), report.written) == ([1], (2,))
     assert adapter.fetch([1, 2]).payloads == ({"o": {"x": 1}, "n": 1}, {"o": {}})

@@ -54,7 +54,7 @@ def mapping(place: Place) -> Any:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_of_two_that_create_one_field_at_once_one_wins(place: Place, there: bool) -> None:
-    (place.make if there else lambda _: None)({})  # type: ignore[operator]
+    (place.make if there else lambda _: None)({})
 
     def create(dimension: int) -> str | int:
         try:
@@ -203,7 +203,7 @@ def test_a_scan_yields_each_document_once_while_we_write(shop: Place) -> None:
     shop.put({f"d{i}": {"i": i, "dense": [float(i), 0.5]} for i in range(20)})
     adapter = created(shop)
     adapter.upsert(["d0"], rows(ONE))
-    seen = []
+    seen: list[Any] = []
     for page in adapter.scan(size=5, dense="dense", payloads=True, vectors=True):
         seen += page.ids
         adapter.upsert(page.ids, rows(*(ONE for _ in page.ids)), routing=page.routing)

@@ -175,6 +175,38 @@ def test_https_with_a_ca_file_or_a_fingerprint(index: str, tls: int, certificate
         adapter.count()
 
 
+def test_what_is_wrong_with_a_certificate_is_told_apart(index: str, tls: int, certificate: Path, node: str) -> None:
+    def refusal(host: str, **trust: str) -> str:
+        url = f"elasticsearch+https://{host}/{index.rpartition('/')[2]}"
+        with (
+            closing(connect(url, basic_auth=("everything", SECRET), **trust)) as adapter,
+            pytest.raises(BackendUnsupported) as refused,
+        ):
+            adapter.count()
+        assert SECRET not in str(refused.value)
+        return str(refused.value)
+
+    authority = str(certificate / "cert.pem")
+    assert "authority is not trusted" in refusal(f"127.0.0.1:{tls}")
+    assert "another name" in refusal(f"localhost:{tls}", ca_certs=authority)
+    assert "ssl_assert_fingerprint" in refusal(f"127.0.0.1:{tls}", ssl_assert_fingerprint="00" * 32)
+    assert "speaks no TLS" in refusal(node, ca_certs=authority)
+
+
+def test_a_certificate_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(InvalidInput, match="ca_certs= names no file"):
+        connect("elasticsearch+https://localhost/products", ca_certs="/nowhere/ca.pem")
+
+
+@pytest.mark.parametrize(
+    "credentials", [{"bearer_auth": SECRET + "\n"}, {"api_key": SECRET + "\r"}, {"api_key": SECRET + "é"}]
+)
+def test_a_secret_that_no_header_can_carry_is_refused_and_not_repeated(credentials: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="strip") as refused:
+        connect("elasticsearch://localhost/products", **credentials)
+    assert SECRET not in f"{refused.value} {refused.value.__cause__!r}"
+
+
 # ---- a client of the caller's
 
 

@@ -75,7 +75,8 @@ def lucene() -> LuceneOperations:
 
 def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **given: Any) -> Generator[Any, Any, Any]:
     options: dict[str, Any] = {"payloads": None, "versions": None, "routing": None, "missing": None, **given}
-    return lucene.upsert(ids, vectors, **options)
+    conversation: Generator[Any, Any, Any] = lucene.upsert(ids, vectors, **options)
+    return conversation
 
 
 # ---- create

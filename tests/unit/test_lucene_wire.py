@@ -136,8 +136,8 @@ def test_a_document_of_others_is_updated_and_never_made() -> None:
 
 
 def test_a_routing_and_a_version_go_with_the_document() -> None:
-    given_ = {"versions": ["17.2"], "routing": ["tenant"]}
-    ((made,), _) = documents.to_lines(["a"], rows({1: 1.0}), [{}], SPARSE, ours=False, **given_)  # type: ignore[arg-type]
+    given_: Any = {"versions": ["17.2"], "routing": ["tenant"]}
+    ((made,), _) = documents.to_lines(["a"], rows({1: 1.0}), [{}], SPARSE, ours=False, **given_)
     assert made.body().split(b"\n")[0] == (
         b'{"update":{"_id":"a","routing":"tenant","if_seq_no":17,"if_primary_term":2}}'
     )
