@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec import errors as errors
+    from sparsevec.answers.explain import Explanation as Explanation
+    from sparsevec.answers.explain import explain as explain
+    from sparsevec.answers.fusion import reciprocal_rank_fusion as reciprocal_rank_fusion
+    from sparsevec.answers.fusion import weighted_sum as weighted_sum
+    from sparsevec.answers.retriever import AsyncRetriever as AsyncRetriever
+    from sparsevec.answers.retriever import Retriever as Retriever
     from sparsevec.contract.adapter import Adapter as Adapter
     from sparsevec.contract.adapter import AsyncAdapter as AsyncAdapter
     from sparsevec.contract.adapter import Documents as Documents
@@ -48,6 +54,9 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
 __version__ = "0.1.0"
 
 _HOMES = {
+    "answers.explain": "Explanation explain",
+    "answers.fusion": "reciprocal_rank_fusion weighted_sum",
+    "answers.retriever": "AsyncRetriever Retriever",
     "contract.adapter": "Adapter AsyncAdapter Documents Finding Hit Hits Info Page Written",
     "contract.capabilities": "Capabilities",
     "contract.connect": "aconnect connect",

@@ -78,7 +78,7 @@ def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever
         return [float(id_) for id_ in documents.ids]
 
     (hits,) = Retriever(encoder, retriever._adapter, rerank=by_id).search(clustered(1, seed=9))
-    assert list(hits.ids) == sorted(hits.ids, reverse=True)  # type: ignore[type-var]
+    assert list(hits.ids) == sorted(hits.ids, reverse=True)
 
 
 @pytest.mark.parametrize("scores", [lambda *_: [1.0], lambda *given: np.full(len(given[1].ids), np.nan)])
