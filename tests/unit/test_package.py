@@ -44,12 +44,14 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
     assert sparsevec.__all__ == [
         "Adapter",
         "AsyncAdapter",
+        "AsyncRetriever",
         "Budget",
         "Capabilities",
         "Cost",
         "Documents",
         "EngineFilter",
         "Evaluation",
+        "Explanation",
         "Finding",
         "Hit",
         "Hits",
@@ -61,6 +63,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "Reference",
         "RemovalReport",
         "Restartable",
+        "Retriever",
         "SparseEncoder",
         "SparseVector",
         "SparseVectors",
@@ -71,10 +74,13 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "cost",
         "errors",
         "evaluate",
+        "explain",
         "ingest",
         "read_dead_letters",
+        "reciprocal_rank_fusion",
         "remove",
         "verify",
+        "weighted_sum",
     ]
 
 
