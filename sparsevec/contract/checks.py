@@ -145,8 +145,9 @@ def check_queries(queries: Queries, dimension: int | None, fingerprint: str | No
     """
     if isinstance(queries, SparseVector):
         last = int(queries.indices[-1]) if len(queries) else 0
-        size = dimension if dimension is not None else min(MAX_DIMENSION, last + 1)
-        queries = SparseVectors([0, len(queries)], queries.indices, queries.values, size)
+        size = queries.dimension or dimension or min(MAX_DIMENSION, last + 1)
+        parts = queries.indices, queries.values
+        queries = SparseVectors([0, len(queries)], *parts, size, fingerprint=queries.fingerprint)
     elif sp.issparse(queries):
         matrix: Any = queries
         queries = SparseVectors.from_scipy(matrix if matrix.ndim == 2 else matrix.reshape(1, -1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -50,7 +51,7 @@ async def aconnect(where: Any, **options: Any) -> AsyncAdapter:
 
 def _of_client(client: object, group: str, options: dict[str, Any]) -> Any:
     package = type(client).__module__.partition(".")[0]
-    if client is None or package == "builtins":
+    if client is None or package == "builtins" or isinstance(client, (type, os.PathLike)):
         raise InvalidInput(
             f"expected a url such as 'qdrant://localhost:6333/products', or a client object, found {client!r:.80}"
         )

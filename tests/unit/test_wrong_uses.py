@@ -1,0 +1,401 @@
+"""What people do wrong, and what they are told: what was found, what was expected, what to do. Never a bare error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+import sparsevec as sv
+from sparsevec.contract.filters import EngineFilter
+from sparsevec.errors import (
+    AdapterClosed,
+    AdapterNotFound,
+    CollectionError,
+    InvalidInput,
+    InvalidVectors,
+    SparsevecError,
+    StorageFailed,
+    WrongSpace,
+)
+
+V: Any = sv.SparseVectors
+verify: Any = sv.verify
+ingest: Any = sv.ingest
+DENSE = np.array([[0, 1.5, 0, 2], [0, 0, 1, 0], [3, 0, 0, 1]], np.float32)
+BATCH: Any = V.from_dense(DENSE)
+OTHER = V.from_dense(np.eye(5))
+
+
+@pytest.fixture
+def a() -> Iterator[Any]:
+    """Three documents of dimension 4, of the space `ours`."""
+    with sv.connect("reference:") as adapter:
+        adapter.create(4)
+        adapter.upsert([0, 1, 2], BATCH.with_fingerprint("ours"), [{"n": 1}, {"n": 2}, {}])
+        yield adapter
+
+
+Case = tuple[str, Callable[[Any], object], type[SparsevecError], str]
+
+VECTORS: list[Case] = [
+    (
+        "a dimension that is a float",
+        lambda _: V([0], [], [], 4.0),
+        InvalidVectors,
+        "dimension must be an int in .*found 4.0",
+    ),
+    ("no dimension", lambda _: V([0], [], [], None), InvalidVectors, "dimension must be an int .*found None"),
+    ("a dimension of rows that is text", lambda _: V.from_rows([], dimension="4"), InvalidVectors, "found '4'"),
+    ("indices that are text", lambda _: V([0, 1], ["a"], [1.0], 4), InvalidVectors, "indices must be integers"),
+    ("None for arrays", lambda _: V(None, None, None, 4), InvalidVectors, "must have one dimension"),
+    ("ragged lists", lambda _: V([0, 1], [[1], [2, 3]], [1.0], 4), InvalidVectors, "cannot be read as an array"),
+    (
+        "values in two dimensions",
+        lambda _: V([0, 1], [1], [[1.0]], 4),
+        InvalidVectors,
+        "values must have one dimension",
+    ),
+    (
+        "a tensor with gradients",
+        lambda _: V([0, 1], [1], torch.ones(1, requires_grad=True), 4),
+        InvalidVectors,
+        "from_torch",
+    ),
+    (
+        "a fingerprint that is a number",
+        lambda _: BATCH.with_fingerprint(7),
+        InvalidVectors,
+        "must be a string or None, found 7",
+    ),
+    (
+        "one dense row",
+        lambda _: V.from_dense(DENSE[0]),
+        InvalidVectors,
+        r"shape \(n, dimension\), found shape \(4,\); .*x\[None, :\]",
+    ),
+    ("a scipy matrix as dense", lambda _: V.from_dense(sp.csr_array(DENSE)), InvalidVectors, "from_scipy takes it"),
+    ("text as dense", lambda _: V.from_dense("abc"), InvalidVectors, r"found shape \(\)"),
+    ("None as dense", lambda _: V.from_dense(None), InvalidVectors, r"found shape \(\)"),
+    ("a generator as dense", lambda _: V.from_dense(iter(DENSE)), InvalidVectors, r"found shape \(\)"),
+    ("truth values as dense", lambda _: V.from_dense(DENSE > 0), InvalidVectors, r"real numbers, found bool; .astype"),
+    (
+        "NaN in dense",
+        lambda _: V.from_dense(DENSE * np.nan),
+        InvalidVectors,
+        "row 0: values must be finite float32, found nan",
+    ),
+    (
+        "an array as scipy",
+        lambda _: V.from_scipy(DENSE),
+        InvalidVectors,
+        "scipy sparse array, found ndarray; from_dense",
+    ),
+    ("an array as a tensor", lambda _: V.from_torch(DENSE), InvalidVectors, "torch tensor, found ndarray; from_dense"),
+    ("a list of arrays as tensors", lambda _: V.from_torch(list(DENSE)), InvalidVectors, "torch tensor, found ndarray"),
+    (
+        "a complex tensor",
+        lambda _: V.from_torch(torch.ones(1, 2) * 1j),
+        InvalidVectors,
+        "real numbers, found torch.complex64",
+    ),
+    (
+        "one mapping for rows",
+        lambda _: V.from_rows({1: 1.0}, dimension=4),
+        InvalidVectors,
+        "list of rows, found dict; one row is a list",
+    ),
+    ("a number for rows", lambda _: V.from_rows(5, dimension=4), InvalidVectors, "list of rows, found int"),
+    (
+        "a number for a row",
+        lambda _: V.from_rows([5], dimension=4),
+        InvalidVectors,
+        r"row 0 is neither \(index, weight\) pairs",
+    ),
+    ("a dense row for a row", lambda _: V.from_rows([[0.5, 0.0]], dimension=4), InvalidVectors, "row 0 is neither"),
+    (
+        "tokens for indices",
+        lambda _: V.from_rows([{"cat": 1.0}], dimension=4),
+        InvalidVectors,
+        "found 'cat'; a token stands for",
+    ),
+    (
+        "a weight that is None",
+        lambda _: V.from_rows([{1: None}], dimension=4),
+        InvalidVectors,
+        "real number, found None",
+    ),
+    (
+        "more indices than values",
+        lambda _: V.from_rows([SimpleNamespace(indices=[1], values=[])], dimension=4),
+        InvalidVectors,
+        "row 0 has 1 indices and 0 values",
+    ),
+    ("nothing to concat", lambda _: V.concat([]), InvalidVectors, "at least one batch"),
+    (
+        "a row to concat",
+        lambda _: V.concat([BATCH, BATCH[0]]),
+        InvalidVectors,
+        "expected batches to be SparseVectors, found SparseVector",
+    ),
+    (
+        "two dimensions to concat",
+        lambda _: V.concat([BATCH, OTHER]),
+        InvalidVectors,
+        r"one dimension, found dimensions \[4, 5\]",
+    ),
+    (
+        "a huge array",
+        lambda _: np.asarray(V.from_rows([{}], dimension=2**32)),
+        InvalidVectors,
+        "takes 16 GiB; to_scipy",
+    ),
+    (
+        "a folder that is not there",
+        lambda _: V.load("/nowhere"),
+        InvalidVectors,
+        "/nowhere is not a whole folder .*No such file",
+    ),
+    ("a file to save over", lambda _: BATCH.save("/dev/null"), InvalidInput, "/dev/null is a file; choose"),
+    (
+        "a place below a file",
+        lambda _: BATCH.save("/dev/null/x"),
+        StorageFailed,
+        "could not be written: Not a directory",
+    ),
+]
+
+WRITING: list[Case] = [
+    ("dense rows", lambda a: a.upsert([0, 1, 2], DENSE), InvalidVectors, "SparseVectors, found ndarray"),
+    (
+        "a scipy matrix",
+        lambda a: a.upsert([0, 1, 2], BATCH.to_scipy()),
+        InvalidVectors,
+        "SparseVectors, found csr_array.*from_scipy",
+    ),
+    ("mappings", lambda a: a.upsert([0], [{1: 1.0}]), InvalidVectors, "SparseVectors, found list.*from_rows"),
+    ("one row", lambda a: a.upsert([0], BATCH[0]), InvalidVectors, "SparseVectors, found SparseVector"),
+    ("one id", lambda a: a.upsert(0, BATCH[:1]), InvalidInput, "sequence of ids, found 0"),
+    ("one id that is text", lambda a: a.upsert("abc", BATCH), InvalidInput, "sequence of ids, found 'abc'"),
+    ("fewer ids", lambda a: a.upsert([0], BATCH), InvalidInput, "as many ids as vectors, found 1 ids and 3 vectors"),
+    ("the same id twice", lambda a: a.upsert([0, 0, 1], BATCH), InvalidInput, "id 0 stands twice"),
+    ("an id that is a float", lambda a: a.upsert([0.5], BATCH[:1]), InvalidInput, "id 0 must be an int .*found 0.5"),
+    ("an id below zero", lambda a: a.upsert([-1], BATCH[:1]), InvalidInput, r"\[0, 2\*\*64\).*found -1"),
+    ("an empty id", lambda a: a.upsert([""], BATCH[:1]), InvalidInput, "non-empty string, found ''"),
+    ("fewer payloads", lambda a: a.upsert([0, 1, 2], BATCH, [{}]), InvalidInput, "as many payloads as ids"),
+    (
+        "a payload that is text",
+        lambda a: a.upsert([0], BATCH[:1], ["x"]),
+        InvalidInput,
+        "payload of id 0: expected JSON .*found str",
+    ),
+    (
+        "a payload with a set",
+        lambda a: a.upsert([0], BATCH[:1], [{"t": {1}}]),
+        InvalidInput,
+        "t: expected a JSON value, found set",
+    ),
+    (
+        "a payload with NaN",
+        lambda a: a.upsert([0], BATCH[:1], [{"t": float("nan")}]),
+        InvalidInput,
+        "nan is not a JSON number",
+    ),
+    (
+        "another dimension",
+        lambda a: a.upsert([0, 1, 2, 3, 4], OTHER),
+        InvalidVectors,
+        "dimension 4, the vectors have 5",
+    ),
+    (
+        "vectors of another space",
+        lambda a: a.upsert([0, 1, 2], BATCH.with_fingerprint("theirs")),
+        WrongSpace,
+        "ours, these are of theirs",
+    ),
+    (
+        "an unknown word for missing",
+        lambda a: a.upsert([0], BATCH[:1], missing="make"),
+        InvalidInput,
+        "'fail', 'skip' or 'create', found 'make'",
+    ),
+    ("versions where there are none", lambda a: a.upsert([0], BATCH[:1], versions=["1"]), InvalidInput, "no versions"),
+    ("routing where there is none", lambda a: a.upsert([0], BATCH[:1], routing=["x"]), InvalidInput, "no routing"),
+    ("a second create", lambda a: a.create(4), CollectionError, "collection already; drop"),
+    (
+        "a dimension of zero",
+        lambda _: sv.connect("reference:").create(0),
+        InvalidVectors,
+        r"dimension must be .*found 0",
+    ),
+    ("delete without a list", lambda a: a.delete(0), InvalidInput, "sequence of ids, found 0"),
+    ("fetch of text", lambda a: a.fetch("abc"), InvalidInput, "sequence of ids, found 'abc'"),
+    ("fetch of None", lambda a: a.fetch([None]), InvalidInput, "id 0 must be an int"),
+    (
+        "a scan from anywhere",
+        lambda a: next(a.scan(after="zz")),
+        InvalidInput,
+        "`after` of an earlier page, found 'zz'",
+    ),
+    ("a scan in pages of nothing", lambda a: next(a.scan(size=0)), InvalidInput, "size must be an int of at least 1"),
+    ("a closed adapter", lambda a: a.close() or a.count(), AdapterClosed, "was closed; connect again"),
+]
+
+SEARCHING: list[Case] = [
+    ("a dense query", lambda a: a.search(DENSE), InvalidInput, "SparseVectors, found ndarray; encoder"),
+    ("a mapping", lambda a: a.search({1: 1.0}), InvalidInput, "SparseVectors, found dict.*from_rows"),
+    ("a list of rows", lambda a: a.search([BATCH[0]]), InvalidInput, "SparseVectors, found list"),
+    ("text", lambda a: a.search("cat"), InvalidInput, "SparseVectors, found str"),
+    ("None", lambda a: a.search(None), InvalidInput, "SparseVectors, found NoneType"),
+    ("a tensor", lambda a: a.search(torch.ones(1, 4)), InvalidInput, "SparseVectors, found Tensor"),
+    ("another dimension", lambda a: a.search(OTHER), InvalidVectors, "dimension 4, the vectors have 5"),
+    ("a row of another dimension", lambda a: a.search(OTHER[0]), InvalidVectors, "dimension 4, the vectors have 5"),
+    (
+        "a row of another space",
+        lambda a: a.search(BATCH.with_fingerprint("theirs")[0]),
+        WrongSpace,
+        "ours, these are of theirs",
+    ),
+    (
+        "a matrix with an explicit zero",
+        lambda a: a.search(sp.csr_array(([0.0], [1], [0, 1]), shape=(1, 4))),
+        InvalidVectors,
+        "must not be zero",
+    ),
+    ("k of zero", lambda a: a.search(BATCH, 0), InvalidInput, "k must be an int of at least 1, found 0"),
+    ("k that is a float", lambda a: a.search(BATCH, 10.0), InvalidInput, "k must be .*found 10.0"),
+    ("k that is true", lambda a: a.search(BATCH, True), InvalidInput, "k must be .*found True"),
+    ("k that is text", lambda a: a.search(BATCH, "10"), InvalidInput, "k must be .*found '10'"),
+    (
+        "no collection yet",
+        lambda _: sv.connect("reference:").search(BATCH),
+        CollectionError,
+        r"no collection yet; create\(dimension\)",
+    ),
+    (
+        "a filter that is a list",
+        lambda a: a.search(BATCH, where=[{"n": 1}]),
+        InvalidInput,
+        r"must be a mapping such as .*found \[\{'n'",
+    ),
+    (
+        "a filter that is text",
+        lambda a: a.search(BATCH, where="n = 1"),
+        InvalidInput,
+        "must be a mapping such as .*found 'n = 1'",
+    ),
+    ("a field that is a number", lambda a: a.search(BATCH, where={1: 2}), InvalidInput, "must be a field's name"),
+    (
+        "an unknown condition",
+        lambda a: a.search(BATCH, where={"n": {"above": 1}}),
+        InvalidInput,
+        "made of .*'gte'.*found .*above",
+    ),
+    (
+        "an unknown operator",
+        lambda a: a.search(BATCH, where={"$or": []}),
+        InvalidInput,
+        r"\$all, \$any and \$not; found '\$or'",
+    ),
+    (
+        "a value that is None",
+        lambda a: a.search(BATCH, where={"n": None}),
+        InvalidInput,
+        "must be a scalar .*found None",
+    ),
+    ("any of nothing", lambda a: a.search(BATCH, where={"n": []}), InvalidInput, r"must be a scalar .*found \[\]"),
+    (
+        "a range of words",
+        lambda a: a.search(BATCH, where={"n": {"gt": "x"}}),
+        InvalidInput,
+        "must give numbers, or dates",
+    ),
+    (
+        "exists with a word",
+        lambda a: a.search(BATCH, where={"n": {"exists": "yes"}}),
+        InvalidInput,
+        "must be True or False",
+    ),
+    (
+        "an engine's own filter",
+        lambda a: a.search(BATCH, where=EngineFilter("qdrant", {})),
+        InvalidInput,
+        "a filter of qdrant",
+    ),
+]
+
+AROUND: list[Case] = [
+    (
+        "verify an array",
+        lambda a: verify(a, DENSE, DENSE),
+        InvalidVectors,
+        "documents as SparseVectors, found ndarray",
+    ),
+    (
+        "verify with array queries",
+        lambda a: verify(a, BATCH, DENSE),
+        InvalidInput,
+        "queries as SparseVectors, found ndarray",
+    ),
+    (
+        "verify a filter without payloads",
+        lambda a: verify(a, BATCH, BATCH, where={"n": 1}),
+        InvalidInput,
+        "payloads",
+    ),
+    ("verify another dimension", lambda a: verify(a, BATCH, OTHER), InvalidVectors, "4.*5"),
+    ("connect to None", lambda _: sv.connect(None), InvalidInput, "expected a url such as .*found None"),
+    ("connect to nothing", lambda _: sv.connect(""), InvalidInput, "expected a url such as"),
+    ("connect to a number", lambda _: sv.connect(9200), InvalidInput, "expected a url such as .*found 9200"),
+    ("connect to a path", lambda _: sv.connect(Path("x.db")), InvalidInput, "expected a url such as .*x.db"),
+    ("connect to a class", lambda _: sv.connect(dict), InvalidInput, "expected a url such as .*found <class 'dict'>"),
+    (
+        "connect over http",
+        lambda _: sv.connect("http://localhost:9200/x"),
+        AdapterNotFound,
+        "did you mean elasticsearch://",
+    ),
+    ("connect to es", lambda _: sv.connect("es://localhost/x"), AdapterNotFound, "did you mean elasticsearch://"),
+    ("a slip of the pen", lambda _: sv.connect("qdrnt://localhost/x"), AdapterNotFound, "did you mean qdrant://"),
+    (
+        "a host and port alone",
+        lambda _: sv.connect("localhost:9200"),
+        AdapterNotFound,
+        "no adapter answers to 'localhost'",
+    ),
+    ("a password in the url", lambda _: sv.connect("opensearch://me:pw@h/x"), InvalidInput, "keyword arguments"),
+    ("a reference with a host", lambda _: sv.connect("reference://host/x"), InvalidInput, "expected `reference:`"),
+    (
+        "a reference with credentials",
+        lambda _: sv.connect("reference:", api_key="x"),
+        InvalidInput,
+        "without host, options and credentials",
+    ),
+    (
+        "a reference in no folder",
+        lambda _: sv.connect("reference:/nowhere/x.db"),
+        CollectionError,
+        "/nowhere/x.db does not exist",
+    ),
+    ("ingest of an array", lambda a: ingest(a, [0, 1, 2], DENSE), InvalidVectors, "SparseVectors"),
+    ("ingest of one id", lambda a: ingest(a, 0, BATCH[:1]), InvalidInput, "ids"),
+    ("ingest with an unknown policy", lambda a: ingest(a, [0], BATCH[:1], empty="drop"), InvalidInput, "'drop'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [pytest.param(*case[1:], id=case[0]) for case in [*VECTORS, *WRITING, *SEARCHING, *AROUND]],
+)
+def test_a_wrong_use_is_told_what_was_found_and_what_to_do(
+    a: Any, use: Callable[[Any], object], error: type[SparsevecError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        use(a)
+    assert caught.type is error
