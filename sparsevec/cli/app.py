@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 import sparsevec
 from sparsevec.cli.bars import stages
-from sparsevec.cli.collection import check, delete, drop, index, info, search, verify
+from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.learn import encode, evaluate_model, fit
+from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.options import Json
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
 from sparsevec.demo.corpus import from_folder, shipped

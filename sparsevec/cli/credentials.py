@@ -8,12 +8,16 @@ No message holds a secret.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.connect import connect
+from sparsevec.contract.urls import Url
 from sparsevec.errors import InvalidInput
 
-__all__ = ["credentials"]
+__all__ = ["connected", "credentials"]
 
 # What `connect` of each engine calls them; an engine of somebody else's may take all three.
 _TAKES: Mapping[str, Mapping[str, str]] = {
@@ -21,6 +25,12 @@ _TAKES: Mapping[str, Mapping[str, str]] = {
     "opensearch": {"basic_auth": "basic_auth", "ca_certs": "ca_certs"},
     "qdrant": {"api_key": "api_key", "ca_certs": "verify"},
 }
+
+
+def connected(url: str) -> Adapter:
+    """The adapter behind `url`, with the credentials of the environment where it names a server."""
+    place = Url.parse(url)
+    return connect(url, **(credentials(place.engine, os.environ) if place.host else {}))
 
 
 def credentials(engine: str, environment: Mapping[str, str]) -> dict[str, Any]:
