@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, Page
 from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries, check_space
-from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
+from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
@@ -58,12 +58,10 @@ class Reads(Server):
                 continue
             still = []
             for row, points in zip(open_.tolist(), found_points, strict=True):
-                kept = (
-                    points
-                    if filter_.exact
-                    else [p for p in points if matches(payload_from_wire(p.get("payload")), wanted)]
-                )
-                if len(kept) < largest and len(points) == limit and not filter_.exact:
+                kept = points if filter_.exact else [p for p in points if _matching(p, wanted)]
+                if int(asked[row].indices[-1]) == MAX_DIMENSION - 1:  # where documents without weights may have a zero
+                    kept = [point for point in kept if point["score"]]
+                if len(kept) < min(largest, len(points)) and len(points) == limit:
                     still.append(row)
                 answers[row] = _hits(kept[:largest], with_payloads)
             open_, limit = np.array(still, np.int64), limit * 8
@@ -86,9 +84,7 @@ class Reads(Server):
             block = [queries[int(row)] for row in rows[start : start + _QUERIES]]
             searches = [{"query": vector_to_wire(query, None), **common} for query in block]
             answers = yield from self._ask("query_batch_points", searches=searches)
-            for query, answer in zip(block, answers, strict=True):
-                last = int(query.indices[-1]) == MAX_DIMENSION - 1  # where documents without weights may have a zero
-                found.append([point for point in answer["points"] if point["score"] or not last])
+            found.extend(answer["points"] for answer in answers)
         return found
 
     def _belong(self, found: Collection, queries: SparseVectors) -> Operation[None]:
@@ -182,6 +178,10 @@ def _dense(record: Mapping[str, Any], name: str, theirs: bool) -> Float32s | Non
 def _nobody(records: Sequence[Mapping[str, Any]]) -> Operation[Any]:
     yield from ()
     return np.zeros(len(records), bool)
+
+
+def _matching(point: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
+    return matches(payload_from_wire(point.get("payload")), wanted)
 
 
 def _hits(points: Sequence[Mapping[str, Any]], with_payloads: bool) -> Hits:
