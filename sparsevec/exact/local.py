@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import ClientMissing
-from sparsevec.exact.reference import Float64s, Mask, Reference, shared
+from sparsevec.exact.reference import Reference
+from sparsevec.postings import Float64s, Mask, shared
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 try:
