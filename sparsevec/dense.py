@@ -16,7 +16,18 @@ import numpy.typing as npt
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s
 
-__all__ = ["Dense", "Nearest", "best", "blocks", "dense_rows", "largest", "nearest", "query_rows", "unit_rows"]
+__all__ = [
+    "Dense",
+    "Nearest",
+    "as_array",
+    "best",
+    "blocks",
+    "dense_rows",
+    "largest",
+    "nearest",
+    "query_rows",
+    "unit_rows",
+]
 
 Dense: TypeAlias = npt.NDArray[np.floating]
 Reals: TypeAlias = npt.NDArray[Any]
@@ -32,7 +43,7 @@ def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vector
 
     Raises InvalidVectors that names `what` and the first bad row. Without `columns` any width of at least 1 is taken.
     """
-    rows = _array(dense, what)
+    rows = as_array(dense, what)
     if rows.ndim == 0:
         raise InvalidVectors(f"{what} must be an array (n, {columns or 'd'}), found {type(dense).__name__}")
     return _checked(rows, columns, what)
@@ -40,7 +51,7 @@ def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vector
 
 def query_rows(dense: Any, columns: int, what: str = "queries") -> Dense:
     """As `dense_rows`; one row (columns,) is taken too, as a batch of one. Raises InvalidVectors."""
-    rows = _array(dense, what)
+    rows = as_array(dense, what)
     return _checked(rows[None], columns, what) if rows.shape == (columns,) else dense_rows(dense, columns, what)
 
 
@@ -66,8 +77,11 @@ def _checked(rows: Reals, columns: int | None, what: str) -> Dense:
     return rows
 
 
-def _array(dense: Any, what: str) -> Reals:
-    """Any container of rows as one array; its shape and type are the caller's to judge."""
+def as_array(dense: Any, what: str = "dense vectors") -> Reals:
+    """Any container of rows as one array; its shape, type and numbers are the caller's to judge.
+
+    Raises InvalidVectors for a container that holds no rows of one length.
+    """
     if (torch := sys.modules.get("torch")) is not None and isinstance(dense, torch.Tensor):
         return _from_torch(dense, torch)
     if type(dense).__module__.partition(".")[0] == "pyarrow":
@@ -116,7 +130,7 @@ def _from_arrow(dense: Any, what: str) -> Reals:
 def _stacked(rows: Sequence[Any] | Reals, what: str) -> Reals:
     """One row an element: lists, arrays, tensors."""
     try:
-        arrays = [_array(row, what) for row in rows]
+        arrays = [as_array(row, what) for row in rows]
     except (TypeError, RecursionError):
         raise InvalidVectors(f"{what} must be an array (n, d), found {type(rows).__name__}") from None
     if not arrays or any(array.dtype.kind not in "fiu" for array in arrays):

@@ -7,7 +7,7 @@
 Two thresholds that are not the same thing: `pruned` drops small weights, of queries and of documents each by its own,
 and so changes the scores; the score threshold drops documents whose score is too low, and changes no other score.
 
-The sparse scores are those of `sparsevec.exact.reference`, bit for bit: float64, added in ascending dimension order.
+The sparse scores are those of `sparsevec.postings`, bit for bit: float64, added in ascending dimension order.
 So are the dense ones. Ties go to the lower row.
 """
 
@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k
-from sparsevec.dense import best
+from sparsevec.dense import as_array, best
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
 from sparsevec.postings import Float64s, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
@@ -46,7 +45,8 @@ def pruned(vectors: SparseVectors, threshold: float) -> SparseVectors:
     with np.errstate(over="ignore"):  # 1e39 becomes inf and drops everything
         kept = np.abs(vectors.values) > np.float32(threshold)
     indptr = np.concatenate(([0], np.cumsum(kept)))[vectors.indptr]
-    return SparseVectors(indptr, vectors.indices[kept], vectors.values[kept], vectors.dimension)
+    parts = indptr, vectors.indices[kept], vectors.values[kept], vectors.dimension
+    return SparseVectors(*parts, fingerprint=vectors.fingerprint)
 
 
 class Retrieval:
@@ -55,7 +55,7 @@ class Retrieval:
     Compiled where numba is installed (the extra `fast`), else numpy: the same rows and scores.
     """
 
-    def __init__(self, documents: SparseVectors, *, dense: npt.ArrayLike | None = None) -> None:
+    def __init__(self, documents: SparseVectors, *, dense: Any | None = None) -> None:
         """Raises InvalidVectors when `dense` has not one finite row for each document."""
         self._n, self._dimension = len(documents), documents.dimension
         self._lists = _lists()(documents)
@@ -78,7 +78,7 @@ class Retrieval:
     def search_reranked(
         self,
         queries: SparseVectors,
-        dense_queries: npt.ArrayLike,
+        dense_queries: Any,
         k: int,
         *,
         shortlist: int,
@@ -92,7 +92,7 @@ class Retrieval:
         if self._dense is None:
             raise InvalidInput("re-ranking needs the documents' dense rows; give them as Retrieval(..., dense=rows)")
         if check_k(shortlist) < check_k(k):
-            raise InvalidInput(f"a shortlist of at least k = {k} is due, found {shortlist}")
+            raise InvalidInput(f"expected a shortlist of at least k = {k}, found {shortlist}")
         asked = _rows(dense_queries, len(queries), "queries")
         if asked.shape[1] != self._dense.shape[1]:
             raise InvalidVectors(f"dense queries have {asked.shape[1]} columns, dense documents {self._dense.shape[1]}")
@@ -112,11 +112,11 @@ def _lists() -> Callable[[SparseVectors], _Lists]:
     return BlockLists
 
 
-def _rows(dense: npt.ArrayLike, due: int, of: str) -> Float32s:
+def _rows(dense: Any, n: int, of: str) -> Float32s:
     with np.errstate(over="ignore"):  # 1e39 becomes inf and is refused as such
-        rows = np.asarray(dense, np.float32)
-    if rows.ndim != 2 or len(rows) != due or rows.shape[1] == 0:
-        raise InvalidVectors(f"dense rows of shape ({due}, d) are due for the {of}, found shape {rows.shape}")
+        rows = as_array(dense, of).astype(np.float32, copy=False)
+    if rows.ndim != 2 or len(rows) != n or rows.shape[1] == 0:
+        raise InvalidVectors(f"expected dense rows of shape ({n}, d) for the {of}, found shape {rows.shape}")
     if not (sound := np.isfinite(rows).all(axis=1)).all():
         raise InvalidVectors(f"dense row {int(np.argmin(sound))} of the {of} is not finite")
     return rows

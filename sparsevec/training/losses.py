@@ -148,8 +148,8 @@ def listwise_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
     Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, on similarities instead of classes.
     """
-    due = teacher.log_softmax(dim=1)
-    return (due.exp() * (due - student.log_softmax(dim=1))).sum(dim=1)
+    wanted = teacher.log_softmax(dim=1)
+    return (wanted.exp() * (wanted - student.log_softmax(dim=1))).sum(dim=1)
 
 
 def relative_error(reconstructed: Tensor, rows: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def test_queries_are_trained_longer_than_documents(
 ) -> None:
     """In stage 2 a query keeps more weights in training than the budget will pay for; as many as a document is less."""
     lengths: list[tuple[str, int]] = []
-    fitting = learn.fitting
+    fitting = learn.fitting  # type: ignore[attr-defined]
 
     def watched(objective: Any, *arguments: Any) -> Any:
         lengths.append((objective.recipe.stage, objective.longest))
@@ -227,6 +227,7 @@ def test_learning_beats_no_learning_and_refining_the_head(
 ) -> None:
     head, better = encoder.figures, refined[0].figures
     assert head.untrained_recall_10 is not None
+    assert better.head_recall_10 is not None
     assert head.untrained_recall_10 < head.recall_10 == head.head_recall_10 == better.head_recall_10 < better.recall_10
     assert not better.refined_is_worse
     assert head.warnings == better.warnings == []
@@ -234,7 +235,7 @@ def test_learning_beats_no_learning_and_refining_the_head(
 
 def test_a_refined_corpus_that_is_worse_than_the_head_is_not_silent(tmp_path: Path) -> None:
     """Rows with a strong common direction: the teacher tells nothing apart, and refining forgets what the head knew."""
-    rows = clustered(400, seed=1) + 40
+    rows = clustered(800, seed=1) + np.float32(4)
     encoder = SparseEncoder(INPUT, OUTPUT).fit(rows, budget=BUDGET)
     encoder.refine(rows)
     figures = encoder.figures

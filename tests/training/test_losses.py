@@ -301,3 +301,32 @@ def test_the_gradient_of_listwise_kl_agrees_with_finite_differences() -> None:
 def test_relative_error_of_zeros_is_one() -> None:
     rows = numbers(3, 4)
     assert relative_error(torch.zeros_like(rows), rows).item() == pytest.approx(1)
+
+
+def test_equal_documents_of_a_batch_are_no_negatives_of_one_another() -> None:
+    codes = torch.nn.functional.normalize(torch.rand(6, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    twice = codes.clone()
+    twice[3] = twice[1]
+    ids = torch.tensor([0, 1, 2, 1, 4, 5])
+    found = info_nce(twice, twice, temperature=0.1, document_ids=ids)
+    scores = twice @ twice.T / 0.1
+    others = [[j for j in range(6) if j == i or ids[j] != ids[i]] for i in range(6)]
+    due = torch.stack([scores[i, others[i]].logsumexp(0) - scores[i, i] for i in range(6)]).mean()
+    torch.testing.assert_close(found, due)
+    assert found < info_nce(twice, twice, temperature=0.1)
+
+
+def test_distinct_ids_change_nothing_and_their_gradients_are_finite() -> None:
+    codes = torch.rand(5, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert info_nce(codes, codes, temperature=0.1, document_ids=torch.arange(5)) == info_nce(
+        codes, codes, temperature=0.1
+    )
+    info_nce(codes, codes, temperature=0.1, document_ids=torch.zeros(5, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
+    assert codes.grad is not None
+    assert codes.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ids", [torch.arange(4), torch.rand(5), torch.zeros(5, 1, dtype=torch.long)])
+def test_ids_that_do_not_name_each_document_are_refused(ids: torch.Tensor) -> None:
+    with pytest.raises(InvalidInput, match="labels must be"):
+        info_nce(torch.rand(5, 8), torch.rand(5, 8), temperature=0.1, document_ids=ids)

@@ -15,7 +15,7 @@ from sparsevec import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.training.activations import relu, unit
 from sparsevec.training.regularizers import flops
-from sparsevec.training.schedules import BudgetController, Schedule, Seen, constant, quadratic_ramp
+from sparsevec.training.schedules import BudgetController, Evenness, Schedule, Seen, constant, quadratic_ramp
 
 
 def test_constant_is_the_same_at_every_step() -> None:
@@ -188,3 +188,65 @@ def test_the_state_of_another_kind_of_schedule_is_refused() -> None:
         constant(1.0).load_state_dict(controller().state_dict())
     with pytest.raises(InvalidInput, match=r"found \[\]: it belongs to a schedule of another kind"):
         controller().load_state_dict(constant(1.0).state_dict())
+
+
+# ---- evenness
+
+
+def seen(documents: list[float], queries: list[float] | None = None) -> Seen:
+    shares = np.array(documents), np.array(documents if queries is None else queries)
+    return Seen(float(shares[0].sum()), float(shares[0] @ shares[1]), *shares)
+
+
+def test_evenness_raises_the_weight_by_its_rule_while_dimensions_are_used_unevenly() -> None:
+    evenness = Evenness(1.25, weight=10.0, gain=0.5)
+    evenness.saw(seen([1.0, 0.5, 0.5, 0.0]))  # R_sub = 4 · 1.5 / 2^2 = 1.5
+    assert evenness.weight(1) == pytest.approx(10 * (1.5 / 1.25) ** 0.5)
+    even = Evenness(1.25, weight=10.0, gain=0.5)
+    even.saw(seen([0.5, 0.5, 0.5, 0.5]))
+    assert even.weight(1) == pytest.approx(10 * (1 / 1.25) ** 0.5)
+
+
+def test_evenness_looks_at_shares_smoothed_over_steps_not_at_one_batch() -> None:
+    """Queries and documents that meet within each batch, but not across batches, are even in the long run."""
+    batch_alone, smoothed = (Evenness(1.0, weight=10.0, smoothing=share, gain=0.1) for share in (1.0, 0.1))
+    for step in range(100):
+        for evenness in (batch_alone, smoothed):
+            evenness.saw(seen(np.eye(4)[step % 4].tolist()))  # each batch alone has R_sub 4
+    assert batch_alone.weight(100) == 300
+    assert smoothed.weight(100) < 60
+
+
+def test_evenness_stays_within_its_bounds_and_goes_on_from_its_state() -> None:
+    whole, first = Evenness(1.0, weight=2.0, gain=1.0, most=50), Evenness(1.0, weight=2.0, gain=1.0, most=50)
+    for schedule in (whole, first):
+        schedule.saw(seen([1.0, 0.0, 0.0, 0.0]))
+    second = Evenness(1.0, weight=2.0, gain=1.0, most=50)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for schedule in (whole, second):
+        schedule.saw(seen([0.0, 1.0, 0.5, 0.0]))
+    assert second.state_dict() == whole.state_dict()
+    for _ in range(20):
+        whole.saw(seen([1.0, 0.0, 0.0, 0.0]))
+    assert whole.weight(0) == 50
+    assert repr(whole) == "Evenness(1.0, weight=2.0, smoothing=0.03, gain=1.0, least=1.0, most=50)"
+    assert isinstance(whole, Schedule)
+
+
+def test_empty_codes_leave_the_weight_alone() -> None:
+    evenness = Evenness(1.0, weight=2.0)
+    evenness.saw(seen([0.0, 0.0]))
+    assert evenness.weight(1) == 2.0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"spread": 0.0}, {"weight": 0.0}, {"least": 0.0}, {"least": 9.0, "most": 2.0}, {"smoothing": 0.0}]
+)
+def test_settings_of_evenness_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match="found"):
+        Evenness(**{"spread": 1.0, "weight": 2.0, **settings})  # type: ignore[arg-type]
+
+
+def test_evenness_needs_to_see_the_shares() -> None:
+    with pytest.raises(InvalidInput, match="shares of documents and queries"):
+        Evenness(1.0, weight=2.0).saw(Seen(3.0, 1.0))

@@ -87,6 +87,45 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     assert second.encode([rows(20)]) == first.encode([rows(20)])
 
 
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({}, r"saved by a tower with activation=top_k\(k=8\), this one has activation=relu"),
+        ({"activation": partial(top_k, k=9)}, r"activation=top_k\(k=8\), this one has activation=top_k\(k=9\)"),
+        ({"activation": partial(top_k, k=8), "normalize": False}, "normalize=True, this one has normalize=False"),
+    ],
+)
+def test_a_tower_that_would_give_other_codes_does_not_take_the_weights(
+    other: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    tower(activation=partial(top_k, k=8)).save(tmp_path / "tower.safetensors")
+    it = tower(**other)
+    nn.init.normal_(it.head.weight)
+    before = it.head.weight.clone()
+    with pytest.raises(ModelBroken, match=says):
+        it.load(tmp_path / "tower.safetensors")
+    assert torch.equal(it.head.weight, before)
+
+
+def test_a_learned_threshold_is_compared_by_its_width_and_not_by_its_value(tmp_path: Path) -> None:
+    tower(activation=JumpReLU(40, threshold=0.1, bandwidth=0.2)).save(tmp_path / "tower")
+    same = tower(activation=JumpReLU(40, threshold=0.3, bandwidth=0.2))
+    same.load(tmp_path / "tower")
+    assert torch.allclose(same.activation.threshold, torch.tensor(0.1))  # type: ignore[union-attr]
+    with pytest.raises(ModelBroken, match=r"bandwidth=0.2.*bandwidth=0.5"):
+        tower(activation=JumpReLU(40, bandwidth=0.5)).load(tmp_path / "tower")
+
+
+def test_weights_that_were_saved_without_settings_are_taken(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    first, second = tower(), tower()
+    nn.init.normal_(first.head.weight)
+    safetensors.torch.save_file(first.state_dict(), tmp_path / "tower")
+    second.load(tmp_path / "tower")
+    assert torch.equal(second.head.weight, first.head.weight)
+
+
 # ---- what is refused
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -36,15 +34,6 @@ ROWS = np.arange(1.0, 13).reshape(4, 3).astype(np.float32)  # small whole number
         lambda x: torch.tensor(x).bfloat16(),
         lambda x: torch.tensor(x).half(),
         lambda x: list(torch.tensor(x, requires_grad=True)),
-        pd.DataFrame,
-        lambda x: pd.Series(list(x)),
-        lambda x: pd.Series(x.tolist()),
-        lambda x: pd.DataFrame({"embedding": x.tolist()}),
-        lambda x: pa.array(x.tolist()),
-        lambda x: pa.array(x.tolist(), pa.list_(pa.float32(), 3)),
-        lambda x: pa.array([[9.0] * 3, *x.tolist()], pa.list_(pa.float32(), 3))[1:],
-        lambda x: pa.chunked_array([x[:1].tolist(), x[1:].tolist()]),
-        lambda x: pa.table({"embedding": x.tolist()}),
     ],
 )
 def test_whatever_holds_them_the_rows_are_the_same(held: Callable[[Any], Any]) -> None:
@@ -65,11 +54,6 @@ def test_whatever_holds_them_the_rows_are_the_same(held: Callable[[Any], Any]) -
         (ROWS > 2, "real numbers, found bool"),
         (ROWS.astype(complex), "real numbers, found complex"),
         ([[1.0, 2, 3], [1.0, 2]], "row 0 has 3 numbers, row 1 has 2"),
-        (pd.Series([[1.0, 2, 3], [1.0]]), "row 0 has 3 numbers, row 1 has 1"),
-        (pa.array([[1.0, 2, 3], [1.0]]), "row 0 has 3 numbers, row 1 has 1"),
-        (pa.array([[1.0, 2, 3], None]), "row 1 is null"),
-        (pa.array([1.0, 2]), "an Arrow list of numbers a row, found double"),
-        (pa.table({"a": [1], "b": [2]}), "a table of 2"),
         ([[1.0, 2, 3], "abc"], "found str in row 1"),
         ([ROWS, ROWS], r"found shape \(2, 4, 3\)|one row an element"),
         (torch.ones(2, 3).to_sparse(), "use .to_dense"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparsevec.answers.retrieval import Retrieval, pruned
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
 from sparsevec.exact.local import BlockLists
-from sparsevec.exact.reference import PostingLists
+from sparsevec.postings import PostingLists
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -134,7 +134,7 @@ def test_without_numba_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (
             lambda: Retrieval(DOCUMENTS, dense=DENSE).search_reranked(QUERY, [[1.0, 0.0]], 2, shortlist=1),
-            "a shortlist of at least k = 2 is due, found 1",
+            "expected a shortlist of at least k = 2, found 1",
         ),
     ],
 )
@@ -152,14 +152,14 @@ def test_arguments_that_mean_nothing_are_refused(wrong: Callable[[], object], me
         ),
         (
             lambda: Retrieval(DOCUMENTS, dense=DENSE[:3]),
-            r"shape \(4, d\) are due for the documents, found shape \(3, 2\)",
+            r"shape \(4, d\) for the documents, found shape \(3, 2\)",
         ),
         (lambda: Retrieval(DOCUMENTS, dense=DENSE[:, :0]), r"found shape \(4, 0\)"),
         (lambda: Retrieval(DOCUMENTS, dense=DENSE * [[1], [1], [math.nan], [1]]), "dense row 2 of the documents"),
         (lambda: Retrieval(DOCUMENTS, dense=DENSE.astype(float) * 1e39), "dense row 0 of the documents is not finite"),
         (
             lambda: Retrieval(DOCUMENTS, dense=DENSE).search_reranked(QUERY, [1.0, 0.0], 1, shortlist=1),
-            r"shape \(1, d\) are due for the queries, found shape \(2,\)",
+            r"shape \(1, d\) for the queries, found shape \(2,\)",
         ),
         (
             lambda: Retrieval(DOCUMENTS, dense=DENSE).search_reranked(QUERY, [[1.0]], 1, shortlist=1),
