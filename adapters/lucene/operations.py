@@ -129,8 +129,8 @@ class LuceneOperations:
                 f"{len(external)} of {len(sample)} documents looked at have external versions (version_type=external)"
             )
             advice = (
-                "each write raises a document's version by one, so the source's next event, with the version that was "
-                "then due, is refused as stale: let it count in larger steps (a timestamp), or write before it does"
+                "each write of sparsevec raises a document's version by one, so the next event of its source, which "
+                "counts by itself, is refused as stale (409): let the source count in larger steps, such as a timestamp"
             )
             found.append(Finding("warning", "versions", said, advice))
         else:

@@ -15,7 +15,7 @@ from sparsevec.errors import CollectionError
 from sparsevec.ingestion.ingest import IngestProgress, Timing
 from sparsevec.testing.engines import ENGINES
 from sparsevec.testing.nodes import Node, free_ports
-from tests.faults.conftest import Collection, collection_at, documents, http
+from tests.faults.conftest import Collection, Documents, collection_at, documents, http
 from tests.faults.proxy import Exchange, in_turn
 
 NODES = (
@@ -206,8 +206,11 @@ def test_a_disk_that_is_full_ends_the_run_soon_and_says_why(tmp_path: Path) -> N
 def test_one_refused_document_among_a_thousand_fails_alone_and_is_kept(cluster: str, tmp_path: Path) -> None:
     """By the mapping of an index that others made."""
     given = documents(1000)
+    given = Documents([f"id-{i}" for i in range(1000)], given.vectors, given.payloads)
     given.payloads[617]["number"] = "not a number"
     with collection_at(cluster, mapping={"properties": {"number": {"type": "long"}}}) as collection:
+        for id_ in given.ids:
+            http("PUT", f"{collection.engine}/_doc/{id_}", {})
         report = collection.ingest(given, failed=tmp_path / "failed.jsonl")
         assert (report.given, report.written, report.skipped, report.failed) == (1000, 999, 0, 1)
         assert report.failures[0].id == given.ids[617]
