@@ -178,3 +178,71 @@ def test_the_example_holds_a_given_cluster_to_the_contract(
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] >= 3
     result.stdout.fnmatch_lines(["opensearch3 *SPARSEVEC_OPENSEARCH_URL"])
+
+
+# ---- pytest-xdist: what ran in a worker has run
+
+
+def test_an_engine_that_ran_in_a_worker_has_run(
+    theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elasticsearch_7: str
+) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    monkeypatch.setenv("SPARSEVEC_ELASTICSEARCH_URL", elasticsearch_7)
+    monkeypatch.setenv("SPARSEVEC_REQUIRE", "elasticsearch")
+    theirs.makepyfile(
+        test_any="""
+        import pytest
+        @pytest.mark.parametrize("elasticsearch_url", ["elasticsearch"], indirect=True)
+        def test_it(elasticsearch_url): pass
+        def test_another(): pass
+    """
+    )
+    result = theirs.runpytest_subprocess("test_any.py", "-n", "2")
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["elasticsearch *7.17.29 *SPARSEVEC_ELASTICSEARCH_URL"])
+
+
+def test_an_engine_that_ran_in_no_worker_has_not(theirs: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    monkeypatch.setenv("SPARSEVEC_REQUIRE", "opensearch3")
+    result = theirs.runpytest_subprocess("-k", "nothing", "-n", "2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["SPARSEVEC_REQUIRE demands opensearch3, which did not run"])
+
+
+# ---- the table of clauses
+
+
+THEIR_SUITE = """
+    import pytest
+    import sparsevec
+    from sparsevec.testing.conformance import Conformance
+    class TestTheirs(Conformance):
+        @pytest.fixture
+        def adapter(self):
+            with sparsevec.connect("reference:") as adapter:
+                yield adapter
+        def test_c13_drop_forgets_everything_and_may_be_called_twice(self):
+            assert False
+        @pytest.mark.xfail(strict=True, reason="known")
+        def test_c2_written_documents_are_searchable_at_once(self):
+            assert False
+"""
+
+
+def test_the_table_says_which_backend_passes_which_clause(theirs: pytest.Pytester) -> None:
+    theirs.makepyfile(test_suite=THEIR_SUITE)
+    clauses = "c1_ or c2_ or c13 or c17_routing"
+    theirs.runpytest_subprocess("test_suite.py", "-k", clauses, "--conformance-table=clauses.md")
+    head, _, row = [line for line in (theirs.path / "clauses.md").read_text().splitlines() if line.startswith("|")]
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert (cells["| backend"], cells["C1"], cells["C2"], cells["C13"]) == ("| TestTheirs", "5", "1 1 †", "2 1 ✗")
+    assert (cells["C3"], cells["C17"]) == ("–", "–")
+
+
+def test_a_run_without_the_suite_writes_a_table_without_rows(theirs: pytest.Pytester) -> None:
+    theirs.runpytest_subprocess("-k", "nothing", "--conformance-table=clauses.md").assert_outcomes(
+        passed=1, deselected=4
+    )
+    assert "| backend | C1 |" in (theirs.path / "clauses.md").read_text()
