@@ -167,7 +167,7 @@ def _check(url: Url, prefix: str, collection: str) -> None:
     if not url.host or not collection:
         raise InvalidInput("a qdrant url names a server and a collection: qdrant://HOST:PORT/[PREFIX/]COLLECTION")
     if len(url.hosts) > 1:
-        raise InvalidInput(f"a qdrant url names one server, found {len(url.hosts)}; put several behind a load balancer")
+        raise InvalidInput(f"a qdrant url names one server, found {len(url.hosts)}; put several behind one balancer")
     if prefix and url.variant.startswith("grpc"):
         raise InvalidInput(
             f"gRPC knows no path, found the prefix {prefix!r}; expected qdrant+grpc://HOST:PORT/COLLECTION"

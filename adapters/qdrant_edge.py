@@ -37,6 +37,7 @@ from sparsevec.contract.checks import (
     check_k,
     check_options,
     check_queries,
+    check_size,
     check_space,
 )
 from sparsevec.contract.filters import Condition, Where, conditions, matches
@@ -214,7 +215,7 @@ class QdrantEdgeAdapter(Connection):
         size: int = 1000,
     ) -> Iterator[Page]:
         """In the order of the engine's ids, so a scan goes on at any time. `dense` is a field of the payload."""
-        place = _place(after)
+        place, size = _place(after), check_size(size)
         while True:
             shard, marker = self._existing()
             payload: Any = True if payloads or dense is not None else edge.PayloadSelector.Include([ORIGINAL])
