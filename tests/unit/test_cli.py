@@ -186,7 +186,7 @@ def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, ur
     assert (verified.exit_code, read(verified)["hits"]) == (0, 0)
     evaluated = sparsevec("eval", place / "model", tmp_path / "none.npy", place / "asked.npy")
     assert evaluated.exit_code == 2
-    assert "n at least 1" in " ".join(evaluated.stderr.split())
+    assert "at least one document" in " ".join(evaluated.stderr.split())
 
 
 # ---- wrong usage: exit code 2, one line, no traceback
