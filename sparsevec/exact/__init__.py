@@ -1,1 +1,1 @@
-"""What the right answer is: reference, local engine, verify. Stands on `contract`; `answers`, `live` and above come in."""
+"""What the right answer is: reference, local engine, verify. Stands on `contract`; `answers` and above come in."""
