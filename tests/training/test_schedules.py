@@ -244,7 +244,7 @@ def test_empty_codes_leave_the_weight_alone() -> None:
 )
 def test_settings_of_evenness_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="found"):
-        Evenness(**{"spread": 1.0, "weight": 2.0, **settings})  # type: ignore[arg-type]
+        Evenness(**{"spread": 1.0, "weight": 2.0, **settings})
 
 
 def test_evenness_needs_to_see_the_shares() -> None:

@@ -111,7 +111,7 @@ def test_a_learned_threshold_is_compared_by_its_width_and_not_by_its_value(tmp_p
     tower(activation=JumpReLU(40, threshold=0.1, bandwidth=0.2)).save(tmp_path / "tower")
     same = tower(activation=JumpReLU(40, threshold=0.3, bandwidth=0.2))
     same.load(tmp_path / "tower")
-    assert torch.allclose(same.activation.threshold, torch.tensor(0.1))  # type: ignore[union-attr]
+    assert torch.allclose(same.activation.threshold, torch.tensor(0.1))  # type: ignore[attr-defined]
     with pytest.raises(ModelBroken, match=r"bandwidth=0.2.*bandwidth=0.5"):
         tower(activation=JumpReLU(40, bandwidth=0.5)).load(tmp_path / "tower")
 
