@@ -65,6 +65,8 @@ def _at_least(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
         return None
     field = condition.field
     leaf = _leaf(field, mappings, mappings.get("dynamic", "true"))
+    if isinstance(condition, Exists) and _is_object(field, mappings):
+        return None  # found by what is inside it
     clauses = None if leaf is None else _candidates(condition, leaf)
     return None if clauses is None else _any([*clauses, {"term": {"_ignored": field}}])
 
@@ -126,6 +128,11 @@ def _leaf(path: str, parent: Mapping[str, Any], dynamic: object) -> Mapping[str,
 
 def _runs(path: str, runtime: Mapping[str, Any]) -> bool:
     return any(path == name or path.startswith(f"{name}.") or name.startswith(f"{path}.") for name in runtime)
+
+
+def _is_object(path: str, mappings: Mapping[str, Any]) -> bool:
+    """Whether a document may hold an object there, also where `subobjects: false` keeps only the names inside it."""
+    return any(name.startswith(f"{path}.") for name in mappings.get("properties", {}))
 
 
 def _true(mapping: Mapping[str, Any], parameter: str) -> bool:

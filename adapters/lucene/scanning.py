@@ -44,13 +44,13 @@ class Scanning:
         target = yield from self._target()
         field = read_fields(target, self._session.field)
         point, place = _place(after) if after is not None else ((yield from self._point()), None)
-        size = min(int(size), target.window)
+        size = max(1, min(int(size), target.window - 1))
         source = yield from self._source(target, field, payloads, dense)
-        body = page_body(point, _KEEP, field, place, size, source, vectors)
+        body = page_body(point, _KEEP, field, place, size + 1, source, vectors)  # one more says whether there is more
         answer = yield from ask("POST", "/_search", body=orjson.dumps(body))
         found = _read(answer)
         hits, point = read_hits(found), found.get("pit_id", point)
-        last = len(hits) < size
+        last, hits = len(hits) <= size, hits[:size]
         if last:
             yield from self._close(point)
         return Page(

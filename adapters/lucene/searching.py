@@ -154,7 +154,8 @@ class Searching:
         ids = [id_ for id_ in ids if keys[id_] in found]
         hits = [found[keys[id_]] for id_ in ids]
         payloads = tuple(hit.get("_source", {}) for hit in hits)
-        return Documents(tuple(ids), read_vectors(hits, known.field), payloads)
+        theirs = tuple(from_id(keys[id_], known.target.ours) for id_ in ids)
+        return Documents(theirs, read_vectors(hits, known.field), payloads)
 
     def _found(self, known: Known, keys: Sequence[str]) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""

@@ -42,6 +42,7 @@ class LuceneOthers:
 
     def documents(self) -> dict[Id, Mapping[str, Any]]:
         """Of a search, so that a document that stands twice is seen: under its id and its routing."""
+        self._ask("POST", "/_refresh")
         found = self._ask("POST", "/_search", {"size": 1000, "query": {"match_all": {}}})["hits"]["hits"]
         known = {self._routing.get(id_) for id_ in self.ids}
         strays = [hit for hit in found if hit.get("_routing") not in known]

@@ -236,6 +236,7 @@ class QdrantShim:
         self.collections: dict[str, Collection] = {}
         self._folder = folder
         self._made = 0
+        self._creating = threading.Lock()
         self._server = _Listener(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
@@ -273,11 +274,12 @@ class QdrantShim:
         return self.collections[name]
 
     def create(self, body: bytes, name: str) -> bool:
-        if name in self.collections:
-            raise Refusal(409, f"Wrong input: Collection `{name}` already exists!")
-        self._made += 1
-        path = self._folder / f"{self._made}"
-        self.collections[name] = Collection(path, _read(models.CreateCollection, body))
+        with self._creating:  # of several at once, one makes it
+            if name in self.collections:
+                raise Refusal(409, f"Wrong input: Collection `{name}` already exists!")
+            self._made += 1
+            path = self._folder / f"{self._made}"
+            self.collections[name] = Collection(path, _read(models.CreateCollection, body))
         return True
 
     def remove(self, _body: bytes, name: str) -> bool:
