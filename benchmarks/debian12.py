@@ -8,9 +8,9 @@ a row that is already in the results is not made again. Results: benchmarks/resu
 
 R10 is the overlap of the sparse with the exact dense top 10, @100 the share of the dense top 10 inside the sparse top
 100, "2nd look" the R10 of these 100 in the order that the second look gives them, which needs no bytes beside the
-sparse field, nDCG@10 that of the known item after the sparse top 100 were re-ranked with the dense vectors. F is the expected
-number of multiplications of a query-document pair, R_sub its ratio to that of dimensions used equally often: below 1,
-queries avoid the dimensions that many documents use.
+sparse field, nDCG@10 that of the known item after the sparse top 100 were re-ranked with the dense vectors. F is the
+expected number of multiplications of a query-document pair, R_sub its ratio to that of dimensions used equally often:
+below 1, queries avoid the dimensions that many documents use.
 """
 
 from __future__ import annotations
