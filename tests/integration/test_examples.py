@@ -26,6 +26,12 @@ def test_the_pipeline_writes_nothing_the_second_time(tmp_path: Path) -> None:
     assert "command line" in again.splitlines()[-3]
 
 
+def test_the_answers_example_ends_in_answers_and_says_why(tmp_path: Path) -> None:
+    said = run("answers.py", "reference:", tmp_path)
+    assert "1,500 written, 0 skipped, 0 failed" in said
+    assert "shared dimensions" in said
+
+
 @pytest.mark.qdrant
 def test_the_qdrant_example(tmp_path: Path) -> None:
     for _ in range(2):
