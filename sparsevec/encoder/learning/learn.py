@@ -15,7 +15,7 @@ from torch import Tensor
 from sparsevec.encoder.learning.codes import linear_top_k
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
-from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, towers_recipe
+from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
 from sparsevec.errors import TrainingCollapsed
 from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, TopK, shares
@@ -39,6 +39,11 @@ class Corpus:
     def asking(self) -> Asking:
         """The sample, or the documents that stand in for one."""
         return self.sample if len(self.sample.rows) else self.own
+
+    @property
+    def spread(self) -> float:
+        """The mean standard deviation of the similarities of a document's nearest: the scale of the teacher."""
+        return float(self.own.similarities.std(dim=1, correction=0).mean())
 
     @property
     def checksum(self) -> int:
@@ -73,7 +78,7 @@ def learned_towers(
     checkpoint: a folder for one file a stage. Raises what `train` raises.
     """
     generator = torch.Generator().manual_seed(seed)
-    recipe = head_recipe(len(corpus.documents), dimension, nnz)
+    recipe = tempered(head_recipe(len(corpus.documents), dimension, nnz), corpus.spread)
     head = new_head(corpus.documents, dimension, recipe, generator)
     _fit(head, corpus, nnz, nnz, recipe, 3 * seed, whole, checkpoint)
     head.part()
@@ -142,7 +147,7 @@ def refined(
     """
     codes = _padded(start)
     mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
-    recipe = refine_recipe(len(bias), nnz)
+    recipe = tempered(refine_recipe(len(bias), nnz), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)

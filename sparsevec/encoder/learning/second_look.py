@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.recipe import SecondLookRecipe
+from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
 from sparsevec.training.losses import listwise_kl
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
@@ -41,6 +41,7 @@ def learned_second_look(
     stored, (rows, asked_codes, own) = _csr(codes), asked
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
+    recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
     start = recipe.shrink * _decoder(stored, documents - mean, recipe)
     look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
     optimizer = torch.optim.Adam(
