@@ -258,10 +258,11 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
 
 def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOperations) -> None:
     hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7], "matched_queries": ["holds"]}
-    page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit]}})
+    page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, {**hit, "_id": "b"}]}})
     asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
     first, sent = talk(lucene.page(**asked, after=None), OTHERS, REFRESHED, Answer(200, {"id": "P1"}), page)
     assert said(sent)[2:] == ["POST /products/_pit", "POST /_search"]
+    assert lines(sent[-1])[0]["size"] == 2  # one more, to know whether this is the last
     assert (first.ids, first.holds.tolist(), first.routing, first.versions) == (("a",), [True], ("t",), ("4.1",))
     last = Answer(200, {"pit_id": "P3", "_shards": {"total": 1}, "hits": {"hits": []}})
     end, sent = talk(lucene.page(**asked, after=first.after), OTHERS, last, DONE)
