@@ -87,6 +87,7 @@ class AsyncElasticsearchAdapter(AsyncAdapterBase):
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
+        """With credentials as keyword arguments. Raises InvalidInput, ClientMissing; asks nothing of the server yet."""
         client = _client(AsyncElasticsearch, url, credentials)
         wire = _AsyncElasticWire(client, owned=True)
         return cls(_operations(url), wire, _place(url), None if credentials else str(url))

@@ -82,6 +82,7 @@ class AsyncOpenSearchAdapter(AsyncAdapterBase):
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
+        """With credentials as keyword arguments. Raises InvalidInput, ClientMissing; asks nothing of the server yet."""
         client = _client(AsyncOpenSearch, url, credentials)
         wire = _AsyncOpenSearchWire(client, owned=True)
         return cls(_operations(url), wire, _place(url), None if credentials else str(url))

@@ -26,7 +26,19 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from sparsevec.contract.adapter import Adapter, Documents, Failure, Finding, Hits, Info, Missing, Page, Version, Written
+from sparsevec.contract.adapter import (
+    Adapter,
+    Documents,
+    Failure,
+    Finding,
+    Hits,
+    Info,
+    Missing,
+    Page,
+    Version,
+    Written,
+    says_the_contract,
+)
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import (
     Id,
@@ -65,6 +77,7 @@ _WEIGHT_BYTES = 12  # of an index and a weight, in the log and on disk
 _CAN = Capabilities()
 
 
+@says_the_contract
 class QdrantEdgeAdapter(Connection):
     """The embedded engine in the folder `path`, made by `create`; its parent must be there."""
 

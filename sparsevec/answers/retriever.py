@@ -188,11 +188,13 @@ class AsyncRetriever:
     def __init__(
         self, encoder: SparseEncoder, adapter: AsyncAdapter, *, rerank: Rerank = "second look", candidates: int = 100
     ) -> None:
+        """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
         self._ranking, self._adapter = _Ranking(encoder, rerank, candidates), adapter
 
     async def search(
         self, queries: Any, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]:
+        """The k answers to each dense query, best first, as `Retriever.search` gives them."""
         asked, depth = self._ranking.asked(queries), self._ranking.depth(k)
         found = await self._adapter.search(asked.sparse, depth, where=where, with_payloads=with_payloads)
         if self._ranking.rerank is None:
@@ -201,9 +203,11 @@ class AsyncRetriever:
         return self._ranking.answers(asked, found, _together(pages, asked.sparse), k)
 
     async def delete(self, ids: Sequence[Id]) -> None:
+        """Remove documents, or our vector from those of others (C12)."""
         await self._adapter.delete(ids)
 
     async def explain(self, query: Any, id_: Id) -> Explanation:
+        """Why a document is where it is, as `Retriever.explain` says it."""
         asked, held = self._ranking.asked(query), await self._adapter.fetch([id_])
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
@@ -211,6 +215,7 @@ class AsyncRetriever:
         return explain(rows[0], self._adapter.stored(held.vectors)[0])
 
     async def close(self) -> None:
+        """Close the adapter."""
         await self._adapter.close()
 
     async def __aenter__(self) -> Self:

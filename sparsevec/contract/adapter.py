@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,7 @@ __all__ = [
     "Page",
     "Version",
     "Written",
+    "says_the_contract",
 ]
 
 Version: TypeAlias = str
@@ -299,6 +300,20 @@ class Adapter(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
+Kind = TypeVar("Kind", bound=type)
+
+
+def says_the_contract(kind: Kind) -> Kind:
+    """A class whose methods say what the contract says of them, where they have nothing of their own to say."""
+    for name, clause in vars(Adapter).items():
+        own = vars(kind).get(name)
+        function = getattr(own, "__func__", own)  # of a class method
+        if not name.startswith("_") and function is not None and not function.__doc__:
+            function.__doc__ = getattr(clause, "__func__", clause).__doc__
+    return kind
+
+
+@says_the_contract
 @runtime_checkable
 class AsyncAdapter(Protocol):
     """The same contract for asyncio: the same names, to be awaited; several calls may run at a time."""

@@ -37,6 +37,7 @@ from sparsevec.contract.adapter import (
     Page,
     Version,
     Written,
+    says_the_contract,
 )
 from sparsevec.contract.checks import Id, Payload, Queries, check_size
 from sparsevec.contract.filters import Where
@@ -298,6 +299,7 @@ class Connection:
         raise NotImplementedError
 
 
+@says_the_contract
 class SyncAdapter(Connection):
     """The contract for threads over a backend's `operations` and a `wire`. A door adds `connect` and `from_client`."""
 
@@ -385,6 +387,7 @@ class SyncAdapter(Connection):
         self.close()
 
 
+@says_the_contract
 class AsyncAdapterBase(Connection):
     """The contract for asyncio over the same `operations`, and an asynchronous `wire`."""
 
@@ -474,6 +477,7 @@ class AsyncAdapterBase(Connection):
         await self.close()
 
 
+@says_the_contract
 class InThreads:
     """An adapter of this machine (`reference:`, `local:`, `qdrant+edge:`) for asyncio: each call in a thread (C15).
 

@@ -20,7 +20,19 @@ from uuid import uuid4
 
 import numpy as np
 
-from sparsevec.contract.adapter import Adapter, Documents, Failure, Finding, Hits, Info, Missing, Page, Version, Written
+from sparsevec.contract.adapter import (
+    Adapter,
+    Documents,
+    Failure,
+    Finding,
+    Hits,
+    Info,
+    Missing,
+    Page,
+    Version,
+    Written,
+    says_the_contract,
+)
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import (
     Id,
@@ -65,6 +77,7 @@ class _Lists(Protocol):
     def search(self, query: SparseVector, k: int, allowed: Mask | None = None) -> tuple[Int64s, Float64s]: ...
 
 
+@says_the_contract
 class Reference(Connection):
     """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file).
 

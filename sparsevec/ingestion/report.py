@@ -44,6 +44,7 @@ class IngestFailure(BaseModel):
 
     @classmethod
     def of(cls, id_: object, reason: str) -> Self:
+        """For whatever stood in the place of an id."""
         return cls(id=id_ if isinstance(id_, (int, str)) and not isinstance(id_, bool) else repr(id_), reason=reason)
 
 
@@ -92,6 +93,7 @@ class IngestProgress(Progress):
 
     @classmethod
     def of(cls, given: int, total: int | None, counts: Counts, waiting: str | None) -> Self:
+        """After `given` documents of `total`, None where nobody knows; `waiting` says for what, while it pauses."""
         figures = {"documents": given, "bytes": counts.bytes}
         fraction = min(1.0, given / total) if total else 0.0
         text = waiting if waiting is not None else f"{given:,} documents"

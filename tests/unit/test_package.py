@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -38,6 +39,19 @@ def test_using_its_names_loads_neither_torch_nor_a_client_library() -> None:
 @pytest.mark.parametrize("name", sparsevec.__all__)
 def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert getattr(sparsevec, name).__doc__
+
+
+@pytest.mark.parametrize("name", sparsevec.__all__)
+def test_every_method_of_a_public_class_says_what_it_does(name: str) -> None:
+    found = getattr(sparsevec, name)
+    ours = {
+        method
+        for kind in getattr(found, "__mro__", ())
+        if kind.__module__.startswith("sparsevec")
+        for method, value in vars(kind).items()
+        if not method.startswith("_") and callable(getattr(value, "__func__", value))
+    }
+    assert [method for method in sorted(ours) if not inspect.getdoc(getattr(found, method))] == []
 
 
 def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
