@@ -273,7 +273,7 @@ class Adapter(Protocol):
         """Every document of the collection, others' too, in pages of about `size` (C16).
 
         `dense` names a field or vector that holds dense rows. `after`, of an earlier page, goes on behind it; where
-        the backend has forgotten that place, InvalidInput says so, and a scan from the start is due.
+        the backend has forgotten that place, InvalidInput says so, and scan again from the start.
         """
 
     def delete(self, ids: Sequence[Id]) -> None:
