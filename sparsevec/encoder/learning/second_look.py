@@ -21,7 +21,7 @@ from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Asked", "learned_second_look"]
 
-_SCORES = 2**24  # held at a time
+_SCORES = 2**22  # held at a time
 
 
 Asked: TypeAlias = tuple[Float32s, SparseVectors, Int64s]
@@ -78,7 +78,7 @@ def _candidates(stored: sp.csr_matrix, asked: SparseVectors, itself: Int64s, k: 
         block = np.asarray((queries[start : start + size] @ columns).todense())
         own = itself[start : start + size]
         block[np.flatnonzero(own >= 0), own[own >= 0]] = -1
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
+        best = np.argpartition(-block, k - 1, axis=1)[:, :k].copy()  # a view would keep all of it
         rows.append(best)
         scores.append(np.take_along_axis(block, best, axis=1))
     return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
