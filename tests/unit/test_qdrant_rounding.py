@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from sparsevec_adapters.qdrant_core.rounding import slack
 
 from sparsevec.vectors import Float32s, SparseVectors
-from sparsevec_adapters.qdrant_core.rounding import slack
 
 
 def kept(weights: Float32s) -> Float32s:
