@@ -1,7 +1,7 @@
 """Several rankings of one query made one: by their ranks alone, or by a weighted sum of their scores. Pure functions.
 
 What engines do on the server, and some only under a licence, said here once, so that the answer is the same
-everywhere. Ties go to the document that the earlier ranking has higher, then to the lower id (ints before strings).
+everywhere. Ties go to the document of the earlier ranking, then to the one that it has higher.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, check_k
+from sparsevec.contract.checks import Id, Payload, check_k
 from sparsevec.errors import InvalidInput
 
 __all__ = ["reciprocal_rank_fusion", "weighted_sum"]
@@ -70,17 +70,15 @@ def _scaled(hits: Hits) -> list[float]:
 
 
 def _best(scores: Mapping[Id, float], rankings: Sequence[Hits], k: int) -> Hits:
-    order = {id_: (number, rank) for number, hits in reversed(list(enumerate(rankings))) for rank, id_ in _ranks(hits)}
-    best = sorted(scores, key=lambda id_: (-scores[id_], order[id_], isinstance(id_, str), str(id_)))[: check_k(k)]
-    payloads = {id_: payload for hits in reversed(rankings) for id_, payload in _payloads(hits)}
-    found = tuple(payloads.get(id_, {}) for id_ in best) if payloads or not best else None
-    with_payloads = all(hits.payloads is not None for hits in rankings)
-    return Hits(tuple(best), np.array([scores[id_] for id_ in best], np.float32), found if with_payloads else None)
-
-
-def _ranks(hits: Hits) -> list[tuple[int, Id]]:
-    return list(enumerate(hits.ids))
-
-
-def _payloads(hits: Hits) -> list[tuple[Id, Mapping[str, object]]]:
-    return list(zip(hits.ids, hits.payloads, strict=True)) if hits.payloads is not None else []
+    place: dict[Id, tuple[int, int]] = {}
+    payloads: dict[Id, Payload] = {}
+    for number, hits in reversed(list(enumerate(rankings))):  # the earliest has the last word
+        place |= {id_: (number, rank) for rank, id_ in enumerate(hits.ids)}
+        payloads |= dict(zip(hits.ids, hits.payloads or (), strict=False))
+    best = tuple(sorted(scores, key=lambda id_: (-scores[id_], place[id_]))[: check_k(k)])
+    known = all(hits.payloads is not None for hits in rankings)
+    return Hits(
+        best,
+        np.array([scores[id_] for id_ in best], np.float32),
+        tuple(payloads[id_] for id_ in best) if known else None,
+    )

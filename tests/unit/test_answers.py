@@ -29,7 +29,7 @@ def test_a_ranking_counts_by_its_weight() -> None:
     assert fused.ids == ("b", "a")
 
 
-def test_ties_go_to_the_earlier_ranking_then_to_the_lower_id() -> None:
+def test_ties_go_to_the_earlier_ranking_then_to_its_order() -> None:
     assert reciprocal_rank_fusion([ranking(("b", 1.0)), ranking(("a", 1.0))]).ids == ("b", "a")
     assert weighted_sum([ranking(), ranking(("y", 1.0), (7, 1.0))]).ids == ("y", 7)
 
