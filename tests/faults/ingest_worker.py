@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -55,4 +56,5 @@ def _say(progress: sv.IngestProgress) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
     slowly(sys.argv[1])
