@@ -146,10 +146,6 @@ class Target:
         return frozenset(index.name for index in self.indices)
 
     @property
-    def is_alias(self) -> bool:
-        return self.asked not in self.names
-
-    @property
     def ours(self) -> bool:
         return all(index.ours for index in self.indices)
 

@@ -166,10 +166,7 @@ class Retriever:
         Of the second look where that ranks, else of the sparse score. Raises InvalidInput when the id is not there.
         """
         asked, held = self._ranking.asked(query), self._adapter.fetch([id_])
-        if not held.ids:
-            raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        rows = asked.looks if asked.looks is not None else asked.sparse
-        return explain(rows[0], self._adapter.stored(held.vectors)[0])
+        return _explained(asked, id_, self._adapter.stored(held.vectors))
 
     def close(self) -> None:
         """Close the adapter."""
@@ -209,10 +206,7 @@ class AsyncRetriever:
     async def explain(self, query: Any, id_: Id) -> Explanation:
         """Why a document is where it is, as `Retriever.explain` says it."""
         asked, held = self._ranking.asked(query), await self._adapter.fetch([id_])
-        if not held.ids:
-            raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        rows = asked.looks if asked.looks is not None else asked.sparse
-        return explain(rows[0], self._adapter.stored(held.vectors)[0])
+        return _explained(asked, id_, self._adapter.stored(held.vectors))
 
     async def close(self) -> None:
         """Close the adapter."""
@@ -223,6 +217,13 @@ class AsyncRetriever:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+
+def _explained(asked: _Asked, id_: Id, stored: SparseVectors) -> Explanation:
+    if not len(stored):
+        raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
+    rows = asked.looks if asked.looks is not None else asked.sparse
+    return explain(rows[0], stored[0])
 
 
 def _wanted(found: Sequence[Hits]) -> Iterator[list[Id]]:

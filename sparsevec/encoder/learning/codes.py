@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sparsevec.training.codes import TopK, column_sums
+from sparsevec.vectors import SparseVectors
 
-__all__ = ["dot_products", "linear_top_k"]
+__all__ = ["dot_products", "linear_top_k", "padded"]
 
 
 def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> TopK:
@@ -68,6 +69,15 @@ class _DotProducts(torch.autograd.Function):
 def _own(of_dimensions: npt.NDArray[np.float32], indices: Tensor) -> Tensor:
     """(dimension, b) at each row's own indices (b, k): (b, k)."""
     return torch.from_numpy(of_dimensions[indices.numpy(), np.arange(len(indices))[:, None]])
+
+
+def padded(vectors: SparseVectors, missing: float) -> TopK:
+    """(n, longest row), with `missing` for the weights that shorter rows do not have."""
+    lengths, k = vectors.row_nnz, int(vectors.row_nnz.max())
+    filled = np.arange(k) < lengths[:, None]
+    weights, indices = np.full(filled.shape, missing, np.float32), np.zeros(filled.shape, np.int64)
+    weights[filled], indices[filled] = vectors.values, vectors.indices
+    return TopK(torch.from_numpy(weights), torch.from_numpy(indices), vectors.dimension)
 
 
 def _csr(values: Tensor, indices: Tensor, dimension: int) -> sp.csr_array:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsevec.encoder.learning.codes import linear_top_k
+from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
 from sparsevec.errors import TrainingCollapsed
 from sparsevec.progress import Whole
-from sparsevec.training.codes import Shares, TopK, shares
+from sparsevec.training.codes import Shares, shares
 from sparsevec.training.loop import TrainStep
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -145,7 +145,7 @@ def refined(
 
     start: the head's code of each document, a few weights longer than `nnz`. checkpoint: a folder for its file.
     """
-    codes = _padded(start)
+    codes = padded(start, -1)  # a negative weight counts as zero and stays
     mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
     recipe = tempered(refine_recipe(len(bias), nnz), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
@@ -159,15 +159,6 @@ def refined(
     _followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {"query_weights": free.query_weights.detach().numpy(), "query_bias": free.query_bias.detach().numpy()}
     return _strongest(free, nnz, start.dimension), fitted
-
-
-def _padded(vectors: SparseVectors) -> TopK:
-    """(n, longest row); what is missing is a negative weight, which counts as zero and stays."""
-    lengths, k = vectors.row_nnz, int(vectors.row_nnz.max())
-    filled = np.arange(k) < lengths[:, None]
-    weights, indices = np.full(filled.shape, -1, np.float32), np.zeros(filled.shape, np.int64)
-    weights[filled], indices[filled] = vectors.values, vectors.indices
-    return TopK(torch.from_numpy(weights), torch.from_numpy(indices), vectors.dimension)
 
 
 def _alike(queries: Tensor) -> Tensor:

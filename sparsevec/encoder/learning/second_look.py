@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from sparsevec.encoder.learning.codes import padded
 from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
 from sparsevec.training.losses import listwise_kl
@@ -38,7 +39,7 @@ def learned_second_look(
     whole: Whole,
 ) -> tuple[Float32s, float]:
     """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes."""
-    stored, (rows, asked_codes, own) = _csr(codes), asked
+    stored, (rows, asked_codes, own) = codes.to_scipy(), asked
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
@@ -63,19 +64,13 @@ def learned_second_look(
     return learned, float(look.first.detach())
 
 
-def _csr(codes: SparseVectors) -> sp.csr_matrix:
-    indptr = np.asarray(codes.indptr, np.int64)
-    shape = (len(codes), codes.dimension)
-    return sp.csr_matrix((codes.values, codes.indices.astype(np.int64), indptr), shape=shape)
-
-
-def _candidates(stored: sp.csr_matrix, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
+def _candidates(stored: sp.csr_array, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
     """Of each query the k documents with the best sparse scores, without itself, in no order: (q, k), and scores."""
-    columns, queries = stored.T.tocsr(), _csr(asked)
+    columns, queries = stored.T.tocsr(), asked.to_scipy()
     size = max(1, _SCORES // stored.shape[0])
     rows, scores = [], []
     for start in range(0, len(asked), size):
-        block = np.asarray((queries[start : start + size] @ columns).todense())
+        block = (queries[start : start + size] @ columns).toarray()
         own = itself[start : start + size]
         block[np.flatnonzero(own >= 0), own[own >= 0]] = -1
         best = np.argpartition(-block, k - 1, axis=1)[:, :k].copy()  # a view would keep all of it
@@ -84,7 +79,7 @@ def _candidates(stored: sp.csr_matrix, asked: SparseVectors, itself: Int64s, k: 
     return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
 
 
-def _decoder(stored: sp.csr_matrix, rows: Float32s, recipe: SecondLookRecipe) -> Float32s:
+def _decoder(stored: sp.csr_array, rows: Float32s, recipe: SecondLookRecipe) -> Float32s:
     """W (dimension, input_dim) of least |rows - stored W|^2 + ridge |W|^2, by conjugate gradients, a column each."""
     columns = stored.T.tocsr()
     residual = np.asarray(columns @ rows)
@@ -118,16 +113,12 @@ class _Look:
         self.teacher = torch.from_numpy(teacher.astype(np.float32))
         self._queries, self._candidates = queries, torch.from_numpy(candidates)
         self._scores = torch.from_numpy(scores)
-        lengths, width = codes.row_nnz, int(codes.row_nnz.max())
-        filled = np.arange(width) < lengths[:, None]
-        weights, indices = np.zeros(filled.shape, np.float32), np.zeros(filled.shape, np.int64)
-        weights[filled], indices[filled] = codes.values, codes.indices
-        self._weights, self._indices = torch.from_numpy(weights), torch.from_numpy(indices)
+        self._stored = padded(codes, 0)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(b,) query numbers to (b, candidates) second scores."""
         candidates = self._candidates[rows]
         b, m = candidates.shape
-        met = self._indices[candidates].view(b, -1)
-        strengths = (self._queries[rows] @ self.map.T).gather(1, met) * self._weights[candidates].view(b, -1)
+        met = self._stored.indices[candidates].view(b, -1)
+        strengths = (self._queries[rows] @ self.map.T).gather(1, met) * self._stored.values[candidates].view(b, -1)
         return strengths.view(b, m, -1).sum(dim=2) + self.first * self._scores[rows]
