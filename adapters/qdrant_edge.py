@@ -207,7 +207,7 @@ class QdrantEdgeAdapter(Connection):
             answers.append(_from_wire(kept[:k], with_payloads))
         return answers
 
-    def fetch(self, ids: Sequence[Id]) -> Documents:
+    def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         shard, marker = self._existing()
         checked = check_ids(ids)
         points = {_point(id_): id_ for id_ in checked}
@@ -215,8 +215,22 @@ class QdrantEdgeAdapter(Connection):
             records = shard.retrieve(list(points), with_payload=True, with_vector=[_VECTOR])
         found = {points[record.id]: record for record in records if _VECTOR in _vectors(record)}
         present = [id_ for id_ in checked if id_ in found]
-        payloads = tuple(payload_from_wire(found[id_].payload) for id_ in present)
-        return Documents(tuple(present), _rows([found[id_] for id_ in present], marker), payloads)
+        return _documents(present, [found[id_] for id_ in present], marker, dense)
+
+    def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        most = min(check_k(most), _MOST)
+        shard, marker = self._existing()
+        wanted = conditions(where, "qdrant")
+        exact, filter_ = _filter(wanted)
+        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR), *([filter_] if filter_ else [])])
+        with engine_errors(self._folder):
+            if shard.count(edge.CountRequest(exact=True, filter=holding)) > most:
+                return None
+            request = edge.ScrollRequest(limit=most, with_payload=True, with_vector=[_VECTOR], filter=holding)
+            records, _ = shard.scroll(request)
+        kept = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
+        ids = [id_from_wire(_plain(record.id), record.payload) for record in kept]
+        return _documents(ids, kept, marker, dense)
 
     def scan(
         self,
@@ -360,6 +374,12 @@ def _filter(wanted: Sequence[Condition]) -> tuple[bool, edge.Filter | None]:
 
 def _to_wire(row: SparseVector) -> edge.SparseVector:
     return edge.SparseVector(row.indices.tolist(), row.values.tolist())
+
+
+def _documents(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker, dense: str | None) -> Documents:
+    payloads = tuple(payload_from_wire(record.payload) for record in records)
+    rows = None if dense is None else tuple(dense_from_wire(payload.get(dense)) for payload in payloads)
+    return Documents(tuple(ids), _rows(records, marker), payloads, rows)
 
 
 def _vectors(record: edge.Record) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.answers.retriever import Retriever as Retriever
     from sparsevec.contract.adapter import Adapter as Adapter
     from sparsevec.contract.adapter import AsyncAdapter as AsyncAdapter
+    from sparsevec.contract.adapter import DenseField as DenseField
     from sparsevec.contract.adapter import Documents as Documents
     from sparsevec.contract.adapter import Finding as Finding
     from sparsevec.contract.adapter import Hit as Hit
@@ -59,7 +60,7 @@ _HOMES = {
     "answers.explain": "Explanation explain",
     "answers.fusion": "reciprocal_rank_fusion weighted_sum",
     "answers.retriever": "AsyncRetriever Retriever",
-    "contract.adapter": "Adapter AsyncAdapter Documents Finding Hit Hits Info Page Written",
+    "contract.adapter": "Adapter AsyncAdapter DenseField Documents Finding Hit Hits Info Page Written",
     "contract.capabilities": "Capabilities",
     "contract.connect": "aconnect connect",
     "contract.filters": "EngineFilter",

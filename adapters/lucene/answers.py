@@ -15,7 +15,7 @@ from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 from .errors import to_error
 from .index import Field
 
-__all__ = ["clause_limit", "read_dense", "read_hits", "read_vectors", "version_of"]
+__all__ = ["clause_limit", "read_dense", "read_dense_fields", "read_hits", "read_vectors", "version_of"]
 
 Json = Mapping[str, Any]
 
@@ -61,6 +61,12 @@ def read_dense(source: Json, path: str) -> Float32s | None:
     if not isinstance(value, list) or not all(isinstance(x, (int, float)) for x in value):
         raise BackendUnsupported(f"field {path!r} holds no dense rows: expected a list of numbers, found {value!r:.60}")
     return np.array(value, np.float32)
+
+
+def read_dense_fields(found: Sequence[Json], path: str) -> tuple[Float32s | None, ...]:
+    """The dense row (d,) of each hit asked for with `fields`, or None."""
+    rows = (hit.get("fields", {}).get(path) for hit in found)
+    return tuple(None if row is None else read_dense({path: row[0] if len(row) == 1 else row}, path) for row in rows)
 
 
 def version_of(hit: Json) -> str:

@@ -16,11 +16,22 @@ from typing import Any
 
 import orjson
 
+from sparsevec.contract.adapter import DenseField
 from sparsevec.errors import BackendUnsupported, CollectionError
 
 from .versions import LINEAR, OPENSEARCH, SPARSE_VECTOR, TERM, UNPRUNED
 
-__all__ = ["Claim", "Field", "Index", "Target", "claim_name", "field_properties", "read_field", "read_target"]
+__all__ = [
+    "Claim",
+    "Field",
+    "Index",
+    "Target",
+    "claim_name",
+    "dense_fields",
+    "field_properties",
+    "read_field",
+    "read_target",
+]
 
 Json = Mapping[str, Any]
 
@@ -241,6 +252,24 @@ def read_fields(target: Target, field: str) -> Field | None:
 
 def _clause(kind: str, created: int) -> str:
     return "term" if kind == "sparse_vector" or TERM <= created < OPENSEARCH else "linear"
+
+
+def dense_fields(target: Target) -> dict[str, DenseField]:
+    """What every index of the target declares to hold dense rows, by path, where they declare the same."""
+    first, *others = (dict(_dense(index.properties)) for index in target.indices)
+    return {path: about for path, about in first.items() if all(other.get(path) == about for other in others)}
+
+
+def _dense(properties: Json, above: str = "") -> Iterator[tuple[str, DenseField]]:
+    for name, about in properties.items():
+        if about.get("type") == "dense_vector":
+            similarity = about.get("similarity", "cosine") if about.get("index", True) in (True, "true") else ""
+            yield f"{above}{name}", DenseField(about.get("dims"), similarity)
+        elif about.get("type") == "knn_vector":
+            space = about.get("space_type") or about.get("method", {}).get("space_type", "l2")
+            yield f"{above}{name}", DenseField(about.get("dimension"), space)
+        elif about.get("type", "object") == "object":
+            yield from _dense(about.get("properties", {}), f"{above}{name}.")
 
 
 def field_properties(field: str, created: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 from . import weights
 from .answers import read_hits
 from .hazards import hazards, write_fault
-from .index import Claim, Index, Target, claim_name, field_properties, read_fields
+from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
 from .mapping import new_index
 from .scanning import Scanning
 from .searching import Searching
@@ -59,7 +59,7 @@ class LuceneOperations:
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
-        self.page = self._scanning.page
+        self.matching, self.page = self._searching.matching, self._scanning.page
 
     # ---- what is there
 
@@ -83,6 +83,7 @@ class LuceneOperations:
             dimension=field.dimension if field else None,
             fingerprint=field.fingerprint if field else None,
             identity=field.claim.identity if field and field.claim else None,
+            dense=dense_fields(target) if target else {},
         )
 
     def check(self) -> Operation[list[Finding]]:

@@ -12,14 +12,24 @@ from sparsevec.vectors import SparseVector
 from .index import Field
 from .weights import numbers
 
-__all__ = ["SEARCH_PATHS", "fetch_body", "find_body", "msearch", "page_body", "query_clause", "search_body", "split"]
+__all__ = [
+    "SEARCH_PATHS",
+    "count_body",
+    "fetch_body",
+    "find_body",
+    "msearch",
+    "page_body",
+    "query_clause",
+    "search_body",
+    "split",
+]
 
 Json = Mapping[str, Any]
 
 SEARCH_PATHS = (
     "responses.status,responses.error,responses.timed_out,responses._shards.failed,responses.hits.hits._id,"
     "responses.hits.hits._index,responses.hits.hits._score,responses.hits.hits._source,responses.hits.hits.fields,"
-    "responses.hits.hits._routing,responses.hits.hits._seq_no,responses.hits.hits._primary_term"
+    "responses.hits.total.value,responses.hits.hits._routing,responses.hits.hits._seq_no,responses.hits.hits._primary_term"
 )
 HOLDS = "holds"  # the name of the clause that documents with a vector of ours match
 
@@ -41,11 +51,22 @@ def search_body(clause: Any, filters: Sequence[Json], size: int, source: Any) ->
     return {"query": query, "size": size, "_source": source, "track_total_hits": False}
 
 
-def fetch_body(keys: Sequence[str], field: Field, hidden: Sequence[str], size: int) -> dict[str, Any]:
+def fetch_body(
+    filters: Sequence[Json], field: Field, hidden: Sequence[str], size: int, dense: str | None = None
+) -> dict[str, Any]:
     """`fields` brings vectors also where `_source` hides them (9.2 and later)."""
-    filters = [{"ids": {"values": keys}}, {"exists": {"field": field.present}}]
     source = {"excludes": sorted({field.name, *hidden})}
-    return {"query": {"bool": {"filter": filters}}, "size": size, "_source": source, "fields": [field.name]}
+    fields = [field.name, *([] if dense is None else [dense])]
+    return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields}
+
+
+def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:
+    """How many documents with a vector of ours match, counted no further than `most` + 1."""
+    return {"query": holding(filters, field), "size": 0, "track_total_hits": most + 1}
+
+
+def holding(filters: Sequence[Json], field: Field) -> dict[str, Any]:
+    return {"bool": {"filter": [*filters, {"exists": {"field": field.present}}]}}
 
 
 def find_body(keys: Sequence[str], size: int, source: Any = False) -> dict[str, Any]:

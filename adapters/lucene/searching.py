@@ -16,12 +16,12 @@ from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
-from .answers import clause_limit, read_hits, read_vectors
+from .answers import clause_limit, read_dense_fields, read_hits, read_vectors
 from .filters import filter_clauses, knows, leaves
 from .hazards import source_fault
 from .ids import from_id, to_id
 from .index import HIDDEN
-from .queries import fetch_body, query_clause, search_body, split
+from .queries import count_body, fetch_body, query_clause, search_body, split
 from .session import PAGE, Known, Session
 from .wire import ask, json
 
@@ -141,28 +141,41 @@ class Searching:
 
     # ---- fetch and count
 
-    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]:
+    def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]:
         known = yield from self._session.existing()
         ids = check_ids(ids)
         if fault := source_fault(known.target):
             raise fault
         yield from self._session.refresh()
         keys = {id_: to_id(id_, known.target.ours) for id_ in ids}
-        found = yield from self._found(known, list(dict.fromkeys(keys.values())))
+        found = yield from self._found(known, list(dict.fromkeys(keys.values())), dense)
         if keys and len(found) < len(set(keys.values())):  # the name may stand for another index by now
             known = yield from self._session.existing(0.0)
         ids = [id_ for id_ in ids if keys[id_] in found]
-        hits = [found[keys[id_]] for id_ in ids]
-        payloads = tuple(hit.get("_source", {}) for hit in hits)
-        theirs = tuple(from_id(keys[id_], known.target.ours) for id_ in ids)
-        return Documents(theirs, read_vectors(hits, known.field), payloads)
+        return _documents(known, [found[keys[id_]] for id_ in ids], dense)
 
-    def _found(self, known: Known, keys: Sequence[str]) -> Operation[dict[str, Json]]:
+    def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
+        wanted = conditions(where, self._session.engine)
+        known = yield from self._session.existing()
+        if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
+            known = yield from self._session.existing(0.0)
+        search = _Search(known, min(most, known.target.window), wanted, with_payloads=True)
+        yield from self._session.refresh()
+        (counted,) = yield from self._session.msearch([count_body(search.filters, known.field, search.k)])
+        read_hits(counted)
+        if counted["hits"]["total"]["value"] > search.k:
+            return None
+        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+        (response,) = yield from self._session.msearch([body])
+        return _documents(known, [hit for hit in read_hits(response) if search.takes(hit)], dense)
+
+    def _found(self, known: Known, keys: Sequence[str], dense: str | None = None) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""
         found: dict[str, Json] = {}
         at_once = max(1, min(PAGE, known.target.window) // 2)  # an _id may be there twice, with two routings
         for start in range(0, len(keys), at_once):
-            body = fetch_body(keys[start : start + at_once], known.field, known.target.hidden, 2 * at_once)
+            among = [{"ids": {"values": keys[start : start + at_once]}}]
+            body = fetch_body(among, known.field, known.target.hidden, 2 * at_once, dense)
             (response,) = yield from self._session.msearch([body])
             found |= {hit["_id"]: hit for hit in read_hits(response)}
         return found
@@ -183,18 +196,18 @@ class _Search:
         self.known, self.k, self.with_payloads = known, k, with_payloads
         self.page = min(k, known.target.window)
         self.seen: set[str] = set()  # indices that hits came from
-        self._filters = _clauses(known, wanted)
+        self.filters = _clauses(known, wanted)
         self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
         self._source = _source(known, self._judged, with_payloads)
         if self._source and (fault := source_fault(known.target)):
             raise fault
 
     def body(self, query: SparseVector) -> Json:
-        return search_body(query_clause(query, self.known.field), self._filters, self.page, self._source)
+        return search_body(query_clause(query, self.known.field), self.filters, self.page, self._source)
 
     def room(self, max_clauses: int) -> int:
         """How many weights a query may have beside the filter."""
-        return max_clauses - leaves(self._filters)
+        return max_clauses - leaves(self.filters)
 
     def see(self, hits: list[Json]) -> list[Json]:
         self.seen.update(hit["_index"] for hit in hits)
@@ -210,6 +223,14 @@ class _Search:
         ids = tuple([self.id_of(hit["_id"]) for hit in found])
         scores = np.array([hit["_score"] for hit in found], np.float32)
         return Hits(ids, scores, tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None)
+
+
+def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:
+    """Of hits with payload and vector."""
+    ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
+    payloads = tuple(hit.get("_source", {}) for hit in hits)
+    rows = None if dense is None else read_dense_fields(hits, dense)
+    return Documents(ids, read_vectors(hits, known.field), payloads, rows)
 
 
 def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from sparsevec.contract.adapter import DenseField
+
 from .filters import plain_path
 
 __all__ = ["MADE", "Collection", "Note", "read"]
@@ -60,8 +62,8 @@ class Collection:
     notes: tuple[Note, ...]
     """of every vector that `create` made"""
     sparse: Mapping[str, Mapping[str, Any]]
-    dense: frozenset[str]
-    """names; "" is the one without a name"""
+    dense: Mapping[str, DenseField]
+    """by name; "" is the one without a name"""
     strict: Mapping[str, Any]
     """the limits of strict mode; empty when it is off"""
     indexed: frozenset[str]
@@ -104,12 +106,16 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
         ours=MADE in metadata,
         notes=tuple(_notes(metadata)),
         sparse=sparse,
-        dense=frozenset([""] if "size" in dense else dense),
+        dense={vector: _dense(value) for vector, value in ({"": dense} if "size" in dense else dense).items()},
         strict=strict if strict.get("enabled") else {},
         indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
         params=params,
         status=str(answer.get("status", "")),
     )
+
+
+def _dense(params: Mapping[str, Any]) -> DenseField:
+    return DenseField(params.get("size"), str(params.get("distance", "")))
 
 
 def _notes(metadata: Mapping[str, Any]) -> list[Note]:

@@ -27,8 +27,9 @@ class QdrantOperations(Writes, Reads):
         if found is None or self._vector not in found.sparse:
             return Info(backend, self._can, exists=False, ours=found is None or found.ours)
         if (note := found.note_of(self._vector)) is None:
-            return Info(backend, self._can, exists=True, ours=found.ours)
-        return Info(backend, self._can, True, found.ours, note.dimension, note.fingerprint, note.identity or None)
+            return Info(backend, self._can, exists=True, ours=found.ours, dense=found.dense)
+        about = (note.dimension, note.fingerprint, note.identity or None)
+        return Info(backend, self._can, True, found.ours, *about, dense=found.dense)
 
     def check(self) -> Operation[list[Finding]]:
         version = yield from self._version(anew=True)

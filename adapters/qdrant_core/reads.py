@@ -93,18 +93,59 @@ class Reads(Server):
             found = yield from self._existing(anew=True)  # another adapter may have given it one since
         check_space(queries, self._note(found)[1])
 
-    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]:
+    def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]:
         found = yield from self._existing()
         checked = check_ids(ids)
         points = [self._spelled(found, id_) for id_ in checked]
         records: dict[Point, Mapping[str, Any]] = {}
         for start in range(0, len(points), _FETCHED):
             block = points[start : start + _FETCHED]
-            answer = yield from self._ask("retrieve", ids=block, with_payload=True, with_vector=[self._vector])
+            names = self._names(found, dense)
+            answer = yield from self._ask("retrieve", ids=block, with_payload=True, with_vector=names)
             records |= {record["id"]: record for record in answer if self._vector in _vectors(record)}
         present = [(id_, records[point]) for id_, point in zip(checked, points, strict=True) if point in records]
-        payloads = tuple(payload_from_wire(record.get("payload")) for _, record in present)
-        return Documents(tuple(id_ for id_, _ in present), self._rows(found, [r for _, r in present]), payloads)
+        return self._documents(found, [id_ for id_, _ in present], [record for _, record in present], dense)
+
+    def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
+        found = yield from self._existing()
+        wanted = conditions(where, "qdrant")
+        if isinstance(where, EngineFilter):
+            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
+        asked = to_wire(wanted, found.walkable)
+        try:
+            many = yield from self._holding_and(asked)
+        except IndexMissing:
+            if found.walkable is not None:
+                raise
+            found = yield from self._existing(anew=True)  # strict mode, by whatever says so
+            asked = to_wire(wanted, found.indexed)
+            many = yield from self._holding_and(asked)
+        if many > most:
+            return None
+        filter_ = self._narrowed(asked)
+        names = self._names(found, dense)
+        answer = yield from self._ask("scroll", limit=most, filter=filter_, with_payload=True, with_vector=names)
+        kept = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
+        return self._documents(found, [id_from_wire(one["id"], one.get("payload")) for one in kept], kept, dense)
+
+    def _narrowed(self, asked: Asked) -> dict[str, Any]:
+        return {"must": [{"has_vector": self._vector}, *([asked.clause] if asked.clause else [])]}
+
+    def _holding_and(self, asked: Asked) -> Operation[int]:
+        """How many points with our vector the filter lets through."""
+        return int((yield from self._ask("count", filter=self._narrowed(asked), exact=True))["count"])
+
+    def _names(self, found: Collection, dense: str | None) -> list[str]:
+        """Of the vectors to bring; a dense row may also lie in the payload."""
+        return [self._vector, *([dense] if dense is not None and dense in found.dense else [])]
+
+    def _documents(
+        self, found: Collection, ids: Sequence[Id], records: Sequence[Mapping[str, Any]], dense: str | None
+    ) -> Documents:
+        payloads = tuple(payload_from_wire(record.get("payload")) for record in records)
+        theirs = dense in found.dense
+        rows = None if dense is None else tuple(_dense(record, dense, theirs) for record in records)
+        return Documents(tuple(ids), self._rows(found, records), payloads, rows)
 
     def _rows(self, found: Collection, records: Sequence[Mapping[str, Any]]) -> SparseVectors:
         """Our vector of each, empty where there is none."""

@@ -17,7 +17,8 @@ C9   a write reports each id as written, skipped or failed with a reason; the th
 C10  ids are ints in [0, 2**64) or non-empty strings; `42` and `"42"` are different ids; what went in comes out. In a
      collection that others made, ids are theirs: an int is asked for in their spelling, and hits give theirs
 C11  `where` filters on payload fields (`contract.filters` says what a filter means); the same filter means the same
-     everywhere; one that a backend cannot answer is refused with the reason, never answered with nothing
+     everywhere; one that a backend cannot answer is refused with the reason, never answered with nothing. `matching`
+     brings every document that a filter leaves, where they are few
 C12  `delete(ids)` removes them from search and count; deleting an unknown id is not an error; what others stored under
      that id stays where the collection is theirs
 C13  `drop()` forgets everything of ours and may be called twice; it touches nothing it did not create
@@ -59,6 +60,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 __all__ = [
     "Adapter",
     "AsyncAdapter",
+    "DenseField",
     "Documents",
     "Failure",
     "Finding",
@@ -152,6 +154,8 @@ class Documents:
     ids: tuple[Id, ...]
     vectors: SparseVectors
     payloads: tuple[Payload, ...]
+    dense: tuple[Float32s | None, ...] | None = None
+    """the dense row of each, (d,), None where it has none; None when it was not asked for"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,16 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseField:
+    """A field or vector of a collection that holds dense rows, as its mapping says."""
+
+    dimension: int | None
+    """columns of a row; None when the mapping leaves that to the first document"""
+    similarity: str
+    """in the engine's own words: `cosine`, `Dot`, `l2_norm`, ..."""
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """What a backend says of itself and of the collection, now."""
 
@@ -192,6 +206,8 @@ class Info:
     """of the space that its vectors live in; None when they are foreign (C18)"""
     identity: str | None = None
     """made by `create`, so that a journal knows its collection again; None where others made the vector"""
+    dense: Mapping[str, DenseField] = field(default_factory=dict)
+    """by name, what is declared to hold dense rows; rows that lie in payloads are declared nowhere"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +274,18 @@ class Adapter(Protocol):
         InvalidVectors, WrongSpace (C18), and OutOfLimits for what this backend cannot answer.
         """
 
-    def fetch(self, ids: Sequence[Id]) -> Documents:
-        """The documents that hold a vector of ours. It comes back as given or as stored: `stored` of either is one."""
+    def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
+        """The documents that hold a vector of ours. It comes back as given or as stored: `stored` of either is one.
+
+        `dense` names a field or vector that holds dense rows, to be brought as well.
+        """
+
+    def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        """Every document that holds a vector of ours and matches `where` (C11), in no order; empty ones too.
+
+        None when there are more than `most`, or when the backend cannot rule that out without looking at them. So few
+        documents may be answered from all of them, without a search.
+        """
 
     def scan(
         self,
@@ -339,7 +365,9 @@ class AsyncAdapter(Protocol):
         self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
     ) -> list[Hits]: ...
 
-    async def fetch(self, ids: Sequence[Id]) -> Documents: ...
+    async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents: ...
+
+    async def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None: ...
 
     def scan(
         self,

@@ -39,7 +39,7 @@ from sparsevec.contract.adapter import (
     Written,
     says_the_contract,
 )
-from sparsevec.contract.checks import Id, Payload, Queries, check_size
+from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_size
 from sparsevec.contract.filters import Where
 from sparsevec.errors import AdapterClosed, InvalidInput
 from sparsevec.vectors import Float32s, SparseVectors
@@ -236,7 +236,9 @@ class Operations(Protocol):
 
     def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]: ...
 
-    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]: ...
+    def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]: ...
+
+    def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]: ...
 
     def page(
         self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
@@ -339,8 +341,11 @@ class SyncAdapter(Connection):
     ) -> list[Hits]:
         return self._run(self._operations.search(queries, k, where, with_payloads))
 
-    def fetch(self, ids: Sequence[Id]) -> Documents:
-        return self._run(self._operations.fetch(ids))
+    def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
+        return self._run(self._operations.fetch(ids, dense))
+
+    def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        return self._run(self._operations.matching(where, check_k(most), dense))
 
     def scan(
         self,
@@ -429,8 +434,11 @@ class AsyncAdapterBase(Connection):
     ) -> list[Hits]:
         return await self._run(self._operations.search(queries, k, where, with_payloads))
 
-    async def fetch(self, ids: Sequence[Id]) -> Documents:
-        return await self._run(self._operations.fetch(ids))
+    async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
+        return await self._run(self._operations.fetch(ids, dense))
+
+    async def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        return await self._run(self._operations.matching(where, check_k(most), dense))
 
     async def scan(
         self,
@@ -515,8 +523,11 @@ class InThreads:
     ) -> list[Hits]:
         return await asyncio.to_thread(self._adapter.search, queries, k, where=where, with_payloads=with_payloads)
 
-    async def fetch(self, ids: Sequence[Id]) -> Documents:
-        return await asyncio.to_thread(self._adapter.fetch, ids)
+    async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
+        return await asyncio.to_thread(self._adapter.fetch, ids, dense=dense)
+
+    async def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        return await asyncio.to_thread(self._adapter.matching, where, most, dense=dense)
 
     async def scan(
         self,

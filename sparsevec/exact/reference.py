@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 from uuid import uuid4
@@ -183,12 +184,24 @@ class Reference(Connection):
         allowed = np.array([matches(p, wanted) for p in documents.payloads], bool) if wanted else None
         return [_hits(documents, *lists.search(query, k, allowed), with_payloads) for query in asked]
 
-    def fetch(self, ids: Sequence[Id]) -> Documents:
+    def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         dimension, fingerprint, _ = self._existing()
         select = "SELECT * FROM documents WHERE id = ?"
         with self._held():
             found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
-        return _documents([row for row in found if row is not None], dimension, fingerprint)
+        return _with_dense(_documents([row for row in found if row is not None], dimension, fingerprint), dense)
+
+    def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        check_k(most)
+        _, fingerprint, _ = self._existing()
+        wanted = conditions(where)
+        documents, _ = self._read()
+        rows = [row for row, payload in enumerate(documents.payloads) if matches(payload, wanted)]
+        if len(rows) > most:
+            return None
+        ids, payloads = tuple(documents.ids[row] for row in rows), tuple(documents.payloads[row] for row in rows)
+        vectors = documents.vectors[np.array(rows, np.int64)].with_fingerprint(fingerprint)
+        return _with_dense(Documents(ids, vectors, payloads), dense)
 
     def scan(
         self,
@@ -366,6 +379,13 @@ def _documents(rows: Sequence[tuple[bytes, bytes, bytes, str]], dimension: int, 
     weights = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
     vectors = SparseVectors(indptr, indices, weights, dimension, fingerprint=fingerprint)
     return Documents(tuple(_id(row[0]) for row in rows), vectors, tuple(json.loads(row[3]) for row in rows))
+
+
+def _with_dense(documents: Documents, name: str | None) -> Documents:
+    """With the dense row that lies in each payload under that name."""
+    if name is None:
+        return documents
+    return replace(documents, dense=tuple(dense_row(payload.get(name)) for payload in documents.payloads))
 
 
 _contract: type[Adapter] = Reference

@@ -75,8 +75,11 @@ class Blocking:
     ) -> list[Hits]:
         return _wait(self._adapter.search(queries, k, where=where, with_payloads=with_payloads))
 
-    def fetch(self, ids: Sequence[Id]) -> Documents:
-        return _wait(self._adapter.fetch(ids))
+    def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
+        return _wait(self._adapter.fetch(ids, dense=dense))
+
+    def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
+        return _wait(self._adapter.matching(where, most, dense=dense))
 
     def scan(
         self,

@@ -12,6 +12,7 @@ from sparsevec_adapters.qdrant_core.errors import PointMissing
 from sparsevec_adapters.qdrant_core.operations import QdrantOperations
 from sparsevec_adapters.qdrant_core.requests import Request, rest
 
+from sparsevec.contract.adapter import DenseField
 from sparsevec.contract.operations import Operation, run
 from sparsevec.errors import BackendDown, CollectionError
 from sparsevec.vectors import SparseVectors
@@ -167,7 +168,8 @@ def test_a_collection_that_version_0_1_made_is_ours() -> None:
 
 
 def test_a_dense_vector_without_a_name_is_seen() -> None:
-    assert notes.read("kb", described(vectors={"size": 3, "distance": "Dot"})).dense == {""}
+    found = notes.read("kb", described(vectors={"size": 3, "distance": "Dot"}))
+    assert found.dense == {"": DenseField(3, "Dot")}
 
 
 def test_a_search_asks_for_no_payload_but_our_ids() -> None:

@@ -73,11 +73,15 @@ class Toy:
         answers = yield Together([Ask("best", row=query) for query in check_queries(queries, None)])
         return [Hits(tuple(ids[:k]), np.ones(len(ids[:k]), np.float32)) for ids in answers]
 
-    def fetch(self, ids: Sequence[Id]) -> Operation[Documents]:
+    def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]:
         found = yield Together([Ask("get", id_) for id_ in ids])
         held = [(id_, row.to_dict()) for id_, row in zip(ids, found, strict=True) if row is not None]
         vectors = SparseVectors.from_rows([row for _, row in held], dimension=9)
         return Documents(tuple(id_ for id_, _ in held), vectors, tuple({} for _ in held))
+
+    def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
+        yield Ask("ids")
+        return None
 
     def page(
         self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int

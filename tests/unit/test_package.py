@@ -62,6 +62,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "Budget",
         "Capabilities",
         "Cost",
+        "DenseField",
         "Documents",
         "EngineFilter",
         "Evaluation",

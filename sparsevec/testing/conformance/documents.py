@@ -184,5 +184,8 @@ def assert_filters_mean_the_same(
     expected = [{i for i, p in enumerate(payloads) if matches(p, conditions(where))} for where in filters]
     found = [set(ask(adapter, {1: 1.0}, k=100, where=where).ids) for where in filters]
     assert list(zip(filters, found, strict=True)) == list(zip(filters, expected, strict=True))
+    whole = [adapter.matching(where, 1000) for where in filters]
+    listed = [None if some is None else set(some.ids) for some in whole]
+    assert list(zip(filters, listed, strict=True)) == list(zip(filters, expected, strict=True))
     for where in filters:
         verify(adapter, documents, rows({1: 1.0}), 3, where=where, payloads=payloads).require_exact()

@@ -56,6 +56,30 @@ class Filtering(Suite):
     def test_c11_all_any_and_not_nest(self, adapter: Adapter) -> None:
         assert_filters_mean_the_same(adapter, COMPOSED_FILTERS, NEW_PAYLOADS)
 
+    def test_c11_few_matching_documents_are_brought_whole_and_more_than_that_not_at_all(self, adapter: Adapter) -> None:
+        payloads = [{"n": n, "row": [float(n), 0.5]} for n in range(9)]
+        vectors = corpus(9)
+        fill(adapter, range(9), vectors, payloads)
+        found = adapter.matching({"n": {"lt": 3}}, 3, dense="row")
+        assert found is not None
+        assert sorted(found.ids, key=str) == [0, 1, 2]
+        at = [int(id_) for id_ in found.ids]
+        assert adapter.stored(found.vectors) == adapter.stored(vectors[at])
+        assert found.payloads == tuple(payloads[row] for row in at)
+        assert found.dense is not None
+        assert [None if row is None else row.tolist() for row in found.dense] == [[n, 0.5] for n in at]
+        assert adapter.matching({"n": {"lt": 3}}, 2) is None
+        nobody = adapter.matching({"n": 77}, 1)
+        assert nobody is not None
+        assert nobody.ids == ()
+
+    def test_a_fetch_brings_the_dense_rows_that_payloads_hold(self, adapter: Adapter) -> None:
+        fill(adapter, [1, "a"], rows({1: 1.0}, {2: 1.0}), [{"row": [0.25, -1.5, 0.25]}, {"n": 1}])
+        found = adapter.fetch(["a", 1], dense="row")
+        assert found.dense is not None
+        assert [None if row is None else row.tolist() for row in found.dense] == [None, [0.25, -1.5, 0.25]]
+        assert adapter.fetch([1]).dense is None
+
     def test_c11_a_filter_of_another_engines_own_is_refused(self, adapter: Adapter) -> None:
         fill(adapter, [1], rows({1: 1.0}))
         with pytest.raises(InvalidInput, match="filter of solr"):
