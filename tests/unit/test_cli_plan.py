@@ -42,9 +42,8 @@ def test_cost_says_each_stage_and_what_a_dense_scan_would_cost(config: Path) -> 
 def test_cost_adds_quality_per_petaflop_from_a_run(config: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a Q0 d1 1 2.0 x\na Q0 d2 2 1.0 x\nb Q0 d9 1 1.0 x\n")
     (tmp_path / "qrels").write_text("a 0 d1 1\nb 0 d1 1\nc 0 d1 1\n")
-    said = sparsevec(
-        "cost", "--documents", 1000, "--model", config, "--run", tmp_path / "run", "--qrels", tmp_path / "qrels", "--json"
-    )  # fmt: skip
+    judged = ("--run", tmp_path / "run", "--qrels", tmp_path / "qrels")
+    said = sparsevec("cost", "--documents", 1000, "--model", config, *judged, "--json")
     told = json.loads(said.output)
     assert told["quality"] == pytest.approx(1 / 3)  # a is right, b wrong, c not answered
     assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 3)

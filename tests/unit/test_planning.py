@@ -104,7 +104,7 @@ def test_an_encoder_decoder_costs_what_a_profiler_counted_to_a_thousandth(
 def counted(model: torch.nn.Module, **inputs: torch.Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**inputs)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def build(factory: Any, config: dict[str, Any]) -> torch.nn.Module:
@@ -175,7 +175,8 @@ def test_a_step_of_an_encoder_decoder_costs_what_torch_counts() -> None:
         "vocab_size": 500,
     }
     fields = {key: value for key, value in config.items() if key != "model_type"}
-    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **fields)).eval()
+    factory: Any = AutoModelForSeq2SeqLM
+    model = factory.from_config(AutoConfig.for_model("t5", **fields)).eval()
     there = counted(model, input_ids=tokens(100), decoder_input_ids=tokens(1))
     assert Transformer.from_config(config).flops(100, outputs=1).total == pytest.approx(there, rel=0.005)
 
