@@ -140,9 +140,7 @@ def _check(name: str, number: object, *, least: int) -> None:
 
 # ---- config.json
 
-_ENCODERS = (
-    "bert roberta xlm-roberta camembert mpnet electra distilbert nomic_bert modernbert"
-)
+_ENCODERS = "bert roberta xlm-roberta camembert mpnet electra distilbert nomic_bert modernbert"
 _DECODERS = "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text phi phi3 olmo olmo2 gpt2 gpt_neox opt smollm3"
 _BOTH = "t5 mt5 umt5 bart mbart"
 _KINDS: dict[str, Kind] = {
