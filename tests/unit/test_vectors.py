@@ -106,7 +106,7 @@ def test_coordinates_outside_are_refused(rows: list[int], columns: list[int]) ->
     tensor = torch.sparse_coo_tensor(
         torch.tensor([rows, columns]), torch.ones(3), (3, 4), check_invariants=False, is_coalesced=True
     )
-    with pytest.raises(InvalidVectors, match="indices must lie in|coordinates cannot be read"):
+    with pytest.raises(InvalidVectors, match=r"indices must lie in|coordinates cannot be read"):
         SparseVectors.from_torch(tensor)
 
 
