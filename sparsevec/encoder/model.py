@@ -10,7 +10,8 @@ import numpy as np
 
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
-from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.head import Cut, Projection, Purse, encoded
+from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -18,15 +19,19 @@ __all__ = ["Model", "query_projection"]
 
 
 class Model:
-    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `second_look`."""
+    """Encodes rows as `similarity` makes them of the users'.
+
+    Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices`
+    of a query's purse and `second_look`."""
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
         self.tensors = tensors
+        self.similarity = Similarity.kept(config.similarity, tensors, config.input_dim)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the projections, which are made again where they are needed."""
-        return {"config": self.config, "tensors": self.tensors}
+        return {"config": self.config, "tensors": self.tensors, "similarity": self.similarity}
 
     @cached_property
     def document_projection(self) -> Projection:
@@ -36,11 +41,17 @@ class Model:
     def query_projection(self) -> Projection:
         return query_projection(self.tensors)
 
+    @cached_property
+    def purse(self) -> Purse | None:
+        spend = self.config.queries.spend
+        return None if spend is None else Purse(self.tensors["prices"], spend)
+
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))
 
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
-        return self._ours(encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz)))
+        cut = _shortened(self.config.queries.cut(), nnz)
+        return self._ours(encoded(rows, self.query_projection, cut, self.purse if nnz is None else None))
 
     def second_looks(self, rows: Dense, queries: SparseVectors) -> SparseVectors:
         """y = M (unit(q) - mean) + a x, signed, of every dimension; the same bits in any batch."""
