@@ -23,6 +23,7 @@ __all__ = [
     "best",
     "blocks",
     "dense_rows",
+    "distinct",
     "largest",
     "nearest",
     "query_rows",
@@ -179,6 +180,13 @@ def unit_rows(rows: Dense) -> Float32s:
         block /= np.abs(block).max(axis=1, keepdims=True)
         units[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
     return units
+
+
+def distinct(rows: Float32s) -> Int64s:
+    """The numbers of rows (n, d) that no earlier one is equal to, ascending."""
+    _, first = np.unique(np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}"), return_index=True)
+    found: Int64s = np.sort(first).astype(np.int64)
+    return found
 
 
 class Nearest(NamedTuple):

@@ -46,31 +46,29 @@ def query_purse(
     query_nnz: int | None = None,
     recipe: CalibrationRecipe | None = None,
 ) -> tuple[Cut, Purse]:
-    """The longest cut and the fullest purse at which no kind of queries spends more than it may, in the mean.
+    """The cut and the purse at which the first of `kinds`, (q, input_dim) rows each, spends `flops` in the mean.
 
-    The first of `kinds`, (q, input_dim) rows each, spends `flops` and no more, the others not above their share more;
-    prices (dimension,): how many documents, of one, use each dimension. At most `query_nnz` weights a query. Raises
-    InvalidInput when one weight a query is more than `flops`.
+    It is left with less where its purse would have to be much fuller than that: no query of any kind, seen or not, may
+    spend more than a twenty-fifth above. prices (dimension,): how many documents, of one, use each dimension. At most
+    `query_nnz` weights a query. Raises InvalidInput when one weight a query is more than `flops`.
     """
     recipe = recipe or CalibrationRecipe()
     paid = int(recipe.longest * flops * projection.dimension / prices.sum()) + 8
     longest = min(projection.dimension, paid if query_nnz is None else query_nnz)
-    found = [_activations(rows, projection, longest) for rows in kinds if len(rows)]
-    shares = [1.0] + [1 / recipe.other_kinds] * (len(found) - 1)
+    found = [_activations(rows, projection, longest) for rows in kinds]
 
     def spent(spend: float) -> float:
         purse = Purse(prices, spend)
-        return max(
-            share * float((prices[indices] * purse.bought(indices, values)).sum(axis=1).mean())
-            for share, (indices, values) in zip(shares, found, strict=True)
-        )
+        indices, values = found[0]
+        return float((prices[indices] * purse.bought(indices, values)).sum(axis=1).mean())
 
     if (least := spent(0)) > flops * (1 + _ROUNDING):
         raise InvalidInput(
             f"flops={flops:g} cannot be met: the strongest weight of a query alone costs {least:.3g} in the mean, for "
             "so many documents share it; raise flops above that, or leave out documents that are the same"
         )
-    purse = Purse(prices, 2 * flops * (1 - least_cut(lambda t: spent(2 * flops * (1 - t)), flops)))
+    fullest = recipe.other_kinds * flops  # what a query of any kind may spend at most, so no kind spends more
+    purse = Purse(prices, fullest * (1 - least_cut(lambda t: spent(fullest * (1 - t)), flops)))
     most = max(int(purse.bought(*of_a_kind).sum(axis=1).max()) for of_a_kind in found)
     return Cut(min(longest, most + most // 4 + 1), 0.0, sixteenths), purse
 

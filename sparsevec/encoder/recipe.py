@@ -98,7 +98,7 @@ class CalibrationRecipe:
     """How the budget is made true, and on how many rows it and the figures are measured."""
 
     longest: float = 4.0  # queries looked at, times what the budget pays for at the usual price
-    other_kinds: float = 1.04  # of F, that queries of another kind than the calibrated may spend in the mean
+    other_kinds: float = 1.04  # of F, that a query may spend at most, of whatever kind
     filled: float = 0.998  # of nnz: a cut that leaves so much of it in the mean is long enough
     document_sixteenths: int = 14  # power of a head's weights: strong ones count less
     query_sixteenths: int = 12

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsevec.dense import Dense, dense_rows, query_rows
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
+from sparsevec.encoder.drift import Drift, drift
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import LEAST_DOCUMENTS, Split, split
@@ -21,6 +22,7 @@ from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseEncoder"]
 
+_JUDGED = 11  # documents, so that each can have a top 10
 _FIT = {  # shares of the time, 4,000 to 20,000 rows
     "neighbours": 0.05,
     "head": 0.48,
@@ -195,6 +197,24 @@ class SparseEncoder:
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
         return model.second_looks(rows, model.queries(rows, None))
+
+    def judge(self, dense: Any, codes: SparseVectors) -> Drift:
+        """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.
+
+        Documents ask for each other. Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of
+        this encoder's space, one a document, of eleven documents at least.
+        """
+        model, rows = self._fitted(), self._rows(dense, "documents")
+        if len(rows) != len(codes) or codes.dimension != self.output_dim:
+            raise InvalidInput(
+                f"expected a code of dimension {self.output_dim} for each of {len(rows)} documents, found {len(codes)} "
+                f"of dimension {codes.dimension}"
+            )
+        if codes.fingerprint not in (None, self.fingerprint):
+            raise InvalidInput(f"these are codes of {codes.fingerprint}, this encoder's are of {self.fingerprint}")
+        if len(rows) < _JUDGED:
+            raise InvalidInput(f"expected at least {_JUDGED} documents to find each other, found {len(rows)}")
+        return drift(model, model.similarity.documents(rows), model.similarity.queries(rows), codes)
 
     def _nnz(self, nnz: int | None) -> int | None:
         if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:

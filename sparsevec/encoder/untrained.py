@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.dense import distinct
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["decoder", "own_dimensions", "random_directions"]
@@ -25,7 +26,8 @@ def random_directions(units: Float32s, dimension: int, seed: int) -> dict[str, F
     """`mean`, and `weights` (dimension, d) for both sides: each of unit rows (n, d), less their mean, or a mixture."""
     generator = np.random.default_rng([seed, 3])
     mean, centred = _centred(units)
-    picked = centred[generator.permutation(len(units))[:dimension]]
+    different = centred[distinct(units)]  # equal rows would all have the same direction
+    picked = different[generator.permutation(len(different))[:dimension]]
     mixed = _mixtures(centred, dimension - len(picked), generator)
     weights = np.concatenate([_unit(picked), mixed]).astype(np.float32)
     return _tensors(mean, weights, np.zeros(dimension), weights, np.zeros(dimension))

@@ -155,7 +155,8 @@ def refined(
     longest = _longest(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows), recipe)
-    prices = recipe.price * torch.from_numpy(used / used.mean()).float()
+    price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
+    prices = price * torch.from_numpy(used / used.mean()).float()
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
