@@ -117,7 +117,7 @@ class _Truth:
 
     def judge(self, report: AnswersReport, number: int, asked: Asked) -> None:
         came = _Came(self._adapter)
-        (answers,) = run(self._ranking.search(asked), came.send)
+        (answers,) = run(self._ranking.search(asked, self._adapter.stored), came.send)
         report.answers += len(answers)
         if came.all_ is None:
             verdict = self._judge.judge(asked.sparse[0], came.hits, came.depth)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["Asked", "Ranking", "best_parents", "in_order", "of_hits"]
+
+Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 
 _FETCHED = 1000  # documents to a request
 _SHOWN = 10  # dimensions of an explanation that come with examples
@@ -93,17 +95,16 @@ class Ranking:
 
     # ---- the answers
 
-    def search(self, asked: Asked) -> Operation[list[Hits]]:
+    def search(self, asked: Asked, stored: Stored) -> Operation[list[Hits]]:
+        """`stored` is the adapter's: what came back may be as it was given, and scores are of what is stored."""
         if self.way is None:
             found = yield from self._ranked(asked)
         else:
             yield from self._check(self.way)
-            found = yield from self._re_ranked(asked, self.way)
+            found = yield from self._re_ranked(asked, self.way, stored)
         return [_given(asked, hits) for hits in found]
 
-    def explain(
-        self, query: Any, id_: Id, examples: int, stored: Callable[[SparseVectors], SparseVectors]
-    ) -> Operation[Explanation]:
+    def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         rows = query_rows(query, self.encoder.input_dim).astype(np.float32, copy=False)
         sparse = self.encoder.encode_query(rows)
         held: Documents = yield Call("fetch", ([id_],))
@@ -133,16 +134,17 @@ class Ranking:
         found = yield from self._deep_enough(asked, 2 * asked.k, lambda hits: self.enough(asked, hits))
         return [best_parents(hits, asked) for hits in found]
 
-    def _re_ranked(self, asked: Asked, way: Way) -> Operation[list[Hits]]:
+    def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
         prepared = way.prepare(asked.dense)
         if asked.where:
             most = way.few * self.candidates
             all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})
             if all_ is not None:
-                few = in_order(all_)
+                few = in_order(replace(all_, vectors=stored(all_.vectors)))
                 return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         found = yield from self._candidates(asked)
         held = yield from self._held(found, way, asked.sparse)
+        held = replace(held, vectors=stored(held.vectors))
         return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
 
     def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:

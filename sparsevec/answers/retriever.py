@@ -110,7 +110,7 @@ class Retriever(_Answering):
             score_threshold=score_threshold,
         )
         with _limited(deadline):
-            return run(self._ranking.search(asked), self._send)
+            return run(self._ranking.search(asked, self._adapter.stored), self._send)
 
     def _send(self, call: Call) -> Any:
         return getattr(self._adapter, call.name)(*call.given, **call.named)
@@ -210,7 +210,7 @@ class AsyncRetriever(_Answering):
             score_threshold=score_threshold,
         )
         with _limited(deadline):
-            return await arun(self._ranking.search(asked), self._send)
+            return await arun(self._ranking.search(asked, self._adapter.stored), self._send)
 
     async def _send(self, call: Call) -> Any:
         return await getattr(self._adapter, call.name)(*call.given, **call.named)
