@@ -12,7 +12,7 @@ from sparsevec.errors import BackendUnsupported, CollectionError
 
 from .collection import Collection, read
 from .ids import Point, id_to_wire
-from .requests import Request, encode
+from .requests import Request
 
 __all__ = ["ADDS_VECTORS", "INSERTS_ONLY", "LOWEST", "REQUEST_BYTES", "Server", "parts"]
 
@@ -42,7 +42,7 @@ class Server:
         """One request. What was read of the collection is forgotten when the server says that it is another now."""
         name = "" if call in ("info", "get_aliases") else self._name
         try:
-            return (yield Request(call, name, encode(body) if body else b"", vector))
+            return (yield Request(call, name, body, vector))
         except CollectionError:
             self._seen = None
             raise
