@@ -30,7 +30,7 @@ class Server:
     def __init__(self, name: str, vector: str, *, backend: str = "qdrant", request_bytes: int = REQUEST_BYTES) -> None:
         """`request_bytes`: what the server, or a proxy before it, takes. `backend`: what it is called in reports."""
         self._name, self._vector, self._backend = name, vector, backend
-        self._can = Capabilities(request_bytes=request_bytes)
+        self._can = Capabilities(request_bytes=request_bytes, requests_at_once=4)
         self._request_bytes = request_bytes
         self._seen: Collection | None = None
         self._server: str | None = None
