@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
     from sparsevec.measure.recall import evaluate as evaluate
+    from sparsevec.planning.latency import LatencyModel as LatencyModel
+    from sparsevec.planning.latency import latency_model as latency_model
     from sparsevec.vectors import SparseVector as SparseVector
     from sparsevec.vectors import SparseVectors as SparseVectors
 
@@ -72,6 +74,7 @@ _HOMES = {
     "ingestion.removal": "RemovalReport remove",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
+    "planning.latency": "LatencyModel latency_model",
     "vectors": "SparseVector SparseVectors",
 }
 _HOME_OF = {name: f"sparsevec.{home}" for home, names in _HOMES.items() for name in names.split()}
@@ -86,6 +89,8 @@ PUBLIC_MODULES = (
     "sparsevec.contract.filters",
     "sparsevec.contract.operations",
     "sparsevec.contract.urls",
+    "sparsevec.planning.stages",  # what a search costs: pipelines and transformers
+    "sparsevec.planning.transformers",
     "sparsevec.demo",  # its corpus, for a first try
     "sparsevec.testing.conformance",
     "sparsevec.testing.plugin",  # fixtures, by their names

@@ -6,6 +6,7 @@ Everything here raises InvalidVectors and returns arrays that nobody else can wr
 from __future__ import annotations
 
 import mmap
+from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -221,6 +222,9 @@ def csr_of_scipy(matrix: Any) -> Csr:
 
 def _csr_of_coo(rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> Csr:
     """Sorted by row, then column; a duplicate is refused, not added up."""
+    if _in_order(rows, columns, shape[0]):
+        ends = np.cumsum(np.bincount(rows, minlength=shape[0]))
+        return Csr(frozen(np.concatenate(([0], ends))), columns, values, shape[1])
     try:
         csr = sp.coo_array((_float32(values), (rows, columns)), shape=shape).tocsr()
     except ValueError as error:
@@ -231,6 +235,16 @@ def _csr_of_coo(rows: Any, columns: Any, values: Any, shape: tuple[int, int]) ->
         row, column = rows[order][twice], columns[order][twice]
         raise InvalidVectors(f"row {row} repeats index {column}; add duplicates up, or leave all but one out")
     return Csr(frozen(csr.indptr), frozen(csr.indices), frozen(csr.data), csr.shape[1])
+
+
+def _in_order(rows: Any, columns: Any, n: int) -> bool:
+    """Whether coordinates stand row after row, columns rising, each once, as they mostly do."""
+    if not len(rows) or rows[0] < 0 or rows[-1] >= n:
+        return False
+    falls = rows[1:] < rows[:-1]
+    if falls.any():
+        return False
+    return bool(((columns[1:] > columns[:-1]) | (rows[1:] > rows[:-1])).all())
 
 
 def csr_of_torch(tensor: Any) -> Csr:
@@ -260,33 +274,43 @@ def csr_of_torch(tensor: Any) -> Csr:
 def csr_of_rows(rows: Iterable[Row], dimension: int) -> Csr:
     """Of `{index: weight}`, `(index, weight)` pairs, or objects with `indices` and `values`, in any order in a row."""
     dimension, counts = _dimension(dimension), [0]
-    indices: list[Any] = []
-    values: list[Any] = []
+    indices, values = array("q"), array("d")
     if isinstance(rows, (Mapping, str)) or not isinstance(rows, Iterable):
         raise InvalidVectors(f"expected a list of rows, found {type(rows).__name__}; one row is a list of one")
     for number, row in enumerate(rows):
         columns, weights = _columns_and_weights(row, number)
-        indices.extend(columns)
-        values.extend(weights)
+        try:
+            _extend(indices, columns)
+            _extend(values, weights)
+        except OverflowError as error:
+            bounds = f"indices must lie in [0, {dimension}), and weights be numbers"
+            raise InvalidVectors(f"row {number}: {bounds}: {error}") from error
         counts.append(len(indices))
-    try:
-        columns, weights = np.array(indices, np.int64), np.array(values, np.float64)
-    except OverflowError as error:
-        raise InvalidVectors(f"indices must lie in [0, {dimension}), and weights be numbers: {error}") from error
-    if columns.size and (columns.min() < 0 or columns.max() >= dimension):  # before scipy meets them
-        raise InvalidVectors(f"indices must lie in [0, {dimension}), found one in [{columns.min()}, {columns.max()}]")
-    csr = sp.csr_array((weights, columns, np.array(counts)), shape=(len(counts) - 1, dimension))
+    found, weights = np.frombuffer(indices, np.int64), np.frombuffer(values, np.float64)
+    if found.size and (found.min() < 0 or found.max() >= dimension):  # before scipy meets them
+        raise InvalidVectors(f"indices must lie in [0, {dimension}), found one in [{found.min()}, {found.max()}]")
+    csr = sp.csr_array((weights, found, np.array(counts)), shape=(len(counts) - 1, dimension))
     csr.sort_indices()
     return Csr(frozen(csr.indptr), frozen(csr.indices), frozen(csr.data), dimension)
 
 
+def _extend(column: array[Any], some: list[Any] | npt.NDArray[Any]) -> None:
+    if isinstance(some, list):
+        column.fromlist(some)
+    else:
+        column.frombytes(some.astype(column.typecode, copy=False).tobytes())
+
+
 def _columns_and_weights(row: Any, number: int) -> tuple[Any, Any]:
-    """The two columns of one row, as plain or numpy numbers."""
+    """The two columns of one row: lists of plain or numpy numbers, or both arrays."""
     try:
         if isinstance(row, Mapping):
             columns, weights = list(row.keys()), list(row.values())
         elif hasattr(row, "indices") and hasattr(row, "values"):
-            columns, weights = np.asarray(row.indices).tolist(), np.asarray(row.values).tolist()
+            columns, weights = row.indices, row.values
+            if _plain(columns, "iu") and _plain(weights, "fiu") and len(columns) == len(weights):
+                return columns, weights
+            columns, weights = (x if isinstance(x, list) else np.asarray(x).tolist() for x in (columns, weights))
         else:
             pairs = list(row)
             columns, weights = list(map(list, zip(*pairs, strict=True))) if pairs else ([], [])
@@ -294,13 +318,19 @@ def _columns_and_weights(row: Any, number: int) -> tuple[Any, Any]:
         raise InvalidVectors(f"row {number} is neither (index, weight) pairs nor a mapping: {row!r:.80}") from None
     if len(columns) != len(weights):
         raise InvalidVectors(f"row {number} has {len(columns)} indices and {len(weights)} values; expected as many")
-    if not set(map(type, columns)) <= {int}:
+    if list(map(type, columns)).count(int) < len(columns):
         columns = [_index(column, number) for column in columns]
-    if not set(map(type, weights)) <= {float, int}:
+    if list(map(type, weights)).count(float) < len(weights):
         for weight in weights:
             if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
                 raise InvalidVectors(f"row {number}: a weight must be a real number, found {weight!r:.80}")
     return columns, weights
+
+
+def _plain(column: Any, kinds: str) -> bool:
+    """Whether it is an array whose numbers need no look one by one: uint64 may hold more than int64 does."""
+    known = type(column) is np.ndarray and column.ndim == 1 and column.dtype.kind in kinds
+    return known and column.dtype.itemsize <= 8 and column.dtype != np.uint64
 
 
 def _index(index: Any, number: int) -> int:

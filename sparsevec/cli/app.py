@@ -15,6 +15,7 @@ from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.learn import encode, evaluate_model, fit
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.options import Json
+from sparsevec.cli.plan import cost, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
 from sparsevec.demo.corpus import from_folder, shipped
 from sparsevec.demo.run import require, run
@@ -146,6 +147,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "search": search,
     "verify": verify,
+    "cost": cost,
+    "latency": latency,
     "info": info,
     "delete": delete,
     "drop": drop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.dense import Dense, blocks, largest
+from sparsevec.dense import Dense
 from sparsevec.encoder.budget import least_cut
 from sparsevec.encoder.head import Cut, Float64s, Projection, strengths
 from sparsevec.encoder.recipe import CalibrationRecipe
@@ -54,5 +54,5 @@ def query_cut(
 
 
 def _activations(rows: Dense, projection: Projection, m: int) -> tuple[Int64s, Float64s]:
-    parts = [largest(projection(block), m) for _, block in blocks(rows, 512)]
+    parts = list(projection.largest(rows, m))
     return np.concatenate([indices for indices, _ in parts]), np.concatenate([values for _, values in parts])

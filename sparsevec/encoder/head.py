@@ -4,11 +4,16 @@ A floating sum depends on its order, and a BLAS chooses the order by batch and t
 to fixed point first, coarse enough that every product and every partial sum is a whole number below 2**53: float64 then
 adds exactly, and any order gives the same bits. What follows (ReLU, roots, sums along a row in a fixed order) uses only
 operations that IEEE 754 rounds correctly.
+
+Only the largest activations of a row are wanted. So float32 computes all of them first, and no further off than a bound
+that holds for every order of adding; whatever may be among the largest by that bound, a few more than are wanted, is
+then computed exactly.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +29,10 @@ Float64s = npt.NDArray[np.float64]
 _ROW_BITS = 24  # a unit row is kept to 2**-24
 _NORM_BITS = 23  # squares of 23-bit integers add exactly in int64 up to 2**17 columns
 _STRONGEST = 32  # a cut is relative to the length of this many largest activations
+_ROWS, _HELD = 512, 2**23  # at most so many rows, and so many activations, in one matrix product
+_SLICE = 2**18  # activations looked at together, so that they stay in the processor's cache
+_GROUPS = 8  # groups for each activation that is wanted: with more of them fewer are computed exactly
+_SAFE_BITS = range(-40, 61)  # of the weights' scale, so that float32 can neither overflow nor underflow
 
 
 class Projection:
@@ -33,28 +42,110 @@ class Projection:
         longest = float(np.sqrt(np.square(weights, dtype=np.float64).sum(axis=1).max(initial=1e-30)))
         # |partial sum| <= |unit(x) - mean| * |W_j| <= 2 * longest by Cauchy-Schwarz; one bit is left for the rounding
         weight_bits = 51 - _ROW_BITS - math.frexp(2 * longest)[1]
-        self._weights = np.rint(np.ldexp(weights.astype(np.float64), weight_bits)).T
+        # whole numbers, which float32 holds: on a grid no number has more digits than it had before
+        self._weights = np.rint(np.ldexp(weights.astype(np.float64), weight_bits)).astype(np.float32)
         self._scale = 2.0 ** -(_ROW_BITS + weight_bits)
         self._bias = bias.astype(np.float64)
         self._mean = mean.astype(np.float64)
-        self.dimension = len(bias)
+        self.dimension, m = weights.shape
+        self._float32 = weight_bits in _SAFE_BITS and m < 2**17
+        # float32 rounds x once, adds m products in any order, then adds b: in the first order of u = 2**-24 it is off
+        # by (m + 1) u |x| |W_j| + u (|z| + |b|), and |z| <= |x| |W_j| + |b|. A sixteenth more covers the other orders.
+        unit_roundoff = (1 + 1 / 16) * 2.0**-24
+        self._error_of_row = unit_roundoff * (m + 2) * longest * 2.0**-_ROW_BITS
+        self._error_of_bias = unit_roundoff * 2 * float(np.abs(self._bias).max(initial=0))
 
     def __call__(self, rows: Dense) -> Float64s:
         """(b, input_dim), finite and not zero, to activations (b, dimension)."""
-        centred = _unit(rows) - self._mean
-        activations = np.rint(np.ldexp(centred, _ROW_BITS)) @ self._weights
+        return self._exact(self._fixed(rows))
+
+    def largest(self, rows: Dense, k: int) -> Iterator[tuple[Int64s, Float64s]]:
+        """The k <= dimension largest activations of each row, block after block: indices and values (b, k), best first.
+
+        Equal ones by index.
+        """
+        groups = 1 << (_GROUPS * k - 1).bit_length()
+        size = max(1, min(_ROWS, _HELD // self.dimension))
+        held = np.empty((min(size, len(rows)), self.dimension), np.float32)
+        for _, block in blocks(rows, size):
+            fixed = self._fixed(block)
+            found = None
+            if self._float32 and 4 * groups <= self.dimension:
+                found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
+            yield largest(self._exact(fixed), k) if found is None else found
+
+    def _fixed(self, rows: Dense) -> Float64s:
+        """unit(x) - mean as whole numbers (b, input_dim), 2**24 for 1."""
+        centred = _unit(rows)
+        centred -= self._mean
+        centred *= 2.0**_ROW_BITS
+        return np.rint(centred, out=centred)
+
+    def _exact(self, fixed: Float64s) -> Float64s:
+        activations = np.empty((len(fixed), self.dimension))
+        step = max(1, _SLICE // fixed.shape[1])
+        for start in range(0, self.dimension, step):  # weights as float64, a part at a time
+            part = slice(start, start + step)
+            activations[:, part] = fixed @ self._weights[part].astype(np.float64).T
         activations *= self._scale
         activations += self._bias
         return activations
+
+    def _candidates(self, fixed: Float64s, k: int, groups: int, held: Float32s) -> tuple[Int64s, Int64s]:
+        """Rows and dimensions (c,) of all that may be among the k largest of their row, in order.
+
+        The k-th largest of the maxima of groups is no more than the k-th largest of all; what float32 puts below it by
+        more than twice its error cannot be wanted. Groups are strided, so that maxima are taken of whole lines.
+        """
+        b, width = len(fixed), -(-self.dimension // (self.dimension // groups))
+        errors = self._error_of_row * np.sqrt(np.square(fixed).sum(axis=1)) + self._error_of_bias
+        rough = np.matmul((fixed * self._scale).astype(np.float32), self._weights.T, out=held[:b])
+        bias, found = self._bias.astype(np.float32), []
+        step = max(1, _SLICE // self.dimension)
+        for start in range(0, b, step):
+            some = rough[start : start + step]
+            some += bias
+            maxima = some[:, :width].copy()
+            for line in range(width, self.dimension, width):
+                stop = min(line + width, self.dimension)
+                np.maximum(maxima[:, : stop - line], some[:, line:stop], out=maxima[:, : stop - line])
+            bars = np.partition(maxima, width - k, axis=1)[:, width - k] - 2 * errors[start : start + step]
+            bars = np.nextafter(bars.astype(np.float32), np.float32(-np.inf))
+            rows, columns = np.nonzero(maxima >= bars[:, None])
+            at = columns[:, None] + np.arange(0, self.dimension, width)  # every member of a group that has one
+            values = some[rows[:, None], np.minimum(at, self.dimension - 1)]
+            above = (values >= bars[rows, None]) & (at < self.dimension)
+            found.append(np.sort(((rows[:, None] + start) * self.dimension + at)[above]))
+        return np.divmod(np.concatenate(found), self.dimension)
+
+    def _of_candidates(self, fixed: Float64s, rows: Int64s, columns: Int64s, k: int) -> tuple[Int64s, Float64s] | None:
+        """The k largest among candidates; None when these are so many that float32 did not help."""
+        counts = np.bincount(rows, minlength=len(fixed))
+        longest = int(counts.max())
+        if 4 * longest > self.dimension:
+            return None
+        values, indices = np.full((len(fixed), longest), -np.inf), np.zeros((len(fixed), longest), np.int64)
+        present = np.arange(longest) < counts[:, None]
+        indices[present] = columns
+        for row, count in enumerate(counts.tolist()):
+            weights = self._weights.take(indices[row, :count], axis=0).astype(np.float64)
+            np.dot(weights, fixed[row], out=values[row, :count])
+        values *= self._scale
+        values += self._bias[indices]
+        order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
 def _unit(rows: Dense) -> Float64s:
     """Rows over their length; the length is a sum of whole numbers, so no order of adding changes it."""
     rows = rows.astype(np.float64)
-    _, exponent = np.frexp(np.abs(rows).max(axis=1))
-    fixed = np.rint(np.ldexp(rows, _NORM_BITS - exponent[:, None]))
-    lengths = np.sqrt(np.square(fixed.astype(np.int64)).sum(axis=1).astype(np.float64))
-    units: Float64s = fixed / lengths[:, None]
+    _, exponent = np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
+    half = (_NORM_BITS - exponent) // 2
+    rows *= np.ldexp(1.0, half)[:, None]  # in two steps: a power of two may itself be too large
+    rows *= np.ldexp(1.0, _NORM_BITS - exponent - half)[:, None]
+    units: Float64s = np.rint(rows, out=rows)
+    whole = units.astype(np.int64)
+    units /= np.sqrt(np.einsum("ij,ij->i", whole, whole).astype(np.float64))[:, None]
     return units
 
 
@@ -74,7 +165,7 @@ class Cut:
 def encoded(rows: Dense, projection: Projection, cut: Cut) -> SparseVectors:
     """Each row of (n, input_dim) as its cut activations, of length 1; no row is empty."""
     cap = min(cut.cap, projection.dimension)
-    parts = [_sparse(*largest(projection(block), cap), cut, projection.dimension) for _, block in blocks(rows, 512)]
+    parts = [_sparse(*found, cut, projection.dimension) for found in projection.largest(rows, cap)]
     if not parts:
         return SparseVectors([0], [], np.empty(0, np.float32), projection.dimension)
     return SparseVectors.concat(parts)

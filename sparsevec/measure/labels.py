@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sparsevec.contract.checks import check_k
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.vectors import Int64s
 
-__all__ = ["Qrels", "Quality", "by_label", "ndcgs", "quality", "without_themselves"]
+__all__ = ["Qrels", "Quality", "by_label", "ndcgs", "quality", "run_quality", "without_themselves"]
 
 Qrels = Mapping[int, Mapping[int, int]]
 """The relevance of document rows, by query row; what is not named is not relevant."""
@@ -65,6 +66,32 @@ def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np
     found = measures.iter_calc([measures.nDCG @ check_k(k)], *_as_trec(rankings, judged))
     by_query = {metric.query_id: float(metric.value) for metric in found}
     return np.array([by_query[str(query)] for query in judged])
+
+
+def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, float]:
+    """The measure of each judged query of a TREC run, by query id; a query that the run does not answer counts as 0.
+
+    `measure` as ir-measures spells it: nDCG@10, AP, P@5. Raises InvalidInput for files that are not TREC's and for a
+    measure that is not known; ClientMissing without ir-measures.
+    """
+    measures = _ir_measures()
+    try:
+        wanted = measures.parse_measure(measure)
+    except (NameError, ValueError, SyntaxError) as error:
+        raise InvalidInput(f"expected a measure such as nDCG@10, AP or P@5, found {measure!r:.60}") from error
+    judged = _trec(measures.read_trec_qrels, qrels, "lines of `query 0 document grade`")
+    ranked = _trec(measures.read_trec_run, run, "lines of `query Q0 document rank score name`")
+    found = dict.fromkeys((line.query_id for line in judged), 0.0)
+    if not found:
+        raise InvalidInput(f"expected judgements in {qrels}, found none")
+    return found | {one.query_id: float(one.value) for one in measures.iter_calc([wanted], judged, ranked)}
+
+
+def _trec(read: Any, path: Path, expected: str) -> list[Any]:
+    try:
+        return list(read(str(path)))
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"expected {expected} in {path}: {error}") from error
 
 
 def _ir_measures() -> Any:

@@ -71,6 +71,42 @@ def test_the_number_of_threads_changes_nothing_and_torch_is_not_needed(
     assert SparseVectors.load(tmp_path / "vectors") == encoder.encode_query(unseen_queries)
 
 
+def all_computed_exactly(rows: Float32s, projection: Projection, k: int) -> tuple[bytes, bytes]:
+    indices, values = largest(projection(rows), k)
+    return indices.tobytes(), values.tobytes()
+
+
+def first_in_float32(rows: Float32s, projection: Projection, k: int) -> tuple[bytes, bytes]:
+    found = list(projection.largest(rows, k))
+    return b"".join(i.tobytes() for i, _ in found), b"".join(v.tobytes() for _, v in found)
+
+
+@pytest.mark.parametrize("k", [1, 3, 32, 250])
+@pytest.mark.parametrize("dimension", [1023, 1024, 4099])
+def test_float32_first_leaves_out_none_of_the_largest(dimension: int, k: int) -> None:
+    projection, rows = a_projection(dimension, dimension), some_rows(600)
+    assert first_in_float32(rows, projection, k) == all_computed_exactly(rows, projection, k)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6, 1e30])
+@pytest.mark.parametrize("bias", [0.0, 1e-3, 1e4])
+def test_float32_first_holds_for_weights_and_biases_of_any_size(scale: float, bias: float) -> None:
+    generator = np.random.default_rng(6)
+    weights = (scale * generator.standard_normal((2000, 48))).astype(np.float32)
+    biases = (bias * generator.standard_normal(2000)).astype(np.float32)
+    projection, rows = Projection(weights, biases, np.zeros(48, np.float32)), some_rows(40, 48)
+    assert first_in_float32(rows, projection, 8) == all_computed_exactly(rows, projection, 8)
+
+
+@pytest.mark.parametrize("different", [1, 7, 100, 2000])
+def test_float32_first_holds_where_activations_are_equal_or_nearly_so(different: int) -> None:
+    generator = np.random.default_rng(different)
+    weights = generator.standard_normal((different, 48), np.float32)[generator.integers(0, different, 2000)]
+    weights[::3] *= np.float32(1 + 2.0**-23)  # below what float32 can tell apart in a sum of 48
+    projection, rows = Projection(weights, np.zeros(2000, np.float32), np.zeros(48, np.float32)), some_rows(40, 48)
+    assert first_in_float32(rows, projection, 8) == all_computed_exactly(rows, projection, 8)
+
+
 def test_scaling_a_row_by_a_power_of_two_changes_nothing() -> None:
     projection, rows, cut = a_projection(3), some_rows(50), Cut(20)
     assert encoded(rows * np.float32(2.0**40), projection, cut) == encoded(rows, projection, cut)

@@ -93,6 +93,36 @@ def test_one_sparse_tensor_of_one_dimension_is_one_row() -> None:
     assert SparseVectors.from_torch(torch.tensor(DENSE[0]).to_sparse()) == SparseVectors.from_dense(DENSE[:1])
 
 
+@given(vectors(dimension=7), st.data())
+def test_coordinates_in_any_order_make_the_same_batch(batch: SparseVectors, data: st.DataObject) -> None:
+    coo = batch.to_scipy().tocoo()
+    order = np.array(data.draw(st.permutations(range(batch.nnz))), np.int64)
+    shuffled = sp.coo_array((coo.data[order], (coo.row[order], coo.col[order])), shape=coo.shape)
+    assert SparseVectors.from_scipy(coo) == SparseVectors.from_scipy(shuffled) == batch
+
+
+@pytest.mark.parametrize(("rows", "columns"), [([0, 0, 2], [1, 4, 0]), ([0, 0, 3], [1, 2, 0]), ([-1, 0, 2], [1, 2, 0])])
+def test_coordinates_outside_are_refused(rows: list[int], columns: list[int]) -> None:
+    tensor = torch.sparse_coo_tensor(
+        torch.tensor([rows, columns]), torch.ones(3), (3, 4), check_invariants=False, is_coalesced=True
+    )
+    with pytest.raises(InvalidVectors, match=r"indices must lie in|coordinates cannot be read"):
+        SparseVectors.from_torch(tensor)
+
+
+@given(vectors(dimension=7), st.data())
+def test_rows_may_be_written_each_in_another_way(batch: SparseVectors, data: st.DataObject) -> None:
+    ways: list[Callable[[Any], Any]] = [
+        lambda row: row,
+        dict,
+        list,
+        lambda row: SimpleNamespace(indices=row.indices.tolist(), values=row.values.tolist()),
+        lambda row: SimpleNamespace(indices=row.indices.astype(np.uint64), values=row.values.astype(np.float64)),
+    ]
+    rows = [data.draw(st.sampled_from(ways))(row) for row in batch]
+    assert SparseVectors.from_rows(rows, dimension=7) == batch
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -1,0 +1,216 @@
+"""How long an engine takes for a sparse query, from about thirty timed probes.
+
+    model = latency_model(adapter, documents)             # documents: the SparseVectors that the collection holds
+    print(model)
+    model.predict(features(queries, documents, k=10))     # milliseconds of each query
+
+F counts multiplications. An engine also pays for opening each posting list, for every document that it has to rank, and
+for the hits that it hands over:
+
+    milliseconds = c0 + c1 lists + c2 postings + c3 touched + c4 k
+
+with coefficients of at least 0, fitted to the relative error (least squares of (predicted - measured) / measured). The
+probes differ in how many lists they read, in how long these are, and in k. The error is of probes that the fit has not
+seen: coefficients from one half predict the other, and the other way round. Times are at the client, one query at a
+time, the median of several rounds in which the probes take turns, so that a slow moment hits all of them alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import nnls
+
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import check_k
+from sparsevec.errors import InvalidInput
+from sparsevec.measure.cost import document_frequency
+from sparsevec.postings import Float64s
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["FEATURES", "LatencyModel", "features", "latency_model"]
+
+FEATURES = ("lists", "postings", "touched", "k")
+_LISTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # query lengths: what encoders give, and a margin on both sides
+_DEPTHS = (10, 100, 300)  # answers alone, candidates for a second stage
+_KINDS = ("rare", "mixed", "common")  # which third of the lists, by length
+
+
+def features(queries: SparseVectors, documents: SparseVectors, k: int | Sequence[int]) -> Float64s:
+    """(q, 4): lists, postings, touched documents and hits of each query over these `documents`.
+
+    `k` for all, or of each query. Raises InvalidInput without documents.
+    """
+    if not len(documents):
+        raise InvalidInput("expected documents whose posting lists can be counted, found none")
+    frequency = document_frequency(documents)
+    lists = queries.row_nnz
+    postings = np.add.reduceat(np.append(frequency[queries.indices], 0), queries.indptr[:-1]) * (lists > 0)
+    there = documents.to_scipy().astype(bool).astype(np.int32).T.tocsr()
+    asked = queries.to_scipy().astype(bool).astype(np.int32)
+    touched = np.concatenate(
+        [np.diff((asked[start : start + 64] @ there).indptr) for start in range(0, len(queries), 64)]
+    )
+    return np.column_stack([lists, postings, touched, np.minimum(np.broadcast_to(k, len(queries)), touched)]).astype(
+        float
+    )
+
+
+class LatencyModel(BaseModel):
+    """Milliseconds at the client of one query of this engine, over the collection that was probed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: str
+    documents: int
+    base: float
+    """milliseconds of a query that finds nothing"""
+    per_list: float
+    per_posting: float
+    per_touched: float
+    per_hit: float
+    probes: int
+    error_median: float
+    """of (predicted - measured) / measured, of probes that the fit has not seen"""
+    error_95: float
+
+    @property
+    def coefficients(self) -> Float64s:
+        """(5,): milliseconds of a request, a list, a posting, a touched document, a hit."""
+        return np.array([self.base, self.per_list, self.per_posting, self.per_touched, self.per_hit])
+
+    def predict(self, counted: npt.ArrayLike) -> Float64s:
+        """Milliseconds (q,) of `features` (q, 4)."""
+        return _with_base(np.atleast_2d(np.asarray(counted, np.float64))) @ self.coefficients
+
+    def shares(self, counted: npt.ArrayLike) -> dict[str, float]:
+        """Which part of the mean time goes to a request as such, to lists, postings, touched documents and hits."""
+        parts = _with_base(np.atleast_2d(np.asarray(counted, np.float64))).mean(axis=0) * self.coefficients
+        total = parts.sum() or 1.0
+        return {name: float(part / total) for name, part in zip(("request", *FEATURES), parts, strict=True)}
+
+    def warning(self, counted: npt.ArrayLike) -> str | None:
+        """Where F misleads: what to change instead, when multiplications are a small part of the time."""
+        shares = self.shares(counted)
+        worked = shares["postings"] + shares["touched"]
+        if worked >= _WORKED:
+            return None
+        advice = "shorter queries save more: Budget(query_nnz=…)" if shares["lists"] > worked else "ask for fewer hits"
+        return (
+            f"on {self.engine} with {self.documents:,} documents F is {worked:.0%} of a query's time "
+            f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.engine}, {self.documents:,} documents: {self.base:.3g} ms + {1e3 * self.per_list:.3g} µs a list "
+            f"+ {1e6 * self.per_posting:.3g} ns a posting + {1e6 * self.per_touched:.3g} ns a touched document "
+            f"+ {1e3 * self.per_hit:.3g} µs a hit; of {self.probes} probes, unseen: "
+            f"median error {self.error_median:.0%}, 95 % within {self.error_95:.0%}"
+        )
+
+
+_WORKED = 1 / 3  # of the time: below, halving F saves less than a sixth
+
+
+def latency_model(
+    adapter: Adapter,
+    documents: SparseVectors,
+    *,
+    rounds: int = 7,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> LatencyModel:
+    """Probe the collection at `adapter`, which holds `documents` (n, dimension), and fit the model to what it took.
+
+    81 searches a round, and one round to warm up. Raises InvalidInput for documents without weights, and when the
+    collection answers no probe: it does not hold them.
+    """
+    plan = _planned(documents, np.random.default_rng(seed))
+    counted = features(plan.queries, documents, plan.depths)
+    taken = _timed(adapter, plan, rounds, np.random.default_rng(seed + 1), clock)
+    coefficients, errors = _fit(counted, taken), _unseen_errors(counted, taken)
+    base, *rest = coefficients.tolist()
+    return LatencyModel(
+        engine=adapter.info().backend,
+        documents=len(documents),
+        base=base,
+        **dict(zip(("per_list", "per_posting", "per_touched", "per_hit"), rest, strict=True)),
+        probes=len(taken),
+        error_median=float(np.median(errors)),
+        error_95=float(np.quantile(errors, 0.95)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    queries: SparseVectors
+    depths: tuple[int, ...]
+
+
+def _planned(documents: SparseVectors, rng: np.random.Generator) -> _Plan:
+    """Every length with every kind of list and every depth: lists are drawn among those that documents are in."""
+    frequency = document_frequency(documents)
+    used = np.flatnonzero(frequency)
+    if not len(used):
+        raise InvalidInput("expected documents with weights to probe with, found none")
+    by_length = used[np.argsort(frequency[used], kind="stable")]
+    third = max(1, len(by_length) // 3)
+    pools = {"rare": by_length[:third], "mixed": by_length, "common": by_length[-third:]}
+    rows, depths = [], []
+    for lists in _LISTS:
+        for kind in _KINDS:
+            for depth in _DEPTHS:
+                pool = pools[kind]
+                picked = np.sort(rng.choice(pool, min(lists, len(pool)), replace=False))
+                rows.append(dict(zip(picked.tolist(), rng.uniform(0.1, 1.0, len(picked)).tolist(), strict=True)))
+                depths.append(check_k(depth))
+    return _Plan(SparseVectors.from_rows(rows, dimension=documents.dimension), tuple(depths))
+
+
+def _timed(
+    adapter: Adapter, plan: _Plan, rounds: int, rng: np.random.Generator, clock: Callable[[], float]
+) -> Float64s:
+    """Milliseconds (probes,): the median of the rounds."""
+    taken = np.empty((rounds + 1, len(plan.queries)))
+    answered = 0
+    for number in range(rounds + 1):
+        for at in rng.permutation(len(plan.queries)):
+            query, depth = plan.queries[int(at) : int(at) + 1], plan.depths[at]
+            started = clock()
+            (hits,) = adapter.search(query, depth)
+            taken[number, at] = (clock() - started) * 1e3
+            answered += len(hits)
+    if not answered:
+        raise InvalidInput(
+            "no probe found a document: expected the collection to hold the documents that the probes were made from"
+        )
+    return np.asarray(np.median(taken[1:], axis=0))
+
+
+def _with_base(counted: Float64s) -> Float64s:
+    return np.column_stack([np.ones(len(counted)), counted])
+
+
+def _fit(counted: Float64s, taken: Float64s) -> Float64s:
+    """(5,), each at least 0."""
+    rows = _with_base(counted)
+    scale = np.abs(rows).max(axis=0)
+    scale[scale == 0] = 1.0  # a column of nothing stays nothing, and the solver stays calm
+    solved, _ = nnls(rows / scale / taken[:, None], np.ones(len(taken)))
+    return np.asarray(solved / scale)
+
+
+def _unseen_errors(counted: Float64s, taken: Float64s) -> Float64s:
+    """|predicted - measured| / measured (probes,), each predicted by coefficients from the other half."""
+    halves = np.arange(len(taken)) % 2
+    predicted = np.empty(len(taken))
+    for half in (0, 1):
+        ours = halves == half
+        predicted[ours] = _with_base(counted[ours]) @ _fit(counted[~ours], taken[~ours])
+    return np.abs(predicted - taken) / taken

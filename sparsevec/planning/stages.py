@@ -1,0 +1,157 @@
+"""What a search costs stage by stage, in FLOPs (one multiplication and addition = 2), and what is got for them.
+
+    pipeline = Pipeline((embedding("MiniLM", minilm, 128, 16), sparse_head(384, 8192), retrieval(20_000, 0.63), …))
+    print(pipeline)                             # a query, a document, and each stage's share
+
+Retrieval is 2 n F: F counts the multiplications of one query-document pair (Paria et al., ICLR 2020), each with its
+addition. The measures of E2R-FLOPs (Peng et al., EMNLP 2025): ranking quality per PetaFLOP, the mean over queries of
+m(q) / (C_q / 10^15), and queries per PetaFLOP, 10^15 / mean C_q.
+
+FLOPs are not milliseconds: an inverted index pays for lists and memory traffic, not for multiplications
+(`planning.latency`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.errors import InvalidInput
+from sparsevec.planning.transformers import Transformer
+
+__all__ = [
+    "Pipeline",
+    "Stage",
+    "dense_rerank",
+    "embedding",
+    "model_rerank",
+    "quality_per_petaflop",
+    "queries_per_petaflop",
+    "residual_rerank",
+    "retrieval",
+    "sparse_head",
+]
+
+PETA = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a pipeline: FLOPs of every query, and of every document, once, when it is written."""
+
+    name: str
+    query: float = 0.0
+    document: float = 0.0
+
+    def __post_init__(self) -> None:
+        for side in ("query", "document"):
+            _check(f"FLOPs of a {side}", getattr(self, side))
+
+
+def embedding(model: Transformer, document_tokens: float, query_tokens: float, *, name: str = "embedding") -> Stage:
+    """The embedding model over texts of so many tokens, in the mean."""
+    return Stage(name, query=model.flops(query_tokens).total, document=model.flops(document_tokens).total)
+
+
+def sparse_head(input_dim: int, dimension: int) -> Stage:
+    """From a dense vector to a sparse one: a matrix product (input_dim, dimension), on both sides."""
+    product = 2.0 * _check("input_dim", input_dim) * _check("dimension", dimension)
+    return Stage("sparse head", query=product, document=product)
+
+
+def retrieval(documents: float, flops: float) -> Stage:
+    """The inverted index over so many documents: 2 n F a query."""
+    return Stage("retrieval", query=2.0 * _check("documents", documents) * _check("F", flops))
+
+
+def residual_rerank(candidates: int, input_dim: int, nnz: float) -> Stage:
+    """Residual codes: the stored weights (nnz) and a decoded residual (input_dim) of each candidate."""
+    pair = 2.0 * (_check("input_dim", input_dim) + _check("nnz", nnz))
+    return Stage("re-rank, residual codes", query=_check("candidates", candidates) * pair)
+
+
+def dense_rerank(candidates: int, input_dim: int) -> Stage:
+    """The dense rows of the candidates."""
+    return Stage("re-rank, dense", query=2.0 * _check("candidates", candidates) * _check("input_dim", input_dim))
+
+
+def model_rerank(
+    model: Transformer, candidates: int, tokens: float, outputs: int = 0, *, name: str = "re-rank, model"
+) -> Stage:
+    """A cross-encoder (`outputs` 0) or a language model, called once a candidate with `tokens` of prompt and texts."""
+    return Stage(name, query=_check("candidates", candidates) * model.flops(tokens, outputs).total)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Stages in the order in which a query passes them."""
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InvalidInput("expected at least one stage, found none")
+
+    @property
+    def query(self) -> float:
+        """FLOPs of one query through all stages."""
+        return sum(stage.query for stage in self.stages)
+
+    @property
+    def document(self) -> float:
+        """FLOPs of one document, once."""
+        return sum(stage.document for stage in self.stages)
+
+    def __str__(self) -> str:
+        rows = [("stage", "a query", "share", "a document"), *(self._row(stage) for stage in self.stages)]
+        rows.append(("all", counted(self.query), "", counted(self.document)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        )
+
+    def _row(self, stage: Stage) -> tuple[str, str, str, str]:
+        share = f"{stage.query / self.query:.1%}" if self.query else ""
+        return stage.name, counted(stage.query), share, counted(stage.document)
+
+
+def counted(flops: float) -> str:
+    """FLOPs in words: 2.9 GFLOP."""
+    for unit, size in (("P", PETA), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if flops >= size:
+            return f"{flops / size:.3g} {unit}FLOP"
+    return f"{flops:.0f} FLOP" if flops else "–"
+
+
+def queries_per_petaflop(flops: float | npt.ArrayLike) -> float:
+    """QPP = 10^15 / mean_q C_q, of the FLOPs of each query (q,), or of every query."""
+    return PETA / float(_costs(flops).mean())
+
+
+def quality_per_petaflop(quality: Sequence[float] | npt.ArrayLike, flops: float | npt.ArrayLike) -> float:
+    """RPP: the mean over queries of m(q) / (C_q / 10^15). `quality` (q,); `flops` (q,), or of every query."""
+    measured, costs = np.asarray(quality, np.float64), _costs(flops)
+    if measured.ndim != 1 or not len(measured) or not np.isfinite(measured).all():
+        raise InvalidInput(f"expected the quality of each query, finite (q,), found shape {measured.shape}")
+    if costs.size not in (1, len(measured)):
+        raise InvalidInput(f"expected the FLOPs of {len(measured)} queries, found {costs.size}")
+    return float((measured / (costs / PETA)).mean())
+
+
+def _costs(flops: float | npt.ArrayLike) -> npt.NDArray[np.float64]:
+    costs = np.atleast_1d(np.asarray(flops, np.float64))
+    if costs.ndim != 1 or not costs.size or not (np.isfinite(costs) & (costs > 0)).all():
+        raise InvalidInput("FLOPs of queries must be positive numbers (q,), or one for all")
+    return costs
+
+
+def _check(name: str, number: float) -> float:
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not 0 <= number < float("inf"):
+        raise InvalidInput(f"{name} must be a number of at least 0, found {number!r:.80}")
+    return float(number)

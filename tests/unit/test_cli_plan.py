@@ -1,0 +1,91 @@
+"""The commands that say what a search costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import sparsevec as sv
+from sparsevec.cli.app import app
+
+MINILM = {
+    "model_type": "bert",
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+
+
+def sparsevec(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(MINILM))
+    return path
+
+
+def test_cost_says_each_stage_and_what_a_dense_scan_would_cost(config: Path) -> None:
+    said = sparsevec("cost", "--model", config, "--documents", "1e6", "--rerank", "dense")
+    assert said.exit_code == 0, said.output
+    assert "retrieval        1.3 MFLOP" in said.output
+    assert "768 MFLOP" in said.output
+
+
+def test_cost_adds_quality_per_petaflop_from_a_run(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a Q0 d1 1 2.0 x\na Q0 d2 2 1.0 x\nb Q0 d9 1 1.0 x\n")
+    (tmp_path / "qrels").write_text("a 0 d1 1\nb 0 d1 1\nc 0 d1 1\n")
+    judged = ("--run", tmp_path / "run", "--qrels", tmp_path / "qrels")
+    said = sparsevec("cost", "--documents", 1000, "--model", config, *judged, "--json")
+    told = json.loads(said.output)
+    assert told["quality"] == pytest.approx(1 / 3)  # a is right, b wrong, c not answered
+    assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--run", "x"], "belong together"),
+        (["--rerank", "magic"], "second-look, residual, dense"),
+        (["--model", "nowhere"], "no file"),
+        (["--flops", "-1"], "at least 0"),
+    ],
+)
+def test_cost_refuses_what_it_cannot_count(options: list[str], said: str) -> None:
+    refused = sparsevec("cost", "--documents", 10, *options)
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
+def test_a_measure_or_a_file_that_is_unknown_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a Q0 d1 1 2.0 x\n")
+    (tmp_path / "qrels").write_text("a 0 d1 1\n")
+    judged = ["cost", "--documents", "10", "--run", str(tmp_path / "run"), "--qrels", str(tmp_path / "qrels")]
+    assert "nDCG@10" in sparsevec(*judged, "--measure", "speed@3").output
+    (tmp_path / "run").write_text("one two\n")
+    assert "lines of" in sparsevec(*judged).output
+
+
+def test_latency_says_what_an_engine_takes_and_for_what(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.where(rng.random((300, 64)) < 0.1, rng.random((300, 64)), 0).astype(np.float32)
+    documents = sv.SparseVectors.from_dense(rows)
+    documents.save(tmp_path / "documents")
+    documents[:20].save(tmp_path / "queries")
+    url = f"reference:{tmp_path / 'collection'}"
+    with sv.connect(url) as adapter:
+        adapter.create(64)
+        adapter.upsert(range(300), documents)
+    said = sparsevec("latency", url, tmp_path / "documents", "--queries", tmp_path / "queries", "--rounds", 1, "--json")
+    assert said.exit_code == 0, said.output
+    told = json.loads(said.output)
+    assert told["milliseconds"] > 0
+    assert sum(told["shares"].values()) == pytest.approx(1)
+    assert "µs a list" in told["said"]
