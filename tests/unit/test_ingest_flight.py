@@ -169,7 +169,7 @@ def test_a_busy_backend_has_the_quiet_that_it_asked_one_request_for_from_all() -
     clock = Clock(draw=0.0)
     clock.timing = replace(clock.timing, sleep=clock.pauses.append)  # whoever pauses, the time stays as it is
     run = Patience(300.0, clock.timing)
-    one, other = run.of_request(str), run.of_request(str)
+    one, other = run.of_request(lambda _: None), run.of_request(lambda _: None)
     one.wait(BackendDown("429", retry_after=7.0))
     with other.bounded():
         assert clock.pauses == [7.0, 7.0]
