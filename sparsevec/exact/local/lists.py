@@ -143,9 +143,8 @@ class BlockLists:
             products = [
                 value * weights[one].astype(np.float64) for value, one in zip(values.tolist(), lists, strict=True)
             ]
-            sums: Float64s = np.bincount(
-                found, np.concatenate(products)
-            )  # adds in the order given: dimensions ascending
+            # adds in the order given: dimensions ascending
+            sums = np.asarray(np.bincount(found, np.concatenate(products)), np.float64)
             here = np.flatnonzero(np.bincount(found))
             rows = here + block * BLOCK
             if allowed is not None:
