@@ -133,7 +133,8 @@ class BudgetLoss(torch.nn.Module):
         """{"base_loss": (), "flops": ()}, as their trainer adds them up."""
         columns = [self.model(features)["sentence_embedding"] for features in sentence_features]
         queries, documents = columns[0], torch.cat(columns[1:] or columns)
-        found = self.loss.compute_loss_from_embeddings(columns, labels)
+        inner: Any = self.loss
+        found = inner.compute_loss_from_embeddings(columns, labels)
         losses: dict[str, Tensor] = found if isinstance(found, dict) else {"base_loss": found}
         cost = flops(unit(queries)) + flops(unit(documents))
         losses["flops"] = self.controller.weight(0) * cost
