@@ -118,7 +118,7 @@ class Requests:
         return self._account(piece, answer, outcome)
 
     def _send(self, piece: Batch) -> Written:
-        versions, routing = piece.versions, piece.routing
+        versions, routing, codes = piece.versions, piece.routing, piece.codes
         with self._patience.bounded():
             return self._adapter.upsert(
                 piece.ids,
@@ -127,6 +127,7 @@ class Requests:
                 versions=versions if any(versions) else None,
                 routing=routing if any(routing) else None,
                 missing=self._missing,
+                **({} if codes is None else {"codes": codes}),
             )
 
     def _split(self, piece: Batch, error: InvalidInput | OutOfLimits, outcome: Outcome) -> list[Batch]:
