@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from sparsevec.answers.retriever import second_scores
+from sparsevec.answers.scoring import second_scores
 from sparsevec.dense import best, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_cut

@@ -21,7 +21,8 @@ from sparsevec.vectors import SparseVectors
 from .errors import failure, read_error, to_error
 from .ids import id_fault, to_id
 from .index import Field
-from .weights import refusals, to_json
+from .text import to_json
+from .weights import refusals
 
 __all__ = [
     "BULK_PATHS",

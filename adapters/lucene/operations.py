@@ -75,6 +75,7 @@ class LuceneOperations:
             routing=CAN.routing,
             query_weights=most if most < 2**31 else None,
             request_bytes=server.max_body,
+            requests_at_once=CAN.requests_at_once,
         )
         return Info(
             backend=f"{self._session.engine} {server.version or 'of unknown version'}",

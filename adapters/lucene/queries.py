@@ -10,7 +10,7 @@ import orjson
 from sparsevec.vectors import SparseVector
 
 from .index import Field
-from .weights import numbers
+from .text import numbers
 
 __all__ = [
     "SEARCH_PATHS",

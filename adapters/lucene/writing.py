@@ -38,7 +38,7 @@ __all__ = ["CAN", "Writing"]
 
 Json = Mapping[str, Any]
 
-CAN = Capabilities(negative_weights=False, versions=True, routing=True)
+CAN = Capabilities(negative_weights=False, versions=True, routing=True, requests_at_once=4)
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
 _ROUNDS = 5  # tries of what others do at the same time
 

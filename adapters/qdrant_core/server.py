@@ -12,7 +12,7 @@ from sparsevec.errors import BackendUnsupported, CollectionError
 
 from .collection import Collection, read
 from .ids import Point, id_to_wire
-from .requests import Request, encode
+from .requests import Request
 
 __all__ = ["ADDS_VECTORS", "INSERTS_ONLY", "LOWEST", "REQUEST_BYTES", "Server", "parts"]
 
@@ -30,7 +30,7 @@ class Server:
     def __init__(self, name: str, vector: str, *, backend: str = "qdrant", request_bytes: int = REQUEST_BYTES) -> None:
         """`request_bytes`: what the server, or a proxy before it, takes. `backend`: what it is called in reports."""
         self._name, self._vector, self._backend = name, vector, backend
-        self._can = Capabilities(request_bytes=request_bytes)
+        self._can = Capabilities(request_bytes=request_bytes, requests_at_once=4)
         self._request_bytes = request_bytes
         self._seen: Collection | None = None
         self._server: str | None = None
@@ -42,7 +42,7 @@ class Server:
         """One request. What was read of the collection is forgotten when the server says that it is another now."""
         name = "" if call in ("info", "get_aliases") else self._name
         try:
-            return (yield Request(call, name, encode(body) if body else b"", vector))
+            return (yield Request(call, name, body, vector))
         except CollectionError:
             self._seen = None
             raise

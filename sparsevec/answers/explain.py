@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sparsevec.contract.adapter import Hit, Hits
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import SparseVector
 
@@ -22,6 +23,8 @@ class Contribution:
     document_weight: float
     score: float
     share: float
+    examples: tuple[Hit, ...] = ()
+    """documents that use the dimension most, where they were asked for"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Explanation:
 
     def __len__(self) -> int:
         return len(self.contributions)
+
+    def with_examples(self, found: Sequence[Hits]) -> Explanation:
+        """The same; `found`, of the first dimensions each, are the documents that use it most."""
+        first = zip(self.contributions, found, strict=False)
+        shown = tuple(replace(one, examples=tuple(hits)) for one, hits in first)
+        return Explanation(self.score, shown + self.contributions[len(shown) :])
 
     def __str__(self) -> str:
         lines = [f"score {self.score:.6g} from {len(self)} shared dimensions"]

@@ -29,3 +29,5 @@ class Capabilities:
     """weights of one query that are answered in one request; longer queries are answered too, but slowly"""
     request_bytes: int | None = None
     """of one write"""
+    requests_at_once: int = 1
+    """writes that are worth having under way at the same time; 1 for an engine in this process, which takes one"""

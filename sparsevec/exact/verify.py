@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,18 @@ from sparsevec.errors import InvalidInput, NotExact, WrongSpace
 from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
 
-__all__ = ["Offence", "VerifyReport", "tolerances", "verify"]
+__all__ = [
+    "Answering",
+    "Judge",
+    "Offence",
+    "Verdict",
+    "VerifyReport",
+    "judged_conditions",
+    "record",
+    "spellings",
+    "tolerances",
+    "verify",
+]
 
 _BLOCK = 256  # queries asked at a time
 _U = 2.0**-24
@@ -103,6 +115,14 @@ class VerifyReport(BaseModel):
         return "\n".join([f"{asked}: {len(self.offences)} answers are not what exact arithmetic says", *shown])
 
 
+@runtime_checkable
+class Answering(Protocol):
+    """What makes answers of candidates, and can be judged by what it was given: a `Retriever`."""
+
+    def verify(self, *given: Any, **options: Any) -> VerifyReport: ...
+
+
+@overload
 def verify(
     adapter: Adapter,
     documents: SparseVectors,
@@ -112,23 +132,41 @@ def verify(
     ids: Iterable[Id] | None = None,
     where: Where | None = None,
     payloads: Sequence[Payload] | None = None,
+) -> VerifyReport: ...
+@overload
+def verify(adapter: Answering, documents: Any, queries: Any, k: int = 10, **options: Any) -> VerifyReport: ...
+def verify(
+    adapter: Adapter | Answering,
+    documents: Any,
+    queries: Any,
+    k: int = 10,
+    *,
+    ids: Iterable[Id] | None = None,
+    where: Where | None = None,
+    payloads: Sequence[Payload] | None = None,
+    **options: Any,
 ) -> VerifyReport:
     """Ask the backend all `queries` and judge its answers against `documents`, which must be all that it holds.
 
     `documents`: SparseVectors (n, dimension); `queries` as `search` takes them. `ids` are those of `documents`, 0 to
-    n - 1 when not given; a filter needs the `payloads` that it is about.
+    n - 1 when not given; a filter needs the `payloads` that it is about. With a `Retriever` in place of the adapter,
+    `documents` and `queries` are dense rows, and its final answers are judged too: `Retriever.verify`.
     Raises InvalidVectors, InvalidInput, WrongSpace when collection, documents and queries are not all of one encoder
     (C18), or what the adapter finds wrong.
     """
+    if isinstance(adapter, Answering):
+        return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **options)
+    if options:
+        raise TypeError(f"verify() of an adapter takes no {sorted(options)}")
     check_k(k)
-    wanted = _conditions(where, payloads)
+    wanted = judged_conditions(where, payloads)
     check_vectors(documents, "documents")
     about = adapter.info()
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     asked = check_queries(queries, documents.dimension, about.fingerprint)
     _check_one_space(documents, asked, about.fingerprint)
     allowed = np.array([matches(payload, wanted) for payload in fields], bool)
-    judge = _Judge(adapter, documents, _spellings(checked, about), allowed)
+    judge = Judge(adapter, documents, spellings(checked, about), allowed)
     report = VerifyReport(
         backend=about.backend,
         documents=len(documents),
@@ -147,11 +185,11 @@ def verify(
             report.offences.append(Offence(query=start, id=None, reason=reason))
             continue
         for number, (query, hits) in enumerate(zip(block, answers, strict=True), start):
-            _record(report, number, hits, judge.judge(query, hits, k))
+            record(report, number, hits, judge.judge(query, hits, k))
     return report
 
 
-def _conditions(where: Where | None, payloads: Sequence[Payload] | None) -> tuple[Condition, ...]:
+def judged_conditions(where: Where | None, payloads: Sequence[Payload] | None) -> tuple[Condition, ...]:
     if isinstance(where, EngineFilter):
         raise InvalidInput(
             f"what this filter of {where.engine} means, only {where.engine} knows, so its answers cannot be verified; "
@@ -172,7 +210,7 @@ def _check_one_space(documents: SparseVectors, queries: SparseVectors, fingerpri
         )
 
 
-def _spellings(ids: list[Id], about: Info) -> list[tuple[Id, ...]]:
+def spellings(ids: list[Id], about: Info) -> list[tuple[Id, ...]]:
     """Each id as its hits may give it: where others made the collection, 7 may come back as "7" (C10)."""
     given = set(ids)
     if about.ours:
@@ -180,7 +218,7 @@ def _spellings(ids: list[Id], about: Info) -> list[tuple[Id, ...]]:
     return [(id_, str(id_)) if isinstance(id_, int) and str(id_) not in given else (id_,) for id_ in ids]
 
 
-def _record(report: VerifyReport, number: int, hits: Hits, verdict: _Verdict) -> None:
+def record(report: VerifyReport, number: int, hits: Hits, verdict: Verdict) -> None:
     report.hits += len(hits)
     report.worst = max(report.worst, verdict.worst)
     if verdict.reason is not None:
@@ -188,7 +226,7 @@ def _record(report: VerifyReport, number: int, hits: Hits, verdict: _Verdict) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class Verdict:
     """Of one answer: what is wrong, None when nothing is, and its largest error as a share of the tolerance."""
 
     reason: str | None = None
@@ -196,7 +234,7 @@ class _Verdict:
     worst: float = 0.0
 
 
-class _Judge:
+class Judge:
     """Knows the truth about the documents (n, dimension) as the backend stores them; `allowed` (n,) by the filter."""
 
     def __init__(
@@ -209,7 +247,7 @@ class _Judge:
         self._row = {spelling: row for row, spellings in enumerate(ids) for spelling in spellings}
         self._allowed = allowed
 
-    def judge(self, query: SparseVector, hits: Hits, k: int) -> _Verdict:
+    def judge(self, query: SparseVector, hits: Hits, k: int) -> Verdict:
         """Of one answer. Each step may rely on the ones before it."""
         if verdict := self._form(hits, k):
             return verdict
@@ -233,14 +271,14 @@ class _Judge:
         left_out = self._allowed[touched]
         left_out[at] = False
         floor = float((expected + tolerance).min()) if len(hits) >= k else -np.inf
-        return self._left_out(query, touched[left_out], exact[left_out], floor) or _Verdict(worst=worst)
+        return self._left_out(query, touched[left_out], exact[left_out], floor) or Verdict(worst=worst)
 
-    def _form(self, hits: Hits, k: int) -> _Verdict | None:
+    def _form(self, hits: Hits, k: int) -> Verdict | None:
         """What is wrong with an answer whatever the query was."""
         if len(hits.ids) != len(hits.scores):
-            return _Verdict(f"{len(hits.ids)} ids with {len(hits.scores)} scores")
+            return Verdict(f"{len(hits.ids)} ids with {len(hits.scores)} scores")
         if len(hits) > k:
-            return _Verdict(f"{len(hits)} hits, at most {k} were asked for")
+            return Verdict(f"{len(hits)} hits, at most {k} were asked for")
         seen: set[int] = set()
         for at, id_ in enumerate(hits.ids):
             if (row := self._row.get(id_)) is None:
@@ -253,10 +291,10 @@ class _Judge:
             return self._blame(hits, at, f"scores {hits.scores[at]:.9g}, more than the hit before it: not best first")
         return None
 
-    def _blame(self, hits: Hits, at: int, found: str, worst: float = 0.0) -> _Verdict:
-        return _Verdict(f"hit {at + 1} (id {hits.ids[at]!r}) {found}", hits.ids[at], worst)
+    def _blame(self, hits: Hits, at: int, found: str, worst: float = 0.0) -> Verdict:
+        return Verdict(f"hit {at + 1} (id {hits.ids[at]!r}) {found}", hits.ids[at], worst)
 
-    def _left_out(self, query: SparseVector, rows: Int64s, exact: Float64s, floor: float) -> _Verdict | None:
+    def _left_out(self, query: SparseVector, rows: Int64s, exact: Float64s, floor: float) -> Verdict | None:
         """The best of `rows` if it certainly is no zero and beats `floor` (-inf: the answer had room)."""
         above = exact > floor
         rows, exact = rows[above], exact[above]
@@ -267,7 +305,7 @@ class _Judge:
         at = int(np.argmax(np.where(missed, exact, -np.inf)))
         why = "there was room for it" if floor == -np.inf else f"a hit scores {floor:.9g} at most"
         id_ = self._ids[rows[at]]
-        return _Verdict(f"id {id_!r} was left out: it scores {exact[at]:.9g}, and {why}", id_)
+        return Verdict(f"id {id_!r} was left out: it scores {exact[at]:.9g}, and {why}", id_)
 
 
 def tolerances(query: SparseVector, stored: SparseVectors, slack: Float64s, rows: Int64s) -> Float64s:

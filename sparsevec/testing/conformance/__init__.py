@@ -18,6 +18,7 @@ in silence. `verify` is the judge of scores and of what was left out.
 
 from __future__ import annotations
 
+from sparsevec.testing.conformance.answering import Answering
 from sparsevec.testing.conformance.creating import Creating
 from sparsevec.testing.conformance.filtering import Filtering
 from sparsevec.testing.conformance.guests import Guests
@@ -32,5 +33,5 @@ from sparsevec.testing.conformance.writing import Writing
 __all__ = ["Conformance", "Others"]
 
 
-class Conformance(Creating, Writing, Searching, Ids, Filtering, Manners, Scanning, Guests, Spaces):
+class Conformance(Creating, Writing, Searching, Ids, Filtering, Manners, Scanning, Guests, Spaces, Answering):
     """Inherit, give the fixture `adapter`, and every test is yours."""

@@ -1,0 +1,61 @@
+"""The best hit of each parent: what whoever split documents into chunks asks for.
+
+A document's parent is the value of one field of its payload, as it is written there: `7`, `7.0` and `"7"` are three. A
+document without that field, or with null in it, is its own parent. A parent's score is that of its best chunk.
+
+Which parents are the k best is *proved* from a ranking that has no gap: once k parents stand in it and what follows
+scores less than the last of them, no other parent can come before. So whoever has not enough asks deeper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sparsevec.contract.adapter import Hits
+from sparsevec.contract.checks import Id, Payload, key_fault
+from sparsevec.errors import InvalidInput
+
+__all__ = ["best_of_each", "check_field", "parents_of", "proves"]
+
+
+def check_field(group_by: object) -> None:
+    """Raises InvalidInput for what cannot name a field of a payload."""
+    if group_by is None:
+        return
+    if not isinstance(group_by, str) or any(key_fault(key) for key in group_by.split(".")):
+        raise InvalidInput(f"group_by must name the field of the payload that says the parent, found {group_by!r:.80}")
+
+
+def parents_of(hits: Hits, field: str) -> list[str]:
+    """Of each hit; the hits have their payloads."""
+    assert hits.payloads is not None
+    return [_parent(payload, field, id_) for id_, payload in zip(hits.ids, hits.payloads, strict=True)]
+
+
+def _parent(payload: Payload, field: str, id_: Id) -> str:
+    value: Any = payload
+    for key in field.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return f"itself {id_!r}" if value is None else json.dumps(value, sort_keys=True)
+
+
+def proves(hits: Hits, field: str, k: int) -> bool:
+    """Whether the ranking, best first, holds the k best parents for certain, ties at the end of them included."""
+    first = _firsts(parents_of(hits, field))
+    return len(first) >= k and bool(hits.scores[first[k - 1]] > hits.scores[-1])
+
+
+def best_of_each(hits: Hits, field: str, k: int) -> Hits:
+    """The k first parents of a ranking, each by its first hit."""
+    first = _firsts(parents_of(hits, field))[:k]
+    payloads = None if hits.payloads is None else tuple(hits.payloads[at] for at in first)
+    return Hits(tuple(hits.ids[at] for at in first), hits.scores[np.array(first, np.int64)], payloads)
+
+
+def _firsts(parents: list[str]) -> list[int]:
+    """Where each parent comes first, in order."""
+    return sorted({parent: at for at, parent in reversed(list(enumerate(parents)))}.values())

@@ -1,0 +1,267 @@
+"""From dense queries to answers, as one conversation with an adapter: `Retriever` and `AsyncRetriever` drive it.
+
+It yields `Call`s and is sent what the adapter returned, as the adapters' own conversations do with requests
+(`contract.operations`). So threads and asyncio run the same lines, and `verify` sees which candidates came back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sparsevec.answers.calls import Call
+from sparsevec.answers.explain import Explanation, explain
+from sparsevec.answers.parents import best_of_each, check_field, proves
+from sparsevec.answers.scoring import Rerank, SecondLook, Way, way_of
+from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.contract.checks import Id, check_k, check_vectors
+from sparsevec.contract.filters import Where
+from sparsevec.contract.operations import Operation
+from sparsevec.dense import dense_rows, query_rows
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.vectors import Float32s, SparseVectors
+
+__all__ = ["Asked", "Ranking", "best_parents", "in_order", "of_hits"]
+
+Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
+
+_FETCHED = 1000  # documents to a request
+_SHOWN = 10  # dimensions of an explanation that come with examples
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one search wants, checked."""
+
+    dense: Float32s  # (q, input_dim)
+    sparse: SparseVectors
+    k: int
+    where: Where | None
+    with_payloads: bool
+    group_by: str | None
+    score_threshold: float
+
+    @property
+    def payloads(self) -> bool:
+        """Whether the answers are made from payloads, wanted by the caller or not."""
+        return self.with_payloads or self.group_by is not None
+
+
+class Ranking:
+    """How queries are encoded, and how candidates become answers."""
+
+    def __init__(self, encoder: SparseEncoder, rerank: Rerank, candidates: int, dense_field: str | None) -> None:
+        if not isinstance(encoder, SparseEncoder):
+            raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
+        self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
+        self.way: Way | None = way_of(rerank, encoder, dense_field)
+        self._checked = False
+
+    # ---- the question
+
+    def asked(
+        self,
+        queries: Any,
+        k: int,
+        *,
+        where: Where | None,
+        with_payloads: bool,
+        group_by: str | None,
+        score_threshold: float | None,
+    ) -> Asked:
+        """Raises InvalidInput and InvalidVectors."""
+        check_field(group_by)
+        if self.way is not None and check_k(k) > self.candidates:
+            raise InvalidInput(
+                f"k={k} answers cannot be chosen from {self.candidates} candidates; raise candidates= to {k} or more"
+            )
+        rows = query_rows(queries, self.encoder.input_dim).astype(np.float32, copy=False)
+        least = _threshold(score_threshold)
+        return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
+
+    def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
+        """What to write for dense rows (n, input_dim). Raises InvalidVectors when `refined` are not as many."""
+        if refined is None:
+            return self.encoder.encode_document(dense)
+        check_vectors(refined, "vectors")
+        if (n := len(dense_rows(dense, self.encoder.input_dim, "documents"))) != len(refined):
+            raise InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
+        return refined
+
+    # ---- the answers
+
+    def search(self, asked: Asked, stored: Stored) -> Operation[list[Hits]]:
+        """`stored` is the adapter's: what came back may be as it was given, and scores are of what is stored."""
+        if self.way is None:
+            found = yield from self._ranked(asked)
+        else:
+            yield from self._check(self.way)
+            found = yield from self._re_ranked(asked, self.way, stored)
+        return [_given(asked, hits) for hits in found]
+
+    def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
+        rows = query_rows(query, self.encoder.input_dim).astype(np.float32, copy=False)
+        sparse = self.encoder.encode_query(rows)
+        held: Documents = yield Call("fetch", ([id_],))
+        if not held.ids:
+            raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
+        asked = self.way.prepare(rows) if isinstance(self.way, SecondLook) else sparse
+        why = explain(asked[0], stored(held.vectors)[0])
+        if not examples:
+            return why
+        shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
+        alone = SparseVectors.from_rows(shown, dimension=sparse.dimension)
+        found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
+        return why.with_examples(found)
+
+    def _check(self, way: Way) -> Operation[None]:
+        """Once: what a collection declares of its dense rows and codes does not change."""
+        if not self._checked:
+            yield from way.check()
+            self._checked = True
+
+    def _ranked(self, asked: Asked) -> Operation[list[Hits]]:
+        """By the sparse scores alone."""
+        found: list[Hits]
+        if asked.group_by is None:
+            found = yield _search(asked.sparse, asked.k, asked)
+            return found
+        found = yield from self._deep_enough(asked, 2 * asked.k, lambda hits: self.enough(asked, hits))
+        return [best_parents(hits, asked) for hits in found]
+
+    def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
+        prepared = way.prepare(asked.dense)
+        if asked.where:
+            most = way.few * self.candidates
+            all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})
+            if all_ is not None:
+                few = in_order(replace(all_, vectors=stored(all_.vectors)))
+                return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
+        found = yield from self._candidates(asked)
+        held = yield from self._held(found, way, asked.sparse)
+        held = replace(held, vectors=stored(held.vectors))
+        return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
+
+    def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:
+        """The k best of documents in the order of the sparse search, or of their ids where there was none."""
+        assert self.way is not None
+        return _best(asked, documents, self.way.scores(prepared, number, documents))
+
+    def _candidates(self, asked: Asked) -> Operation[list[Hits]]:
+        found: list[Hits]
+        if asked.group_by is None:
+            found = yield _search(asked.sparse, self.candidates, asked)
+        else:
+            found = yield from self._deep_enough(asked, self.candidates, lambda hits: self.enough(asked, hits))
+        return found
+
+    def enough(self, asked: Asked, hits: Hits) -> bool:
+        """Whether a ranking is deep enough for k parents: it holds them, and without re-ranking it proves them."""
+        if self.way is None:
+            return proves(hits, str(asked.group_by), asked.k)
+        return len(best_of_each(hits, str(asked.group_by), asked.k)) >= asked.k
+
+    def _deep_enough(self, asked: Asked, depth: int, enough: Callable[[Hits], bool]) -> Operation[list[Hits]]:
+        """The best `depth` of each query, or twice as many until that is `enough` or all that there are."""
+        found: list[Hits] = [Hits((), np.empty(0, np.float32), ())] * len(asked.sparse)
+        still = list(range(len(found)))
+        while still:
+            ranked = yield _search(asked.sparse[np.array(still)], depth, asked)
+            for row, hits in zip(still, ranked, strict=True):
+                found[row] = hits
+            still = [row for row in still if len(found[row]) == depth and not enough(found[row])]
+            depth *= 2
+        return found
+
+    def _held(self, found: Sequence[Hits], way: Way, like: SparseVectors) -> Operation[Documents]:
+        """Every candidate once, a request's worth at a time."""
+        ids = list(dict.fromkeys(id_ for hits in found for id_ in hits.ids))
+        pages = []
+        for start in range(0, len(ids), _FETCHED):
+            page: Documents = yield Call("fetch", (ids[start : start + _FETCHED],), {"dense": way.dense_field})
+            pages.append(page)
+        return _together(pages, like)
+
+
+def _threshold(least: float | None) -> float:
+    if least is None:
+        return -math.inf
+    if isinstance(least, bool) or not isinstance(least, (int, float, np.number)) or math.isnan(least):
+        raise InvalidInput(f"score_threshold must be a number or None, found {least!r:.80}")
+    return float(least)
+
+
+def _search(sparse: SparseVectors, depth: int, asked: Asked) -> Call:
+    return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads})
+
+
+def best_parents(hits: Hits, asked: Asked) -> Hits:
+    """The k best parents of a ranking that proves them."""
+    return best_of_each(_by_id(hits), str(asked.group_by), asked.k)
+
+
+def _by_id(hits: Hits) -> Hits:
+    """Ties in the order of ids, ints before strings: the same on every backend."""
+    order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
+    payloads = None if hits.payloads is None else tuple(hits.payloads[at] for at in order)
+    return Hits(tuple(hits.ids[at] for at in order), hits.scores[np.array(order, np.int64)], payloads)
+
+
+def _rank(id_: Id) -> tuple[bool, Id]:
+    return isinstance(id_, str), id_
+
+
+def _best(asked: Asked, documents: Documents, scores: Float32s) -> Hits:
+    """The k best by re-ranked score, ties to the document that stood before; without those that have none (NaN)."""
+    order = np.argsort(-scores, kind="stable")[: np.count_nonzero(~np.isnan(scores))]
+    if asked.group_by is None:
+        order = order[: asked.k]
+    picked = order.tolist()
+    ids, payloads = (tuple(documents.ids[at] for at in picked), tuple(documents.payloads[at] for at in picked))
+    hits = Hits(ids, scores[order], payloads)
+    return hits if asked.group_by is None else best_of_each(hits, asked.group_by, asked.k)
+
+
+def _given(asked: Asked, hits: Hits) -> Hits:
+    """What the caller asked for of it: above the threshold, with or without payloads."""
+    kept = hits[: int(np.count_nonzero(hits.scores > asked.score_threshold))]
+    return kept if asked.with_payloads else replace(kept, payloads=None)
+
+
+def of_hits(hits: Hits, held: Documents) -> Documents:
+    """The candidates of one query, in their order, without those that were deleted since."""
+    place = {id_: row for row, id_ in enumerate(held.ids)}
+    known = [at for at, id_ in enumerate(hits.ids) if id_ in place]
+    some = _some(held, [place[hits.ids[at]] for at in known])
+    return some if hits.payloads is None else replace(some, payloads=tuple(hits.payloads[at] for at in known))
+
+
+def in_order(documents: Documents) -> Documents:
+    """By id, ints before strings."""
+    return _some(documents, sorted(range(len(documents.ids)), key=lambda row: _rank(documents.ids[row])))
+
+
+def _some(held: Documents, rows: list[int]) -> Documents:
+    return Documents(
+        tuple(held.ids[row] for row in rows),
+        held.vectors[np.array(rows, np.int64)],
+        tuple(held.payloads[row] for row in rows),
+        None if held.dense is None else tuple(held.dense[row] for row in rows),
+    )
+
+
+def _together(pages: Sequence[Documents], like: SparseVectors) -> Documents:
+    if not pages:
+        return Documents((), SparseVectors([0], [], [], like.dimension), ())
+    dense = [page.dense for page in pages if page.dense is not None]
+    return Documents(
+        tuple(id_ for page in pages for id_ in page.ids),
+        SparseVectors.concat([page.vectors for page in pages]),
+        tuple(payload for page in pages for payload in page.payloads),
+        tuple(row for rows in dense for row in rows) if dense else None,
+    )

@@ -1,0 +1,192 @@
+"""How a candidate is scored again: one class a way of re-ranking, each a function of values that asks no backend.
+
+Every re-ranked score is *defined*: float64 products of float32 numbers, added in ascending order of their dimension,
+rounded to float32 once. So the same candidates with the same stored numbers have the same scores on every backend, and
+`verify` can say what they must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from sparsevec.answers.calls import Call
+from sparsevec.contract.adapter import DenseField, Documents, Info
+from sparsevec.contract.operations import Operation
+from sparsevec.dense import unit_rows
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import AdapterError, InvalidInput
+from sparsevec.vectors import Float32s, SparseVector, SparseVectors
+
+__all__ = ["DenseRows", "Own", "Rerank", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
+
+Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
+Rerank: TypeAlias = Literal["second look", "dense"] | Scorer | None
+
+_COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
+"""similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
+
+
+class Way(Protocol):
+    """One way of re-ranking."""
+
+    dense_field: str | None
+    """what holds the dense rows that a score needs, None where it needs none"""
+    few: ClassVar[int]
+    """how many times `candidates` a filter may leave to be answered from all of them"""
+
+    def check(self) -> Operation[None]:
+        """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
+
+    def prepare(self, queries: Float32s) -> Any:
+        """What `scores` takes of q dense queries (q, input_dim)."""
+
+    def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
+        """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
+
+
+def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> Way | None:
+    """Raises InvalidInput for what is none, and when the encoder cannot do it."""
+    if dense_field is not None and rerank != "dense":
+        raise InvalidInput(f'dense_field={dense_field!r} is for rerank="dense", found rerank={rerank!r:.80}')
+    if rerank is None:
+        return None
+    if rerank == "second look":
+        return SecondLook(encoder)
+    if rerank == "dense":
+        return DenseRows(encoder, dense_field)
+    if not callable(rerank):
+        raise InvalidInput(f'rerank must be "second look", "dense", a callable or None, found {rerank!r:.80}')
+    return Own(rerank)
+
+
+class SecondLook:
+    """By the weights that are stored anyway, and a second, signed query of full length that the encoder has learned."""
+
+    dense_field: str | None = None
+    few: ClassVar[int] = 10
+
+    def __init__(self, encoder: SparseEncoder) -> None:
+        if encoder.config.second_look is None:
+            raise InvalidInput(
+                "this encoder was learned without a second look; fit it again, or choose rerank=None or a callable"
+            )
+        self._encoder = encoder
+
+    def check(self) -> Operation[None]:
+        """The sparse field has all it needs."""
+        yield from ()
+
+    def prepare(self, queries: Float32s) -> SparseVectors:
+        return self._encoder.encode_second_look(queries)
+
+    def scores(self, prepared: SparseVectors, number: int, documents: Documents) -> Float32s:
+        return second_scores(prepared[number], documents.vectors)
+
+
+def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
+    """The dot products of one query with the stored rows (m, dimension): (m,)."""
+    spread = np.zeros(stored.dimension)
+    spread[query.indices] = query.values
+    rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
+    return np.bincount(rows, spread[stored.indices] * stored.values, minlength=len(stored)).astype(np.float32)
+
+
+class DenseRows:
+    """By the cosine of the dense query with the dense row that the cluster holds for a candidate."""
+
+    few: ClassVar[int] = 10
+
+    def __init__(self, encoder: SparseEncoder, field: str | None) -> None:
+        if not isinstance(field, str):
+            raise InvalidInput(
+                'rerank="dense" needs dense_field=, the name of the field or vector that holds the dense rows, found '
+                f"{field!r:.80}"
+            )
+        self.dense_field: str | None = field
+        self._field, self._columns = field, encoder.input_dim
+        self._declared: Mapping[str, DenseField] = {}
+
+    def check(self) -> Operation[None]:
+        info: Info = yield Call("info")
+        self._declared = info.dense
+        if (declared := info.dense.get(self._field)) is None:
+            yield from self._check_payloads()
+            return
+        if declared.dimension not in (None, self._columns):
+            raise InvalidInput(
+                f"{self._field!r} holds dense rows of {declared.dimension} columns, expected the {self._columns} of "
+                "this encoder (input_dim): name the field with the rows that it was fitted on"
+            )
+        if declared.similarity not in _COSINE:
+            raise InvalidInput(
+                f"{self._field!r} is compared by {declared.similarity}, and this encoder was fitted to the cosine: "
+                "expected cosine or a dot product of unit rows; re-rank by a callable of your own, or by "
+                '"second look", which needs no dense rows'
+            )
+
+    def _check_payloads(self) -> Operation[None]:
+        """It may lie in payloads, where only documents tell: whether one has it."""
+        with suppress(AdapterError):  # a backend that cannot filter by it; then the candidates tell
+            having: Documents | None = yield Call("matching", ({self._field: {"exists": True}}, 1))
+            if having is not None and not having.ids and (yield Call("count")):
+                raise InvalidInput(self._missing("no document"))
+
+    def _missing(self, who: str) -> str:
+        known = f"; declared here: {sorted(self._declared)}" if self._declared else ""
+        return (
+            f"{who} holds a dense row in {self._field!r}, expected a list of {self._columns} numbers in each document"
+            f"{known}"
+        )
+
+    def prepare(self, queries: Float32s) -> Float32s:
+        return unit_rows(queries)
+
+    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
+        rows = documents.dense or (None,) * len(documents.ids)
+        held = [at for at, row in enumerate(rows) if row is not None and row.any()]
+        if len(rows) and not held:
+            raise InvalidInput(self._missing(f"none of {len(rows)} candidates"))
+        scores = np.full(len(rows), np.nan, np.float32)
+        if held:
+            scores[held] = self._cosines(prepared[number], [rows[at] for at in held])
+        return scores
+
+    def _cosines(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
+        widths = {0 if row is None else len(row) for row in rows}
+        if odd := widths - {self._columns}:
+            raise InvalidInput(
+                f"{self._field!r} holds dense rows of {min(odd)} columns, expected {self._columns} (input_dim)"
+            )
+        units = unit_rows(np.stack([row for row in rows if row is not None])).astype(np.float64)
+        return np.cumsum(units * query, axis=1)[:, -1].astype(np.float32)
+
+
+class Own:
+    """By a callable of the user's, `rerank(dense_query, documents)`: (input_dim,) and m candidates to m scores."""
+
+    dense_field: str | None = None
+    few: ClassVar[int] = 1  # it may be a cross-encoder, which must not see more than was agreed
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def check(self) -> Operation[None]:
+        """What it needs, it knows."""
+        yield from ()
+
+    def prepare(self, queries: Float32s) -> Float32s:
+        return queries
+
+    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
+        scores = np.asarray(self._scorer(prepared[number], documents), np.float32)
+        finite = bool(np.isfinite(scores).all())
+        if scores.shape != (len(documents.ids),) or not finite:
+            raise InvalidInput(
+                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found shape "
+                f"{scores.shape}{'' if finite else ' with NaN or infinity'}"
+            )
+        return scores
