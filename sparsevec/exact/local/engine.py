@@ -14,20 +14,23 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sparsevec.contract.adapter import Adapter, Documents, Hits
-from sparsevec.contract.checks import Queries, check_k, check_queries
+from sparsevec.contract.adapter import Adapter, Documents, Hits, Missing, UInt8s, Version, Written
+from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queries
 from sparsevec.contract.filters import Where, conditions
+from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import SparsevecError
 from sparsevec.exact.local.segments import Row, Segment
 from sparsevec.exact.local.snapshot import Found, Snapshot
-from sparsevec.exact.reference import Reference, _id, _with_dense
+from sparsevec.exact.reference import Reference, _id, _rank, _with_dense
+from sparsevec.vectors import SparseVectors
 
 __all__ = ["LocalEngine"]
 
@@ -51,6 +54,7 @@ SELECT changes.id, documents.* FROM changes LEFT JOIN documents ON documents.id 
 WHERE changes.sequence > ? ORDER BY changes.id
 """
 _FEW = 1000  # documents that need not be merged, or kept in a folder
+_AT_ONCE = 64  # documents of a write that are indexed with it
 _FORGOTTEN = 3600.0  # seconds after which a folder that no table speaks of is from a writer that was killed
 
 _logger = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ class _State:
     dimension: int
     fingerprint: str | None
     identity: str
+    code_bytes: int | None
 
 
 class LocalEngine(Reference):
@@ -84,13 +89,65 @@ class LocalEngine(Reference):
         return f"local engine (numpy {np.__version__})"
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        check_k(k)
+        search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
+        depth = search.depth(k)
         state = self._now()
         asked = check_queries(queries, state.dimension, state.fingerprint)
+        second = search.second_look(asked, state.dimension, state.fingerprint)
+        search.check_codes(state.code_bytes)
         wanted = conditions(where)
-        return [_hits(state, found, with_payloads) for found in state.snapshot.search(asked, k, wanted)]
+        if after is not None:
+            (ranking,) = state.snapshot.search(asked, len(state.snapshot), wanted)
+            return [_read_on(state, ranking, k, search)]
+        found = state.snapshot.search(asked, depth, wanted)
+        if second is None:
+            return [_hits(state, one, search) for one in found]
+        return [
+            rescored(_hits(state, one, replace(search, with_vectors=True)), query, k, with_vectors=with_vectors)
+            for one, query in zip(found, second, strict=True)
+        ]
+
+    def upsert(
+        self,
+        ids: Sequence[Id],
+        vectors: SparseVectors,
+        payloads: Sequence[Payload] | None = None,
+        *,
+        versions: Sequence[Version | None] | None = None,
+        routing: Sequence[str | None] | None = None,
+        missing: Missing | None = None,
+        codes: UInt8s | None = None,
+    ) -> Written:
+        options: dict[str, Any] = {"versions": versions, "routing": routing, "missing": missing, "codes": codes}
+        written = super().upsert(ids, vectors, payloads, **options)
+        self._keep_up(len(vectors))
+        return written
+
+    def delete(self, ids: Sequence[Id]) -> None:
+        super().delete(ids)
+        self._keep_up(len(ids))
+
+    def _keep_up(self, written: int) -> None:
+        """A few documents are better indexed by who writes them than by the next search."""
+        if written <= _AT_ONCE and self._state is not None:
+            self._now()
+
+    def count(self) -> int:
+        if self._state is None:
+            return super().count()
+        return len(self._now().snapshot)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         check_k(most)
@@ -98,9 +155,9 @@ class LocalEngine(Reference):
         found = state.snapshot.every(conditions(where))
         if len(found.rows) > most:
             return None
-        hits = _hits(state, found, True)
-        vectors = state.snapshot.vectors(found).with_fingerprint(state.fingerprint)
-        return _with_dense(Documents(hits.ids, vectors, hits.payloads or ()), dense)
+        hits = _hits(state, found, Search(with_payloads=True, with_vectors=True, with_codes=True))
+        assert hits.vectors is not None
+        return _with_dense(Documents(hits.ids, hits.vectors, hits.payloads or (), codes=hits.codes), dense)
 
     def drop(self) -> None:
         super().drop()
@@ -135,13 +192,16 @@ class LocalEngine(Reference):
         self._existing()
         self._prepare()
         with self._reading():
-            dimension, fingerprint, identity = self._existing()
+            dimension, fingerprint, identity, code_bytes = self._existing()
             before = self._state.snapshot if self._state and self._state.identity == identity else None
             kept = self._rows("SELECT name, sequence FROM segments")
             if kept and (before is None or before.sequence < kept[0][1]):  # the log begins behind what was kept
                 before = self._mapped(*kept[0]) if kept[0][0] else None
             snapshot = before and self._with_changes(before)
-            return _State(version, snapshot or self._whole(dimension), dimension, fingerprint, identity)
+            if snapshot is None:
+                rows = [Row(*columns) for columns in self._rows("SELECT * FROM documents ORDER BY id")]
+                snapshot = Snapshot((Segment.of_rows(rows, dimension, code_bytes),), (None,), self._newest())
+            return _State(version, snapshot, dimension, fingerprint, identity, code_bytes)
 
     def _with_changes(self, before: Snapshot) -> Snapshot | None:
         """None when so much has changed that all is better read anew."""
@@ -154,10 +214,6 @@ class LocalEngine(Reference):
         found = self._rows(_CHANGED, (before.sequence,))
         rows = [Row(*columns[1:]) for columns in found if columns[1] is not None]
         return before.changed([columns[0] for columns in found], rows, newest)
-
-    def _whole(self, dimension: int) -> Snapshot:
-        rows = [Row(*columns) for columns in self._rows("SELECT * FROM documents ORDER BY id")]
-        return Snapshot((Segment.of_rows(rows, dimension, None),), (None,), self._newest())
 
     def _newest(self) -> int:
         found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
@@ -239,9 +295,31 @@ class LocalEngine(Reference):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _hits(state: _State, found: Found, with_payloads: bool) -> Hits:
-    payloads = tuple(map(json.loads, state.snapshot.payloads(found))) if with_payloads else None
-    return Hits(tuple(map(_id, state.snapshot.keys(found))), found.scores.astype(np.float32), payloads)
+def _hits(state: _State, found: Found, search: Search) -> Hits:
+    snapshot = state.snapshot
+    return Hits(
+        ids=tuple(map(_id, snapshot.keys(found))),
+        scores=found.scores.astype(np.float32),
+        payloads=tuple(map(json.loads, snapshot.payloads(found))) if search.with_payloads else None,
+        vectors=snapshot.vectors(found).with_fingerprint(state.fingerprint) if search.with_vectors else None,
+        codes=snapshot.codes(found) if search.with_codes else None,
+    )
+
+
+def _read_on(state: _State, ranking: Found, k: int, search: Search) -> Hits:
+    """The k hits behind `search.after`, which says the exact score and the id of the last one."""
+    if search.after:
+        score, key = _rank(search.after)
+        behind = ranking.scores < score
+        level = np.flatnonzero(ranking.scores == score)
+        behind[level] = [other > key for other in state.snapshot.keys(ranking.some(level))]
+        ranking = ranking.some(np.flatnonzero(behind))
+    page = ranking.some(np.arange(min(k, len(ranking.rows))))
+    hits = _hits(state, page, search)
+    if len(page.rows) == len(ranking.rows):
+        return hits
+    (last,) = state.snapshot.keys(page.some(np.array([k - 1])))
+    return replace(hits, after=f"{float(page.scores[-1]).hex()} {last.hex()}")
 
 
 _contract: type[Adapter] = LocalEngine

@@ -27,6 +27,9 @@ class Found(NamedTuple):
     """in their segment"""
     scores: Float64s
 
+    def some(self, at: Int64s) -> Found:
+        return Found(self.segments[at], self.rows[at], self.scores[at])
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -95,8 +98,7 @@ class Snapshot:
         if (ranked[1:] == ranked[:-1]).any():
             keys = self.keys(Found(segments, rows, scores))
             order = np.array(sorted(range(len(keys)), key=lambda i: (-scores[i], keys[i])), np.int64)
-        order = order[:k]
-        return Found(segments[order], rows[order], scores[order])
+        return Found(segments, rows, scores).some(order[:k])
 
     def every(self, wanted: tuple[Condition, ...]) -> Found:
         """All documents that meet the conditions, in ascending order of their keys."""
@@ -108,8 +110,7 @@ class Snapshot:
         if len(self.segments) == 1:
             return found
         keys = self.keys(found)
-        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-        return Found(segments[order], rows[order], found.scores)
+        return found.some(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
 
     def keys(self, found: Found) -> list[bytes]:
         return [self.segments[s].keys[row] for s, row in zip(found.segments.tolist(), found.rows.tolist(), strict=True)]
