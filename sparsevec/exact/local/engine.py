@@ -42,7 +42,7 @@ _TABLES = (
 )
 _TRIGGERS = {
     name: f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON documents "
-    f"BEGIN INSERT OR REPLACE INTO changes (id) VALUES ({row}.id); END"
+    f"BEGIN DELETE FROM changes WHERE id = {row}.id; INSERT INTO changes (id) VALUES ({row}.id); END"
     for name, event, row in (
         ("was_new", "INSERT", "new"),
         ("was_changed", "UPDATE", "new"),
@@ -197,7 +197,7 @@ class LocalEngine(Reference):
             kept = self._rows("SELECT name, sequence FROM segments")
             if kept and (before is None or before.sequence < kept[0][1]):  # the log begins behind what was kept
                 before = self._mapped(*kept[0]) if kept[0][0] else None
-            snapshot = before and self._with_changes(before)
+            snapshot = None if before is None else self._with_changes(before)
             if snapshot is None:
                 rows = [Row(*columns) for columns in self._rows("SELECT * FROM documents ORDER BY id")]
                 snapshot = Snapshot((Segment.of_rows(rows, dimension, code_bytes),), (None,), self._newest())
@@ -273,7 +273,7 @@ class LocalEngine(Reference):
                 self._execute("DELETE FROM changes WHERE sequence <= ?", (merged.sequence,))
         mapped = self._mapped(name, merged.sequence)
         self._forget()
-        return mapped or merged
+        return merged if mapped is None else mapped
 
     def _mapped(self, name: str, sequence: int) -> Snapshot | None:
         """What was kept; None where it is not there, or not whole, and has to be made again from the documents."""
@@ -290,7 +290,7 @@ class LocalEngine(Reference):
         for folder in self._folder.iterdir():
             age = time.time() - folder.stat().st_mtime
             number = folder.name.partition("-")[0]
-            replaced = number.isdecimal() and any(int(number) < sequence for sequence in named.values())
+            replaced = number.isdecimal() and any(int(number) <= sequence for sequence in named.values())
             if folder.name not in named and (replaced or age > _FORGOTTEN):
                 shutil.rmtree(folder, ignore_errors=True)
 
