@@ -4,9 +4,9 @@
 
 Debian package descriptions as MiniLM vectors (benchmarks/debian12.py). Recall@10 of the exact dense top 10, among the
 documents that the filter keeps, with a 95 % interval over queries; bytes a document on disk after a merge, of the whole
-index with its payload and what it keeps of the dense rows, by the engine's own statistics, or in memory where it says so;
-p50 and p95 at one client that asks one query after the other, encoding included. "Changed": a fifth of the documents
-written again and a tenth deleted, merged. Without --elasticsearch its rows are left out. `--model` holds what
+index with its payload and what it keeps of the dense rows, by the engine's own statistics, or in memory where it says
+so; p50 and p95 at one client that asks one query after the other, encoding included. "Changed": a fifth of the
+documents written again and a tenth deleted, merged. Without --elasticsearch its rows are left out. `--model` holds what
 `sparsevec fit --refine` wrote, else it is learned. Results: benchmarks/results/answers.json, .md and .svg.
 """
 
@@ -87,7 +87,7 @@ class Ours:
         **options: Any,
     ) -> None:
         self.name, self._documents, self._url, self._shares = name, documents, url, shares
-        self._adapter = shares._adapter if shares else connect(url)
+        self._adapter: Any = shares._adapter if shares else connect(url)
         self._retriever = Retriever(encoder, self._adapter, **options)
         self._built: Built | None = None
 
@@ -116,8 +116,8 @@ class Ours:
             client.indices.forcemerge(index=index, max_num_segments=1)
             client.indices.refresh(index=index)
         elif self._url.startswith("qdrant+edge"):
-            self._adapter._shard.optimize()  # type: ignore[attr-defined]
-            self._adapter._shard.flush()  # type: ignore[attr-defined]
+            self._adapter._shard.optimize()
+            self._adapter._shard.flush()
 
     def _bytes(self) -> int:
         if self._url.startswith("elasticsearch"):
@@ -187,10 +187,8 @@ class Bench:
         """Of one engine: all are built, then asked, then changed, then asked again."""
         rows = [Row(system.name, engine, system.build(self.rows), isinstance(system, Ours)) for system in systems]
         for state in STATES:
-            for row, system in zip(rows, systems, strict=True):
-                if state == "changed":
-                    if not system.changes:
-                        continue
+            for system in systems:
+                if state == "changed" and system.changes:
                     system.change(self.again, self.gone, self.rows)
             for row, system in zip(rows, systems, strict=True):
                 for one in FILTERS:
@@ -241,6 +239,7 @@ class Beside(Ours):
 
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
         """The others have rewritten whole documents, so our vectors of these are written again."""
+        assert not set(again) & set(gone)
         self._write(again, rows)
         self._merge()
 

@@ -4,7 +4,7 @@ methods as ours (`benchmarks.answers`). Settings are the makers' defaults where 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,7 +78,7 @@ class ElasticKnn:
     def __init__(self, url: str, kind: str, oversample: float | None, *, shares: ElasticKnn | None = None) -> None:
         self.name = f"{kind}{', default' if oversample is None else f', oversample {oversample:g}'}"
         self._client, self._kind, self._oversample = Elasticsearch(url, request_timeout=600), kind, oversample
-        self.index = shares.index if shares else f"answers-bench-{kind}"
+        self.index: str = shares.index if shares else f"answers-bench-{kind}"
         self._shares = shares
         self._built: Built | None = None
 
@@ -90,11 +90,9 @@ class ElasticKnn:
         emb: dict[str, Any] = {"type": "dense_vector", "dims": rows.shape[1], "similarity": "cosine"}
         if self._kind != "bbq_hnsw":  # which is what the server chooses by itself
             emb["index_options"] = {"type": self._kind}
-        numbers = {name: {"type": "integer"} for name in (MANY, FEW)}
+        properties = {"emb": emb, **{name: {"type": "integer"} for name in (MANY, FEW)}}
         settings = {"number_of_shards": 1, "number_of_replicas": 0}
-        self._client.indices.create(
-            index=self.index, settings=settings, mappings={"properties": {"emb": emb, **numbers}}
-        )
+        self._client.indices.create(index=self.index, settings=settings, mappings={"properties": properties})
         began = time.perf_counter()
         self._write(range(len(rows)), rows)
         ingest, began = time.perf_counter() - began, time.perf_counter()
@@ -154,7 +152,7 @@ class QdrantEdge:
         self._shard: edge.EdgeShard | None = None
 
     def build(self, rows: Float32s) -> Built:
-        kinds = {
+        kinds: dict[str, Callable[[], Any]] = {
             "int8": lambda: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, always_ram=True),
             "binary": lambda: edge.BinaryQuantizationConfig(always_ram=True),
         }
@@ -237,7 +235,7 @@ class FaissHnsw:
         if field is not None:
             ids = np.array([row for row in range(self._rows) if fields(row)[field] == WANTED])
             given["sel"] = faiss.IDSelectorBatch(ids)
-        _, found = self._index.search(query[None], 10, params=faiss.SearchParametersHNSW(**given))
+        _, found = self._index.search(query[None], 10, params=vars(faiss)["SearchParametersHNSW"](**given))
         return [int(row) for row in found[0] if row >= 0]
 
     def close(self) -> None:
@@ -264,6 +262,7 @@ class Rabitq:
         raise NotImplementedError("not tried")
 
     def ask(self, query: Float32s, field: str | None) -> list[int]:
+        assert field is None
         found = self._index.search(query[None], 10, 1)
         return [int(row) for row in np.asarray(found[0]).ravel()[:10]]
 
