@@ -62,6 +62,7 @@ class Session:
         self.engine, self.asked, self.field = engine, asked, field
         self.max_clauses = 2**31
         self.scripts = True  # until the server says that it runs none
+        self.news = True  # whether most documents of the last write were not there before
         self.foreign: str | None = None  # the claim known to hold vectors without a fingerprint
         self._known: Known | None = None
         self._names: frozenset[str] = frozenset()

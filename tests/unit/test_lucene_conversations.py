@@ -155,10 +155,48 @@ def test_a_document_that_changed_since_its_version_is_left_alone(lucene: LuceneO
     assert report.failed["a"].kind == "stale"
 
 
-def test_a_document_of_ours_is_made_at_once(lucene: LuceneOperations) -> None:
-    _, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OURS, NODE, items(WRITTEN))
-    assert lines(sent[2])[0]["update"]["_id"] == "int:3"
-    assert lines(sent[2])[1]["doc_as_upsert"] is True
+CREATED = {"status": 201, "result": "created", "_seq_no": 0}
+THERE = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "document already exists"}}
+
+
+def test_a_document_of_ours_is_made_and_updated_where_it_is_there(lucene: LuceneOperations) -> None:
+    report, sent = talk(
+        upsert(lucene, [3, "b"], rows({1: 0.5}, {2: 0.5}), payloads=[{"n": 1}, {}]),
+        *(OURS, NODE, items(THERE, CREATED, kind="create"), items(WRITTEN)),
+    )
+    doc = {"emb": [{"1": 0.5}], "n": 1}
+    assert lines(sent[2]) == [{"create": {"_id": "int:3"}}, doc, {"create": {"_id": "b"}}, {"emb": [{"2": 0.5}]}]
+    assert lines(sent[3]) == [
+        {"update": {"_id": "int:3", "retry_on_conflict": 3}},
+        {"doc": doc, "doc_as_upsert": True},
+    ]
+    assert report.written == (3, "b")
+
+
+def test_where_most_documents_were_there_the_next_write_begins_with_updates(lucene: LuceneOperations) -> None:
+    begins = []
+    for answers in (
+        [OURS, NODE, items(THERE, THERE, CREATED, kind="create"), items(WRITTEN, WRITTEN)],
+        [items(WRITTEN, CREATED, {**WRITTEN, "result": "noop"})],
+        [items(WRITTEN, CREATED, CREATED)],
+        [items(CREATED, CREATED, CREATED, kind="create")],
+    ):
+        report, sent = talk(upsert(lucene, ["a", "b", "c"], rows({1: 1.0}, {1: 1.0}, {1: 1.0})), *answers)
+        begins.append(next(iter(lines(next(one for one in sent if "_bulk" in str(one)))[0])))
+        assert report.written == ("a", "b", "c")
+    assert begins == ["create", "update", "update", "create"]
+
+
+def test_a_document_of_ours_with_a_version_is_not_made(lucene: LuceneOperations) -> None:
+    report, sent = talk(upsert(lucene, ["a"], rows({1: 1.0}), versions=["4.1"]), OURS, NODE, items(THERE))
+    assert lines(sent[2])[0] == {"update": {"_id": "a", "if_seq_no": 4, "if_primary_term": 1}}
+    assert report.failed["a"].kind == "stale"
+
+
+def test_a_document_of_ours_that_is_refused_for_now_was_not_there(lucene: LuceneOperations) -> None:
+    busy = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "the queue is full"}}
+    report, _ = talk(upsert(lucene, ["a"], rows({1: 1.0})), OURS, NODE, items(busy, kind="create"))
+    assert report.failed["a"].retryable
 
 
 def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: LuceneOperations) -> None:
