@@ -20,6 +20,7 @@ import numpy as np
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.searches import check_later
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -144,7 +145,8 @@ class LuceneOperations:
 
     # ---- create and drop
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
+        check_later(code_bytes=code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         session = self._session
         target = yield from session.look()

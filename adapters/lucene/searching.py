@@ -13,6 +13,7 @@ from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.searches import Search, plain
 from sparsevec.errors import BackendDown, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
@@ -38,7 +39,8 @@ class Searching:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
+        where, with_payloads = plain(search)
         k = check_k(k)
         wanted = conditions(where, self._session.engine)
         known = yield from self._session.existing()
@@ -53,9 +55,9 @@ class Searching:
             if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
                 known = yield from self._session.existing(0.0)  # documents written since may have added fields
             yield from self._session.refresh()
-            search = _Search(known, k, wanted, with_payloads)
-            hits = yield from self._all(search, asked)
-            now = yield from self._again(known, search, asked)
+            asking = _Search(known, k, wanted, with_payloads)
+            hits = yield from self._all(asking, asked)
+            now = yield from self._again(known, asking, asked)
             if now is None:
                 return hits
             known = now

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsevec.contract.adapter import Failure, Missing, Version, Written
+from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, Written
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.checks import Id, Payload, check_batch, check_codes, check_ids, check_options, check_space
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
@@ -67,7 +67,9 @@ class Writing:
         versions: Sequence[Version | None] | None,
         routing: Sequence[str | None] | None,
         missing: Missing | None,
+        codes: UInt8s | None,
     ) -> Operation[Written]:
+        check_codes(codes, vectors, None)
         check_options(self._session.engine, CAN, versions=versions, routing=routing, missing=missing)
         known = yield from self._session.fresh()
         if write_fault(known.target, self._session.field):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Projection", "encoded", "strengths"]
+__all__ = ["Cut", "Float64s", "Head", "Projection", "encoded", "strengths"]
 
 Float64s = npt.NDArray[np.float64]
 
@@ -160,6 +160,16 @@ class Cut:
     cap: int
     threshold: float = 0.0
     sixteenths: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """z = weights (unit(x) - mean) + bias, cut: (dimension, input_dim), (dimension,), (input_dim,), all float32."""
+
+    weights: Float32s
+    bias: Float32s
+    mean: Float32s
+    cut: Cut
 
 
 def encoded(rows: Dense, projection: Projection, cut: Cut) -> SparseVectors:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
-from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.head import Cut, Head, Projection, encoded
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -56,6 +56,11 @@ class Model:
             )
             parts.append(SparseVectors.from_dense(looks.astype(np.float32)))
         return self._ours(SparseVectors.concat(parts)) if parts else queries
+
+    def head(self, side: Literal["document", "query"]) -> Head:
+        prefix, cut = ("", self.config.documents) if side == "document" else ("query_", self.config.queries)
+        weights, bias = self.tensors[f"{prefix}weights"], self.tensors[f"{prefix}bias"]
+        return Head(weights, bias, self.tensors["mean"], cut.cut())
 
     def _ours(self, vectors: SparseVectors) -> SparseVectors:
         return vectors.with_fingerprint(self.config.fingerprint)

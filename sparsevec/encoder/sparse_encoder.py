@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from sparsevec.dense import dense_rows, query_rows, unit_rows
 from sparsevec.encoder.budget import Budget, check_budget, resolved
 from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.figures import Judge, is_worse, spacing
-from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.head import Cut, Head, Projection, encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import CalibrationRecipe, SecondLookRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.split import Split, split
@@ -269,6 +269,12 @@ class SparseEncoder:
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
         return model.second_looks(rows, model.queries(rows, None))
+
+    def head(self, side: Literal["document", "query"]) -> Head:
+        """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""
+        if side not in ("document", "query"):
+            raise InvalidInput(f'side must be "document" or "query", found {side!r:.40}')
+        return self._fitted().head(side)
 
     def _nnz(self, nnz: int | None) -> int | None:
         if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:
