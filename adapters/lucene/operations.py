@@ -28,6 +28,7 @@ from . import weights
 from .answers import read_hits
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
+from .loading import LoadingOperations
 from .mapping import new_index
 from .scanning import Scanning
 from .searching import Searching
@@ -60,6 +61,7 @@ class LuceneOperations:
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.loading = LoadingOperations(session)
         self.matching, self.page = self._searching.matching, self._scanning.page
 
     # ---- what is there
