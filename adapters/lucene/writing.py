@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsevec.contract.adapter import Failure, Missing, Version, Written
+from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, Written
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.checks import Id, Payload, check_batch, check_codes, check_ids, check_options, check_space
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
@@ -69,7 +69,9 @@ class Writing:
         versions: Sequence[Version | None] | None,
         routing: Sequence[str | None] | None,
         missing: Missing | None,
+        codes: UInt8s | None,
     ) -> Operation[Written]:
+        check_codes(codes, vectors, None)
         check_options(self._session.engine, CAN, versions=versions, routing=routing, missing=missing)
         known = yield from self._session.fresh()
         if write_fault(known.target, self._session.field):
@@ -170,10 +172,11 @@ class Writing:
         return tuple(written), skipped, failed
 
     def _write(self, index: Index, lines: Sequence[Line], missing: Missing) -> Operation[list[Json]]:
-        """The bulk item of each document: updates first, then whatever needs another look."""
-        at_once = missing == "create" and index.ours  # where nobody routes, a missing document is made at once
-        sent = [self._sent(line, create=at_once and line.version is None) for line in lines]
-        items = yield from self._routed(index, sent)
+        """The bulk item of each document: as they are most likely to pass, then whatever needs another look."""
+        if missing == "create" and index.ours:  # where nobody routes, a missing document is made at once
+            items = yield from self._ours(index, lines)
+        else:
+            items = yield from self._routed(index, [self._sent(line, create=False) for line in lines])
         if missing == "create":
             gone = [i for i, item in enumerate(items) if lost_routing(item) and lines[i].version is None]
             made = yield from self._items(index, [self._sent(lines[i], create=True) for i in gone])
@@ -192,12 +195,35 @@ class Writing:
 
         return _Sent(line.key, body, plain=True)
 
+    def _first(self, line: Line) -> _Sent:
+        return _Sent(line.key, line.creation) if line.version is None else self._sent(line, create=False)
+
     def _replace(self, index: Index, lines: Mapping[str, Line]) -> Operation[dict[str, Json]]:
         """Without scripts an update merges objects: those that kept more than was given are written anew, whole."""
         if lines and (fault := final_pipeline(index)):
             reason = f"its objects were merged with those that were there: this server runs no scripts, and {fault}"
             return {key: {"status": 400, "error": {"type": "objects_merged", "reason": reason}} for key in lines}
         items = yield from self._rewrite(index, list(lines), lambda key, source: lines[key].replaced(source))
+        return items
+
+    def _ours(self, index: Index, lines: Sequence[Line]) -> Operation[list[Json]]:
+        """`create`, and an update for those that are there (409), so that what else they hold stays (C3).
+
+        An update that makes what is missing costs the server 1.4 times as much, and a refused `create` costs something
+        as well: where most of a write was there, the next one begins with updates, until most of one was not.
+        """
+        news = self._session.news
+        sent = [
+            self._sent(line, create=True) if line.version is None and not news else self._first(line) for line in lines
+        ]
+        items = yield from self._routed(index, sent)
+        there = [i for i, item in enumerate(items) if lines[i].version is None and _is_there(item, created=news)]
+        self._session.news = 2 * len(there) <= len(lines)
+        if not news:
+            return items
+        updated = yield from self._routed(index, [self._sent(lines[i], create=True) for i in there])
+        for i, item in zip(there, updated, strict=True):
+            items[i] = item
         return items
 
     def _routed(self, index: Index, sent: Sequence[_Sent]) -> Operation[list[Json]]:
@@ -223,7 +249,7 @@ class Writing:
     def _items(
         self, index: Index, sent: Sequence[_Sent], routings: Sequence[str] | None = None
     ) -> Operation[list[Json]]:
-        """What became of each action: of its first item that failed, else of its last."""
+        """What became of each action; where the server runs no scripts, of the same in plain words."""
         if not sent:
             return []
         bodies = [one.body(routings[i] if routings else None) for i, one in enumerate(sent)]
@@ -310,6 +336,11 @@ class Writing:
         if keys:
             raise BackendDown(f"others write to the same {len(keys)} documents all the time, such as {keys[0]!r}")
         return done
+
+
+def _is_there(item: Json, *, created: bool) -> bool:
+    """Whether a document was there before the action: one that was to be `created`, or was updated."""
+    return item["status"] == 409 if created else _was_there(item)
 
 
 def _deletion(key: str) -> Callable[[str | None], bytes]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.searches import check_later
 from sparsevec.errors import CollectionError
 from sparsevec.vectors import SparseVectors
 
@@ -35,7 +36,8 @@ class QdrantOperations(Writes, Reads):
         version = yield from self._version(anew=True)
         return findings(self._backend, version, self._name, self._vector, (yield from self._look()))
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
+        check_later(code_bytes=code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         note = Note.new(self._vector, dimension, fingerprint)
         if (found := (yield from self._look())) is None:

@@ -110,8 +110,8 @@ class Ranking:
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        asked = self.way.prepare(rows) if isinstance(self.way, SecondLook) else sparse
-        why = explain(asked[0], stored(held.vectors)[0])
+        row = self.way.look(rows[0]) if isinstance(self.way, SecondLook) else sparse[0]
+        why = explain(row, stored(held.vectors)[0])
         if not examples:
             return why
         shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
@@ -135,7 +135,7 @@ class Ranking:
         return [best_parents(hits, asked) for hits in found]
 
     def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
-        prepared = way.prepare(asked.dense)
+        prepared = way.prepare(asked.dense, asked.sparse)
         if asked.where:
             most = way.few * self.candidates
             all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})

@@ -41,8 +41,8 @@ class Way(Protocol):
     def check(self) -> Operation[None]:
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
 
-    def prepare(self, queries: Float32s) -> Any:
-        """What `scores` takes of q dense queries (q, input_dim)."""
+    def prepare(self, dense: Float32s, sparse: SparseVectors, /) -> Any:
+        """What `scores` takes of q dense queries (q, input_dim), and as they are searched."""
 
     def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
         """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
@@ -80,11 +80,18 @@ class SecondLook:
         """The sparse field has all it needs."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> SparseVectors:
-        return self._encoder.encode_second_look(queries)
+    def prepare(self, dense: Float32s, sparse: SparseVectors) -> tuple[Float32s, SparseVectors]:
+        return dense, sparse
 
-    def scores(self, prepared: SparseVectors, number: int, documents: Documents) -> Float32s:
-        return second_scores(prepared[number], documents.vectors)
+    def scores(self, prepared: tuple[Float32s, SparseVectors], number: int, documents: Documents) -> Float32s:
+        dense, sparse = prepared[0][number], prepared[1][number : number + 1]
+        used = np.unique(documents.vectors.indices).astype(np.int64)
+        looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
+        return second_scores(looks[0], documents.vectors)
+
+    def look(self, dense: Float32s) -> SparseVector:
+        """The second query of one dense row, whole."""
+        return self._encoder.encode_second_look(dense)[0]
 
 
 def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
@@ -142,8 +149,8 @@ class DenseRows:
             f"{known}"
         )
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return unit_rows(queries)
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return unit_rows(dense)
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)
@@ -178,8 +185,8 @@ class Own:
         """What it needs, it knows."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return queries
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         scores = np.asarray(self._scorer(prepared[number], documents), np.float32)
