@@ -11,7 +11,7 @@ from pathlib import Path
 from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.checks import Id
 from sparsevec.contract.connect import connect
-from sparsevec.demo.compare import HEAD, OURS, UNTRAINED, Learned, compared, shortcoming
+from sparsevec.demo.compare import OURS, Learned, compared
 from sparsevec.demo.corpus import Corpus
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.report import Found, Search, Story, page
@@ -74,8 +74,8 @@ def run(
     with connect(f"{engine}:{folder / 'collection'}") as adapter:
         served = _serve(corpus, learned, adapter, stages)
     with stages.stage("measure, and the baselines beside it"):
-        rows, curves, usages = compared(corpus, learned, nnz)
-        poor = shortcoming(rows[UNTRAINED], rows[HEAD], rows[OURS])
+        found = compared(corpus, learned, nnz)
+        rows, poor = found.rows, found.poor
     with stages.stage("save the model and draw the page"):
         learned.encoder.save(folder / "model")
         good = f"Dense search with {rows[OURS].flops:.2g} multiplications, not {corpus.dense.shape[1]}"
@@ -90,8 +90,8 @@ def run(
             verdict=str(served.verdict),
             exact=served.verdict.exact,
             rows=rows,
-            curves=curves,
-            usages=usages,
+            curves=found.curves,
+            usages=found.usages,
             searches=served.searches,
             likes=served.likes,
         )
