@@ -14,10 +14,11 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
-from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.operations import AsyncAdapterBase
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendUnsupported, ClientMissing, InvalidInput
 
+from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.operations import LuceneOperations
 from .lucene.session import Refresh
@@ -49,7 +50,7 @@ _CREDENTIALS = (
 )
 
 
-class ElasticsearchAdapter(SyncAdapter):
+class ElasticsearchAdapter(SaysChanges):
     """Sparse vectors in one field of one index of Elasticsearch."""
 
     @classmethod

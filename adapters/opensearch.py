@@ -9,10 +9,11 @@ import orjson
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
-from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.operations import AsyncAdapterBase
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
+from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.operations import LuceneOperations
 from .lucene.session import Refresh
@@ -43,7 +44,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(SyncAdapter):
+class OpenSearchAdapter(SaysChanges):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod

@@ -60,6 +60,7 @@ class LuceneOperations:
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
         self.matching, self.page = self._searching.matching, self._scanning.page
+        self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
 
