@@ -32,7 +32,7 @@ wheel: $(READY) ## build sdist and wheel, install the wheel in an empty environm
 	$(BIN)/pytest -m wheel
 
 guests: .venv-guests/.ready ## the tests of integrations, against the packages themselves
-	.venv-guests/bin/python -m pytest tests/guests
+	.venv-guests/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function tests/guests
 
 # An environment of its own, which borrows what .venv has: guests bring plugins and pins that are not ours.
 .venv-guests/.ready: pyproject.toml $(READY)

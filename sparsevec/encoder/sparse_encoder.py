@@ -31,7 +31,7 @@ from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, 
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.measure.cost import usage
 from sparsevec.progress import Listener, Whole
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
 
@@ -304,16 +304,20 @@ class SparseEncoder:
         model = self._fitted()
         return model.queries(query_rows(dense, self.input_dim), self._nnz(nnz))
 
-    def encode_second_look(self, dense: Any) -> SparseVectors:
+    def encode_second_look(
+        self, dense: Any, *, queries: SparseVectors | None = None, dimensions: Int64s | None = None
+    ) -> SparseVectors:
         """(q, input_dim), or one query, to the signed full-length queries that re-order candidates.
 
-        A candidate's second score is the dot product of this row with the candidate's stored vector. Raises
-        InvalidInput for a model that was learned without a second look, and what `encode_query` raises.
+        A candidate's second score is the dot product of this row with the candidate's stored vector. Where only some
+        `dimensions` are asked for, those that the candidates use, it has these, the same bits for less. `queries`: what
+        `encode_query` made of the same rows, where it is there already. Raises InvalidInput for a model that was
+        learned without a second look, and what `encode_query` raises.
         """
         model, rows = self._fitted(), query_rows(dense, self.input_dim)
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
-        return model.second_looks(rows, model.queries(rows, None))
+        return model.second_looks(rows, model.queries(rows, None) if queries is None else queries, dimensions)
 
     # ---- residual codes
 
@@ -362,13 +366,9 @@ class SparseEncoder:
 
     def _check_ours(self, vectors: SparseVectors) -> None:
         if vectors.fingerprint not in (None, self.fingerprint):
-            raise WrongSpace(
-                f"the vectors are of the space {vectors.fingerprint}, this encoder's is {self.fingerprint}"
-            )
+            raise WrongSpace(f"the vectors are of space {vectors.fingerprint}, this encoder's is {self.fingerprint}")
         if vectors.dimension != self.output_dim:
-            raise InvalidVectors(
-                f"the vectors have dimension {vectors.dimension}, this encoder's have {self.output_dim}"
-            )
+            raise InvalidVectors(f"the vectors have dimension {vectors.dimension}, this encoder's {self.output_dim}")
 
     def head(self, side: Literal["document", "query"]) -> Head:
         """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""
