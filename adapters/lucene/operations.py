@@ -20,6 +20,7 @@ import numpy as np
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
 from sparsevec.contract.searches import check_later
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
@@ -30,6 +31,7 @@ from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
 from .loading import LoadingOperations
 from .mapping import new_index
+from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
@@ -62,6 +64,8 @@ class LuceneOperations:
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
         self.loading = LoadingOperations(session)
+        ranking = Ranking(session)
+        self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
 
     # ---- what is there
@@ -258,3 +262,4 @@ class LuceneOperations:
 
 
 _contract: type[Operations] = LuceneOperations
+_ranks: type[RankOperations] = LuceneOperations
