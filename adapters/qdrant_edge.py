@@ -35,6 +35,7 @@ from sparsevec.contract.adapter import (
     Info,
     Missing,
     Page,
+    UInt8s,
     Version,
     Written,
     says_the_contract,
@@ -45,6 +46,7 @@ from sparsevec.contract.checks import (
     Payload,
     Queries,
     check_batch,
+    check_codes,
     check_ids,
     check_k,
     check_options,
@@ -54,6 +56,7 @@ from sparsevec.contract.checks import (
 )
 from sparsevec.contract.filters import Condition, Where, conditions, matches
 from sparsevec.contract.operations import Connection
+from sparsevec.contract.searches import Search, check_later, plain
 from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
@@ -122,7 +125,8 @@ class QdrantEdgeAdapter(Connection):
             self._folder.space_finding(),
         ]
 
-    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+    def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        check_later(code_bytes=code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         self.check_open()
         marker = Marker(dimension, fingerprint, uuid4().hex)
@@ -147,7 +151,9 @@ class QdrantEdgeAdapter(Connection):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
+        check_codes(codes, vectors, None)
         check_options(self._name, _CAN, versions=versions, routing=routing, missing=missing)
         with self._writing:
             shard, marker = self._existing()
@@ -184,8 +190,20 @@ class QdrantEdgeAdapter(Connection):
             self._marker = marker
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
+        search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
+        plain(search)
         k = min(check_k(k), _MOST)
         shard, marker = self._existing()
         asked = check_queries(queries, marker.dimension, marker.fingerprint)

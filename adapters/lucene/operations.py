@@ -20,6 +20,8 @@ import numpy as np
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
+from sparsevec.contract.searches import check_later
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -27,7 +29,9 @@ from . import weights
 from .answers import read_hits
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
+from .loading import LoadingOperations
 from .mapping import new_index
+from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
@@ -59,6 +63,9 @@ class LuceneOperations:
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.loading = LoadingOperations(session)
+        ranking = Ranking(session)
+        self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
@@ -143,7 +150,8 @@ class LuceneOperations:
 
     # ---- create and drop
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
+        check_later(code_bytes=code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         session = self._session
         target = yield from session.look()
@@ -255,3 +263,4 @@ class LuceneOperations:
 
 
 _contract: type[Operations] = LuceneOperations
+_ranks: type[RankOperations] = LuceneOperations

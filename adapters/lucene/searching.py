@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -13,7 +13,8 @@ from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import BackendDown, OutOfLimits
+from sparsevec.contract.searches import Search, plain
+from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
 from .answers import clause_limit, read_dense_fields, read_hits, read_vectors
@@ -28,8 +29,10 @@ from .wire import ask, json
 __all__ = ["Searching"]
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 _QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
+_REQUESTS = 4  # multi-searches under way
 _SCROLL = "5m"
 _LOOKS = 3  # at an index that is another one at each
 
@@ -38,7 +41,8 @@ class Searching:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
+        where, with_payloads = plain(search)
         k = check_k(k)
         wanted = conditions(where, self._session.engine)
         known = yield from self._session.existing()
@@ -53,13 +57,23 @@ class Searching:
             if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
                 known = yield from self._session.existing(0.0)  # documents written since may have added fields
             yield from self._session.refresh()
-            search = _Search(known, k, wanted, with_payloads)
-            hits = yield from self._all(search, asked)
-            now = yield from self._again(known, search, asked)
+            asking = _Search(known, k, wanted, with_payloads)
+            hits = yield from self._asked(asking, asked)
+            now = yield from self._again(known, asking, asked)
             if now is None:
                 return hits
             known = now
         raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+
+    def _asked(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
+        """In the short form of queries, unless the server turns out not to know it."""
+        try:
+            return (yield from self._all(search, queries))
+        except BackendUnsupported as error:
+            if not self._session.compact or "unknown query [sparse_vector]" not in str(error):
+                raise
+        self._session.compact = False
+        return (yield from self._all(search, queries))
 
     def _again(self, known: Known, search: _Search, asked: SparseVectors) -> Operation[Known | None]:
         """What the name stands for now, where the answer says that it may be another index; else None.
@@ -74,25 +88,22 @@ class Searching:
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
         hits = [search.hits([])] * len(queries)
-        asked = np.flatnonzero(queries.row_nnz)
-        at_once = max(1, min(_QUERIES, _HITS // search.page))
-        for start in range(0, len(asked), at_once):
-            rows = asked[start : start + at_once].tolist()
-            answers = yield from self._batch(search, [queries[row] for row in rows])
-            for row, answer in zip(rows, answers, strict=True):
+        search.compact, room = self._session.compact, search.room(self._session.max_clauses)
+        lengths = queries.row_nnz
+        for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
+            for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
                 hits[row] = answer
+        for row in np.flatnonzero(lengths > max(room, 0)).tolist():
+            hits[row] = yield from self._sum(search, queries[row], room)
         return hits
 
     def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
-        """One multi-search; a query with more weights than the server takes is split."""
-        room = search.room(self._session.max_clauses)
-        bodies = [search.body(query) for query in queries if len(query) <= room]
-        responses = iter((yield from self._session.msearch(bodies)) if bodies else ())
+        """A few multi-searches, under way at the same time."""
+        batches = list(_split([search.body(query) for query in queries], search.per_request))
+        responses = chain.from_iterable((yield from self._session.msearches(batches)))
         answers = []
-        for query in queries:
-            whole = len(query) <= room
-            answer = self._answer(search, query, next(responses)) if whole else self._sum(search, query, room)
-            answers.append((yield from answer))
+        for query, response in zip(queries, responses, strict=True):
+            answers.append((yield from self._answer(search, query, response)))
         return answers
 
     def _answer(self, search: _Search, query: SparseVector, response: Json) -> Operation[Hits]:
@@ -195,6 +206,9 @@ class _Search:
     def __init__(self, known: Known, k: int, wanted: Sequence[Condition], with_payloads: bool) -> None:
         self.known, self.k, self.with_payloads = known, k, with_payloads
         self.page = min(k, known.target.window)
+        self.per_request = max(1, min(_QUERIES, _HITS // self.page))  # queries
+        self.at_once = _REQUESTS * self.per_request  # queries under way
+        self.compact = False  # whether the server knows the short form of a query
         self.seen: set[str] = set()  # indices that hits came from
         self.filters = _clauses(known, wanted)
         self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
@@ -203,7 +217,9 @@ class _Search:
             raise fault
 
     def body(self, query: SparseVector) -> Json:
-        return search_body(query_clause(query, self.known.field), self.filters, self.page, self._source)
+        return search_body(
+            query_clause(query, self.known.field, compact=self.compact), self.filters, self.page, self._source
+        )
 
     def room(self, max_clauses: int) -> int:
         """How many weights a query may have beside the filter."""
@@ -223,6 +239,11 @@ class _Search:
         ids = tuple([self.id_of(hit["_id"]) for hit in found])
         scores = np.array([hit["_score"] for hit in found], np.float32)
         return Hits(ids, scores, tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None)
+
+
+def _split(values: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:

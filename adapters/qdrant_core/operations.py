@@ -6,11 +6,14 @@ from typing import Any
 
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
+from sparsevec.contract.searches import check_later
 from sparsevec.errors import CollectionError
 from sparsevec.vectors import SparseVectors
 
 from .collection import MADE, Collection, Note
 from .findings import findings
+from .ranking import Ranking
 from .reads import Reads
 from .server import ADDS_VECTORS, LOWEST, REQUEST_BYTES
 from .writes import Writes
@@ -18,7 +21,7 @@ from .writes import Writes
 __all__ = ["REQUEST_BYTES", "QdrantOperations"]
 
 
-class QdrantOperations(Writes, Reads):
+class QdrantOperations(Writes, Reads, Ranking):
     """Of one sparse vector of one collection: what is there, making it, and the end of it."""
 
     def info(self) -> Operation[Info]:
@@ -35,7 +38,8 @@ class QdrantOperations(Writes, Reads):
         version = yield from self._version(anew=True)
         return findings(self._backend, version, self._name, self._vector, (yield from self._look()))
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
+        check_later(code_bytes=code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         note = Note.new(self._vector, dimension, fingerprint)
         if (found := (yield from self._look())) is None:
@@ -117,3 +121,4 @@ class QdrantOperations(Writes, Reads):
 
 
 _contract: type[Operations] = QdrantOperations
+_ranks: type[RankOperations] = QdrantOperations

@@ -12,6 +12,7 @@ from sparsevec.contract.adapter import Documents, Hits, Page
 from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries, check_space
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.searches import Search, plain
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 
@@ -35,7 +36,8 @@ _CANDIDATES = 65_536  # documents that are looked at for one query, where a filt
 class Reads(Server):
     """`search`, `fetch`, `page` and `slack`."""
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
+        where, with_payloads = plain(search)
         k = check_k(k)
         found = yield from self._existing()
         asked = check_queries(queries, self._note(found)[0])

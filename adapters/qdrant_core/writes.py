@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsevec.contract.adapter import Failure, Missing, Version, Written
-from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_codes, check_ids, check_options, check_space
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
@@ -68,7 +68,9 @@ class Writes(Server):
         versions: Sequence[Version | None] | None,
         routing: Sequence[str | None] | None,
         missing: Missing | None,
+        codes: UInt8s | None,
     ) -> Operation[Written]:
+        check_codes(codes, vectors, None)
         check_options("Qdrant", self._can, versions=versions, routing=routing, missing=missing)
         found = yield from self._existing()
         dimension, _ = self._note(found)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Projection", "encoded", "strengths"]
+__all__ = ["Cut", "Float64s", "Head", "Projection", "encoded", "strengths", "unit"]
 
 Float64s = npt.NDArray[np.float64]
 
@@ -59,6 +59,14 @@ class Projection:
         """(b, input_dim), finite and not zero, to activations (b, dimension)."""
         return self._exact(self._fixed(rows))
 
+    def at(self, rows: Dense, columns: Int64s) -> Float64s:
+        """The activations (b, c) of those dimensions alone: the same bits, for less."""
+        weights = self._weights.take(columns, axis=0).astype(np.float64)
+        activations: Float64s = self._fixed(rows) @ weights.T
+        activations *= self._scale
+        activations += self._bias[columns]
+        return activations
+
     def largest(self, rows: Dense, k: int) -> Iterator[tuple[Int64s, Float64s]]:
         """The k <= dimension largest activations of each row, block after block: indices and values (b, k), best first.
 
@@ -76,7 +84,7 @@ class Projection:
 
     def _fixed(self, rows: Dense) -> Float64s:
         """unit(x) - mean as whole numbers (b, input_dim), 2**24 for 1."""
-        centred = _unit(rows)
+        centred = unit(rows)
         centred -= self._mean
         centred *= 2.0**_ROW_BITS
         return np.rint(centred, out=centred)
@@ -136,7 +144,7 @@ class Projection:
         return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _unit(rows: Dense) -> Float64s:
+def unit(rows: Dense) -> Float64s:
     """Rows over their length; the length is a sum of whole numbers, so no order of adding changes it."""
     rows = rows.astype(np.float64)
     _, exponent = np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
@@ -160,6 +168,16 @@ class Cut:
     cap: int
     threshold: float = 0.0
     sixteenths: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """z = weights (unit(x) - mean) + bias, cut: (dimension, input_dim), (dimension,), (input_dim,), all float32."""
+
+    weights: Float32s
+    bias: Float32s
+    mean: Float32s
+    cut: Cut
 
 
 def encoded(rows: Dense, projection: Projection, cut: Cut) -> SparseVectors:

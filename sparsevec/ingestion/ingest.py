@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NoReturn, get_args
 
-from sparsevec.contract.adapter import Adapter, Info, Missing, Version
+from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
@@ -65,6 +65,7 @@ def ingest(
     missing: Missing | None = None,
     versions: Iterable[Version | None] | None = None,
     routing: Iterable[str | None] | None = None,
+    codes: Iterable[UInt8s] | None = None,
     batch_bytes: int = 4 * 2**20,
     batch_count: int = 1000,
     in_flight: int | None = None,
@@ -84,6 +85,8 @@ def ingest(
     owner only. `empty` vectors are refused ("error"), skipped ("skip", what the collection holds under the id stays) or
     written ("write", a document that no query finds). `missing`, `versions` and `routing` go to `Adapter.upsert`
     (C17): documents that are not there, or that changed since `versions` were read, are counted among the failed.
+    `codes`: residual codes, an array (n, code_bytes) of uint8 or its rows one by one, for a collection that keeps them
+    (C19).
 
     A request holds at most `batch_count` documents of about `batch_bytes`, fewer when the backend asks for it. While
     requests are under way, `in_flight` of them at most, the next documents are read and encoded; a backend that is busy
@@ -107,8 +110,9 @@ def ingest(
     try:
         with account:
             info = _look(adapter, patience)
-            stream = Stream(ids, vectors, payloads, versions, routing, dimension=info.dimension)
+            stream = Stream(ids, vectors, payloads, versions, routing, codes, dimension=info.dimension)
             account.total = stream.total
+            _check_coded(codes, info)
             account.open(journal, failed, _header(empty, missing, stream, info))
             pass_over_settled(stream, account, adapter, info, patience)
             _begin(adapter, account)
@@ -150,6 +154,17 @@ def _look(adapter: Adapter, patience: Patience) -> Info:
     if not info.exists:
         raise CollectionError(f"{adapter!r} has no collection yet; adapter.create(dimension) makes one")
     return info
+
+
+def _check_coded(codes: object, info: Info) -> None:
+    """Raises InvalidInput for codes that the collection does not keep, or that it expects and are not given (C19)."""
+    if codes is None and info.code_bytes is not None:
+        raise InvalidInput(f"the collection keeps residual codes of {info.code_bytes} bytes; give codes= as well")
+    if codes is not None and info.code_bytes is None:
+        raise InvalidInput(
+            "the collection keeps no residual codes; create(dimension, code_bytes=...) makes one that does, or leave "
+            "codes= out"
+        )
 
 
 def _header(empty: Empty, missing: Missing | None, stream: Stream, info: Info) -> Header:

@@ -161,7 +161,7 @@ class _Settling:
         return self._account(piece, answer)
 
     def _send(self, piece: Batch) -> Written:
-        versions, routing = piece.versions, piece.routing
+        versions, routing, codes = piece.versions, piece.routing, piece.codes
         with self._patience.bounded():
             return self._adapter.upsert(
                 piece.ids,
@@ -170,6 +170,7 @@ class _Settling:
                 versions=versions if any(versions) else None,
                 routing=routing if any(routing) else None,
                 missing=self._requests.missing,
+                **({} if codes is None else {"codes": codes}),
             )
 
     def _split(self, piece: Batch, error: InvalidInput | OutOfLimits) -> list[Batch]:
