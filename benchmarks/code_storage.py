@@ -14,7 +14,7 @@ import base64
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -177,13 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for url in given.urls:
         base = "http:" + url.partition(":")[2].rstrip("/")
-        about = call(base, "GET", "/")["version"]
-        engine = (
-            "opensearch"
-            if about.get("distribution") == "opensearch"
-            else f"elasticsearch{about['number'].partition('.')[0]}"
-        )
-        print(f"\n{engine} {about['number']}, {given.n:,} documents")
+        (node,) = call(base, "GET", "/_nodes/_local/http?filter_path=nodes.*.version")["nodes"].values()
+        name = url.partition(":")[0]
+        engine = name if name == "opensearch" else f"{name}{node['version'].partition('.')[0]}"
+        print(f"\n{engine} {node['version']}, {given.n:,} documents")
         made: list[str] = []
         try:
             for number, (name, variant) in enumerate(VARIANTS.items()):

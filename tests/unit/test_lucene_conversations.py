@@ -10,6 +10,7 @@ import pytest
 from sparsevec_adapters.lucene.operations import LuceneOperations
 from sparsevec_adapters.lucene.wire import Answer, Request
 
+from sparsevec.contract.searches import Search
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
 from sparsevec.vectors import SparseVectors
 
@@ -74,7 +75,14 @@ def lucene() -> LuceneOperations:
 
 
 def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **given: Any) -> Generator[Any, Any, Any]:
-    options: dict[str, Any] = {"payloads": None, "versions": None, "routing": None, "missing": None, **given}
+    options: dict[str, Any] = {
+        "payloads": None,
+        "versions": None,
+        "routing": None,
+        "missing": None,
+        "codes": None,
+        **given,
+    }
     conversation: Generator[Any, Any, Any] = lucene.upsert(ids, vectors, **options)
     return conversation
 
@@ -84,7 +92,7 @@ def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **g
 
 def test_create_claims_the_field_beside_what_others_have() -> None:
     lucene = LuceneOperations("elasticsearch", "products", "emb")
-    _, sent = talk(lucene.create(9, "space"), there(title={"type": "keyword"}), DONE, OTHERS)
+    _, sent = talk(lucene.create(9, "space", None), there(title={"type": "keyword"}), DONE, OTHERS)
     assert said(sent) == ["GET /products", "PUT /products/_mapping", "GET /products"]
     (body,) = lines(sent[1])
     assert body["properties"]["emb"] == {"type": "sparse_vector", "index_options": {"prune": False}}
@@ -96,20 +104,20 @@ def test_create_claims_the_field_beside_what_others_have() -> None:
 def test_a_create_that_loses_the_race_is_told_so(lucene: LuceneOperations) -> None:
     refused = Answer(400, {"error": CONFLICT, "status": 400})
     with pytest.raises(CollectionError, match="already"):
-        talk(lucene.create(9, None), there(title={"type": "keyword"}), refused)
+        talk(lucene.create(9, None, None), there(title={"type": "keyword"}), refused)
 
 
 def test_a_create_that_finds_the_index_just_made_adds_its_field(lucene: LuceneOperations) -> None:
     exists = Answer(400, {"error": {"type": "resource_already_exists_exception", "reason": "already_exists"}})
     other = there(other={"type": "sparse_vector"}, **note("index", "other"))
-    _, sent = talk(lucene.create(9, None), Answer(404, {}), NODE, exists, other, DONE, OURS)
+    _, sent = talk(lucene.create(9, None, None), Answer(404, {}), NODE, exists, other, DONE, OURS)
     assert said(sent)[2:] == ["PUT /products", "GET /products", "PUT /products/_mapping", "GET /products"]
 
 
 def test_create_touches_no_index_that_would_lose_something(lucene: LuceneOperations) -> None:
     settings = {"index.mode": "time_series"}
     with pytest.raises(BackendUnsupported, match="time series"):
-        talk(lucene.create(9, None), there(settings=settings))
+        talk(lucene.create(9, None, None), there(settings=settings))
 
 
 # ---- upsert
@@ -210,10 +218,10 @@ def hits(*ids: str, index: str = "products") -> Answer:
 
 
 def test_metadata_and_refresh_are_asked_for_once(lucene: LuceneOperations) -> None:
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits("a"))
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits("a"))
     assert said(sent) == ["GET /products", "POST /products/_refresh", "POST /products/_msearch"]
     _, sent = talk(
-        lucene.search(rows({1: 1.0}), 3, {"title": "x"}, False),
+        lucene.search(rows({1: 1.0}), 3, Search({"title": "x"})),
         hits("a"),
     )
     assert said(sent) == ["POST /products/_msearch"]
@@ -221,25 +229,25 @@ def test_metadata_and_refresh_are_asked_for_once(lucene: LuceneOperations) -> No
 
 def test_a_refresh_can_be_left_to_the_index() -> None:
     lucene = LuceneOperations("elasticsearch", "products", "emb", refresh="index")
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, hits("a"))
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, hits("a"))
     assert said(sent) == ["GET /products", "POST /products/_msearch"]
 
 
 def test_finding_nothing_is_believed_when_the_index_is_still_the_same(lucene: LuceneOperations) -> None:
-    (answer,), sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), OTHERS)
+    (answer,), sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits(), OTHERS)
     assert answer.ids == ()
     assert said(sent)[-1] == "GET /products"
 
 
 def test_an_alias_that_was_moved_to_an_index_without_our_field_is_noticed(lucene: LuceneOperations) -> None:
     with pytest.raises(CollectionError, match="has no field"):
-        talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), there("products-2"))
+        talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits(), there("products-2"))
 
 
 def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> None:
     moved = there("products-2", emb={"type": "sparse_vector"}, **note("index"))
     (answer,), sent = talk(
-        lucene.search(rows({1: 1.0}), 3, None, False),
+        lucene.search(rows({1: 1.0}), 3, Search()),
         *(OTHERS, REFRESHED, hits("int:7", index="products-2"), moved, REFRESHED, hits("int:7", index="products-2")),
     )
     assert answer.ids == (7,)
@@ -248,7 +256,7 @@ def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> 
 
 def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperations) -> None:
     now = there(emb={"type": "sparse_vector"}, new={"type": "keyword"}, **note())
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, {"new": "x"}, False), OTHERS, now, REFRESHED, hits(), now)
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search({"new": "x"})), OTHERS, now, REFRESHED, hits(), now)
     assert said(sent)[:2] == ["GET /products", "GET /products"]
     assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
 
