@@ -22,6 +22,7 @@ from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import check_code_bytes
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -29,7 +30,9 @@ from . import weights
 from .answers import read_hits
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
+from .loading import LoadingOperations
 from .mapping import new_index
+from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
@@ -61,6 +64,9 @@ class LuceneOperations:
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.loading = LoadingOperations(session)
+        ranking = Ranking(session)
+        self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
 
     # ---- what is there
@@ -258,3 +264,4 @@ class LuceneOperations:
 
 
 _contract: type[Operations] = LuceneOperations
+_ranks: type[RankOperations] = LuceneOperations

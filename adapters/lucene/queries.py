@@ -10,7 +10,7 @@ import orjson
 from sparsevec.vectors import SparseVector
 
 from .index import Field
-from .text import numbers
+from .text import numbers, row_to_json
 
 __all__ = [
     "SEARCH_PATHS",
@@ -36,8 +36,12 @@ SEARCH_PATHS = (
 HOLDS = "holds"  # the name of the clause that documents with a vector of ours match
 
 
-def query_clause(query: SparseVector, field: Field) -> orjson.Fragment:
-    """One boosted clause per weight, of which one must match. Never pruned: only `sparse_vector` queries are."""
+def query_clause(query: SparseVector, field: Field, *, compact: bool = False) -> orjson.Fragment:
+    """One boosted clause per weight, of which one must match; the same query in a quarter of the bytes where `compact`,
+    for fields of type sparse_vector. Never pruned: only `sparse_vector` queries are, unless told not to."""
+    if compact and field.type == "sparse_vector":
+        form = b'{"sparse_vector":{"field":%b,"query_vector":%b,"prune":false}}'
+        return orjson.Fragment(form % (orjson.dumps(field.name), row_to_json(query)))
     pairs = zip(numbers(query.indices), numbers(query.values), strict=True)
     if field.clause == "term":
         form = b'{"term":{%b:{"value":"%%b","boost":%%b}}}' % orjson.dumps(field.name).replace(b"%", b"%%")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -15,7 +15,7 @@ from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
-from sparsevec.errors import BackendDown, OutOfLimits
+from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_vectors
@@ -32,8 +32,10 @@ from .wire import ask, json
 __all__ = ["Searching"]
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 _QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
+_REQUESTS = 4  # multi-searches under way
 _SCROLL = "5m"
 _LOOKS = 3  # at an index that is another one at each
 
@@ -62,12 +64,22 @@ class Searching:
             asking = _Search(known, depth, wanted, search)
             if search.after is not None:
                 return [(yield from self._page(asking, asked[0], search.after))]
-            hits = yield from self._all(asking, asked)
+            hits = yield from self._asked(asking, asked)
             now = yield from self._again(known, asking, asked)
             if now is None:
                 return hits if second is None else _again_ranked(hits, second, k, search)
             known = now
         raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+
+    def _asked(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
+        """In the short form of queries, unless the server turns out not to know it."""
+        try:
+            return (yield from self._all(search, queries))
+        except BackendUnsupported as error:
+            if not self._session.compact or "unknown query [sparse_vector]" not in str(error):
+                raise
+        self._session.compact = False
+        return (yield from self._all(search, queries))
 
     def _again(self, known: Known, search: _Search, asked: SparseVectors) -> Operation[Known | None]:
         """What the name stands for now, where the answer says that it may be another index; else None.
@@ -82,25 +94,22 @@ class Searching:
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
         hits = [search.hits([])] * len(queries)
-        asked = np.flatnonzero(queries.row_nnz)
-        at_once = max(1, min(_QUERIES, _HITS // search.page))
-        for start in range(0, len(asked), at_once):
-            rows = asked[start : start + at_once].tolist()
-            answers = yield from self._batch(search, [queries[row] for row in rows])
-            for row, answer in zip(rows, answers, strict=True):
+        search.compact, room = self._session.compact, search.room(self._session.max_clauses)
+        lengths = queries.row_nnz
+        for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
+            for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
                 hits[row] = answer
+        for row in np.flatnonzero(lengths > max(room, 0)).tolist():
+            hits[row] = yield from self._sum(search, queries[row], room)
         return hits
 
     def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
-        """One multi-search; a query with more weights than the server takes is split."""
-        room = search.room(self._session.max_clauses)
-        bodies = [search.body(query) for query in queries if len(query) <= room]
-        responses = iter((yield from self._session.msearch(bodies)) if bodies else ())
+        """A few multi-searches, under way at the same time."""
+        batches = list(_split([search.body(query) for query in queries], search.per_request))
+        responses = chain.from_iterable((yield from self._session.msearches(batches)))
         answers = []
-        for query in queries:
-            whole = len(query) <= room
-            answer = self._answer(search, query, next(responses)) if whole else self._sum(search, query, room)
-            answers.append((yield from answer))
+        for query, response in zip(queries, responses, strict=True):
+            answers.append((yield from self._answer(search, query, response)))
         return answers
 
     def _answer(self, search: _Search, query: SparseVector, response: Json) -> Operation[Hits]:
@@ -219,6 +228,9 @@ class _Search:
         self.known, self.k, self.with_payloads = known, k, search.with_payloads
         self.with_vectors, self.with_codes = search.with_vectors or search.rescore is not None, search.with_codes
         self.page = min(k, known.target.window)
+        self.per_request = max(1, min(_QUERIES, _HITS // self.page))  # queries
+        self.at_once = _REQUESTS * self.per_request  # queries under way
+        self.compact = False  # whether the server knows the short form of a query
         self.seen: set[str] = set()  # indices that hits came from
         self.filters = _clauses(known, wanted)
         self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
@@ -228,7 +240,8 @@ class _Search:
             raise fault
 
     def body(self, query: SparseVector) -> Json:
-        return search_body(query_clause(query, self.known.field), self.filters, self.page, self._source, self._brought)
+        clause = query_clause(query, self.known.field, compact=self.compact)
+        return search_body(clause, self.filters, self.page, self._source, self._brought)
 
     @property
     def brings(self) -> bool:
@@ -265,6 +278,11 @@ class _Search:
 def _again_ranked(hits: Sequence[Hits], second: SparseVectors, k: int, search: Search) -> list[Hits]:
     """By the second queries: no Lucene engine scores by negative weights, and the weights came with the hits."""
     return [rescored(one, query, k, with_vectors=search.with_vectors) for one, query in zip(hits, second, strict=True)]
+
+
+def _split(values: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:

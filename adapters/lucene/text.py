@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import SparseVector, SparseVectors
 
-__all__ = ["Compiled", "numbers", "to_json"]
+__all__ = ["Compiled", "numbers", "row_to_json", "to_json"]
 
 Assemble: TypeAlias = Callable[..., None]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -29,6 +29,11 @@ _WORTH = 50_000  # weights of a batch; compiling takes a second or two, which fe
 _PAD = 16  # bytes that are copied at once, whatever a number needs
 
 _log = logging.getLogger(__name__)
+
+
+def row_to_json(row: SparseVector) -> bytes:
+    """One row as a JSON object."""
+    return b"{%b}" % b",".join([b'"%b":%b' % p for p in zip(numbers(row.indices), numbers(row.values), strict=True)])
 
 
 def numbers(array: npt.NDArray[Any]) -> list[bytes]:

@@ -7,12 +7,14 @@ from typing import Any
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.checks import check_code_bytes
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
 from sparsevec.errors import CollectionError
 from sparsevec.vectors import SparseVectors
 
 from .codes import WITHOUT_A_GRAPH, vector_params
 from .collection import MADE, Collection, Note
 from .findings import findings
+from .ranking import Ranking
 from .reads import Reads
 from .server import ADDS_VECTORS, LOWEST, REQUEST_BYTES
 from .writes import Writes
@@ -20,7 +22,7 @@ from .writes import Writes
 __all__ = ["REQUEST_BYTES", "QdrantOperations"]
 
 
-class QdrantOperations(Writes, Reads):
+class QdrantOperations(Writes, Reads, Ranking):
     """Of one sparse vector of one collection: what is there, making it, and the end of it."""
 
     def info(self) -> Operation[Info]:
@@ -125,3 +127,4 @@ class QdrantOperations(Writes, Reads):
 
 
 _contract: type[Operations] = QdrantOperations
+_ranks: type[RankOperations] = QdrantOperations

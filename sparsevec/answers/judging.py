@@ -157,7 +157,7 @@ class _Truth:
         if isinstance(way, SecondLook):
             rows = np.array([self._row[id_] for id_ in documents.ids], np.int64)
             documents = replace(documents, vectors=self._stored[rows])
-        return self._ranking.answer(asked, way.prepare(asked.dense), 0, documents)
+        return self._ranking.answer(asked, way.prepare(asked.dense, asked.sparse), 0, documents)
 
     def _held(self, ids: Sequence[Id]) -> Documents:
         way = self._ranking.way

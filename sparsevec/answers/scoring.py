@@ -41,8 +41,8 @@ class Way(Protocol):
     def check(self) -> Operation[None]:
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
 
-    def prepare(self, queries: Float32s) -> Any:
-        """What `scores` takes of q dense queries (q, input_dim)."""
+    def prepare(self, dense: Float32s, sparse: SparseVectors, /) -> Any:
+        """What `scores` takes of q dense queries (q, input_dim), and as they are searched."""
 
     def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
         """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
@@ -80,11 +80,18 @@ class SecondLook:
         """The sparse field has all it needs."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> SparseVectors:
-        return self._encoder.encode_second_look(queries)
+    def prepare(self, dense: Float32s, sparse: SparseVectors) -> tuple[Float32s, SparseVectors]:
+        return dense, sparse
 
-    def scores(self, prepared: SparseVectors, number: int, documents: Documents) -> Float32s:
-        return second_scores(prepared[number], documents.vectors)
+    def scores(self, prepared: tuple[Float32s, SparseVectors], number: int, documents: Documents) -> Float32s:
+        dense, sparse = prepared[0][number], prepared[1][number : number + 1]
+        used = np.unique(documents.vectors.indices).astype(np.int64)
+        looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
+        return second_scores(looks[0], documents.vectors)
+
+    def look(self, dense: Float32s) -> SparseVector:
+        """The second query of one dense row, whole."""
+        return self._encoder.encode_second_look(dense)[0]
 
 
 def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
@@ -108,6 +115,7 @@ class DenseRows:
             )
         self.dense_field: str | None = field
         self._field, self._columns = field, encoder.input_dim
+        self.on_server = False  # whether the engine picks the nearest candidates
         self._declared: Mapping[str, DenseField] = {}
 
     def check(self) -> Operation[None]:
@@ -127,6 +135,7 @@ class DenseRows:
                 "expected cosine or a dot product of unit rows; re-rank by a callable of your own, or by "
                 '"second look", which needs no dense rows'
             )
+        self.on_server = bool(declared.similarity)
 
     def _check_payloads(self) -> Operation[None]:
         """It may lie in payloads, where only documents tell: whether one has it."""
@@ -142,8 +151,8 @@ class DenseRows:
             f"{known}"
         )
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return unit_rows(queries)
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return unit_rows(dense)
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)
@@ -154,6 +163,12 @@ class DenseRows:
         if held:
             scores[held] = self._cosines(prepared[number], [rows[at] for at in held])
         return scores
+
+    def proves(self, prepared: Float32s, number: int, documents: Documents, k: int) -> bool:
+        """Whether these, the nearest that an engine found, hold the k nearest for certain: the k-th is ahead of the
+        last by more than the engine's rounding, m + 8 roundings of a sum of m products of unit rows, twice."""
+        scores = np.sort(self.scores(prepared, number, documents))[::-1].astype(np.float64)
+        return bool(scores[k - 1] - scores[-1] > 2 * (self._columns + 8) * 2.0**-24)
 
     def _cosines(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
         widths = {0 if row is None else len(row) for row in rows}
@@ -178,8 +193,8 @@ class Own:
         """What it needs, it knows."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return queries
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         scores = np.asarray(self._scorer(prepared[number], documents), np.float32)

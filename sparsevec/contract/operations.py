@@ -22,7 +22,9 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -103,11 +105,11 @@ class AsyncWire(Protocol[Asked, Answered]):
 
 
 def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
-    """The result of `operation`, its requests answered by `send`, one after the other."""
+    """The result of `operation`, its requests answered by `send`; those that are `Together` in threads."""
 
     def answer(request: object) -> object:
         if isinstance(request, Together):
-            return [_timed(send, one) for one in request.requests]
+            return _answers(send, request.requests)
         return _timed(send, request)
 
     step: Callable[[], Any] = lambda: next(operation)  # noqa: E731
@@ -125,6 +127,18 @@ def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
             raise
         else:
             step = _sent(operation, answered)
+
+
+def _answers(send: Callable[[Any], Any], requests: Sequence[Any]) -> list[Any]:
+    """At most _AT_ONCE are under way at a time. When one fails, those under way are left to themselves."""
+    if len(requests) < 2:
+        return [_timed(send, one) for one in requests]
+    threads = ThreadPoolExecutor(min(len(requests), _AT_ONCE), "sparsevec-request")
+    try:
+        sent = [threads.submit(copy_context().run, _timed, send, one) for one in requests]
+        return [one.result() for one in sent]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def arun(operation: Operation[Result], send: Callable[[Any], Awaitable[Any]]) -> Result:

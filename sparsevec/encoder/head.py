@@ -59,6 +59,14 @@ class Projection:
         """(b, input_dim), finite and not zero, to activations (b, dimension)."""
         return self._exact(self._fixed(rows))
 
+    def at(self, rows: Dense, columns: Int64s) -> Float64s:
+        """The activations (b, c) of those dimensions alone: the same bits, for less."""
+        weights = self._weights.take(columns, axis=0).astype(np.float64)
+        activations: Float64s = self._fixed(rows) @ weights.T
+        activations *= self._scale
+        activations += self._bias[columns]
+        return activations
+
     def largest(self, rows: Dense, k: int) -> Iterator[tuple[Int64s, Float64s]]:
         """The k <= dimension largest activations of each row, block after block: indices and values (b, k), best first.
 

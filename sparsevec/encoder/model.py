@@ -12,7 +12,7 @@ from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
 from sparsevec.encoder.head import Cut, Head, Projection, encoded
 from sparsevec.encoder.store import Config, read, write
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Model", "query_projection"]
 
@@ -42,19 +42,26 @@ class Model:
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz)))
 
-    def second_looks(self, rows: Dense, queries: SparseVectors) -> SparseVectors:
-        """y = M (unit(q) - mean) + a x, signed, of every dimension; the same bits in any batch."""
-        projection = Projection(
+    @cached_property
+    def second_look_projection(self) -> Projection:
+        return Projection(
             self.tensors["second_look"], np.zeros(self.config.output_dim, np.float32), self.tensors["mean"]
         )
+
+    def second_looks(self, rows: Dense, queries: SparseVectors, dimensions: Int64s | None = None) -> SparseVectors:
+        """y = M (unit(q) - mean) + a x, signed, of every dimension or of those; the same bits in any batch."""
+        columns = np.arange(self.config.output_dim) if dimensions is None else np.unique(dimensions)
         parts = []
         for start, block in blocks(rows, 512):
-            looks = projection(block)
+            projection = self.second_look_projection
+            looks = projection(block) if dimensions is None else projection.at(block, columns)
             some = queries[start : start + len(block)]
-            looks[np.repeat(np.arange(len(some)), some.row_nnz), some.indices] += (
-                np.float64(self.config.second_look or 0) * some.values
-            )
-            parts.append(SparseVectors.from_dense(looks.astype(np.float32)))
+            owner, at = np.repeat(np.arange(len(some)), some.row_nnz), np.searchsorted(columns, some.indices)
+            known = np.append(columns, -1)[at] == some.indices
+            share = np.float64(self.config.second_look or 0)
+            looks[owner[known], at[known]] += share * some.values[known]
+            found = SparseVectors.from_dense(looks.astype(np.float32))
+            parts.append(SparseVectors(found.indptr, columns[found.indices], found.values, self.config.output_dim))
         return self._ours(SparseVectors.concat(parts)) if parts else queries
 
     def head(self, side: Literal["document", "query"]) -> Head:

@@ -23,7 +23,7 @@ from sparsevec.encoder.store import Config, CutConfig, Figures, fingerprint
 from sparsevec.errors import ClientMissing, InvalidInput, NotFitted
 from sparsevec.measure.cost import usage
 from sparsevec.progress import Listener, Whole
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
 
@@ -259,16 +259,20 @@ class SparseEncoder:
         model = self._fitted()
         return model.queries(query_rows(dense, self.input_dim), self._nnz(nnz))
 
-    def encode_second_look(self, dense: Any) -> SparseVectors:
+    def encode_second_look(
+        self, dense: Any, *, queries: SparseVectors | None = None, dimensions: Int64s | None = None
+    ) -> SparseVectors:
         """(q, input_dim), or one query, to the signed full-length queries that re-order candidates.
 
-        A candidate's second score is the dot product of this row with the candidate's stored vector. Raises
-        InvalidInput for a model that was learned without a second look, and what `encode_query` raises.
+        A candidate's second score is the dot product of this row with the candidate's stored vector. Where only some
+        `dimensions` are asked for, those that the candidates use, it has these, the same bits for less. `queries`: what
+        `encode_query` made of the same rows, where it is there already. Raises InvalidInput for a model that was
+        learned without a second look, and what `encode_query` raises.
         """
         model, rows = self._fitted(), query_rows(dense, self.input_dim)
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
-        return model.second_looks(rows, model.queries(rows, None))
+        return model.second_looks(rows, model.queries(rows, None) if queries is None else queries, dimensions)
 
     def head(self, side: Literal["document", "query"]) -> Head:
         """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""

@@ -163,10 +163,48 @@ def test_a_document_that_changed_since_its_version_is_left_alone(lucene: LuceneO
     assert report.failed["a"].kind == "stale"
 
 
-def test_a_document_of_ours_is_made_at_once(lucene: LuceneOperations) -> None:
-    _, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OURS, NODE, items(WRITTEN))
-    assert lines(sent[2])[0]["update"]["_id"] == "int:3"
-    assert lines(sent[2])[1]["doc_as_upsert"] is True
+CREATED = {"status": 201, "result": "created", "_seq_no": 0}
+THERE = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "document already exists"}}
+
+
+def test_a_document_of_ours_is_made_and_updated_where_it_is_there(lucene: LuceneOperations) -> None:
+    report, sent = talk(
+        upsert(lucene, [3, "b"], rows({1: 0.5}, {2: 0.5}), payloads=[{"n": 1}, {}]),
+        *(OURS, NODE, items(THERE, CREATED, kind="create"), items(WRITTEN)),
+    )
+    doc = {"emb": [{"1": 0.5}], "n": 1}
+    assert lines(sent[2]) == [{"create": {"_id": "int:3"}}, doc, {"create": {"_id": "b"}}, {"emb": [{"2": 0.5}]}]
+    assert lines(sent[3]) == [
+        {"update": {"_id": "int:3", "retry_on_conflict": 3}},
+        {"doc": doc, "doc_as_upsert": True},
+    ]
+    assert report.written == (3, "b")
+
+
+def test_where_most_documents_were_there_the_next_write_begins_with_updates(lucene: LuceneOperations) -> None:
+    begins = []
+    for answers in (
+        [OURS, NODE, items(THERE, THERE, CREATED, kind="create"), items(WRITTEN, WRITTEN)],
+        [items(WRITTEN, CREATED, {**WRITTEN, "result": "noop"})],
+        [items(WRITTEN, CREATED, CREATED)],
+        [items(CREATED, CREATED, CREATED, kind="create")],
+    ):
+        report, sent = talk(upsert(lucene, ["a", "b", "c"], rows({1: 1.0}, {1: 1.0}, {1: 1.0})), *answers)
+        begins.append(next(iter(lines(next(one for one in sent if "_bulk" in str(one)))[0])))
+        assert report.written == ("a", "b", "c")
+    assert begins == ["create", "update", "update", "create"]
+
+
+def test_a_document_of_ours_with_a_version_is_not_made(lucene: LuceneOperations) -> None:
+    report, sent = talk(upsert(lucene, ["a"], rows({1: 1.0}), versions=["4.1"]), OURS, NODE, items(THERE))
+    assert lines(sent[2])[0] == {"update": {"_id": "a", "if_seq_no": 4, "if_primary_term": 1}}
+    assert report.failed["a"].kind == "stale"
+
+
+def test_a_document_of_ours_that_is_refused_for_now_was_not_there(lucene: LuceneOperations) -> None:
+    busy = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "the queue is full"}}
+    report, _ = talk(upsert(lucene, ["a"], rows({1: 1.0})), OURS, NODE, items(busy, kind="create"))
+    assert report.failed["a"].retryable
 
 
 def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: LuceneOperations) -> None:
@@ -221,10 +259,36 @@ def test_metadata_and_refresh_are_asked_for_once(lucene: LuceneOperations) -> No
     _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits("a"))
     assert said(sent) == ["GET /products", "POST /products/_refresh", "POST /products/_msearch"]
     _, sent = talk(
-        lucene.search(rows({1: 1.0}), 3, Search({"title": "x"})),
+        lucene.search(rows({1: 1.0}), 3, Search(where={"title": "x"})),
         hits("a"),
     )
     assert said(sent) == ["POST /products/_msearch"]
+
+
+def test_a_query_is_said_in_its_short_form_and_in_clauses_to_a_server_that_does_not_know_it(
+    lucene: LuceneOperations,
+) -> None:
+    unknown = Answer(400, {"error": {"type": "parsing_exception", "reason": "unknown query [sparse_vector]"}})
+    (answer,), sent = talk(lucene.search(rows({1: 0.5, 3: 2.0}), 3, Search()), OTHERS, REFRESHED, unknown, hits("a"))
+    short = {"sparse_vector": {"field": "emb", "query_vector": {"1": 0.5, "3": 2.0}, "prune": False}}
+    clauses = [{"term": {"emb": {"value": "1", "boost": 0.5}}}, {"term": {"emb": {"value": "3", "boost": 2.0}}}]
+    assert lines(sent[2])[1]["query"] == short
+    assert lines(sent[3])[1]["query"] == {"bool": {"should": clauses, "minimum_should_match": 1}}
+    assert answer.ids == ("a",)
+    _, sent = talk(lucene.search(rows({1: 0.5}), 3, Search()), hits("a"))
+    assert "term" in str(sent[0].body)
+
+
+def test_a_batch_of_queries_is_asked_in_several_requests_at_the_same_time(lucene: LuceneOperations) -> None:
+    asking = lucene.search(rows(*[{1: 1.0}] * 70), 3, Search())
+    next(asking)
+    asking.send(OTHERS)
+    together = asking.send(REFRESHED)
+    assert [len(lines(request)) // 2 for request in together.requests] == [32, 32, 6]
+    found = [{"status": 200, "hits": {"hits": [{"_id": "a", "_index": "products", "_score": 1.0}]}}]
+    with pytest.raises(StopIteration) as end:
+        asking.send([Answer(200, {"responses": found * n}) for n in (32, 32, 6)])
+    assert [answer.ids for answer in end.value.value] == [("a",)] * 70
 
 
 def test_a_refresh_can_be_left_to_the_index() -> None:
@@ -256,7 +320,7 @@ def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> 
 
 def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperations) -> None:
     now = there(emb={"type": "sparse_vector"}, new={"type": "keyword"}, **note())
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search({"new": "x"})), OTHERS, now, REFRESHED, hits(), now)
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search(where={"new": "x"})), OTHERS, now, REFRESHED, hits(), now)
     assert said(sent)[:2] == ["GET /products", "GET /products"]
     assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
 

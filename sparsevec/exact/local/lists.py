@@ -30,6 +30,7 @@ BLOCK = 2**15
 _SPARE = 64  # candidates that are held beside 2 k of them, before all but the best k are dropped
 _HELD = 2**20  # candidates held at once, 16 MB: more queries are answered in several turns
 _WORTH_A_THREAD = 2**19  # postings of a query, 1 ms of work
+_FEW = 2**14  # postings that are sorted sooner than counted
 _ALL: Mask = np.empty(0, np.bool_)
 
 
@@ -154,8 +155,19 @@ class BlockLists:
         return _merged(tops, k)
 
 
+def _inverted_few(documents: SparseVectors) -> Lists:
+    order = np.argsort(documents.indices, kind="stable")
+    columns = documents.indices[order]
+    first = np.flatnonzero(np.concatenate(([True], columns[1:] != columns[:-1])))
+    starts = np.append(first, len(order)).astype(np.uint32)
+    numbers = np.repeat(np.arange(len(documents), dtype=np.uint16), np.diff(documents.indptr))[order]
+    return Lists(starts, np.array([0, len(order)]), numbers, documents.values[order], columns[first])
+
+
 def _inverted(documents: SparseVectors) -> Lists:
     """By a counting sort of each block, in scipy: its CSC holds the rows of a column in ascending order."""
+    if 0 < documents.nnz <= _FEW and len(documents) <= BLOCK:
+        return _inverted_few(documents)
     n, dimension = documents.shape
     indptr, indices = (
         documents.indptr,
