@@ -47,8 +47,11 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## the tables of the README
+bench: $(READY) ## the tables of the README, one after the other
 	$(BIN)/python -m benchmarks.debian12
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.encoding
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conversions
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.local_search --million
 
 reproduce: $(READY) ## the paper's comparison, 48 processor minutes; QUICK=1: that it runs, 3 minutes
 	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)
