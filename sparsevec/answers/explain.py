@@ -45,6 +45,11 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.contributions)
 
+    def of(self, score: float) -> Explanation:
+        """The same dimensions, as parts of another score."""
+        parts = tuple(replace(one, share=one.score / score if score else 0.0) for one in self.contributions)
+        return replace(self, score=score, contributions=parts)
+
     def with_examples(self, found: Sequence[Hits]) -> Explanation:
         """The same; `found`, of the first dimensions each, are the documents that use it most."""
         first = zip(self.contributions, found, strict=False)

@@ -159,14 +159,21 @@ class Ranking:
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        row = self.way.look(rows[0]) if isinstance(self.way, SecondLook) else sparse[0]
-        why = explain(row, stored(held.vectors)[0])
+        held = replace(held, vectors=stored(held.vectors))
+        why = self._why(rows[0], sparse, held)
         if not examples:
             return why
         shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
         alone = SparseVectors.from_rows(shown, dimension=sparse.dimension)
         found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
         return why.with_examples(found)
+
+    def _why(self, row: Float32s, sparse: SparseVectors, held: Documents) -> Explanation:
+        if isinstance(self.way, Residual):
+            constant, asked, residual = self.way.parts(row, held)
+            met = explain(asked[0], held.vectors[0])
+            return replace(met.of(constant + met.score + residual), constant=constant, residual=residual)
+        return explain(self.way.look(row) if isinstance(self.way, SecondLook) else sparse[0], held.vectors[0])
 
     def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
         """The answers of one query, fused with rankings of the engine's own."""

@@ -147,9 +147,16 @@ class Residual:
         return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
-        none = np.zeros(len(documents.ids), np.float32)
-        hits = Hits(documents.ids, none, vectors=documents.vectors, codes=documents.codes)
-        return self._encoder.residual_scores(prepared[number], hits)
+        return self._encoder.residual_scores(prepared[number], _as_hits(documents))
+
+    def parts(self, dense: Float32s, document: Documents) -> tuple[float, SparseVectors, float]:
+        """Of one document's score: what all have, the query of its stored weights, and what its code adds."""
+        return self._encoder.residual_parts(dense, _as_hits(document))
+
+
+def _as_hits(documents: Documents) -> Hits:
+    none = np.zeros(len(documents.ids), np.float32)
+    return Hits(documents.ids, none, vectors=documents.vectors, codes=documents.codes)
 
 
 class DenseRows:
