@@ -8,7 +8,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test slow wheel guests check bench reproduce up down clean
+.PHONY: help demo test slow wheel guests docs check bench reproduce up down clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -38,8 +38,11 @@ guests: .venv-guests/.ready ## the tests of integrations, against the packages t
 .venv-guests/.ready: pyproject.toml $(READY)
 	$(PYTHON) -m venv --without-pip .venv-guests
 	cd .venv-guests/lib/python3*/site-packages && ls -d "$(CURDIR)"/.venv/lib/python3*/site-packages > borrowed.pth
-	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests]'
+	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests,docs]'
 	touch $@
+
+docs: .venv-guests/.ready ## the site, in build/site
+	NO_MKDOCS_2_WARNING=1 .venv-guests/bin/python -m mkdocs build --strict
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check
@@ -47,8 +50,11 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## the tables of the README
+bench: $(READY) ## the tables of the README, one after the other
 	$(BIN)/python -m benchmarks.debian12
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.encoding
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conversions
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.local_search --million
 
 reproduce: $(READY) ## the paper's comparison, 48 processor minutes; QUICK=1: that it runs, 3 minutes
 	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
+from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendUnsupported, ClientMissing, InvalidInput
 
@@ -49,7 +50,7 @@ _CREDENTIALS = (
 )
 
 
-class ElasticsearchAdapter(Loading):
+class ElasticsearchAdapter(Loading, SyncRanks):
     """Sparse vectors in one field of one index of Elasticsearch."""
 
     @classmethod
@@ -82,7 +83,7 @@ class ElasticsearchAdapter(Loading):
         return cls(operations, _ElasticWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncElasticsearchAdapter(AsyncLoading):
+class AsyncElasticsearchAdapter(AsyncLoading, AsyncRanks):
     """The same for asyncio."""
 
     @classmethod

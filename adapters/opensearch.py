@@ -9,6 +9,7 @@ import orjson
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
+from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
@@ -43,7 +44,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(Loading):
+class OpenSearchAdapter(Loading, SyncRanks):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod
@@ -77,7 +78,7 @@ class OpenSearchAdapter(Loading):
         return cls(operations, _OpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncOpenSearchAdapter(AsyncLoading):
+class AsyncOpenSearchAdapter(AsyncLoading, AsyncRanks):
     """The same for asyncio."""
 
     @classmethod

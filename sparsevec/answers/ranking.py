@@ -7,7 +7,7 @@ It yields `Call`s and is sent what the adapter returned, as the adapters' own co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -15,22 +15,24 @@ import numpy as np
 
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation, explain
+from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import Rerank, SecondLook, Way, way_of
+from sparsevec.answers.scoring import DenseRows, Rerank, SecondLook, Way, way_of
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id, check_k, check_vectors
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Ranking", "best_parents", "in_order", "of_hits"]
+__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "in_order", "of_hits"]
 
 Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 
 _FETCHED = 1000  # documents to a request
+_MORE = 10  # nearest documents that an engine is asked for beyond twice k
 _SHOWN = 10  # dimensions of an explanation that come with examples
 
 
@@ -52,15 +54,48 @@ class Asked:
         return self.with_payloads or self.group_by is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How rankings of one query become one."""
+
+    text: Mapping[str, str]
+    dense: str | None
+    k: int
+    depth: int
+    by: str
+    weights: Sequence[float] | None
+    stored: Stored
+
+    def __post_init__(self) -> None:
+        if self.by not in ("ranks", "scores"):
+            raise InvalidInput(f'by must be "ranks" or "scores", found {self.by!r:.80}')
+        if not isinstance(self.text, Mapping) or not all(isinstance(one, str) for one in self.text.values()):
+            raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
+        if not self.text and self.dense is None:
+            raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
+
+    def of(self, rankings: Sequence[Hits]) -> Hits:
+        fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
+        return fused(rankings, self.k, weights=self.weights)
+
+
 class Ranking:
     """How queries are encoded, and how candidates become answers."""
 
-    def __init__(self, encoder: SparseEncoder, rerank: Rerank, candidates: int, dense_field: str | None) -> None:
+    def __init__(
+        self,
+        encoder: SparseEncoder,
+        rerank: Rerank,
+        candidates: int,
+        dense_field: str | None,
+        ranks: bool = False,
+    ) -> None:
+        """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
         if not isinstance(encoder, SparseEncoder):
             raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
         self.way: Way | None = way_of(rerank, encoder, dense_field)
-        self._checked = False
+        self._checked, self._ranks = False, ranks
 
     # ---- the question
 
@@ -83,6 +118,10 @@ class Ranking:
         rows = query_rows(queries, self.encoder.input_dim).astype(np.float32, copy=False)
         least = _threshold(score_threshold)
         return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
+
+    def least(self, depth: int) -> int:
+        """How many answers of ours a fusion of that depth can have."""
+        return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
 
     def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
         """What to write for dense rows (n, input_dim). Raises InvalidVectors when `refined` are not as many."""
@@ -119,10 +158,28 @@ class Ranking:
         found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
         return why.with_examples(found)
 
+    def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
+        """The answers of one query, fused with rankings of the engine's own."""
+        if not self._ranks:
+            raise BackendUnsupported(
+                "this backend ranks neither text nor dense rows by itself; fuse with another ranking of yours by "
+                "sparsevec.reciprocal_rank_fusion([...]) or weighted_sum([...])"
+            )
+        named = {"where": asked.where, "with_payloads": asked.payloads}
+        (ours,) = yield from self.search(asked, fusion.stored)
+        rankings: list[Hits] = [ours]
+        for field, words in fusion.text.items():
+            rankings += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
+        if fusion.dense is not None:
+            rankings += yield Call("nearest", (asked.dense, fusion.depth), {"dense": fusion.dense, **named})
+        return fusion.of(rankings)
+
     def _check(self, way: Way) -> Operation[None]:
         """Once: what a collection declares of its dense rows and codes does not change."""
         if not self._checked:
             yield from way.check()
+            if isinstance(way, DenseRows) and not self._ranks:
+                way.on_server = False
             self._checked = True
 
     def _ranked(self, asked: Asked) -> Operation[list[Hits]]:
@@ -143,6 +200,10 @@ class Ranking:
                 few = in_order(replace(all_, vectors=stored(all_.vectors)))
                 return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         found = yield from self._candidates(asked)
+        if isinstance(way, DenseRows) and way.on_server and asked.group_by is None:
+            answers = yield from self._by_server(asked, way, prepared, found)
+            if answers is not None:
+                return answers
         held = yield from self._held(found, way, asked.sparse)
         held = replace(held, vectors=stored(held.vectors))
         return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
@@ -151,6 +212,28 @@ class Ranking:
         """The k best of documents in the order of the sparse search, or of their ids where there was none."""
         assert self.way is not None
         return _best(asked, documents, self.way.scores(prepared, number, documents))
+
+    def _by_server(
+        self, asked: Asked, way: DenseRows, prepared: Any, found: Sequence[Hits]
+    ) -> Operation[list[Hits] | None]:
+        """The engine picks the nearest of the candidates, some more than k; their rows are brought, and scored as
+        defined. None where what it left out might still be among the k: engines round in their own order."""
+        depth = 2 * asked.k + _MORE
+        among = [hits.ids for hits in found]
+        try:
+            near: list[Hits] = yield Call("nearest", (asked.dense, depth), {"dense": way.dense_field, "among": among})
+        except BackendUnsupported:
+            way.on_server = False
+            return None
+        held = yield from self._held(near, way, asked.sparse)
+        answers = []
+        for number, (hits, some) in enumerate(zip(found, near, strict=True)):
+            picked = set(some.ids)
+            documents = of_hits(_rows(hits, [row for row, id_ in enumerate(hits.ids) if id_ in picked]), held)
+            if len(some) == depth and not way.proves(prepared, number, documents, asked.k):
+                return None
+            answers.append(self.answer(asked, prepared, number, documents))
+        return answers
 
     def _candidates(self, asked: Asked) -> Operation[list[Hits]]:
         found: list[Hits]
@@ -198,6 +281,11 @@ def _threshold(least: float | None) -> float:
 
 def _search(sparse: SparseVectors, depth: int, asked: Asked) -> Call:
     return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads})
+
+
+def _rows(hits: Hits, rows: list[int]) -> Hits:
+    payloads = None if hits.payloads is None else tuple(hits.payloads[row] for row in rows)
+    return Hits(tuple(hits.ids[row] for row in rows), hits.scores[np.array(rows, np.int64)], payloads)
 
 
 def best_parents(hits: Hits, asked: Asked) -> Hits:

@@ -30,18 +30,18 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
 from sparsevec.answers.judging import AnswersReport, verified
-from sparsevec.answers.ranking import Ranking
+from sparsevec.answers.ranking import Fusion, Ranking
 from sparsevec.answers.scoring import Rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.checks import Id, Payload, check_k
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
@@ -66,7 +66,8 @@ class _Answering:
         dense_field: str | None = None,
     ) -> None:
         """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
-        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field), adapter
+        ranks = callable(getattr(adapter, "nearest", None))
+        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, ranks), adapter
 
     @property
     def encoder(self) -> SparseEncoder:
@@ -111,6 +112,41 @@ class Retriever(_Answering):
         )
         with _limited(deadline):
             return run(self._ranking.search(asked, self._adapter.stored), self._send)
+
+    def fuse(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        text: Mapping[str, str] | None = None,
+        dense: str | None = None,
+        by: Literal["ranks", "scores"] = "ranks",
+        weights: Sequence[float] | None = None,
+        depth: int = 100,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        deadline: float | None = None,
+    ) -> Hits:
+        """The k answers to one dense query (input_dim,), fused with rankings of the engine's own.
+
+        `text`: fields to words, each ranked as the engine ranks text; `dense`: a field whose own index is asked, too.
+        The best `depth` of each ranking, ours first, become one `by` their "ranks" (reciprocal rank fusion) or by their
+        "scores", each scaled to [0, 1]; `weights`: one for each, in that order. It is done here, everywhere: the same
+        answer on every engine and licence, ties by the rule of `answers.fusion`. Raises BackendUnsupported where the
+        engine has no such ranking, and what `search` raises.
+        """
+        asked = self._ranking.asked(
+            query,
+            self._ranking.least(depth),
+            where=where,
+            with_payloads=with_payloads,
+            group_by=None,
+            score_threshold=None,
+        )
+        stored = self._adapter.stored
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        with _limited(deadline):
+            return run(self._ranking.fused(asked, fusion), self._send)
 
     def _send(self, call: Call) -> Any:
         return getattr(self._adapter, call.name)(*call.given, **call.named)
@@ -211,6 +247,34 @@ class AsyncRetriever(_Answering):
         )
         with _limited(deadline):
             return await arun(self._ranking.search(asked, self._adapter.stored), self._send)
+
+    async def fuse(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        text: Mapping[str, str] | None = None,
+        dense: str | None = None,
+        by: Literal["ranks", "scores"] = "ranks",
+        weights: Sequence[float] | None = None,
+        depth: int = 100,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        deadline: float | None = None,
+    ) -> Hits:
+        """One ranking of several, as `Retriever.fuse` makes it."""
+        asked = self._ranking.asked(
+            query,
+            self._ranking.least(depth),
+            where=where,
+            with_payloads=with_payloads,
+            group_by=None,
+            score_threshold=None,
+        )
+        stored = self._adapter.stored
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        with _limited(deadline):
+            return await arun(self._ranking.fused(asked, fusion), self._send)
 
     async def _send(self, call: Call) -> Any:
         return await getattr(self._adapter, call.name)(*call.given, **call.named)

@@ -115,6 +115,7 @@ class DenseRows:
             )
         self.dense_field: str | None = field
         self._field, self._columns = field, encoder.input_dim
+        self.on_server = False  # whether the engine picks the nearest candidates
         self._declared: Mapping[str, DenseField] = {}
 
     def check(self) -> Operation[None]:
@@ -134,6 +135,7 @@ class DenseRows:
                 "expected cosine or a dot product of unit rows; re-rank by a callable of your own, or by "
                 '"second look", which needs no dense rows'
             )
+        self.on_server = bool(declared.similarity)
 
     def _check_payloads(self) -> Operation[None]:
         """It may lie in payloads, where only documents tell: whether one has it."""
@@ -161,6 +163,12 @@ class DenseRows:
         if held:
             scores[held] = self._cosines(prepared[number], [rows[at] for at in held])
         return scores
+
+    def proves(self, prepared: Float32s, number: int, documents: Documents, k: int) -> bool:
+        """Whether these, the nearest that an engine found, hold the k nearest for certain: the k-th is ahead of the
+        last by more than the engine's rounding, m + 8 roundings of a sum of m products of unit rows, twice."""
+        scores = np.sort(self.scores(prepared, number, documents))[::-1].astype(np.float64)
+        return bool(scores[k - 1] - scores[-1] > 2 * (self._columns + 8) * 2.0**-24)
 
     def _cosines(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
         widths = {0 if row is None else len(row) for row in rows}

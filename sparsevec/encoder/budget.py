@@ -21,10 +21,14 @@ NNZ_PER_FLOP = 50
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput."""
+    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput.
+
+    `residual_bytes` beside the sparse vector of each document say what it leaves out (`SparseEncoder.residual_codes`).
+    """
 
     nnz: int | None = None
     flops: float | None = None
+    residual_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.nnz is None and self.flops is None:
@@ -33,6 +37,9 @@ class Budget:
             raise InvalidInput(f"budget nnz must be a whole number of weights, found {self.nnz!r}")
         if self.nnz is not None and self.nnz < 1:
             raise InvalidInput(f"budget nnz must be at least 1, found {self.nnz}")
+        width = self.residual_bytes
+        if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
+            raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
         if self.flops is not None and not _is_positive(self.flops):
             raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r}")
 

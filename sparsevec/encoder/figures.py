@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
 from sparsevec.encoder.head import Cut, Projection, encoded
+from sparsevec.encoder.model import Model
 from sparsevec.encoder.split import Split
 from sparsevec.measure.intervals import paired_interval
 from sparsevec.measure.recall import evaluate, recalls, sparse_top
@@ -62,6 +63,17 @@ class Judge:
             query[look.indices] = look.values
             rows = np.sort(rows)
             found.append(rows[best(stored[rows] @ query, 10)])
+        return recalls(self.units, self.asking_units, found, self.truth)
+
+    def residual(self, model: Model, documents: SparseVectors, queries: SparseVectors, candidates: int) -> Float64s:
+        """recall_10 (q,) of so many sparse candidates, re-ranked by their residual codes."""
+        residuals, found = model.residuals, []
+        assert residuals is not None
+        codes = residuals.encoded(self.documents, documents)
+        for number, rows in enumerate(sparse_top(documents, queries, candidates, itself=self.itself)):
+            rows = np.sort(rows)
+            scores = residuals.scores(self.asking[number : number + 1], documents[rows], codes[rows])
+            found.append(rows[best(scores, 10)])
         return recalls(self.units, self.asking_units, found, self.truth)
 
     def figures(self, documents: SparseVectors, queries: SparseVectors, **more: Any) -> dict[str, Any]:

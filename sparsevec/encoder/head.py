@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Head", "Projection", "encoded", "strengths"]
+__all__ = ["Cut", "Float64s", "Head", "Projection", "encoded", "strengths", "unit"]
 
 Float64s = npt.NDArray[np.float64]
 
@@ -84,7 +84,7 @@ class Projection:
 
     def _fixed(self, rows: Dense) -> Float64s:
         """unit(x) - mean as whole numbers (b, input_dim), 2**24 for 1."""
-        centred = _unit(rows)
+        centred = unit(rows)
         centred -= self._mean
         centred *= 2.0**_ROW_BITS
         return np.rint(centred, out=centred)
@@ -144,7 +144,7 @@ class Projection:
         return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _unit(rows: Dense) -> Float64s:
+def unit(rows: Dense) -> Float64s:
     """Rows over their length; the length is a sum of whole numbers, so no order of adding changes it."""
     rows = rows.astype(np.float64)
     _, exponent = np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))

@@ -11,6 +11,7 @@ import numpy as np
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
 from sparsevec.encoder.head import Cut, Head, Projection, encoded
+from sparsevec.encoder.residual import ResidualCodes
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -18,7 +19,8 @@ __all__ = ["Model", "query_projection"]
 
 
 class Model:
-    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `second_look`."""
+    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `second_look`
+    and those of `encoder.residual`."""
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
@@ -35,6 +37,11 @@ class Model:
     @cached_property
     def query_projection(self) -> Projection:
         return query_projection(self.tensors)
+
+    @cached_property
+    def residuals(self) -> ResidualCodes | None:
+        kept = self.config.residual
+        return None if kept is None else ResidualCodes(self.tensors, self.tensors["mean"], kept.groups, kept.name)
 
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))

@@ -14,6 +14,7 @@ __all__ = [
     "CalibrationRecipe",
     "HeadRecipe",
     "RefineRecipe",
+    "ResidualRecipe",
     "SecondLookRecipe",
     "head_recipe",
     "refine_recipe",
@@ -91,6 +92,20 @@ class SecondLookRecipe:
     temperature: float = 0.03  # at most, of teacher and student alike: both are dense products, or near
     candidates: int = 100  # of each query, to be re-ordered
     most_own: int = 7000  # documents that ask, too: what keeps a sample from being learned by heart
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualRecipe:
+    """Residual codes. Figures: overlap with the dense top 10 at 60 bytes, 2,000 queries kept out, 20,000 rows."""
+
+    ridge: float = 0.5  # of the decoder beside the head's weights; less learns the documents by heart, 2 costs .004
+    decoder_steps: int = 20  # of conjugate gradients, which start at the head
+    unasked: float = 0.03  # of the mean direction's share, for directions in which no query of the sample asks
+    weak: float = 0.3  # of the water level: weaker components are left out
+    rows: int = 8192  # that codewords are placed by, 32 a codeword
+    least_rows: int = 2048  # below, codewords stay products of scalar quantisers
+    moves: int = 8  # of codewords to the means; none costs .005
+    candidates: int = 300  # that its figure is measured on
 
 
 @dataclass(frozen=True, slots=True)

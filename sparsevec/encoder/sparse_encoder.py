@@ -11,19 +11,27 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sparsevec.contract.adapter import Hits
 from sparsevec.dense import dense_rows, query_rows, unit_rows
 from sparsevec.encoder.budget import Budget, check_budget, resolved
 from sparsevec.encoder.calibration import document_cut, query_cut
 from sparsevec.encoder.figures import Judge, is_worse, spacing
 from sparsevec.encoder.head import Cut, Head, Projection, encoded
 from sparsevec.encoder.model import Model, query_projection
-from sparsevec.encoder.recipe import CalibrationRecipe, SecondLookRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import (
+    CalibrationRecipe,
+    ResidualRecipe,
+    SecondLookRecipe,
+    head_recipe,
+    refine_recipe,
+)
+from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes, name_of
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.store import Config, CutConfig, Figures, fingerprint
-from sparsevec.errors import ClientMissing, InvalidInput, NotFitted
+from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, fingerprint
+from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.measure.cost import usage
 from sparsevec.progress import Listener, Whole
-from sparsevec.vectors import Int64s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
 
@@ -32,7 +40,8 @@ _FIT = {  # shares of the time, 4,000 to 20,000 rows
     "head": 0.48,
     "towers": 0.25,
     "budget": 0.03,
-    "second look": 0.13,
+    "second look": 0.11,
+    "residual": 0.02,
     "measure": 0.06,
 }
 _REFINE = {
@@ -40,7 +49,8 @@ _REFINE = {
     "neighbours": 0.08,
     "refine": 0.58,
     "budget": 0.04,
-    "second look": 0.18,
+    "second look": 0.16,
+    "residual": 0.02,
     "measure": 0.08,
 }
 
@@ -107,6 +117,7 @@ class SparseEncoder:
         CheckpointMismatch, ModelBroken or StorageFailed.
         """
         nnz, flops = resolved(check_budget(budget), self.output_dim)
+        self._check_width(budget.residual_bytes)
         rows, whole = self._split(dense, queries), Whole(on_step, _FIT)
         whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
         documents, recipe = rows.documents_to_train_on(), CalibrationRecipe()
@@ -145,8 +156,9 @@ class SparseEncoder:
             second_look=first,
             fingerprint=fingerprint(tensors),
         )
-        self._model = self._judged_again(Model(config, tensors), judge, codes, asked)
-        whole.at("measure", 3, 3, str(config.figures))
+        model = self._judged_again(Model(config, tensors), judge, codes, asked)
+        self._model = self._with_residual(model, budget.residual_bytes, rows, trained, (judge, codes, asked), whole)
+        whole.at("measure", 3, 3, str(self.figures))
         return self
 
     def refine(
@@ -194,7 +206,10 @@ class SparseEncoder:
         figures |= {"seconds": config.figures.seconds + whole.seconds}
         found = Figures(**figures)
         changed = {"stage": "refined", "queries": CutConfig.of(cut), "figures": found, "second_look": first}
-        self._model = self._judged_again(Model(config.model_copy(update=changed), tensors), judge, some, asked)
+        model = self._judged_again(Model(config.model_copy(update=changed), tensors), judge, some, asked)
+        width = None if config.residual is None else config.residual.bytes
+        trained = codes[rows.trained_documents]
+        self._model = self._with_residual(model, width, rows, trained, (judge, some, asked), whole)
         found = self._model.config.figures
         whole.at("measure", 3, 3, str(found))
         return codes.with_fingerprint(config.fingerprint)
@@ -219,6 +234,36 @@ class SparseEncoder:
         again = judge.second_look(codes, asked, model.second_looks(judge.asking, asked))
         figures = model.config.figures.model_copy(update={"second_look_recall_10": float(again.mean())})
         return Model(model.config.model_copy(update={"figures": figures}), model.tensors)
+
+    def _with_residual(
+        self,
+        model: Model,
+        width: int | None,
+        rows: Split,
+        codes: SparseVectors,
+        measured: tuple[Judge, SparseVectors, SparseVectors],
+        whole: Whole,
+    ) -> Model:
+        """The same model with residual codes of `width` bytes, learned from the codes of the trained documents."""
+        if width is None:
+            return model
+        documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), ResidualRecipe()
+        head, asking = (model.tensors["weights"], model.tensors["mean"]), documents if sample is None else sample
+        learn = _learn("residual").learned_residual_codes
+        learned, groups = learn(documents, codes, asking, head, width, recipe, self.seed, whole)
+        tensors = model.tensors | learned
+        kept = ResidualConfig(bytes=width, groups=groups, name=name_of(tensors, tensors["mean"]))
+        coded = Model(model.config.model_copy(update={"residual": kept}), tensors)
+        figure = float(measured[0].residual(coded, *measured[1:], recipe.candidates).mean())
+        figures = coded.config.figures.model_copy(update={"residual_recall_10": figure})
+        return Model(coded.config.model_copy(update={"figures": figures}), tensors)
+
+    def _check_width(self, width: int | None) -> None:
+        if width is not None and width > most_bytes(self.input_dim):
+            raise InvalidInput(
+                f"budget residual_bytes={width} is more than a byte for each of the {self.input_dim} columns and a "
+                f"header: expected at most {most_bytes(self.input_dim)}; lower it"
+            )
 
     def _beside(self, judge: Judge, ours: Any) -> dict[str, Any]:
         """What the head, or what was kept of its figures, and no learning at all reach on the same rows."""
@@ -273,6 +318,57 @@ class SparseEncoder:
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
         return model.second_looks(rows, model.queries(rows, None) if queries is None else queries, dimensions)
+
+    # ---- residual codes
+
+    @property
+    def residual_bytes(self) -> int | None:
+        """Of a document's residual code; None for a model without. Raises NotFitted before `fit`."""
+        kept = self.config.residual
+        return None if kept is None else kept.bytes
+
+    def residual_codes(self, dense: Any, vectors: SparseVectors) -> UInt8s:
+        """The codes (n, residual_bytes) of dense rows (n, input_dim), to be written beside their sparse vectors.
+
+        vectors: theirs, as the backend keeps them, `adapter.stored(...)`: what a code says is what these leave out. The
+        same bits in any batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
+        fitted without `Budget(residual_bytes=...)`, WrongSpace for vectors of another encoder, InvalidVectors.
+        """
+        residuals, rows = self._residuals(), dense_rows(dense, self.input_dim, "documents")
+        self._check_ours(vectors)
+        if len(rows) != len(vectors):
+            raise InvalidVectors(f"expected as many vectors as dense rows, {len(rows)}, found {len(vectors)}")
+        return residuals.encoded(rows, vectors)
+
+    def residual_scores(self, query: Any, hits: Hits) -> Float32s:
+        """What the candidates of one dense query (input_dim,) score by their vectors and residual codes, (m,) float32.
+
+        An estimate of the cosine, defined to the bit in `sparsevec.encoder.residual`. Search with `with_vectors=True`
+        and `with_codes=True`. Raises InvalidInput without these or for codes of another model, WrongSpace,
+        InvalidVectors.
+        """
+        residuals, row = self._residuals(), query_rows(query, self.input_dim)
+        if len(row) != 1:
+            raise InvalidInput(f"residual scores are of one query and its hits, found {len(row)} queries")
+        if hits.vectors is None or hits.codes is None:
+            lacking = "vectors" if hits.vectors is None else "codes"
+            raise InvalidInput(f"the hits have no {lacking}; search with with_vectors=True and with_codes=True")
+        self._check_ours(hits.vectors)
+        return residuals.scores(row, hits.vectors, hits.codes)
+
+    def _residuals(self) -> ResidualCodes:
+        if (residuals := self._fitted().residuals) is None:
+            raise InvalidInput(
+                "this model has no residual codes; fit it with budget=Budget(..., residual_bytes=100), or re-rank by "
+                '"second look"'
+            )
+        return residuals
+
+    def _check_ours(self, vectors: SparseVectors) -> None:
+        if vectors.fingerprint not in (None, self.fingerprint):
+            raise WrongSpace(f"the vectors are of space {vectors.fingerprint}, this encoder's is {self.fingerprint}")
+        if vectors.dimension != self.output_dim:
+            raise InvalidVectors(f"the vectors have dimension {vectors.dimension}, this encoder's {self.output_dim}")
 
     def head(self, side: Literal["document", "query"]) -> Head:
         """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""

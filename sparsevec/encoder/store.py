@@ -15,13 +15,14 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from sparsevec.encoder.head import Cut
+from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.measure.recall import Evaluation
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["Config", "CutConfig", "Figures", "fingerprint", "read", "write"]
+__all__ = ["Config", "CutConfig", "Figures", "ResidualConfig", "fingerprint", "read", "write"]
 
 FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -46,6 +47,17 @@ class CutConfig(_Strict):
         return Cut(self.cap, self.threshold, self.sixteenths)
 
 
+class ResidualConfig(_Strict):
+    """Residual codes, see `encoder.residual`."""
+
+    bytes: int = Field(ge=3)
+    """of a document's code"""
+    groups: tuple[int, ...]
+    """components of each codeword"""
+    name: str
+    """of the codes: other tensors make others"""
+
+
 class Figures(Evaluation):
     """Measured with queries that were not trained on; `fit`, `refine`, the model card and `config.json` have these."""
 
@@ -59,6 +71,8 @@ class Figures(Evaluation):
     """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
     second_look_recall_10: float | None = None
     """recall_10 of the sparse top 100, re-ordered by the second look"""
+    residual_recall_10: float | None = None
+    """recall_10 of the sparse top 300, re-ranked by residual codes"""
     refined_is_worse: bool = False
     """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
     seconds: float
@@ -69,6 +83,8 @@ class Figures(Evaluation):
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
         again = self.second_look_recall_10
         looked = "" if again is None else f", {again:.3f} at a second look"
+        coded = self.residual_recall_10
+        looked += "" if coded is None else f", {coded:.3f} by residual codes"
         text = (
             f"{self.active_dims:.1f} weights a document, {self.query_active_dims:.1f} a query, F {self.flops:.3f}, "
             f"recall@10 {self.recall_10:.3f}{between}{looked}, @100 {self.recall_10_at_100:.3f} "
@@ -104,6 +120,8 @@ class Config(_Strict):
     figures: Figures
     second_look: float | None = None
     """the share of the first score in the second; None for a model without a second look"""
+    residual: ResidualConfig | None = None
+    """None for a model without residual codes"""
     fingerprint: str = ""
     """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
@@ -189,8 +207,14 @@ def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
     expected |= {"query_weights": matrix, "query_bias": vector}
     if config.second_look is not None:
         expected |= {"second_look": matrix}
+    if config.residual is not None:
+        expected |= shapes(config.output_dim, config.input_dim, config.residual.groups)
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"
     bad = [name for name, tensor in tensors.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
-    return f"{', '.join(bad)} must be finite float32" if bad else None
+    if bad:
+        return f"{', '.join(bad)} must be finite float32"
+    if config.residual is not None and name_of(tensors, tensors["mean"]) != config.residual.name:
+        return f"its residual codes are not those of {config.residual.name}"
+    return None

@@ -261,3 +261,12 @@ def test_killed_while_it_writes_and_merges_the_next_finds_what_the_file_holds(tm
             os.kill(writer.pid, signal.SIGKILL)
         with LocalEngine(str(path)) as local, connect(f"reference:{path}") as reference:
             require_the_same([14, kill], local, reference)
+
+
+@pytest.mark.parametrize("ids", [range(100), range(2**64 - 100, 2**64), [*range(99), "12345678"]])
+def test_many_ids_come_back_as_they_were_given(ids: list[int | str]) -> None:
+    with LocalEngine() as local:
+        local.create(1)
+        local.upsert(list(ids), SparseVectors.from_dense(np.arange(100, 0, -1)[:, None]))
+        (hits,) = local.search(SparseVectors.from_dense(np.ones((1, 1))), 100)
+    assert hits.ids == tuple(ids)

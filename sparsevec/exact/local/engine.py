@@ -54,6 +54,7 @@ SELECT changes.id, documents.* FROM changes LEFT JOIN documents ON documents.id 
 WHERE changes.sequence > ? ORDER BY changes.id
 """
 _FEW = 1000  # documents that need not be merged, or kept in a folder
+_MANY = 32  # ids that are read faster all at once
 _AT_ONCE = 64  # documents of a write that are indexed with it
 _FORGOTTEN = 3600.0  # seconds after which a folder that no table speaks of is from a writer that was killed
 
@@ -182,7 +183,7 @@ class LocalEngine(Reference):
     def _now(self) -> _State:
         """The collection with all that anybody has written so far."""
         with self._held():
-            version = (self._rows("PRAGMA data_version")[0][0], self._database.total_changes)
+            version = (self._execute("PRAGMA data_version").fetchone()[0], self._database.total_changes)
             if self._state is None or self._state.version != version:
                 self._state = self._read_on(version)
                 self._merge_in_time(self._state)
@@ -298,12 +299,20 @@ class LocalEngine(Reference):
 def _hits(state: _State, found: Found, search: Search) -> Hits:
     snapshot = state.snapshot
     return Hits(
-        ids=tuple(map(_id, snapshot.keys(found))),
+        ids=_ids(snapshot, found),
         scores=found.scores.astype(np.float32),
         payloads=tuple(map(json.loads, snapshot.payloads(found))) if search.with_payloads else None,
         vectors=snapshot.vectors(found).with_fingerprint(state.fingerprint) if search.with_vectors else None,
         codes=snapshot.codes(found) if search.with_codes else None,
     )
+
+
+def _ids(snapshot: Snapshot, found: Found) -> tuple[Id, ...]:
+    if len(found.rows) >= _MANY and len(snapshot.segments) == 1:
+        keys = snapshot.segments[0].keys.table(found.rows, 9)
+        if keys is not None and (keys[:, 0] == ord("i")).all():  # ints, as `_key` writes them
+            return tuple(np.ascontiguousarray(keys[:, 1:]).view(">u8").ravel().tolist())
+    return tuple(map(_id, snapshot.keys(found)))
 
 
 def _read_on(state: _State, ranking: Found, k: int, search: Search) -> Hits:

@@ -11,6 +11,7 @@ import numpy as np
 from sparsevec.contract.filters import Condition
 from sparsevec.exact.local.lists import Top
 from sparsevec.exact.local.segments import Row, Segment
+from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Float64s, Mask
 from sparsevec.vectors import Int64s, SparseVectors
 
@@ -113,12 +114,18 @@ class Snapshot:
         return found.some(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
 
     def keys(self, found: Found) -> list[bytes]:
-        return [self.segments[s].keys[row] for s, row in zip(found.segments.tolist(), found.rows.tolist(), strict=True)]
+        return self._texts([segment.keys for segment in self.segments], found)
 
     def payloads(self, found: Found) -> list[bytes]:
         """As JSON."""
-        several = zip(found.segments.tolist(), found.rows.tolist(), strict=True)
-        return [self.segments[segment].payloads[row] for segment, row in several]
+        return self._texts([segment.payloads for segment in self.segments], found)
+
+    def _texts(self, texts: list[Texts], found: Found) -> list[bytes]:
+        if len(texts) == 1:
+            return texts[0].each(found.rows)
+        order, parts = self._parts(found)
+        several = [text for segment, rows in parts for text in texts[segment].each(rows)]
+        return [several[at] for at in order.tolist()]
 
     def vectors(self, found: Found) -> SparseVectors:
         order, parts = self._parts(found)
