@@ -7,13 +7,14 @@ form that every version replaces without a script, and that keeps the other fiel
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from sparsevec.contract.adapter import Failure, Version
+from sparsevec.contract.adapter import Failure, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, InvalidInput
 from sparsevec.vectors import SparseVectors
@@ -104,6 +105,7 @@ def to_lines(
     hidden: Iterable[str] = (),
     versions: Sequence[Version | None] | None = None,
     routing: Sequence[str | None] | None = None,
+    codes: UInt8s | None = None,
 ) -> tuple[list[Line], dict[Id, Failure]]:
     """The documents to send, and those that the backend would refuse. `hidden` fields cannot be payload."""
     sent: list[Line] = []
@@ -117,9 +119,9 @@ def to_lines(
             continue
         objects = {name: value for name, value in payload.items() if isinstance(value, Mapping)}
         version, route = versions[row] if versions else None, routing[row] if routing else None
-        sent.append(
-            Line(id_, to_id(id_, ours), b"".join((before, vector, behind, _fields(payload))), objects, version, route)
-        )
+        code = b"" if codes is None else _code(codes[row], field)
+        doc = b"".join((before, vector, behind, code, _fields(payload)))
+        sent.append(Line(id_, to_id(id_, ours), doc, objects, version, route))
     return sent, failed
 
 
@@ -136,6 +138,10 @@ def _around(field: Field) -> tuple[bytes, bytes]:
     return b"{%b:[" % orjson.dumps(field.name), b"]%b" % mark
 
 
+def _code(code: UInt8s, field: Field) -> bytes:
+    return b',%b:"%b"' % (orjson.dumps(field.code), b64encode(code.tobytes()))
+
+
 def _fields(payload: Payload) -> bytes:
     return b",%b" % orjson.dumps(dict(payload), default=dict)[1:] if payload else b"}"
 
@@ -147,7 +153,7 @@ def deletion(key: str, routing: str | None = None) -> bytes:
 def removal(key: str, field: Field, routing: str | None = None, *, script: bool) -> bytes:
     """The update that takes our vector, and nothing else, out of a document: altogether where scripts are run, else
     it leaves an empty list."""
-    names = [field.name, field.present] if field.marked else [field.name]
+    names = field.names
     change: Json = {"doc": {name: [] for name in names}}
     if script:
         change = {"script": {"lang": "painless", "source": _REMOVE, "params": {"names": names}}}
@@ -156,7 +162,7 @@ def removal(key: str, field: Field, routing: str | None = None, *, script: bool)
 
 def rewriting(hit: Json, field: Field) -> bytes:
     """The action that writes a document anew without our vector, unless it changed since it was found."""
-    source = {name: value for name, value in hit["_source"].items() if name not in (field.name, field.present)}
+    source = {name: value for name, value in hit["_source"].items() if name not in {*field.names, field.present}}
     action = {"_id": hit["_id"], "if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     if "_routing" in hit:
         action["routing"] = hit["_routing"]

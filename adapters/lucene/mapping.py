@@ -34,7 +34,7 @@ def new_index(claim: Claim, created: int, *, shards: int | None, replicas: int |
             **({"subobjects": False} if flat else {}),
             "date_detection": False,
             "dynamic_templates": [{t: {"match_mapping_type": t, "mapping": mapping}} for t, mapping in types.items()],
-            "properties": {**field_properties(claim.field, created), claim.name: claim.mapping()},
+            "properties": {**field_properties(claim.field, created), **claim.properties()},
         },
     }
 

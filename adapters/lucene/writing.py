@@ -38,7 +38,7 @@ __all__ = ["CAN", "Writing"]
 
 Json = Mapping[str, Any]
 
-CAN = Capabilities(negative_weights=False, versions=True, routing=True, requests_at_once=4)
+CAN = Capabilities(negative_weights=False, versions=True, routing=True, requests_at_once=4, point_in_time=True)
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
 _ROUNDS = 5  # tries of what others do at the same time
 
@@ -69,7 +69,6 @@ class Writing:
         missing: Missing | None,
         codes: UInt8s | None,
     ) -> Operation[Written]:
-        check_codes(codes, vectors, None)
         check_options(self._session.engine, CAN, versions=versions, routing=routing, missing=missing)
         known = yield from self._session.fresh()
         if write_fault(known.target, self._session.field):
@@ -77,6 +76,7 @@ class Writing:
         ids, payloads = check_batch(ids, vectors, payloads, known.field.dimension)
         _check_lengths(ids, versions=versions, routing=routing)
         check_space(vectors, known.field.fingerprint)
+        codes = check_codes(codes, vectors, known.field.code_bytes)
         index = self.writable(known.target)
         _check_spelling(ids, index.ours)
         missing = missing or ("create" if index.ours else "fail")
@@ -93,6 +93,7 @@ class Writing:
             hidden=[claim.field for claim in index.claims],
             versions=versions,
             routing=routing,
+            codes=codes,
         )
         lines, too_large = yield from self._fitting(lines)
         written, skipped, refused = yield from self._send(index, lines, missing)
