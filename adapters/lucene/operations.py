@@ -68,6 +68,7 @@ class LuceneOperations:
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
+        self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
 
