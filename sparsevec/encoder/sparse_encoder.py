@@ -354,6 +354,14 @@ class SparseEncoder:
         self._check_ours(hits.vectors)
         return residuals.scores(row, hits.vectors, hits.codes)
 
+    def residual_parts(self, query: Any, hits: Hits) -> tuple[float, SparseVectors, float]:
+        """Of one hit: what `residual_scores` adds for every document alike, the query whose products with the stored
+        weights it adds up, and what the code adds. Raises what `residual_scores` raises."""
+        self.residual_scores(query, hits)
+        assert hits.vectors is not None
+        assert hits.codes is not None
+        return self._residuals().parts(query_rows(query, self.input_dim), hits.vectors, hits.codes)
+
     def _residuals(self) -> ResidualCodes:
         if (residuals := self._fitted().residuals) is None:
             raise InvalidInput(

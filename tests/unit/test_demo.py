@@ -185,4 +185,3 @@ def test_a_dimension_is_named_by_the_word_its_documents_have_in_common() -> None
     documents = SparseVectors.from_rows([{0: 1.0, 1: 0.5}, {0: 2.0}, {1: 1.0}, {2: 1.0}], dimension=3)
     meanings = Meanings(documents, ["edit pdf files", "read pdf pages", "play chess now", "send mail"])
     assert (meanings(0), meanings(2)) == ("pdf", "dimension 2")
-    assert meanings.shared(documents[1], documents[0]) == [("pdf", 1.0)]
