@@ -8,7 +8,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test slow wheel check bench reproduce up down clean
+.PHONY: help demo test slow wheel guests docs check bench reproduce up down clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,14 +31,30 @@ slow: $(READY) ## the tests that take minutes; before a release
 wheel: $(READY) ## build sdist and wheel, install the wheel in an empty environment, run the demo there
 	$(BIN)/pytest -m wheel
 
+guests: .venv-guests/.ready ## the tests of integrations, against the packages themselves
+	.venv-guests/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function tests/guests
+
+# An environment of its own, which borrows what .venv has: guests bring plugins and pins that are not ours.
+.venv-guests/.ready: pyproject.toml $(READY)
+	$(PYTHON) -m venv --without-pip .venv-guests
+	cd .venv-guests/lib/python3*/site-packages && ls -d "$(CURDIR)"/.venv/lib/python3*/site-packages > borrowed.pth
+	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests,docs]'
+	touch $@
+
+docs: .venv-guests/.ready ## the site, in build/site
+	NO_MKDOCS_2_WARNING=1 .venv-guests/bin/python -m mkdocs build --strict
+
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## the tables of the README
+bench: $(READY) ## the tables of the README, one after the other
 	$(BIN)/python -m benchmarks.debian12
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.encoding
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conversions
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.local_search --million
 
 reproduce: $(READY) ## the paper's comparison, 48 processor minutes; QUICK=1: that it runs, 3 minutes
 	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)
@@ -50,4 +66,4 @@ down: ## stop them and forget their data
 	docker compose --file docker/compose.yaml down --volumes
 
 clean: ## remove the environment and everything that was built
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-guests build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -14,11 +14,13 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
-from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendUnsupported, ClientMissing, InvalidInput
 
+from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
+from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, retry_after
@@ -49,7 +51,7 @@ _CREDENTIALS = (
 )
 
 
-class ElasticsearchAdapter(SyncAdapter):
+class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks):
     """Sparse vectors in one field of one index of Elasticsearch."""
 
     @classmethod
@@ -82,7 +84,7 @@ class ElasticsearchAdapter(SyncAdapter):
         return cls(operations, _ElasticWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncElasticsearchAdapter(AsyncAdapterBase):
+class AsyncElasticsearchAdapter(AsyncLoading, AsyncRanks):
     """The same for asyncio."""
 
     @classmethod

@@ -9,11 +9,13 @@ import orjson
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.deadlines import remaining
-from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
+from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
+from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, retry_after
@@ -43,7 +45,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(SyncAdapter):
+class OpenSearchAdapter(SaysChanges, Loading, SyncRanks):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod
@@ -77,7 +79,7 @@ class OpenSearchAdapter(SyncAdapter):
         return cls(operations, _OpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncOpenSearchAdapter(AsyncAdapterBase):
+class AsyncOpenSearchAdapter(AsyncLoading, AsyncRanks):
     """The same for asyncio."""
 
     @classmethod

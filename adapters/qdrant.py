@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, InvalidInput
 
@@ -44,7 +45,7 @@ _OPTIONS = frozenset({"api_key", "auth_token_provider", "headers", "timeout", "v
 _TIMEOUT = 60  # seconds
 
 
-class QdrantAdapter(SyncAdapter):
+class QdrantAdapter(SyncAdapter, SyncRanks):
     """The sparse vector `vector_name` of one collection of the server behind `client`, for threads."""
 
     def __init__(
@@ -81,7 +82,7 @@ class QdrantAdapter(SyncAdapter):
         return cls.connect(Url.parse(origin))
 
 
-class AsyncQdrantAdapter(AsyncAdapterBase):
+class AsyncQdrantAdapter(AsyncAdapterBase, AsyncRanks):
     """The same for asyncio, over an AsyncQdrantClient."""
 
     def __init__(

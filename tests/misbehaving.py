@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sparsevec.contract.adapter import Failure, Info, Missing, Version, Written
+from sparsevec.contract.adapter import Failure, Info, Missing, UInt8s, Version, Written
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, OutOfLimits
@@ -49,9 +49,12 @@ class Misbehaving(Reference):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
         self.requests.append(list(ids))
-        self.told.append({"versions": versions, "routing": routing, "missing": missing})
+        self.told.append(
+            {"versions": versions, "routing": routing, "missing": missing} | ({} if codes is None else {"codes": codes})
+        )
         self.missing = missing
         act = self.script.pop(0) if self.script else honest
         return act(self._write, ids, vectors, payloads or [{}] * len(ids))

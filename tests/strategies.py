@@ -17,6 +17,7 @@ _signs = st.sampled_from([-1.0, 1.0])
 
 positive_weights = st.one_of(_ties, _any_size)
 signed_weights = st.builds(lambda weight, sign: weight * sign, positive_weights, _signs)
+any_float32 = st.floats(width=32, allow_nan=False, allow_infinity=False).filter(bool)
 dimensions = st.sampled_from([1, 2, 7, 64, 2**16, 2**31, 2**31 + 1, 2**32])
 
 

@@ -13,13 +13,16 @@ at all (an alias was moved, a field was dropped).
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
 
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import check_code_bytes
 from sparsevec.contract.operations import Operation, Operations
+from sparsevec.contract.ranking import RankOperations
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -27,11 +30,13 @@ from . import weights
 from .answers import read_hits
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
+from .loading import LoadingOperations
 from .mapping import new_index
+from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
-from .versions import version_created
+from .versions import hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -59,7 +64,11 @@ class LuceneOperations:
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
         self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.loading = LoadingOperations(session)
+        ranking = Ranking(session)
+        self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
+        self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
 
@@ -72,8 +81,10 @@ class LuceneOperations:
             negative_weights=CAN.negative_weights,
             versions=CAN.versions,
             routing=CAN.routing,
+            point_in_time=CAN.point_in_time,
             query_weights=most if most < 2**31 else None,
             request_bytes=server.max_body,
+            requests_at_once=CAN.requests_at_once,
         )
         return Info(
             backend=f"{self._session.engine} {server.version or 'of unknown version'}",
@@ -84,6 +95,7 @@ class LuceneOperations:
             fingerprint=field.fingerprint if field else None,
             identity=field.claim.identity if field and field.claim else None,
             dense=dense_fields(target) if target else {},
+            code_bytes=field.code_bytes if field else None,
         )
 
     def check(self) -> Operation[list[Finding]]:
@@ -141,11 +153,13 @@ class LuceneOperations:
 
     # ---- create and drop
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
+        code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         session = self._session
         target = yield from session.look()
-        claim = Claim(session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        noted = (session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        claim = Claim(*noted, code_bytes=code_bytes)
         if target is None and (yield from self._make_index(claim)):
             yield from session.look()
             return
@@ -163,7 +177,8 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        body = new_index(claim, created, shards=self._shards, replicas=self._replicas)
+        hides = hides_vectors(self._session.engine, version, created)
+        body = new_index(claim, created, hides=hides, shards=self._shards, replicas=self._replicas)
         try:
             yield from json("PUT", self._session.path(), body)
         except CollectionError as error:
@@ -182,14 +197,12 @@ class LuceneOperations:
         if fault := write_fault(target, claim.field):
             raise fault
         for index in target.indices:
-            claim = Claim(
-                claim.field, claim.dimension, claim.identity, "field", claim.fingerprint, index.next_claim(claim.field)
-            )
+            claim = replace(claim, made="field", name=index.next_claim(claim.field))
             properties = field_properties(claim.field, index.created)
             if claim.field in index.properties:  # dropped before
                 properties = {}
             try:
-                yield from self._session.put_mapping(index, {**properties, claim.name: claim.mapping()})
+                yield from self._session.put_mapping(index, {**properties, **claim.properties()})
             except BackendUnsupported as error:
                 if "null_value" not in str(error):
                     raise
@@ -253,3 +266,4 @@ class LuceneOperations:
 
 
 _contract: type[Operations] = LuceneOperations
+_ranks: type[RankOperations] = LuceneOperations

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from sparsevec.contract.adapter import Documents, Hits
-from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries
+from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import BackendDown, OutOfLimits
+from sparsevec.contract.searches import Search, rescored
+from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
-from .answers import clause_limit, read_dense_fields, read_hits, read_vectors
+from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_vectors
 from .filters import filter_clauses, knows, leaves
 from .hazards import source_fault
 from .ids import from_id, to_id
 from .index import HIDDEN
-from .queries import count_body, fetch_body, query_clause, search_body, split
+from .queries import bringing, count_body, fetch_body, query_clause, search_body, split
+from .reading import Reading
 from .session import PAGE, Known, Session
+from .weights import stored
 from .wire import ask, json
 
 __all__ = ["Searching"]
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 _QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
+_REQUESTS = 4  # multi-searches under way
 _SCROLL = "5m"
 _LOOKS = 3  # at an index that is another one at each
 
@@ -38,14 +44,16 @@ class Searching:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
-        k = check_k(k)
-        wanted = conditions(where, self._session.engine)
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
+        depth = search.depth(k)
+        wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.existing()
         if known.field.claim and known.field.fingerprint is None and getattr(queries, "fingerprint", None):
             known = yield from self._session.fresh()  # the first vectors may have been written since
         for _ in range(_LOOKS):
             asked = check_queries(queries, known.field.dimension, known.field.fingerprint)
+            second = search.second_look(asked, known.field.dimension, known.field.fingerprint)
+            search.check_codes(known.field.code_bytes)
             if asked.nnz and asked.values.min() < 0:
                 raise OutOfLimits(
                     f"the query weight {asked.values.min()} is negative; {self._session.engine} cannot score it"
@@ -53,13 +61,25 @@ class Searching:
             if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
                 known = yield from self._session.existing(0.0)  # documents written since may have added fields
             yield from self._session.refresh()
-            search = _Search(known, k, wanted, with_payloads)
-            hits = yield from self._all(search, asked)
-            now = yield from self._again(known, search, asked)
+            asking = _Search(known, depth, wanted, search)
+            if search.after is not None:
+                return [(yield from self._page(asking, asked[0], search.after))]
+            hits = yield from self._asked(asking, asked)
+            now = yield from self._again(known, asking, asked)
             if now is None:
-                return hits
+                return hits if second is None else _again_ranked(hits, second, k, search)
             known = now
         raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+
+    def _asked(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
+        """In the short form of queries, unless the server turns out not to know it."""
+        try:
+            return (yield from self._all(search, queries))
+        except BackendUnsupported as error:
+            if not self._session.compact or "unknown query [sparse_vector]" not in str(error):
+                raise
+        self._session.compact = False
+        return (yield from self._all(search, queries))
 
     def _again(self, known: Known, search: _Search, asked: SparseVectors) -> Operation[Known | None]:
         """What the name stands for now, where the answer says that it may be another index; else None.
@@ -74,25 +94,22 @@ class Searching:
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
         hits = [search.hits([])] * len(queries)
-        asked = np.flatnonzero(queries.row_nnz)
-        at_once = max(1, min(_QUERIES, _HITS // search.page))
-        for start in range(0, len(asked), at_once):
-            rows = asked[start : start + at_once].tolist()
-            answers = yield from self._batch(search, [queries[row] for row in rows])
-            for row, answer in zip(rows, answers, strict=True):
+        search.compact, room = self._session.compact, search.room(self._session.max_clauses)
+        lengths = queries.row_nnz
+        for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
+            for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
                 hits[row] = answer
+        for row in np.flatnonzero(lengths > max(room, 0)).tolist():
+            hits[row] = yield from self._sum(search, queries[row], room)
         return hits
 
     def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
-        """One multi-search; a query with more weights than the server takes is split."""
-        room = search.room(self._session.max_clauses)
-        bodies = [search.body(query) for query in queries if len(query) <= room]
-        responses = iter((yield from self._session.msearch(bodies)) if bodies else ())
+        """A few multi-searches, under way at the same time."""
+        batches = list(_split([search.body(query) for query in queries], search.per_request))
+        responses = chain.from_iterable((yield from self._session.msearches(batches)))
         answers = []
-        for query in queries:
-            whole = len(query) <= room
-            answer = self._answer(search, query, next(responses)) if whole else self._sum(search, query, room)
-            answers.append((yield from answer))
+        for query, response in zip(queries, responses, strict=True):
+            answers.append((yield from self._answer(search, query, response)))
         return answers
 
     def _answer(self, search: _Search, query: SparseVector, response: Json) -> Operation[Hits]:
@@ -114,12 +131,27 @@ class Searching:
             for hit in (yield from self._scroll(search, search.body(part))):
                 totals[hit["_id"]] = totals.get(hit["_id"], 0.0) + float(np.float32(hit["_score"]))
         best = sorted(totals.items(), key=lambda item: -item[1])[: search.k]
-        scores = np.array([score for _, score in best], np.float32)
-        ids = tuple(search.id_of(key) for key, _ in best)
-        if not search.with_payloads:
-            return Hits(ids, scores)
-        found = yield from self._found(search.known, [key for key, _ in best])
-        return Hits(ids, scores, tuple(found.get(key, {}).get("_source", {}) for key, _ in best))
+        hits: list[Json] = [{"_id": key, "_score": np.float32(score)} for key, score in best]
+        if search.brings:
+            found = yield from self._found(search.known, [key for key, _ in best])
+            hits = [{**found[hit["_id"]], **hit} for hit in hits if hit["_id"] in found]
+        return search.hits(hits)
+
+    # ---- reading on
+
+    def _page(self, search: _Search, query: SparseVector, after: str) -> Operation[Hits]:
+        """The hits behind `after`, from its point in time (C21)."""
+        room = search.room(self._session.max_clauses)
+        if not len(query):
+            return search.hits([])
+        if len(query) > room:
+            raise OutOfLimits(
+                f"the query has {len(query)} weights, and this server reads on for {room} at most: its largest weights "
+                "(query.top(k)) make one that it takes, and a search without after= answers the whole of it"
+            )
+        reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
+        taken, place = yield from reading.behind(after, search.k, search.takes)
+        return replace(search.hits(taken), after=place)
 
     def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:
         """The k best hits that the search takes, or all of them, best first, from one point in time."""
@@ -159,7 +191,7 @@ class Searching:
         known = yield from self._session.existing()
         if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
             known = yield from self._session.existing(0.0)
-        search = _Search(known, min(most, known.target.window), wanted, with_payloads=True)
+        search = _Search(known, min(most, known.target.window), wanted, Search(with_payloads=True))
         yield from self._session.refresh()
         (counted,) = yield from self._session.msearch([count_body(search.filters, known.field, search.k)])
         read_hits(counted)
@@ -192,18 +224,29 @@ class Searching:
 class _Search:
     """What is the same for every query of one search: how it is asked, and how its hits are read."""
 
-    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], with_payloads: bool) -> None:
-        self.known, self.k, self.with_payloads = known, k, with_payloads
+    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], search: Search) -> None:
+        self.known, self.k, self.with_payloads = known, k, search.with_payloads
+        self.with_vectors, self.with_codes = search.with_vectors or search.rescore is not None, search.with_codes
         self.page = min(k, known.target.window)
+        self.per_request = max(1, min(_QUERIES, _HITS // self.page))  # queries
+        self.at_once = _REQUESTS * self.per_request  # queries under way
+        self.compact = False  # whether the server knows the short form of a query
         self.seen: set[str] = set()  # indices that hits came from
         self.filters = _clauses(known, wanted)
         self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
-        self._source = _source(known, self._judged, with_payloads)
+        self._source = _source(known, self._judged, search.with_payloads)
+        self._brought = bringing(known.field, vectors=self.with_vectors, codes=self.with_codes)
         if self._source and (fault := source_fault(known.target)):
             raise fault
 
     def body(self, query: SparseVector) -> Json:
-        return search_body(query_clause(query, self.known.field), self.filters, self.page, self._source)
+        clause = query_clause(query, self.known.field, compact=self.compact)
+        return search_body(clause, self.filters, self.page, self._source, self._brought)
+
+    @property
+    def brings(self) -> bool:
+        """Whether hits have more than ids and scores."""
+        return self.with_payloads or self.with_vectors or self.with_codes
 
     def room(self, max_clauses: int) -> int:
         """How many weights a query may have beside the filter."""
@@ -222,7 +265,24 @@ class _Search:
     def hits(self, found: Sequence[Json]) -> Hits:
         ids = tuple([self.id_of(hit["_id"]) for hit in found])
         scores = np.array([hit["_score"] for hit in found], np.float32)
-        return Hits(ids, scores, tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None)
+        field = self.known.field
+        return Hits(
+            ids=ids,
+            scores=scores,
+            payloads=tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None,
+            vectors=stored(read_vectors(found, field)) if self.with_vectors else None,
+            codes=read_codes(found, field, strict=True) if self.with_codes else None,
+        )
+
+
+def _again_ranked(hits: Sequence[Hits], second: SparseVectors, k: int, search: Search) -> list[Hits]:
+    """By the second queries: no Lucene engine scores by negative weights, and the weights came with the hits."""
+    return [rescored(one, query, k, with_vectors=search.with_vectors) for one, query in zip(hits, second, strict=True)]
+
+
+def _split(values: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:
@@ -230,7 +290,8 @@ def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documen
     ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    return Documents(ids, read_vectors(hits, known.field), payloads, rows)
+    codes = read_codes(hits, known.field, strict=False)
+    return Documents(ids, read_vectors(hits, known.field), payloads, rows, codes)
 
 
 def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:

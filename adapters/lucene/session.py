@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlencode
 
-from sparsevec.contract.operations import Operation
+from sparsevec.contract.operations import Operation, Together
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput
 
 from .answers import read_hits
 from .index import Field, Index, Target, read_fields, read_target
 from .queries import SEARCH_PATHS, find_body, msearch
 from .versions import hides_vectors
-from .wire import ask, good, json, path_of
+from .wire import Answer, Request, ask, good, json, path_of
 
 __all__ = ["Known", "Refresh", "Server", "Session"]
 
@@ -61,7 +62,9 @@ class Session:
             raise InvalidInput(f"refresh must be 'reader' or 'index', found {refresh!r:.80}")
         self.engine, self.asked, self.field = engine, asked, field
         self.max_clauses = 2**31
+        self.compact = True  # until the server says that it knows no sparse_vector query (before 8.15)
         self.scripts = True  # until the server says that it runs none
+        self.news = True  # whether most documents of the last write were not there before
         self.foreign: str | None = None  # the claim known to hold vectors without a fingerprint
         self._known: Known | None = None
         self._names: frozenset[str] = frozenset()
@@ -146,22 +149,25 @@ class Session:
         with self._lock:
             self._writes += 1
 
-    def refresh(self, *, force: bool = False) -> Operation[None]:
-        """Make every write that was reported before visible, if a reader does not see it yet.
+    def refresh(self, *, force: bool = False) -> Operation[bool]:
+        """Make every write that was reported before visible, if a reader does not see it yet; whether it is now.
 
         `force`: also where readers leave that to the index, because what follows would go wrong without it.
         """
         with self._lock:
             writes = self._writes
-            if self._seen >= writes or not self._may_refresh or (self._left_to_index and not force):
-                return
+            if self._seen >= writes:
+                return True
+            if not self._may_refresh or (self._left_to_index and not force):
+                return False
         answer = yield from ask("POST", self.path("_refresh"))
         if answer.status == 403:
             self._may_refresh = False
-            return
+            return False
         read_hits(good(answer))
         with self._lock:
             self._seen = max(self._seen, writes)
+        return True
 
     @property
     def write_params(self) -> dict[str, str]:
@@ -170,12 +176,20 @@ class Session:
     # ---- searches
 
     def msearch(self, bodies: Sequence[Json]) -> Operation[list[Json]]:
-        answer = yield from ask(
-            "POST", self.path("_msearch"), {"filter_path": SEARCH_PATHS}, msearch(bodies), "x-ndjson"
-        )
+        (responses,) = yield from self.msearches([bodies])
+        return responses
+
+    def msearches(self, batches: Sequence[Sequence[Json]]) -> Operation[list[list[Json]]]:
+        """The responses to several multi-searches, under way at the same time."""
+        target = f"{self.path('_msearch')}?{urlencode({'filter_path': SEARCH_PATHS})}"
+        requests = [Request("POST", target, msearch(bodies), "x-ndjson") for bodies in batches]
+        answers = (yield Together(requests)) if len(requests) > 1 else [(yield requests[0])]
+        return [self._responses(answer, len(bodies)) for answer, bodies in zip(answers, batches, strict=True)]
+
+    def _responses(self, answer: Answer, expected: int) -> list[Json]:
         responses: list[Json] = good(answer).get("responses", [])
-        if len(responses) != len(bodies):
-            raise BackendDown(f"{len(bodies)} queries were sent and {len(responses)} were answered")
+        if len(responses) != expected:
+            raise BackendDown(f"{expected} queries were sent and {len(responses)} were answered")
         return responses
 
     def locate(self, index: Index, keys: Sequence[str], source: Any = False) -> Operation[dict[str, Json]]:

@@ -1,15 +1,12 @@
-"""Weights as Lucene's FeatureField keeps and scores them, and as JSON."""
+"""Weights as Lucene's FeatureField keeps and scores them."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
-import orjson
 
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["numbers", "refusals", "scores", "stored", "to_json"]
+__all__ = ["refusals", "scores", "stored"]
 
 _MIN_NORMAL = np.finfo(np.float32).tiny
 
@@ -48,16 +45,3 @@ def refusals(vectors: SparseVectors) -> dict[int, str]:
         f"and at least {_MIN_NORMAL:.8g}"
         for row, i in zip(rows, bad, strict=True)
     }
-
-
-def to_json(vectors: SparseVectors) -> list[bytes]:
-    """Each row as a JSON object, `{"5":0.3,"7":1.5}`: float32 in the shortest decimals that read back the same."""
-    pairs = [b'"%b":%b' % pair for pair in zip(numbers(vectors.indices), numbers(vectors.values), strict=True)]
-    return [b"{%b}" % b",".join(pairs[start:end]) for start, end in pairwise(vectors.indptr.tolist())]
-
-
-def numbers(array: np.ndarray) -> list[bytes]:
-    """Each number of an array as JSON."""
-    if not len(array):
-        return []
-    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")

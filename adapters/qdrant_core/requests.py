@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +16,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from sparsevec.errors import ClientMissing, InvalidInput
+
+from .points import Inserts, Updates
 
 try:
     from qdrant_client import models
@@ -31,16 +33,27 @@ class Request:
 
     call: str
     collection: str = ""
-    body: bytes = b""
+    content: Mapping[str, Any] = field(default_factory=dict)
     vector: str = ""
 
+    @property
+    def body(self) -> bytes:
+        """As REST takes it."""
+        return encode(self.content) if self.content else b""
+
     def __str__(self) -> str:
-        return f"qdrant {self.call} {self.collection} ({len(self.body)} bytes)"
+        return f"qdrant {self.call} {self.collection}"
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """As JSON; arrays go as they are, float32 in the fewest digits that give the same float32 back."""
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(body, _points_to_json, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def _points_to_json(value: Any) -> Any:
+    if isinstance(value, (Inserts, Updates)):
+        return value.to_json()
+    raise TypeError(type(value).__name__)
 
 
 def own_filter(body: Any) -> dict[str, Any]:
@@ -103,7 +116,7 @@ def arguments(request: Request, seconds: float | None = None) -> tuple[list[Any]
 def _positions(request: Request, given: list[Any]) -> list[Any]:
     match request.call:
         case "create_vector_name":
-            return [*given, request.vector, models.SparseVectorNameConfig.model_validate_json(request.body)]
+            return [*given, request.vector, _vector_name(request)]
         case "delete_vector_name":
             return [*given, request.vector]
         case "batch_update_points":
@@ -115,12 +128,19 @@ def _positions(request: Request, given: list[Any]) -> list[Any]:
     return given
 
 
+def _vector_name(request: Request) -> models.VectorNameConfig:
+    kind = models.SparseVectorNameConfig if "sparse" in request.content else models.DenseVectorNameConfig
+    return kind.model_validate_json(request.body)
+
+
 def _names(request: Request) -> dict[str, Any]:
     match request.call:
         case "create_collection":
             made = models.CreateCollection.model_validate_json(request.body)
             config = {"vectors_config": made.vectors or {}, "sparse_vectors_config": made.sparse_vectors}
             return {**config, "metadata": made.metadata}
+        case "update_collection" if "vectors" in request.content:
+            return {"vectors_config": models.UpdateCollection.model_validate_json(request.body).vectors}
         case "update_collection":
             return {"metadata": orjson.loads(request.body)["metadata"]}
         case "batch_update_points":

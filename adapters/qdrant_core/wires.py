@@ -1,12 +1,14 @@
 """The ways to a server: its REST API over the client's own connection, or the methods of the client.
 
 Over REST bodies are bytes made from the arrays, without an object of the client's per row; its connection pool,
-credentials, headers and middleware are used as they are. gRPC and local mode go through the client's methods. Each
+credentials, headers and middleware are used as they are. Over gRPC a
+write is one message, read from such bytes; the rest goes through the client's methods, as in local mode. Each
 request is given what `deadlines.remaining` leaves of the client's own timeout.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,11 +20,13 @@ from sparsevec.contract.operations import AsyncWire, Wire
 from sparsevec.errors import BackendDown, ClientMissing
 
 from .errors import client_errors
+from .points import update_batch
 from .requests import Request, answer_of, arguments, rest
 
 try:
     import httpx
     from qdrant_client import AsyncQdrantClient, QdrantClient
+    from qdrant_client.conversions.conversion import GrpcToRest
     from qdrant_client.http.exceptions import UnexpectedResponse
 except ImportError as error:
     raise ClientMissing.extra("qdrant-client", "qdrant") from error
@@ -56,7 +60,12 @@ class _Methods:
         self._client, self._owns_client = client, owns_client
 
     def send(self, request: Request) -> Any:
-        given, named = arguments(request, remaining(_timeout(self._client)))
+        seconds = remaining(_timeout(self._client))
+        if request.call == "batch_update_points":
+            message = _update_batch(request, seconds)
+            with client_errors():
+                return _updated(self._client.grpc_points.UpdateBatch(message, timeout=seconds))
+        given, named = arguments(request, seconds)
         with client_errors():
             result = getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
@@ -105,7 +114,12 @@ class _AsyncMethods:
         self._client, self._owns_client, self._local = client, owns_client, is_local(client)
 
     async def send(self, request: Request) -> Any:
-        given, named = arguments(request, None if self._local else remaining(_timeout(self._client)))
+        seconds = None if self._local else remaining(_timeout(self._client))
+        if request.call == "batch_update_points" and seconds is not None:
+            message = _update_batch(request, seconds)
+            with client_errors():
+                return _updated(await self._client.grpc_points.UpdateBatch(message, timeout=seconds))
+        given, named = arguments(request, seconds)
         with client_errors(local=self._local):
             result = await getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
@@ -128,6 +142,15 @@ class _AsyncRest:
     async def close(self) -> None:
         if self._owns_client:
             await self._client.close()
+
+
+def _update_batch(request: Request, seconds: float) -> Any:
+    return update_batch(request.collection, request.content["operations"], math.ceil(seconds))
+
+
+def _updated(answer: Any) -> list[dict[str, Any]]:
+    """As the REST API says it."""
+    return [GrpcToRest.convert_update_result(result).model_dump(mode="json") for result in answer.result]
 
 
 def _timeout(client: Any) -> float:

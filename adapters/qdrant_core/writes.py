@@ -25,33 +25,35 @@ from typing import Any
 
 import numpy as np
 
-from sparsevec.contract.adapter import Failure, Missing, Version, Written
-from sparsevec.contract.checks import Id, Payload, check_batch, check_ids, check_options, check_space
+from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, Written
+from sparsevec.contract.checks import Id, Payload, check_batch, check_codes, check_ids, check_options, check_space
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
-from sparsevec.vectors import SparseVector, SparseVectors
+from sparsevec.vectors import SparseVectors
 
 from .collection import Collection
 from .errors import PointMissing
 from .ids import Point, original
 from .payloads import has_null, vector_to_wire
+from .points import Inserts, Updates
 from .rounding import LARGEST_FLOAT16
 from .server import INSERTS_ONLY, Server, parts
 
-__all__ = ["Document", "Writes", "changes", "size"]
+__all__ = ["Document", "Rows", "Writes", "changes", "size"]
 
 _WEIGHT_BYTES = 36  # of JSON: an index of at most 10 digits, a float64 of at most 24 characters, two commas
+_CODE_BYTES = 4  # of JSON, for a byte and a comma
 _POINT_BYTES = 1024  # of JSON around them: names, and the point in up to three operations
 _TRIES = 5  # of one write whose points are deleted meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One row of a write."""
+    """One of a write; `row` is the number of its vector."""
 
     id: Id
     point: Point
-    row: SparseVector
+    row: int
     payload: Payload
 
 
@@ -67,17 +69,23 @@ class Writes(Server):
         versions: Sequence[Version | None] | None,
         routing: Sequence[str | None] | None,
         missing: Missing | None,
+        codes: UInt8s | None,
     ) -> Operation[Written]:
         check_options("Qdrant", self._can, versions=versions, routing=routing, missing=missing)
         found = yield from self._existing()
         dimension, _ = self._note(found)
         ids, payloads = check_batch(ids, vectors, payloads, dimension)
         yield from self._join(found, vectors)
-        sizes = [size(id_, row, payload) for id_, row, payload in zip(ids, vectors, payloads, strict=True)]
-        failed = {i: f for i, row, s in zip(ids, vectors, sizes, strict=True) if (f := self._fault(found, row, s))}
+        code, width = self._codes(found)
+        codes = check_codes(codes, vectors, width)
+        more = (width or 0) * _CODE_BYTES
+        sizes = [more + size(*given) for given in zip(ids, vectors.row_nnz.tolist(), payloads, strict=True)]
+        failed = self._faults(found, ids, vectors, sizes)
         points = self._points(found, ids)
         documents = [
-            Document(*given) for given in zip(ids, points, vectors, payloads, strict=True) if given[0] not in failed
+            Document(*given)
+            for given in zip(ids, points, range(len(ids)), payloads, strict=True)
+            if given[0] not in failed
         ]
         whole = sum(of_one for id_, of_one in zip(ids, sizes, strict=True) if id_ not in failed)
         if whole > self._request_bytes:
@@ -86,10 +94,11 @@ class Writes(Server):
                 "one request may have; send fewer at a time",
                 splittable=True,
             )
+        rows = Rows(vectors, self._vector, dimension, codes, code)
         if (missing or ("create" if found.ours else "fail")) == "create":
-            absent = yield from self._make(found, documents, dimension)
+            absent = yield from self._make(found, documents, rows)
         else:
-            absent = yield from self._touch(documents, lambda left: changes(left, self._vector, dimension))
+            absent = yield from self._touch(documents, lambda left: changes(left, rows))
         written = tuple(d.id for d in documents if d.id not in absent)
         reason = f"there is no point {{}} in collection {self._name}"
         if missing == "skip":
@@ -107,15 +116,23 @@ class Writes(Server):
                     raise InvalidInput(f"ids {other!r} and {id_!r} are the same point {point}; write it once")
         return points
 
-    def _fault(self, found: Collection, row: SparseVector, of_one: int) -> Failure | None:
-        """Why the collection cannot hold a document of so many bytes, if it cannot."""
-        if of_one > self._request_bytes:
-            return Failure(f"about {of_one} bytes of JSON, more than the {self._request_bytes} a request may have")
+    def _faults(
+        self, found: Collection, ids: Sequence[Id], vectors: SparseVectors, sizes: Sequence[int]
+    ) -> dict[Id, Failure]:
+        """Why the collection cannot hold some documents, of so many bytes each."""
+        most, reason = self._request_bytes, "about {} bytes of JSON, more than the {} a request may have"
+        failed = {
+            i: Failure(reason.format(of_one, most)) for i, of_one in zip(ids, sizes, strict=True) if of_one > most
+        }
         if found.datatype(self._vector) == "float16":
-            over = row.values[np.abs(row.values) > LARGEST_FLOAT16]
-            if len(over):
-                return Failure(f"weight {over[0]} in a float16 collection, which holds at most {LARGEST_FLOAT16:.0f}")
-        return None
+            over = np.flatnonzero(np.abs(vectors.values) > LARGEST_FLOAT16)[::-1]  # the first of a row comes last
+            rows = np.searchsorted(vectors.indptr, over, side="right") - 1
+            reason = "weight {} in a float16 collection, which holds at most {:.0f}"
+            failed |= {
+                ids[row]: Failure(reason.format(vectors.values[i], LARGEST_FLOAT16))
+                for row, i in zip(rows.tolist(), over.tolist(), strict=True)
+            }
+        return failed
 
     def _join(self, found: Collection, vectors: SparseVectors) -> Operation[None]:
         """The vectors' space must be the collection's; the first vectors of a collection say which that is (C18)."""
@@ -131,13 +148,13 @@ class Writes(Server):
                     note = (yield from self._existing(anew=True)).note_of(self._vector)
         check_space(vectors, note.fingerprint if note else None)
 
-    def _make(self, found: Collection, documents: list[Document], dimension: int | None) -> Operation[set[Id]]:
+    def _make(self, found: Collection, documents: list[Document], rows: Rows) -> Operation[set[Id]]:
         """Write documents, and make those that are not there."""
         version = yield from self._version()
         if parts(version) >= INSERTS_ONLY:
-            operations = yield from self._inserting(found, documents, dimension)
+            operations = yield from self._inserting(found, documents, rows)
         elif found.ours:
-            operations = yield from self._upserting(documents, dimension)
+            operations = yield from self._upserting(documents, rows)
         else:
             raise BackendUnsupported(
                 f"Qdrant {version} writes whole points where it is asked to insert only, so that one which somebody "
@@ -154,7 +171,7 @@ class Writes(Server):
         raise BackendDown(f"{last}: it was deleted in the meantime, {_TRIES} times; send the write again") from last
 
     def _inserting(
-        self, found: Collection, documents: Sequence[Document], dimension: int | None
+        self, found: Collection, documents: Sequence[Document], rows: Rows
     ) -> Operation[Callable[[Sequence[Document]], list[Any]]]:
         """Points that are there stay as they are, then all of them get our vector, then known ones their fields."""
         given = [d for d in documents if d.payload and found.ours]
@@ -165,15 +182,12 @@ class Writes(Server):
         def operations(left: Sequence[Document]) -> list[Any]:
             own = [original(d.id, theirs=not found.ours) for d in left]
             payloads = [{**(d.payload if d.point in fresh else {}), **id_} for d, id_ in zip(left, own, strict=True)]
-            bare = [_point(d.point, {}, payload) for d, payload in zip(left, payloads, strict=True)]
-            insert = {"upsert": {"points": bare, "update_mode": "insert_only"}}
-            vectors, *fields = changes(left, self._vector, dimension, wholes, fresh)
-            return [insert, vectors, *fields]
+            return [Inserts([d.point for d in left], payloads), *changes(left, rows, wholes, fresh)]
 
         return operations
 
     def _upserting(
-        self, documents: Sequence[Document], dimension: int | None
+        self, documents: Sequence[Document], rows: Rows
     ) -> Operation[Callable[[Sequence[Document]], list[Any]]]:
         """Points that are not known go whole, where a server cannot insert only."""
         known = yield from self._payloads(documents, whole=any(has_null(d.payload) for d in documents))
@@ -183,10 +197,11 @@ class Writes(Server):
 
         def operations(left: Sequence[Document]) -> list[Any]:
             new = [d for d in left if d.point not in known]
-            vectors = [{self._vector: vector_to_wire(d.row, dimension)} for d in new]
-            points = [_point(d.point, v, {**d.payload, **original(d.id)}) for d, v in zip(new, vectors, strict=True)]
+            points = [
+                {"id": d.point, "vector": rows.one(d.row), "payload": {**d.payload, **original(d.id)}} for d in new
+            ]
             insert = [{"upsert": {"points": points}}] if points else []
-            return [*insert, *changes([d for d in left if d.point in known], self._vector, dimension, wholes)]
+            return [*insert, *changes([d for d in left if d.point in known], rows, wholes)]
 
         return operations
 
@@ -236,10 +251,10 @@ class Writes(Server):
             return
         if found.ours:
             yield from self._apply([{"delete": {"filter": self._only(found, {"has_id": points})}}])
-        empty = SparseVectors([0, 0], [], [], 1)[0]
+        own = self._own(found)
         yield from self._touch(
-            [Document(point, point, empty, {}) for point in points],
-            lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": [self._vector]}}],
+            [Document(point, point, 0, {}) for point in points],
+            lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": own}}],
         )
 
     def _only(self, found: Collection, *among: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,14 +267,32 @@ class Writes(Server):
 # ---- bodies
 
 
-def _point(point: Point, vector: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": point, "vector": vector, "payload": payload}
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The vectors of one write, under their name, in a collection of `dimension`."""
+
+    vectors: SparseVectors
+    name: str
+    dimension: int | None
+    codes: UInt8s | None = None
+    code: str | None = None
+
+    def of(self, documents: Sequence[Document]) -> Updates:
+        numbers = [d.row for d in documents]
+        points, about = [d.point for d in documents], (self.name, self.dimension)
+        if len(numbers) == len(self.vectors):
+            return Updates(points, self.vectors, *about, self.codes, self.code)
+        codes = None if self.codes is None else self.codes[numbers]
+        return Updates(points, self.vectors[numbers], *about, codes, self.code)
+
+    def one(self, row: int) -> Mapping[str, Any]:
+        codes = {} if self.codes is None else {self.code or "": self.codes[row]}
+        return {self.name: vector_to_wire(self.vectors[row], self.dimension), **codes}
 
 
 def changes(
     documents: Sequence[Document],
-    vector: str,
-    dimension: int | None,
+    rows: Rows,
     wholes: Mapping[Point, Payload] | None = None,
     fresh: Container[Point] = (),
 ) -> list[Any]:
@@ -267,8 +300,7 @@ def changes(
     points have theirs already."""
     if not documents:
         return []
-    vectors = [{"id": d.point, "vector": {vector: vector_to_wire(d.row, dimension)}} for d in documents]
-    operations: list[Any] = [{"update_vectors": {"points": vectors}}]
+    operations: list[Any] = [rows.of(documents)]
     for d in documents:
         if wholes and d.point in wholes:
             operations.append({"overwrite_payload": {"payload": wholes[d.point], "points": [d.point]}})
@@ -277,7 +309,8 @@ def changes(
     return operations
 
 
-def size(id_: Id, row: SparseVector, payload: Payload) -> int:
+def size(id_: Id, nnz: int, payload: Payload) -> int:
     """At most so many bytes of JSON, whether the document is new or not."""
     text = len(json.dumps(id_)) if isinstance(id_, str) else 0
-    return len(row) * _WEIGHT_BYTES + len(json.dumps(payload)) + text + _POINT_BYTES
+    fields = len(json.dumps(payload)) if payload else 0
+    return nnz * _WEIGHT_BYTES + fields + text + _POINT_BYTES

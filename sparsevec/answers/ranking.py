@@ -7,28 +7,32 @@ It yields `Call`s and is sent what the adapter returned, as the adapters' own co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation, explain
+from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import Rerank, SecondLook, Way, way_of
+from sparsevec.answers.scoring import DenseRows, Rerank, Residual, SecondLook, Way, way_of
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id, check_k, check_vectors
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Ranking", "best_parents", "in_order", "of_hits"]
+__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "in_order", "of_hits"]
+
+Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 
 _FETCHED = 1000  # documents to a request
+_MORE = 10  # nearest documents that an engine is asked for beyond twice k
 _SHOWN = 10  # dimensions of an explanation that come with examples
 
 
@@ -50,15 +54,48 @@ class Asked:
         return self.with_payloads or self.group_by is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How rankings of one query become one."""
+
+    text: Mapping[str, str]
+    dense: str | None
+    k: int
+    depth: int
+    by: str
+    weights: Sequence[float] | None
+    stored: Stored
+
+    def __post_init__(self) -> None:
+        if self.by not in ("ranks", "scores"):
+            raise InvalidInput(f'by must be "ranks" or "scores", found {self.by!r:.80}')
+        if not isinstance(self.text, Mapping) or not all(isinstance(one, str) for one in self.text.values()):
+            raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
+        if not self.text and self.dense is None:
+            raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
+
+    def of(self, rankings: Sequence[Hits]) -> Hits:
+        fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
+        return fused(rankings, self.k, weights=self.weights)
+
+
 class Ranking:
     """How queries are encoded, and how candidates become answers."""
 
-    def __init__(self, encoder: SparseEncoder, rerank: Rerank, candidates: int, dense_field: str | None) -> None:
+    def __init__(
+        self,
+        encoder: SparseEncoder,
+        rerank: Rerank,
+        candidates: int,
+        dense_field: str | None,
+        ranks: bool = False,
+    ) -> None:
+        """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
         if not isinstance(encoder, SparseEncoder):
             raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
         self.way: Way | None = way_of(rerank, encoder, dense_field)
-        self._checked = False
+        self._checked, self._ranks = False, ranks
 
     # ---- the question
 
@@ -82,6 +119,20 @@ class Ranking:
         least = _threshold(score_threshold)
         return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
 
+    @property
+    def code_bytes(self) -> int | None:
+        """Of the residual codes that re-rank here."""
+        return self.encoder.residual_bytes if self.rerank == "residual" else None
+
+    def check_code_bytes(self, kept: int | None) -> None:
+        """Raises InvalidInput unless a collection keeps the codes that re-rank here."""
+        if isinstance(self.way, Residual):
+            self.way.check_width(kept)
+
+    def least(self, depth: int) -> int:
+        """How many answers of ours a fusion of that depth can have."""
+        return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
+
     def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
         """What to write for dense rows (n, input_dim). Raises InvalidVectors when `refined` are not as many."""
         if refined is None:
@@ -93,24 +144,23 @@ class Ranking:
 
     # ---- the answers
 
-    def search(self, asked: Asked) -> Operation[list[Hits]]:
+    def search(self, asked: Asked, stored: Stored) -> Operation[list[Hits]]:
+        """`stored` is the adapter's: what came back may be as it was given, and scores are of what is stored."""
         if self.way is None:
             found = yield from self._ranked(asked)
         else:
             yield from self._check(self.way)
-            found = yield from self._re_ranked(asked, self.way)
+            found = yield from self._re_ranked(asked, self.way, stored)
         return [_given(asked, hits) for hits in found]
 
-    def explain(
-        self, query: Any, id_: Id, examples: int, stored: Callable[[SparseVectors], SparseVectors]
-    ) -> Operation[Explanation]:
+    def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         rows = query_rows(query, self.encoder.input_dim).astype(np.float32, copy=False)
         sparse = self.encoder.encode_query(rows)
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        asked = self.way.prepare(rows) if isinstance(self.way, SecondLook) else sparse
-        why = explain(asked[0], stored(held.vectors)[0])
+        held = replace(held, vectors=stored(held.vectors))
+        why = self._why(rows[0], sparse, held)
         if not examples:
             return why
         shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
@@ -118,31 +168,64 @@ class Ranking:
         found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
         return why.with_examples(found)
 
+    def _why(self, row: Float32s, sparse: SparseVectors, held: Documents) -> Explanation:
+        if isinstance(self.way, Residual):
+            constant, asked, residual = self.way.parts(row, held)
+            met = explain(asked[0], held.vectors[0])
+            return replace(met.of(constant + met.score + residual), constant=constant, residual=residual)
+        return explain(self.way.look(row) if isinstance(self.way, SecondLook) else sparse[0], held.vectors[0])
+
+    def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
+        """The answers of one query, fused with rankings of the engine's own."""
+        if not self._ranks:
+            raise BackendUnsupported(
+                "this backend ranks neither text nor dense rows by itself; fuse with another ranking of yours by "
+                "sparsevec.reciprocal_rank_fusion([...]) or weighted_sum([...])"
+            )
+        named = {"where": asked.where, "with_payloads": asked.payloads}
+        (ours,) = yield from self.search(asked, fusion.stored)
+        rankings: list[Hits] = [ours]
+        for field, words in fusion.text.items():
+            rankings += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
+        if fusion.dense is not None:
+            rankings += yield Call("nearest", (asked.dense, fusion.depth), {"dense": fusion.dense, **named})
+        return fusion.of(rankings)
+
     def _check(self, way: Way) -> Operation[None]:
         """Once: what a collection declares of its dense rows and codes does not change."""
         if not self._checked:
             yield from way.check()
+            if isinstance(way, DenseRows) and not self._ranks:
+                way.on_server = False
             self._checked = True
 
     def _ranked(self, asked: Asked) -> Operation[list[Hits]]:
         """By the sparse scores alone."""
         found: list[Hits]
         if asked.group_by is None:
-            found = yield _search(asked.sparse, asked.k, asked)
+            found = yield self._search(asked.sparse, asked.k, asked)
             return found
         found = yield from self._deep_enough(asked, 2 * asked.k, lambda hits: self.enough(asked, hits))
         return [best_parents(hits, asked) for hits in found]
 
-    def _re_ranked(self, asked: Asked, way: Way) -> Operation[list[Hits]]:
-        prepared = way.prepare(asked.dense)
+    def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
+        prepared = way.prepare(asked.dense, asked.sparse)
         if asked.where:
             most = way.few * self.candidates
             all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})
             if all_ is not None:
-                few = in_order(all_)
+                few = in_order(replace(all_, vectors=stored(all_.vectors)))
                 return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         found = yield from self._candidates(asked)
+        if isinstance(way, DenseRows) and way.on_server and asked.group_by is None:
+            answers = yield from self._by_server(asked, way, prepared, found)
+            if answers is not None:
+                return answers
+        if way.with_vectors:
+            held_by = [brought(hits, stored, asked.sparse) for hits in found]
+            return [self.answer(asked, prepared, row, documents) for row, documents in enumerate(held_by)]
         held = yield from self._held(found, way, asked.sparse)
+        held = replace(held, vectors=stored(held.vectors))
         return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
 
     def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:
@@ -150,13 +233,43 @@ class Ranking:
         assert self.way is not None
         return _best(asked, documents, self.way.scores(prepared, number, documents))
 
+    def _by_server(
+        self, asked: Asked, way: DenseRows, prepared: Any, found: Sequence[Hits]
+    ) -> Operation[list[Hits] | None]:
+        """The engine picks the nearest of the candidates, some more than k; their rows are brought, and scored as
+        defined. None where what it left out might still be among the k: engines round in their own order."""
+        depth = 2 * asked.k + _MORE
+        among = [hits.ids for hits in found]
+        try:
+            near: list[Hits] = yield Call("nearest", (asked.dense, depth), {"dense": way.dense_field, "among": among})
+        except BackendUnsupported:
+            way.on_server = False
+            return None
+        held = yield from self._held(near, way, asked.sparse)
+        answers = []
+        for number, (hits, some) in enumerate(zip(found, near, strict=True)):
+            picked = set(some.ids)
+            documents = of_hits(
+                hits.rows(np.array([row for row, id_ in enumerate(hits.ids) if id_ in picked], np.int64)), held
+            )
+            if len(some) == depth and not way.proves(prepared, number, documents, asked.k):
+                return None
+            answers.append(self.answer(asked, prepared, number, documents))
+        return answers
+
     def _candidates(self, asked: Asked) -> Operation[list[Hits]]:
         found: list[Hits]
         if asked.group_by is None:
-            found = yield _search(asked.sparse, self.candidates, asked)
+            found = yield self._search(asked.sparse, self.candidates, asked)
         else:
             found = yield from self._deep_enough(asked, self.candidates, lambda hits: self.enough(asked, hits))
         return found
+
+    def _search(self, sparse: SparseVectors, depth: int, asked: Asked) -> Call:
+        """One search, with what the re-ranking needs, so that it is the only request."""
+        way = self.way
+        more = {} if way is None or not way.with_vectors else {"with_vectors": True, "with_codes": way.with_codes}
+        return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads, **more})
 
     def enough(self, asked: Asked, hits: Hits) -> bool:
         """Whether a ranking is deep enough for k parents: it holds them, and without re-ranking it proves them."""
@@ -169,7 +282,7 @@ class Ranking:
         found: list[Hits] = [Hits((), np.empty(0, np.float32), ())] * len(asked.sparse)
         still = list(range(len(found)))
         while still:
-            ranked = yield _search(asked.sparse[np.array(still)], depth, asked)
+            ranked = yield self._search(asked.sparse[np.array(still)], depth, asked)
             for row, hits in zip(still, ranked, strict=True):
                 found[row] = hits
             still = [row for row in still if len(found[row]) == depth and not enough(found[row])]
@@ -194,10 +307,6 @@ def _threshold(least: float | None) -> float:
     return float(least)
 
 
-def _search(sparse: SparseVectors, depth: int, asked: Asked) -> Call:
-    return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads})
-
-
 def best_parents(hits: Hits, asked: Asked) -> Hits:
     """The k best parents of a ranking that proves them."""
     return best_of_each(_by_id(hits), str(asked.group_by), asked.k)
@@ -206,8 +315,7 @@ def best_parents(hits: Hits, asked: Asked) -> Hits:
 def _by_id(hits: Hits) -> Hits:
     """Ties in the order of ids, ints before strings: the same on every backend."""
     order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
-    payloads = None if hits.payloads is None else tuple(hits.payloads[at] for at in order)
-    return Hits(tuple(hits.ids[at] for at in order), hits.scores[np.array(order, np.int64)], payloads)
+    return hits.rows(np.array(order, np.int64))
 
 
 def _rank(id_: Id) -> tuple[bool, Id]:
@@ -231,6 +339,13 @@ def _given(asked: Asked, hits: Hits) -> Hits:
     return kept if asked.with_payloads else replace(kept, payloads=None)
 
 
+def brought(hits: Hits, stored: Stored, like: SparseVectors) -> Documents:
+    """What a search brought with its hits."""
+    vectors = SparseVectors([0], [], [], like.dimension) if hits.vectors is None else stored(hits.vectors)
+    payloads = ({},) * len(hits) if hits.payloads is None else hits.payloads
+    return Documents(hits.ids, vectors, payloads, codes=hits.codes)
+
+
 def of_hits(hits: Hits, held: Documents) -> Documents:
     """The candidates of one query, in their order, without those that were deleted since."""
     place = {id_: row for row, id_ in enumerate(held.ids)}
@@ -250,6 +365,7 @@ def _some(held: Documents, rows: list[int]) -> Documents:
         held.vectors[np.array(rows, np.int64)],
         tuple(held.payloads[row] for row in rows),
         None if held.dense is None else tuple(held.dense[row] for row in rows),
+        None if held.codes is None else held.codes[np.array(rows, np.int64)],
     )
 
 
@@ -257,9 +373,11 @@ def _together(pages: Sequence[Documents], like: SparseVectors) -> Documents:
     if not pages:
         return Documents((), SparseVectors([0], [], [], like.dimension), ())
     dense = [page.dense for page in pages if page.dense is not None]
+    codes = [page.codes for page in pages if page.codes is not None]
     return Documents(
         tuple(id_ for page in pages for id_ in page.ids),
         SparseVectors.concat([page.vectors for page in pages]),
         tuple(payload for page in pages for payload in page.payloads),
         tuple(row for rows in dense for row in rows) if dense else None,
+        np.concatenate(codes) if codes else None,
     )

@@ -8,6 +8,8 @@ The sparse search finds `candidates` documents of each query, exactly. Which of 
 
 - "second look": by the weights that are stored anyway. The encoder has learned a second, signed query of full length;
   a candidate's score is its dot product with the stored vector. Needs nothing beside the sparse field.
+- "residual": by residual codes, a few bytes a document that say what its sparse code does not of its dense row; for an
+  encoder fitted with `Budget(residual_bytes=...)`. They come with the hits, so one request answers.
 - "dense": by the cosine with the dense row that the cluster holds in `dense_field`, the one the encoder was fitted on.
 - a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates to m scores: a
   cross-encoder, a dense row from elsewhere.
@@ -30,18 +32,18 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
 from sparsevec.answers.judging import AnswersReport, verified
-from sparsevec.answers.ranking import Ranking
+from sparsevec.answers.ranking import Fusion, Ranking
 from sparsevec.answers.scoring import Rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload
+from sparsevec.contract.checks import Id, Payload, check_k
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
@@ -66,7 +68,8 @@ class _Answering:
         dense_field: str | None = None,
     ) -> None:
         """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
-        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field), adapter
+        ranks = callable(getattr(adapter, "nearest", None))
+        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, ranks), adapter
 
     @property
     def encoder(self) -> SparseEncoder:
@@ -110,7 +113,42 @@ class Retriever(_Answering):
             score_threshold=score_threshold,
         )
         with _limited(deadline):
-            return run(self._ranking.search(asked), self._send)
+            return run(self._ranking.search(asked, self._adapter.stored), self._send)
+
+    def fuse(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        text: Mapping[str, str] | None = None,
+        dense: str | None = None,
+        by: Literal["ranks", "scores"] = "ranks",
+        weights: Sequence[float] | None = None,
+        depth: int = 100,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        deadline: float | None = None,
+    ) -> Hits:
+        """The k answers to one dense query (input_dim,), fused with rankings of the engine's own.
+
+        `text`: fields to words, each ranked as the engine ranks text; `dense`: a field whose own index is asked, too.
+        The best `depth` of each ranking, ours first, become one `by` their "ranks" (reciprocal rank fusion) or by their
+        "scores", each scaled to [0, 1]; `weights`: one for each, in that order. It is done here, everywhere: the same
+        answer on every engine and licence, ties by the rule of `answers.fusion`. Raises BackendUnsupported where the
+        engine has no such ranking, and what `search` raises.
+        """
+        asked = self._ranking.asked(
+            query,
+            self._ranking.least(depth),
+            where=where,
+            with_payloads=with_payloads,
+            group_by=None,
+            score_threshold=None,
+        )
+        stored = self._adapter.stored
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        with _limited(deadline):
+            return run(self._ranking.fused(asked, fusion), self._send)
 
     def _send(self, call: Call) -> Any:
         return getattr(self._adapter, call.name)(*call.given, **call.named)
@@ -127,7 +165,8 @@ class Retriever(_Answering):
         """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`.
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
-        collection is made when it is not there.
+        collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
+        gets them. Raises InvalidInput when the encoder cannot make them, or makes others.
         """
         return _written(self._ranking, self._adapter, ids, dense, payloads, vectors, options)
 
@@ -210,7 +249,35 @@ class AsyncRetriever(_Answering):
             score_threshold=score_threshold,
         )
         with _limited(deadline):
-            return await arun(self._ranking.search(asked), self._send)
+            return await arun(self._ranking.search(asked, self._adapter.stored), self._send)
+
+    async def fuse(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        text: Mapping[str, str] | None = None,
+        dense: str | None = None,
+        by: Literal["ranks", "scores"] = "ranks",
+        weights: Sequence[float] | None = None,
+        depth: int = 100,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        deadline: float | None = None,
+    ) -> Hits:
+        """One ranking of several, as `Retriever.fuse` makes it."""
+        asked = self._ranking.asked(
+            query,
+            self._ranking.least(depth),
+            where=where,
+            with_payloads=with_payloads,
+            group_by=None,
+            score_threshold=None,
+        )
+        stored = self._adapter.stored
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        with _limited(deadline):
+            return await arun(self._ranking.fused(asked, fusion), self._send)
 
     async def _send(self, call: Call) -> Any:
         return await getattr(self._adapter, call.name)(*call.given, **call.named)
@@ -268,7 +335,11 @@ def _written(
     vectors: SparseVectors | None,
     options: dict[str, Any],
 ) -> IngestReport:
-    vectors = ranking.vectors(dense, vectors)
-    if not adapter.info().exists:
-        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
-    return ingest(adapter, ids, vectors, payloads, **options)
+    vectors, info = ranking.vectors(dense, vectors), adapter.info()
+    width = info.code_bytes if info.exists else ranking.code_bytes
+    if info.exists:
+        ranking.check_code_bytes(width)
+    codes = None if width is None else ranking.encoder.residual_codes(dense, adapter.stored(vectors))
+    if not info.exists:
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
+    return ingest(adapter, ids, vectors, payloads, codes=codes, **options)

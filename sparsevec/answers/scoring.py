@@ -14,17 +14,17 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 
 from sparsevec.answers.calls import Call
-from sparsevec.contract.adapter import DenseField, Documents, Info
+from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
 from sparsevec.contract.operations import Operation
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["DenseRows", "Own", "Rerank", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
+__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
-Rerank: TypeAlias = Literal["second look", "dense"] | Scorer | None
+Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
 
 _COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
 """similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
@@ -36,13 +36,17 @@ class Way(Protocol):
     dense_field: str | None
     """what holds the dense rows that a score needs, None where it needs none"""
     few: ClassVar[int]
+    with_vectors: ClassVar[bool]
+    """a search brings the stored vectors with its hits, and nothing is read after it"""
+    with_codes: ClassVar[bool]
+    """and the residual codes"""
     """how many times `candidates` a filter may leave to be answered from all of them"""
 
     def check(self) -> Operation[None]:
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
 
-    def prepare(self, queries: Float32s) -> Any:
-        """What `scores` takes of q dense queries (q, input_dim)."""
+    def prepare(self, dense: Float32s, sparse: SparseVectors, /) -> Any:
+        """What `scores` takes of q dense queries (q, input_dim), and as they are searched."""
 
     def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
         """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
@@ -56,10 +60,14 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
         return None
     if rerank == "second look":
         return SecondLook(encoder)
+    if rerank == "residual":
+        return Residual(encoder)
     if rerank == "dense":
         return DenseRows(encoder, dense_field)
     if not callable(rerank):
-        raise InvalidInput(f'rerank must be "second look", "dense", a callable or None, found {rerank!r:.80}')
+        raise InvalidInput(
+            f'rerank must be "second look", "residual", "dense", a callable or None, found {rerank!r:.80}'
+        )
     return Own(rerank)
 
 
@@ -68,6 +76,8 @@ class SecondLook:
 
     dense_field: str | None = None
     few: ClassVar[int] = 10
+    with_vectors: ClassVar[bool] = True
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, encoder: SparseEncoder) -> None:
         if encoder.config.second_look is None:
@@ -80,11 +90,18 @@ class SecondLook:
         """The sparse field has all it needs."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> SparseVectors:
-        return self._encoder.encode_second_look(queries)
+    def prepare(self, dense: Float32s, sparse: SparseVectors) -> tuple[Float32s, SparseVectors]:
+        return dense, sparse
 
-    def scores(self, prepared: SparseVectors, number: int, documents: Documents) -> Float32s:
-        return second_scores(prepared[number], documents.vectors)
+    def scores(self, prepared: tuple[Float32s, SparseVectors], number: int, documents: Documents) -> Float32s:
+        dense, sparse = prepared[0][number], prepared[1][number : number + 1]
+        used = np.unique(documents.vectors.indices).astype(np.int64)
+        looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
+        return second_scores(looks[0], documents.vectors)
+
+    def look(self, dense: Float32s) -> SparseVector:
+        """The second query of one dense row, whole."""
+        return self._encoder.encode_second_look(dense)[0]
 
 
 def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
@@ -95,10 +112,59 @@ def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
     return np.bincount(rows, spread[stored.indices] * stored.values, minlength=len(stored)).astype(np.float32)
 
 
+class Residual:
+    """By residual codes: what the sparse code of a document does not say of its dense row, in a few bytes beside it."""
+
+    dense_field: str | None = None
+    few: ClassVar[int] = 10
+    with_vectors: ClassVar[bool] = True
+    with_codes: ClassVar[bool] = True
+
+    def __init__(self, encoder: SparseEncoder) -> None:
+        if encoder.residual_bytes is None:
+            raise InvalidInput(
+                "this encoder has no residual codes; fit it with fit(..., budget=Budget(..., residual_bytes=100)), or "
+                'choose rerank="second look"'
+            )
+        self._encoder, self._bytes = encoder, encoder.residual_bytes
+
+    def check(self) -> Operation[None]:
+        info: Info = yield Call("info")
+        if info.exists:
+            self.check_width(info.code_bytes)
+
+    def check_width(self, kept: int | None) -> None:
+        """Raises InvalidInput unless a collection keeps codes of this encoder's width."""
+        if kept != self._bytes:
+            has = "no residual codes" if kept is None else f"residual codes of {kept} bytes"
+            raise InvalidInput(
+                f"the collection keeps {has}, expected the {self._bytes} bytes of this encoder: write the documents "
+                'into a new one with Retriever(..., rerank="residual").add, which makes it, or choose '
+                'rerank="second look", which needs none'
+            )
+
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return dense
+
+    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
+        return self._encoder.residual_scores(prepared[number], _as_hits(documents))
+
+    def parts(self, dense: Float32s, document: Documents) -> tuple[float, SparseVectors, float]:
+        """Of one document's score: what all have, the query of its stored weights, and what its code adds."""
+        return self._encoder.residual_parts(dense, _as_hits(document))
+
+
+def _as_hits(documents: Documents) -> Hits:
+    none = np.zeros(len(documents.ids), np.float32)
+    return Hits(documents.ids, none, vectors=documents.vectors, codes=documents.codes)
+
+
 class DenseRows:
     """By the cosine of the dense query with the dense row that the cluster holds for a candidate."""
 
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 3  # rows of so many documents are as long as a search
+    with_vectors: ClassVar[bool] = False
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, encoder: SparseEncoder, field: str | None) -> None:
         if not isinstance(field, str):
@@ -108,6 +174,7 @@ class DenseRows:
             )
         self.dense_field: str | None = field
         self._field, self._columns = field, encoder.input_dim
+        self.on_server = False  # whether the engine picks the nearest candidates
         self._declared: Mapping[str, DenseField] = {}
 
     def check(self) -> Operation[None]:
@@ -127,6 +194,7 @@ class DenseRows:
                 "expected cosine or a dot product of unit rows; re-rank by a callable of your own, or by "
                 '"second look", which needs no dense rows'
             )
+        self.on_server = bool(declared.similarity)
 
     def _check_payloads(self) -> Operation[None]:
         """It may lie in payloads, where only documents tell: whether one has it."""
@@ -142,8 +210,8 @@ class DenseRows:
             f"{known}"
         )
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return unit_rows(queries)
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return unit_rows(dense)
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)
@@ -154,6 +222,12 @@ class DenseRows:
         if held:
             scores[held] = self._cosines(prepared[number], [rows[at] for at in held])
         return scores
+
+    def proves(self, prepared: Float32s, number: int, documents: Documents, k: int) -> bool:
+        """Whether these, the nearest that an engine found, hold the k nearest for certain: the k-th is ahead of the
+        last by more than the engine's rounding, m + 8 roundings of a sum of m products of unit rows, twice."""
+        scores = np.sort(self.scores(prepared, number, documents))[::-1].astype(np.float64)
+        return bool(scores[k - 1] - scores[-1] > 2 * (self._columns + 8) * 2.0**-24)
 
     def _cosines(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
         widths = {0 if row is None else len(row) for row in rows}
@@ -170,6 +244,8 @@ class Own:
 
     dense_field: str | None = None
     few: ClassVar[int] = 1  # it may be a cross-encoder, which must not see more than was agreed
+    with_vectors: ClassVar[bool] = False
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -178,8 +254,8 @@ class Own:
         """What it needs, it knows."""
         yield from ()
 
-    def prepare(self, queries: Float32s) -> Float32s:
-        return queries
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         scores = np.asarray(self._scorer(prepared[number], documents), np.float32)

@@ -13,12 +13,15 @@ import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.learn import encode, evaluate_model, fit
+from sparsevec.cli.live import retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
-from sparsevec.cli.options import Json
+from sparsevec.cli.options import EMBEDDER, Embedder, Json
 from sparsevec.cli.plan import cost, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
+from sparsevec.cli.texts import answered, embed
 from sparsevec.demo.corpus import from_folder, shipped
 from sparsevec.demo.run import require, run
+from sparsevec.errors import InvalidInput
 from sparsevec.exact.verify import VerifyReport
 from sparsevec.ingestion.ingest import IngestReport
 from sparsevec.measure.recall import Evaluation
@@ -81,6 +84,11 @@ def demo(
     engine: Annotated[
         str, typer.Option("--engine", help="Of this machine: qdrant+edge, local or reference.")
     ] = "qdrant+edge",
+    ask: Annotated[
+        str | None,
+        typer.Option("--ask", help="Answer a question of yours from these packages instead; needs sparsevec[text]."),
+    ] = None,
+    embedder: Embedder = EMBEDDER,
     as_json: Json = False,
 ) -> None:
     """Learn an encoder, write to an embedded engine, search, verify, and make a page of it. Needs no server.
@@ -90,8 +98,14 @@ def demo(
     ```
     sparsevec demo
     sparsevec demo my-vectors/ -o report/
+    sparsevec demo --ask "a tool that renames photos by date"
     ```
     """
+    if ask is not None:
+        if folder is not None:
+            raise InvalidInput("--ask searches the packages of Debian; with a folder of your own use search --text")
+        answered(ask, output / "ask", embedder=embedder, engine=engine, as_json=as_json)
+        return
     require(engine)
     with stages() as watch:
         watch.note("Learning sparse vectors from " + ("8,000 packages of Debian" if folder is None else str(folder)))
@@ -140,10 +154,12 @@ class _Demo(BaseModel):
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "embed": embed,
     "fit": fit,
     "encode": encode,
     "eval": evaluate_model,
     "check": check,
+    "retrofit": retrofit_command,
     "index": index,
     "search": search,
     "verify": verify,

@@ -7,11 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import (
+    EMBEDDER,
+    Embedder,
     Filter,
     Ids,
     Json,
@@ -29,6 +33,7 @@ from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.verify import verify as verified
 from sparsevec.files import read_dense, read_ids, read_objects
 from sparsevec.ingestion.ingest import ingest
+from sparsevec.integrations.embedders import embed, named
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
 
 __all__ = ["index", "search", "verify"]
@@ -139,6 +144,10 @@ def search(
         Path | None, typer.Argument(help="A folder of sparse vectors, or with --model a .npy file.")
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", help="Encode the queries with this model first.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="One query in words, for --model, embedded as its documents were.")
+    ] = None,
+    embedder: Embedder = EMBEDDER,
     vector: Annotated[str | None, typer.Option("--vector", help='One sparse query: \'{"3": 0.5, "17": 1.2}\'.')] = None,
     k: TopK = 10,
     where: Filter = None,
@@ -149,11 +158,12 @@ def search(
     ```
     sparsevec search qdrant://localhost:6333/products queries/ -k 3
     sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
+    sparsevec search local:products.db --text "shoes for rain" --model model/ --embedder wordllama
     sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
     ```
     """
     with connected(url) as adapter:
-        asked = _queries(queries, model, vector, adapter.info().dimension)
+        asked = _queries(queries, model, vector, _embedded(text, embedder), adapter.info().dimension)
         hits = adapter.search(asked, k, where=read_where(where), with_payloads=True)
     if as_json:
         typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
@@ -161,13 +171,26 @@ def search(
         answers([Search(f"query {number}", _found(found)) for number, found in enumerate(hits)])
 
 
-def _queries(path: Path | None, model: Path | None, vector: str | None, dimension: int | None) -> SparseVectors:
-    if (path is None) == (vector is None):
-        raise InvalidInput("expected a file of queries or --vector, one of the two")
+def _embedded(text: str | None, embedder: str) -> npt.NDArray[np.float32] | None:
+    return None if text is None else embed([text], named(embedder))
+
+
+def _queries(
+    path: Path | None,
+    model: Path | None,
+    vector: str | None,
+    words: npt.NDArray[np.float32] | None,
+    dimension: int | None,
+) -> SparseVectors:
+    if sum(given is not None for given in (path, vector, words)) != 1:
+        raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
     if vector is not None:
         return SparseVectors.from_rows([read_vector(vector)], dimension=dimension or MAX_DIMENSION)
-    assert path is not None
-    return SparseVectors.load(path) if model is None else SparseEncoder.load(model).encode_query(read_dense(path))
+    if model is None:
+        if path is None:
+            raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
+        return SparseVectors.load(path)
+    return SparseEncoder.load(model).encode_query(words if path is None else read_dense(path))
 
 
 def _found(hits: Hits) -> list[Found]:

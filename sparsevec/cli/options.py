@@ -14,6 +14,8 @@ from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput
 
 __all__ = [
+    "EMBEDDER",
+    "Embedder",
     "Filter",
     "Ids",
     "Json",
@@ -39,6 +41,14 @@ Payloads = Annotated[
 ]
 Filter = Annotated[
     str | None, typer.Option("--where", help='A filter on payloads: \'{"brand": "acme", "price": {"lt": 9}}\'.')
+]
+EMBEDDER = "wordllama"
+Embedder = Annotated[
+    str,
+    typer.Option(
+        "--embedder",
+        help="wordllama (offline), sentence-transformers:MODEL, or openai:MODEL (OPENAI_BASE_URL, OPENAI_API_KEY).",
+    ),
 ]
 Target = Annotated[
     str,

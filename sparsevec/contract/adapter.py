@@ -32,6 +32,15 @@ C17  in a collection that others made, a write changes documents that are there 
      write could not keep is refused before it is touched
 C18  a collection remembers the fingerprint of the space that its vectors live in; queries and vectors of another are
      refused with both names. Vectors without a fingerprint are foreign, and accepted
+C19  a collection made with `code_bytes` keeps a residual code of so many bytes beside each vector: written in the same
+     request, replaced and deleted with it, and given back byte for byte by `search` and `fetch`. A write without codes
+     is refused there, codes are refused elsewhere, and no payload ever shows them. `with_vectors` brings what the
+     backend keeps of each hit's vector in the same request
+C20  `rescore` re-orders the `candidates` best by a second query: the score of a hit is its dot product with
+     `stored(vector)`, weights of either sign; who shares no dimension with it is no hit. The candidates are exact (C7)
+C21  `after` reads on in the whole ranking of one query, page by page, each document once, ties too, beyond any limit
+     of k; where capabilities say so, as the collection was at the first page. Elsewhere each document that stays as it
+     is comes once, and one that is written, moved or deleted meanwhile may come twice or not at all
 
 A collection is *ours* when `create` made it, and *others'* when it was there already.
 
@@ -55,7 +64,7 @@ from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import Id, Payload, Queries
 from sparsevec.contract.filters import Where
 from sparsevec.contract.urls import Url
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = [
     "Adapter",
@@ -69,6 +78,7 @@ __all__ = [
     "Info",
     "Missing",
     "Page",
+    "UInt8s",
     "Version",
     "Written",
     "says_the_contract",
@@ -76,6 +86,8 @@ __all__ = [
 
 Version: TypeAlias = str
 """Of a document, as the backend tells it: to be given back, not to be read."""
+
+UInt8s: TypeAlias = npt.NDArray[np.uint8]
 
 Missing: TypeAlias = Literal["fail", "skip", "create"]
 """What a write does with an id that is not there (C17)."""
@@ -93,12 +105,18 @@ class Hit(NamedTuple):
 class Hits(Sequence[Hit]):
     """The answer to one query, best first: a sequence of `Hit`, or column by column.
 
-    `ids` (m,), `scores` (m,) float32, `payloads` (m,) when they were asked for, else None. Equal when all three are.
+    `ids` (m,), `scores` (m,) float32; what was not asked for is None. Equal when all of it is.
     """
 
     ids: tuple[Id, ...]
     scores: Float32s
     payloads: tuple[Payload, ...] | None = None
+    vectors: SparseVectors | None = None
+    """as the backend keeps them, (m, dimension)"""
+    codes: UInt8s | None = None
+    """(m, code_bytes)"""
+    after: str | None = None
+    """to go on behind these hits: `search(query, after=hits.after)`; None behind the last (C21)"""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -109,8 +127,19 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, key: slice) -> Hits: ...
     def __getitem__(self, key: int | slice) -> Hit | Hits:
         if isinstance(key, slice):
-            return Hits(self.ids[key], self.scores[key], None if self.payloads is None else self.payloads[key])
+            return self.rows(np.arange(len(self))[key])
         return Hit(self.ids[key], float(self.scores[key]), None if self.payloads is None else self.payloads[key])
+
+    def rows(self, rows: Int64s) -> Hits:
+        """Those hits, in that order."""
+        order: list[int] = rows.tolist()
+        return Hits(
+            ids=tuple([self.ids[row] for row in order]),
+            scores=self.scores[rows],
+            payloads=None if self.payloads is None else tuple([self.payloads[row] for row in order]),
+            vectors=None if self.vectors is None else self.vectors[rows],
+            codes=None if self.codes is None else self.codes[rows],
+        )
 
     def __iter__(self) -> Iterator[Hit]:
         payloads = self.payloads if self.payloads is not None else (None,) * len(self.ids)
@@ -119,8 +148,9 @@ class Hits(Sequence[Hit]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Hits):
             return NotImplemented
-        same = self.ids == other.ids and self.payloads == other.payloads
-        return same and np.array_equal(self.scores, other.scores)
+        same = self.ids == other.ids and self.payloads == other.payloads and self.vectors == other.vectors
+        codes = (self.codes is None) == (other.codes is None) and np.array_equal(self.codes, other.codes)  # type: ignore[arg-type]
+        return same and codes and np.array_equal(self.scores, other.scores)
 
     __hash__ = None  # type: ignore[assignment]  # equality looks at every score
 
@@ -156,6 +186,8 @@ class Documents:
     payloads: tuple[Payload, ...]
     dense: tuple[Float32s | None, ...] | None = None
     """the dense row of each, (d,), None where it has none; None when it was not asked for"""
+    codes: UInt8s | None = None
+    """(m, code_bytes), zeros where there is none; None in a collection that keeps none (C19)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +240,8 @@ class Info:
     """made by `create`, so that a journal knows its collection again; None where others made the vector"""
     dense: Mapping[str, DenseField] = field(default_factory=dict)
     """by name, what is declared to hold dense rows; rows that lie in payloads are declared nowhere"""
+    code_bytes: int | None = None
+    """of a residual code, which every document has beside its vector; None where there are none (C19)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +275,9 @@ class Adapter(Protocol):
         What is blocking here, `create` and `upsert` refuse with the same words, before they change anything.
         """
 
-    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
-        """Make the collection, or add our vector to one that others made (C1).
+    def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        """Make the collection, or add our vector to one that others made (C1). `code_bytes`: of a residual code, which
+        every document is to have beside its vector (C19).
 
         Without a `fingerprint` the first vectors that are written give theirs (C18). Raises CollectionError when our
         vector is there already, BackendUnsupported when writes could not be kept apart from what others hold (C17).
@@ -257,21 +292,39 @@ class Adapter(Protocol):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
         """Write one request's worth of n documents (C2, C3, C9, C17); an empty row is a document without weights.
 
         `missing` says what becomes of an id that is not there: None stands for "create" in a collection of ours and
         "fail" in one of others. `versions` and `routing` are those that `scan` gave, where the backend has them.
+        `codes` (n, code_bytes) uint8 are due where the collection keeps codes, and only there (C19); without them, rows
+        without weights are taken, and have zeros for a code.
         Raises InvalidInput, InvalidVectors, WrongSpace (C18), OutOfLimits for a request that is too large.
         """
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
         """The k best documents of each query (C4 to C8), of those that match `where` (C11).
 
-        `queries`: SparseVectors (q, dimension), one row of them, or a scipy matrix. Raises InvalidInput,
-        InvalidVectors, WrongSpace (C18), and OutOfLimits for what this backend cannot answer.
+        `queries`: SparseVectors (q, dimension), one row of them, or a scipy matrix. `with_vectors` and `with_codes`
+        bring what a re-ranking needs in the same request (C19). `rescore`, a second query for each, re-orders the
+        `candidates` best (k of them when not given) and gives the k best of these (C20). `after=""` begins to read the
+        ranking of one query from a point in time, and `after=hits.after` goes on behind `hits` (C21).
+
+        Raises InvalidInput, also where the backend has forgotten the place of `after`, InvalidVectors, WrongSpace
+        (C18), CollectionError for codes of a collection without, and OutOfLimits for what this backend cannot answer.
         """
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
@@ -348,7 +401,9 @@ class AsyncAdapter(Protocol):
 
     async def check(self) -> list[Finding]: ...
 
-    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None: ...
+    async def create(
+        self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None
+    ) -> None: ...
 
     async def upsert(
         self,
@@ -359,10 +414,21 @@ class AsyncAdapter(Protocol):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written: ...
 
     async def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]: ...
 
     async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents: ...

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 __all__ = [
+    "MAX_CODE_BYTES",
     "CheckedPayloads",
     "Id",
     "Payload",
     "Queries",
     "check_batch",
+    "check_code_bytes",
+    "check_codes",
     "check_dimension",
     "check_ids",
     "check_k",
@@ -39,6 +43,10 @@ __all__ = [
     "payload_fault",
     "plain",
 ]
+
+Codes: TypeAlias = npt.NDArray[np.uint8]
+
+MAX_CODE_BYTES = 32_000  # Lucene's doc values hold 32,766 bytes
 
 Id: TypeAlias = int | str
 """An int in [0, 2**64) or a non-empty string (C10)."""
@@ -109,6 +117,48 @@ def check_batch(
         twice = next(id_ for id_ in checked if checked.count(id_) > 1)
         raise InvalidInput(f"id {twice!r} stands twice in one write; an id may be written again in a later one")
     return checked, list(payloads) if isinstance(payloads, CheckedPayloads) else _walked(checked, payloads)
+
+
+def check_code_bytes(code_bytes: int | None) -> int | None:
+    """Raises InvalidInput unless it is None or an int in [1, MAX_CODE_BYTES]."""
+    if code_bytes is None:
+        return None
+    if isinstance(code_bytes, bool) or not isinstance(code_bytes, (int, np.integer)):
+        raise InvalidInput(f"code_bytes must be an int or None, found {code_bytes!r:.80}")
+    if not 0 < code_bytes <= MAX_CODE_BYTES:
+        raise InvalidInput(f"code_bytes must lie in [1, {MAX_CODE_BYTES}], found {code_bytes}")
+    return int(code_bytes)
+
+
+def check_codes(codes: object, vectors: SparseVectors, code_bytes: int | None) -> Codes | None:
+    """The residual codes of one write, (n, code_bytes), as the collection keeps them; None where it keeps none (C19).
+
+    Rows without weights need none, and have zeros. Raises InvalidInput for codes that are missing, that the collection
+    does not keep, or of another shape or type.
+    """
+    if code_bytes is None:
+        if codes is not None:
+            raise InvalidInput(
+                "the collection keeps no residual codes; create(dimension, code_bytes=...) makes one "
+                "that does, or leave codes= out"
+            )
+        return None
+    if codes is None:
+        if vectors.nnz:
+            raise InvalidInput(
+                f"the collection keeps a residual code of {code_bytes} bytes beside each vector, and a vector without "
+                "its code would be ranked wrongly; give codes= (encoder.residual_codes makes them)"
+            )
+        return np.zeros((len(vectors), code_bytes), np.uint8)
+    if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8:
+        found = f"{type(codes).__name__} of {codes.dtype}" if isinstance(codes, np.ndarray) else type(codes).__name__
+        raise InvalidInput(f"expected codes as an array of uint8, found {found}")
+    if codes.shape != (len(vectors), code_bytes):
+        raise InvalidInput(
+            f"expected codes of shape ({len(vectors)}, {code_bytes}), one row of the collection's {code_bytes} bytes a "
+            f"document, found {codes.shape}"
+        )
+    return np.ascontiguousarray(codes)
 
 
 def _walked(ids: list[Id], payloads: Sequence[Payload]) -> list[Payload]:

@@ -45,6 +45,7 @@ __all__ = [
     "fields",
     "instant",
     "matches",
+    "values",
 ]
 
 Scalar: TypeAlias = str | int | float | bool
@@ -260,10 +261,15 @@ def _met(condition: Condition, payload: Payload) -> bool:
         return not _met(condition.condition, payload)
     if isinstance(condition, EngineFilter):
         raise InvalidInput(f"what this filter of {condition.engine} means, only {condition.engine} knows")
-    values = _values(payload, condition.field.split("."))
+    found = values(payload, condition.field)
     if isinstance(condition, Exists):
-        return any(map(_something, values))
-    return any(_holds(condition, value) for value in values)
+        return any(map(_something, found))
+    return any(_holds(condition, value) for value in found)
+
+
+def values(payload: Payload, field: str) -> list[object]:
+    """What a field, with its dots, holds: of lists each element, and of lists of objects what is in each."""
+    return _values(payload, field.split("."))
 
 
 def _values(value: object, path: Sequence[str]) -> list[object]:

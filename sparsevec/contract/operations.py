@@ -22,7 +22,9 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -35,12 +37,14 @@ from sparsevec.contract.adapter import (
     Info,
     Missing,
     Page,
+    UInt8s,
     Version,
     Written,
     says_the_contract,
 )
 from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_size
 from sparsevec.contract.filters import Where
+from sparsevec.contract.searches import Search
 from sparsevec.errors import AdapterClosed, InvalidInput
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -101,11 +105,11 @@ class AsyncWire(Protocol[Asked, Answered]):
 
 
 def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
-    """The result of `operation`, its requests answered by `send`, one after the other."""
+    """The result of `operation`, its requests answered by `send`; those that are `Together` in threads."""
 
     def answer(request: object) -> object:
         if isinstance(request, Together):
-            return [_timed(send, one) for one in request.requests]
+            return _answers(send, request.requests)
         return _timed(send, request)
 
     step: Callable[[], Any] = lambda: next(operation)  # noqa: E731
@@ -123,6 +127,18 @@ def run(operation: Operation[Result], send: Callable[[Any], Any]) -> Result:
             raise
         else:
             step = _sent(operation, answered)
+
+
+def _answers(send: Callable[[Any], Any], requests: Sequence[Any]) -> list[Any]:
+    """At most _AT_ONCE are under way at a time. When one fails, those under way are left to themselves."""
+    if len(requests) < 2:
+        return [_timed(send, one) for one in requests]
+    threads = ThreadPoolExecutor(min(len(requests), _AT_ONCE), "sparsevec-request")
+    try:
+        sent = [threads.submit(copy_context().run, _timed, send, one) for one in requests]
+        return [one.result() for one in sent]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def arun(operation: Operation[Result], send: Callable[[Any], Awaitable[Any]]) -> Result:
@@ -221,7 +237,7 @@ class Operations(Protocol):
 
     def check(self) -> Operation[list[Finding]]: ...
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]: ...
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]: ...
 
     def upsert(
         self,
@@ -232,9 +248,10 @@ class Operations(Protocol):
         versions: Sequence[Version | None] | None,
         routing: Sequence[str | None] | None,
         missing: Missing | None,
+        codes: UInt8s | None,
     ) -> Operation[Written]: ...
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]: ...
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]: ...
 
     def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]: ...
 
@@ -319,8 +336,8 @@ class SyncAdapter(Connection):
     def check(self) -> list[Finding]:
         return self._run(self._operations.check())
 
-    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
-        self._run(self._operations.create(dimension, fingerprint))
+    def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        self._run(self._operations.create(dimension, fingerprint, code_bytes))
 
     def upsert(
         self,
@@ -331,15 +348,26 @@ class SyncAdapter(Connection):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
-        return self._run(
-            self._operations.upsert(ids, vectors, payloads, versions=versions, routing=routing, missing=missing)
-        )
+        given: dict[str, Any] = {"versions": versions, "routing": routing, "missing": missing, "codes": codes}
+        return self._run(self._operations.upsert(ids, vectors, payloads, **given))
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        return self._run(self._operations.search(queries, k, where, with_payloads))
+        search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
+        return self._run(self._operations.search(queries, k, search))
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         return self._run(self._operations.fetch(ids, dense))
@@ -412,8 +440,8 @@ class AsyncAdapterBase(Connection):
     async def check(self) -> list[Finding]:
         return await self._run(self._operations.check())
 
-    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
-        await self._run(self._operations.create(dimension, fingerprint))
+    async def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        await self._run(self._operations.create(dimension, fingerprint, code_bytes))
 
     async def upsert(
         self,
@@ -424,15 +452,26 @@ class AsyncAdapterBase(Connection):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
-        return await self._run(
-            self._operations.upsert(ids, vectors, payloads, versions=versions, routing=routing, missing=missing)
-        )
+        given: dict[str, Any] = {"versions": versions, "routing": routing, "missing": missing, "codes": codes}
+        return await self._run(self._operations.upsert(ids, vectors, payloads, **given))
 
     async def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        return await self._run(self._operations.search(queries, k, where, with_payloads))
+        search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
+        return await self._run(self._operations.search(queries, k, search))
 
     async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         return await self._run(self._operations.fetch(ids, dense))
@@ -501,8 +540,8 @@ class InThreads:
     async def check(self) -> list[Finding]:
         return await asyncio.to_thread(self._adapter.check)
 
-    async def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
-        await asyncio.to_thread(self._adapter.create, dimension, fingerprint=fingerprint)
+    async def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        await asyncio.to_thread(self._adapter.create, dimension, fingerprint=fingerprint, code_bytes=code_bytes)
 
     async def upsert(
         self,
@@ -513,15 +552,36 @@ class InThreads:
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
-        return await asyncio.to_thread(
-            self._adapter.upsert, ids, vectors, payloads, versions=versions, routing=routing, missing=missing
-        )
+        given: dict[str, Any] = {"versions": versions, "routing": routing, "missing": missing, "codes": codes}
+        return await asyncio.to_thread(self._adapter.upsert, ids, vectors, payloads, **given)
 
     async def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        return await asyncio.to_thread(self._adapter.search, queries, k, where=where, with_payloads=with_payloads)
+        return await asyncio.to_thread(
+            self._adapter.search,
+            queries,
+            k,
+            where=where,
+            with_payloads=with_payloads,
+            with_vectors=with_vectors,
+            with_codes=with_codes,
+            rescore=rescore,
+            candidates=candidates,
+            after=after,
+        )
 
     async def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         return await asyncio.to_thread(self._adapter.fetch, ids, dense=dense)

@@ -26,11 +26,14 @@ class Budget:
 
     `query_nnz`, at most so many weights a query: the lists that a search opens, which is what it costs while a shard is
     small.
+
+    `residual_bytes` beside the sparse vector of each document say what it leaves out (`SparseEncoder.residual_codes`).
     """
 
     nnz: int | None = None
     flops: float | None = None
     query_nnz: int | None = None
+    residual_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.nnz is None and self.flops is None:
@@ -40,6 +43,9 @@ class Budget:
                 raise InvalidInput(f"budget {name} must be a whole number of weights, found {weights!r}")
             if weights is not None and weights < 1:
                 raise InvalidInput(f"budget {name} must be at least 1, found {weights}")
+        width = self.residual_bytes
+        if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
+            raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
         if self.flops is not None and not _is_positive(self.flops):
             raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r}")
 

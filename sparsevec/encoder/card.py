@@ -47,6 +47,9 @@ def card(config: Config) -> str:
     ]
     if config.stage == "refined" and figures.head_recall_10 is not None:
         rows.append(("overlap by the head, before refining", "", f"{figures.head_recall_10:.3f}"))
+    if config.residual is not None and figures.residual_recall_10 is not None:
+        residual = f"overlap of the sparse top 300, re-ranked by residual codes of {config.residual.bytes} bytes"
+        rows.append((residual, "", f"{figures.residual_recall_10:.3f}"))
     if (untrained := figures.untrained_recall_10) is not None:
         rows.append(("overlap without learning, by dot products with random documents", "", f"{untrained:.3f}"))
     table = "\n".join(f"| {name} | {budget} | {measured} |" for name, budget, measured in rows)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
+from sparsevec.encoder.model import Model
 from sparsevec.encoder.one_bit import one_bit_top
 from sparsevec.encoder.split import Split
 from sparsevec.encoder.store import KindOfQuery
@@ -32,6 +33,9 @@ class Asking:
     """(q,) of documents that ask, the place of each among those that are searched, or -1"""
     units: Float32s
     truth: Nearest
+
+
+_PLAIN = 16  # sixteenths of a power: weights as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,17 @@ class Judge:
             rows = np.sort(rows)
             found.append(rows[best(stored[rows] @ query, 10)])
         return recalls(self.units, self.first.units, found, self.first.truth)
+
+    def residual(self, model: Model, documents: SparseVectors, queries: SparseVectors, candidates: int) -> Float64s:
+        """recall_10 (q,) of so many sparse candidates of the first kind, re-ranked by their residual codes."""
+        residuals, first, found = model.residuals, self.first, []
+        assert residuals is not None
+        codes = residuals.encoded(self.documents, documents)
+        for number, rows in enumerate(sparse_top(documents, queries, candidates, itself=first.itself)):
+            rows = np.sort(rows)
+            scores = residuals.scores(first.rows[number : number + 1], documents[rows], codes[rows])
+            found.append(rows[best(scores, 10)])
+        return recalls(self.units, first.units, found, first.truth)
 
     def figures(self, documents: SparseVectors, queries: list[SparseVectors]) -> dict[str, Any]:
         """Of the first kind, and of each, as `Figures` has them; `queries`: one batch a kind."""

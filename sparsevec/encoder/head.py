@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Projection", "Purse", "encoded", "strengths"]
+__all__ = ["Cut", "Float64s", "Head", "Projection", "Purse", "encoded", "strengths", "unit"]
 
 Float64s = npt.NDArray[np.float64]
 
@@ -60,6 +60,14 @@ class Projection:
         """(b, input_dim), finite and not zero, to activations (b, dimension)."""
         return self._exact(self._fixed(rows))
 
+    def at(self, rows: Dense, columns: Int64s) -> Float64s:
+        """The activations (b, c) of those dimensions alone: the same bits, for less."""
+        weights = self._weights.take(columns, axis=0).astype(np.float64)
+        activations: Float64s = self._fixed(rows) @ weights.T
+        activations *= self._scale
+        activations += self._bias[columns]
+        return activations
+
     def largest(self, rows: Dense, k: int) -> Iterator[tuple[Int64s, Float64s]]:
         """The k <= dimension largest activations of each row, block after block: indices and values (b, k), best first.
 
@@ -77,7 +85,7 @@ class Projection:
 
     def _fixed(self, rows: Dense) -> Float64s:
         """unit(x) - mean as whole numbers (b, input_dim), 2**24 for 1."""
-        centred = _unit(rows)
+        centred = unit(rows)
         centred -= self._mean
         centred *= 2.0**_ROW_BITS
         return np.rint(centred, out=centred)
@@ -137,7 +145,7 @@ class Projection:
         return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _unit(rows: Dense) -> Float64s:
+def unit(rows: Dense) -> Float64s:
     """Rows over their length; the length is a sum of whole numbers, so no order of adding changes it."""
     rows = rows.astype(np.float64)
     _, exponent = np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
@@ -174,17 +182,29 @@ class Purse:
     def __init__(self, prices: npt.NDArray[np.floating], spend: float) -> None:
         self.prices = prices.astype(np.float64)
         self.spend = spend
-        self._dear = max(spend / _DEAR, _DEAR * float(self.prices.mean()))
+        self.dear = max(spend / _DEAR, _DEAR * float(self.prices.mean()))
 
     def bought(self, indices: Int64s, values: Float64s) -> npt.NDArray[np.bool_]:
         """Which of the m largest activations (b, m), best first, a row can pay for; always the best one."""
         prices = self.prices[indices]
-        fair = (prices <= self._dear) & (values > 0)
+        fair = (prices <= self.dear) & (values > 0)
         fair[:, 0] = True
         spent = np.cumsum(np.where(fair, prices, 0), axis=1)  # from left to right, always
         kept: npt.NDArray[np.bool_] = fair & (spent <= self.spend)
         kept[:, 0] = True
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """z = weights (unit(x) - mean) + bias, cut: (dimension, input_dim), (dimension,), (input_dim,), all float32."""
+
+    weights: Float32s
+    bias: Float32s
+    mean: Float32s
+    cut: Cut
+    purse: Purse | None = None
+    """of queries"""
 
 
 def encoded(rows: Dense, projection: Projection, cut: Cut, purse: Purse | None = None) -> SparseVectors:
@@ -205,7 +225,7 @@ def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int, purse: Purse | None) -> SparseVectors:
+def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int, purse: Purse | None = None) -> SparseVectors:
     kept = strengths(values, cut.threshold)
     if purse is not None:
         kept &= purse.bought(indices, values)

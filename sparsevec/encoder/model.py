@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
-from sparsevec.encoder.head import Cut, Projection, Purse, encoded
+from sparsevec.encoder.head import Cut, Head, Projection, Purse, encoded
+from sparsevec.encoder.residual import ResidualCodes
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.store import Config, read, write
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Model", "query_projection"]
 
@@ -21,8 +22,9 @@ __all__ = ["Model", "query_projection"]
 class Model:
     """Encodes rows as `similarity` makes them of the users'.
 
-    Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices`
-    of a query's purse and `second_look`."""
+    Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices` of a
+    query's purse, `second_look`, and those of `encoder.residual`.
+    """
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
@@ -46,6 +48,11 @@ class Model:
         spend = self.config.queries.spend
         return None if spend is None else Purse(self.tensors["prices"], spend)
 
+    @cached_property
+    def residuals(self) -> ResidualCodes | None:
+        kept = self.config.residual
+        return None if kept is None else ResidualCodes(self.tensors, self.tensors["mean"], kept.groups, kept.name)
+
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))
 
@@ -53,20 +60,33 @@ class Model:
         cut = _shortened(self.config.queries.cut(), nnz)
         return self._ours(encoded(rows, self.query_projection, cut, self.purse if nnz is None else None))
 
-    def second_looks(self, rows: Dense, queries: SparseVectors) -> SparseVectors:
-        """y = M (unit(q) - mean) + a x, signed, of every dimension; the same bits in any batch."""
-        projection = Projection(
+    @cached_property
+    def second_look_projection(self) -> Projection:
+        return Projection(
             self.tensors["second_look"], np.zeros(self.config.output_dim, np.float32), self.tensors["mean"]
         )
+
+    def second_looks(self, rows: Dense, queries: SparseVectors, dimensions: Int64s | None = None) -> SparseVectors:
+        """y = M (unit(q) - mean) + a x, signed, of every dimension or of those; the same bits in any batch."""
+        columns = np.arange(self.config.output_dim) if dimensions is None else np.unique(dimensions)
         parts = []
         for start, block in blocks(rows, 512):
-            looks = projection(block)
+            projection = self.second_look_projection
+            looks = projection(block) if dimensions is None else projection.at(block, columns)
             some = queries[start : start + len(block)]
-            looks[np.repeat(np.arange(len(some)), some.row_nnz), some.indices] += (
-                np.float64(self.config.second_look or 0) * some.values
-            )
-            parts.append(SparseVectors.from_dense(looks.astype(np.float32)))
+            owner, at = np.repeat(np.arange(len(some)), some.row_nnz), np.searchsorted(columns, some.indices)
+            known = np.append(columns, -1)[at] == some.indices
+            share = np.float64(self.config.second_look or 0)
+            looks[owner[known], at[known]] += share * some.values[known]
+            found = SparseVectors.from_dense(looks.astype(np.float32))
+            parts.append(SparseVectors(found.indptr, columns[found.indices], found.values, self.config.output_dim))
         return self._ours(SparseVectors.concat(parts)) if parts else queries
+
+    def head(self, side: Literal["document", "query"]) -> Head:
+        prefix, cut = ("", self.config.documents) if side == "document" else ("query_", self.config.queries)
+        weights, bias = self.tensors[f"{prefix}weights"], self.tensors[f"{prefix}bias"]
+        purse = None if side == "document" else self.purse
+        return Head(weights, bias, self.tensors["mean"], cut.cut(), purse)
 
     def _ours(self, vectors: SparseVectors) -> SparseVectors:
         return vectors.with_fingerprint(self.config.fingerprint)

@@ -14,12 +14,25 @@ __all__ = [
     "CalibrationRecipe",
     "HeadRecipe",
     "RefineRecipe",
+    "ResidualRecipe",
     "SecondLookRecipe",
+    "SplitRecipe",
     "head_recipe",
     "refine_recipe",
     "tempered",
     "towers_recipe",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecipe:
+    """Which rows are trained on, and which are kept back to calibrate and measure on."""
+
+    trained: int = 32_768  # random rows of a larger corpus or sample: the head's 600 steps see each some eight times
+    held_out: int = 512  # the standard error of a recall is then .008, of F two hundredths: see `margin` below
+    held_share: int = 8  # at most one in so many: a small collection needs its rows for training
+    least_documents: int = 100  # as many as the neighbours a head learns from
+    least_queries: int = 50  # of which six are held out; with fewer, documents say more of what will be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,10 @@ class RefineRecipe:
     query_rate: float = 1e-3  # twice costs .004: the tower has less to unlearn than the documents
     scale_rate: float = 1e-2
     student_scale: float = 18.0  # about where the head's ends
+    alike: int = 10  # queries that one is mixed with: further ones ask for something else
     reach: float = 0.7  # of the noise on mixtures of queries; 1 is what the head's noisy queries get
     longer: float = 1.7  # as the head's
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
     checkpoint_every: int = 50
 
 
@@ -88,9 +103,24 @@ class SecondLookRecipe:
     batch: int = 96
     rate: float = 2e-4  # 1e-4 costs .005, 1e-3 .016: it must stay near the decoder
     first_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam: 500 steps are too few for .999
     temperature: float = 0.03  # at most, of teacher and student alike: both are dense products, or near
     candidates: int = 100  # of each query, to be re-ordered
     most_own: int = 7000  # documents that ask, too: what keeps a sample from being learned by heart
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualRecipe:
+    """Residual codes. Figures: overlap with the dense top 10 at 60 bytes, 2,000 queries kept out, 20,000 rows."""
+
+    ridge: float = 0.5  # of the decoder beside the head's weights; less learns the documents by heart, 2 costs .004
+    decoder_steps: int = 20  # of conjugate gradients, which start at the head
+    unasked: float = 0.03  # of the mean direction's share, for directions in which no query of the sample asks
+    weak: float = 0.3  # of the water level: weaker components are left out
+    rows: int = 8192  # that codewords are placed by, 32 a codeword
+    least_rows: int = 2048  # below, codewords stay products of scalar quantisers
+    moves: int = 8  # of codewords to the means; none costs .005
+    candidates: int = 300  # that its figure is measured on
 
 
 @dataclass(frozen=True, slots=True)

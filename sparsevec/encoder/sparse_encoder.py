@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from sparsevec.contract.adapter import Hits
 from sparsevec.dense import Dense, dense_rows, query_rows
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
 from sparsevec.encoder.drift import Drift, drift
+from sparsevec.encoder.head import Head
 from sparsevec.encoder.model import Model
+from sparsevec.encoder.recipe import SplitRecipe
+from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
-from sparsevec.encoder.split import LEAST_DOCUMENTS, Split, split
+from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.stages import Task, fitted, refined, unlearned
 from sparsevec.encoder.store import Config, Figures
-from sparsevec.errors import InvalidInput, NotFitted
+from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.progress import Listener, Whole
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
 
@@ -28,7 +32,8 @@ _FIT = {  # shares of the time, 4,000 to 20,000 rows
     "head": 0.48,
     "towers": 0.25,
     "budget": 0.03,
-    "second look": 0.13,
+    "second look": 0.11,
+    "residual": 0.02,
     "measure": 0.06,
 }
 _REFINE = {
@@ -36,7 +41,8 @@ _REFINE = {
     "neighbours": 0.08,
     "refine": 0.58,
     "budget": 0.04,
-    "second look": 0.18,
+    "second look": 0.16,
+    "residual": 0.02,
     "measure": 0.08,
 }
 
@@ -112,11 +118,17 @@ class SparseEncoder:
         CheckpointMismatch, ModelBroken or StorageFailed.
         """
         limits = resolved(check_budget(budget), self.output_dim)
+        self._check_width(budget.residual_bytes)
         documents, whole = self._rows(dense, "documents"), Whole(on_step, _FIT)
         asking = None if queries is None else self._rows(queries, "queries")
         similarity = Similarity.of(self.similarity, documents).rounded()
-        task = Task(similarity, self.input_dim, self.output_dim, self.seed, limits)
-        if len(documents) < LEAST_DOCUMENTS:
+        task = Task(similarity, self.input_dim, self.output_dim, self.seed, limits, budget.residual_bytes)
+        if len(documents) < SplitRecipe().least_documents:
+            if budget.residual_bytes is not None:
+                raise InvalidInput(
+                    f"budget residual_bytes={budget.residual_bytes} needs at least {SplitRecipe().least_documents} "
+                    f"documents to learn from, found {len(documents)}; leave it out until there are more"
+                )
             asked = similarity.queries(documents if asking is None else asking)
             kind = "documents" if asking is None else "sample"
             self._model = unlearned(task, similarity.documents(documents), asked, kind, whole)
@@ -146,11 +158,12 @@ class SparseEncoder:
         """
         model, documents, whole = self._fitted(), self._rows(dense, "documents"), Whole(on_step, _REFINE)
         config, asking = model.config, None if queries is None else self._rows(queries, "queries")
-        if len(documents) < LEAST_DOCUMENTS:
+        if len(documents) < SplitRecipe().least_documents:
             whole.at("measure", 1, 1, "too few documents to learn from: they are as `fit` left them")
             return self.encode_document(documents)
         limits = Limits(config.nnz, config.flops, config.query_nnz)
-        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits)
+        width = None if config.residual is None else config.residual.bytes
+        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width)
         rows = self._split(documents, asking, model.similarity)
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes
@@ -163,6 +176,13 @@ class SparseEncoder:
     def _split(self, documents: Dense, queries: Dense | None, similarity: Similarity) -> Split:
         asking, stand_in = None if queries is None else similarity.queries(queries), similarity.queries(documents)
         return split(similarity.documents(documents), asking, stand_in, self.seed)
+
+    def _check_width(self, width: int | None) -> None:
+        if width is not None and width > most_bytes(self.input_dim):
+            raise InvalidInput(
+                f"budget residual_bytes={width} is more than a byte for each of the {self.input_dim} columns and a "
+                f"header: expected at most {most_bytes(self.input_dim)}; lower it"
+            )
 
     # ---- encode
 
@@ -186,17 +206,91 @@ class SparseEncoder:
     def _asking(self, dense: Any, model: Model) -> Dense:
         return model.similarity.queries(query_rows(dense, self.input_dim, zeros=self.similarity == "l2"))
 
-    def encode_second_look(self, dense: Any) -> SparseVectors:
+    def encode_second_look(
+        self, dense: Any, *, queries: SparseVectors | None = None, dimensions: Int64s | None = None
+    ) -> SparseVectors:
         """(q, input_dim), or one query, to the signed full-length queries that re-order candidates.
 
-        A candidate's second score is the dot product of this row with the candidate's stored vector. Raises
-        InvalidInput for a model that was learned without a second look, and what `encode_query` raises.
+        A candidate's second score is the dot product of this row with the candidate's stored vector. Where only some
+        `dimensions` are asked for, those that the candidates use, it has these, the same bits for less. `queries`: what
+        `encode_query` made of the same rows, where it is there already. Raises InvalidInput for a model that was
+        learned without a second look, and what `encode_query` raises.
         """
         model = self._fitted()
         rows = self._asking(dense, model)
         if model.config.second_look is None:
             raise InvalidInput("this model was learned without a second look; fit it again, or use rerank=None")
-        return model.second_looks(rows, model.queries(rows, None))
+        return model.second_looks(rows, model.queries(rows, None) if queries is None else queries, dimensions)
+
+    # ---- residual codes
+
+    @property
+    def residual_bytes(self) -> int | None:
+        """Of a document's residual code; None for a model without. Raises NotFitted before `fit`."""
+        kept = self.config.residual
+        return None if kept is None else kept.bytes
+
+    def residual_codes(self, dense: Any, vectors: SparseVectors) -> UInt8s:
+        """The codes (n, residual_bytes) of dense rows (n, input_dim), to be written beside their sparse vectors.
+
+        vectors: theirs, as the backend keeps them, `adapter.stored(...)`: what a code says is what these leave out. The
+        same bits in any batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
+        fitted without `Budget(residual_bytes=...)`, WrongSpace for vectors of another encoder, InvalidVectors.
+        """
+        residuals = self._residuals()
+        rows = self._fitted().similarity.documents(self._rows(dense, "documents"))
+        self._check_ours(vectors)
+        if len(rows) != len(vectors):
+            raise InvalidVectors(f"expected as many vectors as dense rows, {len(rows)}, found {len(vectors)}")
+        return residuals.encoded(rows, vectors)
+
+    def residual_scores(self, query: Any, hits: Hits) -> Float32s:
+        """What the candidates of one dense query (input_dim,) score by their vectors and residual codes, (m,) float32.
+
+        An estimate of the cosine, defined to the bit in `sparsevec.encoder.residual`. Search with `with_vectors=True`
+        and `with_codes=True`. Raises InvalidInput without these or for codes of another model, WrongSpace,
+        InvalidVectors.
+        """
+        residuals, row = self._residuals(), self._asking(query, self._fitted())
+        if len(row) != 1:
+            raise InvalidInput(f"residual scores are of one query and its hits, found {len(row)} queries")
+        if hits.vectors is None or hits.codes is None:
+            lacking = "vectors" if hits.vectors is None else "codes"
+            raise InvalidInput(f"the hits have no {lacking}; search with with_vectors=True and with_codes=True")
+        self._check_ours(hits.vectors)
+        return residuals.scores(row, hits.vectors, hits.codes)
+
+    def residual_parts(self, query: Any, hits: Hits) -> tuple[float, SparseVectors, float]:
+        """Of one hit: what `residual_scores` adds for every document alike, the query whose products with the stored
+        weights it adds up, and what the code adds. Raises what `residual_scores` raises."""
+        self.residual_scores(query, hits)
+        assert hits.vectors is not None
+        assert hits.codes is not None
+        return self._residuals().parts(self._asking(query, self._fitted()), hits.vectors, hits.codes)
+
+    def _residuals(self) -> ResidualCodes:
+        if (residuals := self._fitted().residuals) is None:
+            raise InvalidInput(
+                "this model has no residual codes; fit it with budget=Budget(..., residual_bytes=100), or re-rank by "
+                '"second look"'
+            )
+        return residuals
+
+    def _check_ours(self, vectors: SparseVectors) -> None:
+        if vectors.fingerprint not in (None, self.fingerprint):
+            raise WrongSpace(f"the vectors are of space {vectors.fingerprint}, this encoder's is {self.fingerprint}")
+        if vectors.dimension != self.output_dim:
+            raise InvalidVectors(f"the vectors have dimension {vectors.dimension}, this encoder's {self.output_dim}")
+
+    def head(self, side: Literal["document", "query"]) -> Head:
+        """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""
+        if side not in ("document", "query"):
+            raise InvalidInput(f'side must be "document" or "query", found {side!r:.40}')
+        if self.similarity != "cosine":
+            raise InvalidInput(
+                f"a head of similarity={self.similarity!r} takes rows as `encoder.similarity` makes them"
+            )
+        return self._fitted().head(side)
 
     def judge(self, dense: Any, codes: SparseVectors) -> Drift:
         """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.

@@ -15,12 +15,13 @@ from sparsevec.dense import Dense, unit_rows
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.figures import Judge, spacing
-from sparsevec.encoder.head import Cut, Projection, Purse, encoded
+from sparsevec.encoder.head import Cut, Float64s, Projection, Purse, encoded
 from sparsevec.encoder.model import Model, query_projection
-from sparsevec.encoder.recipe import CalibrationRecipe, SecondLookRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import CalibrationRecipe, ResidualRecipe, SecondLookRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.store import Config, CutConfig, Figures, Stage, fingerprint
+from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, Stage, fingerprint
 from sparsevec.encoder.untrained import decoder, own_dimensions, random_directions
 from sparsevec.errors import ClientMissing
 from sparsevec.measure.cost import usage
@@ -40,6 +41,7 @@ class Task:
     output_dim: int
     seed: int
     limits: Limits
+    residual_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +126,14 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     trained = encoded(rows.documents[rows.trained_documents], _document_side(kept.tensors), kept.documents)
     kept, first = _with_second_look(kept, rows, trained, task.seed, whole)
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
-    return _measured(kept, judge, task, stage, figures, first, whole)
+    return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
 
 
 def _measured(
     kept: _Towers,
     judge: Judge,
+    rows: Split,
+    trained: SparseVectors,
     task: Task,
     stage: Stage,
     more: dict[str, Any],
@@ -141,9 +145,36 @@ def _measured(
     figures = judge.figures(kept.codes, kept.asked) | more | {"seconds": seconds + whole.seconds}
     model = kept.model(task, stage, figures, first, name)
     again = judge.second_look(kept.codes, kept.asked[0], model.second_looks(judge.first.rows, kept.asked[0]))
-    found = model.config.figures.model_copy(update={"second_look_recall_10": float(again.mean())})
-    whole.at("measure", 2, 2, str(found))
-    return Model(model.config.model_copy(update={"figures": found}), model.tensors)
+    model = _with_figure(model, "second_look_recall_10", again)
+    model = _with_residual(model, task, rows, trained, (judge, kept), whole)
+    whole.at("measure", 2, 2, str(model.config.figures))
+    return model
+
+
+def _with_figure(model: Model, name: str, recall: Float64s) -> Model:
+    figures = model.config.figures.model_copy(update={name: float(recall.mean())})
+    return Model(model.config.model_copy(update={"figures": figures}), model.tensors)
+
+
+def _with_residual(
+    model: Model, task: Task, rows: Split, codes: SparseVectors, measured: tuple[Judge, _Towers], whole: Whole
+) -> Model:
+    """The same model with residual codes, learned from the codes of the trained documents."""
+    if task.residual_bytes is None:
+        return model
+    documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), ResidualRecipe()
+    head, asking = (model.tensors["weights"], model.tensors["mean"]), sample
+    if asking is None:
+        asking = rows.documents_that_ask()
+    learn = learning("residual").learned_residual_codes
+    learned, groups = learn(documents, codes, asking, head, task.residual_bytes, recipe, task.seed, whole)
+    tensors = model.tensors | learned
+    kept = ResidualConfig(bytes=task.residual_bytes, groups=groups, name=name_of(tensors, tensors["mean"]))
+    coded = Model(model.config.model_copy(update={"residual": kept}), tensors)
+    judge, towers = measured
+    return _with_figure(
+        coded, "residual_recall_10", judge.residual(coded, towers.codes, towers.asked[0], recipe.candidates)
+    )
 
 
 def _with_second_look(
@@ -210,7 +241,18 @@ def refined(
     whole.at("budget", 1, 1)
     made, first = _with_second_look(made, rows, codes[rows.trained_documents], task.seed, whole)
     whole.at("measure", 1, 2, "measuring on queries that were not learned from, beside the head")
-    model = _measured(made, judge, task, "refined", figures | more, first, whole, config.fingerprint)
+    model = _measured(
+        made,
+        judge,
+        rows,
+        codes[rows.trained_documents],
+        task,
+        "refined",
+        figures | more,
+        first,
+        whole,
+        config.fingerprint,
+    )
     return model, codes.with_fingerprint(config.fingerprint)
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from sparsevec.encoder.head import Cut, Purse
+from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.encoder.similarity import COLUMNS, Near
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.measure.cost import POSTING_BYTES
@@ -23,7 +24,7 @@ from sparsevec.measure.recall import Evaluation
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["Config", "CutConfig", "Figures", "KindOfQuery", "Stage", "fingerprint", "read", "write"]
+__all__ = ["Config", "CutConfig", "Figures", "KindOfQuery", "ResidualConfig", "Stage", "fingerprint", "read", "write"]
 
 FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
 _MUCH = 0.04  # of the dense top 10 less than a scan finds, before it is said aloud
@@ -53,6 +54,17 @@ class CutConfig(_Strict):
 
     def cut(self) -> Cut:
         return Cut(self.cap, self.threshold, self.sixteenths)
+
+
+class ResidualConfig(_Strict):
+    """Residual codes, see `encoder.residual`."""
+
+    bytes: int = Field(ge=3)
+    """of a document's code"""
+    groups: tuple[int, ...]
+    """components of each codeword"""
+    name: str
+    """of the codes: other tensors make others"""
 
 
 class KindOfQuery(_Strict):
@@ -89,6 +101,8 @@ class Figures(Evaluation):
     """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
     second_look_recall_10: float | None = None
     """recall_10 of the sparse top 100, re-ordered by the second look"""
+    residual_recall_10: float | None = None
+    """recall_10 of the sparse top 300, re-ranked by residual codes"""
     refined_is_worse: bool = False
     """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
     learned_recall_10: float | None = None
@@ -99,18 +113,24 @@ class Figures(Evaluation):
     """of training"""
 
     def __str__(self) -> str:
+        return "; ".join([self.text, *self.warnings])
+
+    @property
+    def text(self) -> str:
+        """The figures in words, without the warnings."""
         who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
         if not self.queries:
             return "; ".join([f"{self.active_dims:.1f} weights a document, nothing to measure with", *self.warnings])
         again = self.second_look_recall_10
         looked = "" if again is None else f", {again:.3f} at a second look"
-        text = (
+        coded = self.residual_recall_10
+        looked += "" if coded is None else f", {coded:.3f} by residual codes"
+        return (
             f"{self.active_dims:.1f} weights a document, {self.query_active_dims:.1f} a query, F {self.flops:.3f}, "
             f"recall@10 {self.recall_10:.3f}{between}{looked}, @100 {self.recall_10_at_100:.3f} "
             f"on {self.queries} {who} not learned from"
         )
-        return "; ".join([text, *self.warnings])
 
     @property
     def warnings(self) -> list[str]:
@@ -167,6 +187,8 @@ class Config(_Strict):
     figures: Figures
     second_look: float | None = None
     """the share of the first score in the second; None for a model without a second look"""
+    residual: ResidualConfig | None = None
+    """None for a model without residual codes"""
     fingerprint: str = ""
     """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
@@ -257,8 +279,14 @@ def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
         expected |= {"prices": vector}
     if config.second_look is not None:
         expected |= {"second_look": matrix}
+    if config.residual is not None:
+        expected |= shapes(config.output_dim, columns, config.residual.groups)
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"
     bad = [name for name, tensor in tensors.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
-    return f"{', '.join(bad)} must be finite float32" if bad else None
+    if bad:
+        return f"{', '.join(bad)} must be finite float32"
+    if config.residual is not None and name_of(tensors, tensors["mean"]) != config.residual.name:
+        return f"its residual codes are not those of {config.residual.name}"
+    return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from sparsevec.contract.adapter import (
     Info,
     Missing,
     Page,
+    UInt8s,
     Version,
     Written,
     says_the_contract,
@@ -40,6 +42,8 @@ from sparsevec.contract.checks import (
     Payload,
     Queries,
     check_batch,
+    check_code_bytes,
+    check_codes,
     check_ids,
     check_k,
     check_options,
@@ -51,6 +55,7 @@ from sparsevec.contract.checks import (
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.filters import Where, conditions, matches
 from sparsevec.contract.operations import Connection
+from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.dense import best
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput, StorageFailed
@@ -60,17 +65,22 @@ from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 __all__ = ["PostingLists", "Reference", "best", "shared"]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
-_VERSION = 2  # of the tables below
+_VERSION = 3  # of the tables below
 _PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
-    "CREATE TABLE collection (dimension INTEGER NOT NULL, fingerprint TEXT, identity TEXT NOT NULL)",
-    "CREATE TABLE documents (id BLOB PRIMARY KEY, indices BLOB, weights BLOB, payload TEXT) WITHOUT ROWID",
+    "CREATE TABLE collection (dimension INTEGER NOT NULL, fingerprint TEXT, identity TEXT NOT NULL, code_bytes INT)",
+    "CREATE TABLE documents (id BLOB PRIMARY KEY, indices BLOB, weights BLOB, payload TEXT, code BLOB) WITHOUT ROWID",
+)
+_SINCE_2 = (  # version 2 knew no codes
+    "ALTER TABLE collection ADD COLUMN code_bytes INT",
+    "ALTER TABLE documents ADD COLUMN code BLOB",
+    f"PRAGMA user_version = {_VERSION}",
 )
 _UPSERT = """
-INSERT INTO documents VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (id) DO UPDATE SET indices = ?2, weights = ?3, payload = with_fields(payload, ?4)
+INSERT INTO documents VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (id) DO UPDATE SET indices = ?2, weights = ?3, payload = with_fields(payload, ?4), code = ?5
 """
 
 
@@ -115,22 +125,25 @@ class Reference(Connection):
 
     def info(self) -> Info:
         found = self._look()
-        dimension, fingerprint, identity = found or (None, None, None)
-        return Info(self._name, Capabilities(), found is not None, True, dimension, fingerprint, identity)
+        dimension, fingerprint, identity, code_bytes = found or (None, None, None, None)
+        about = (dimension, fingerprint, identity)
+        return Info(self._name, Capabilities(), found is not None, True, *about, code_bytes=code_bytes)
 
     def check(self) -> list[Finding]:
         found = self._look()
         about = "no collection yet" if found is None else f"a collection of dimension {found[0]}"
         return [Finding("fine", "version", self._name), Finding("fine", "collection", f"{self._where} holds {about}")]
 
-    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
+    def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         with self._transaction():
             if self._look() is not None:
                 raise CollectionError(f"{self._where} holds a collection already; drop() it first, or use another path")
             for statement in _SCHEMA:
                 self._execute(statement)
-            self._execute("INSERT INTO collection VALUES (?, ?, ?)", (dimension, fingerprint, uuid4().hex))
+            about = (dimension, fingerprint, uuid4().hex, code_bytes)
+            self._execute("INSERT INTO collection VALUES (?, ?, ?, ?)", about)
 
     def upsert(
         self,
@@ -141,14 +154,16 @@ class Reference(Connection):
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
         check_options(self._name, Capabilities(), versions=versions, routing=routing, missing=missing)
-        dimension, fingerprint, _ = self._existing()
+        dimension, fingerprint, _, code_bytes = self._existing()
         ids, payloads = check_batch(ids, vectors, payloads, dimension)
         check_space(vectors, fingerprint)
+        kept = check_codes(codes, vectors, code_bytes)
         rows = [
-            (_key(id_), row.indices.astype("<u4").tobytes(), row.values.astype("<f4").tobytes(), json.dumps(payload))
-            for id_, row, payload in zip(ids, vectors, payloads, strict=True)
+            (*_row(id_, row, payload), None if kept is None else kept[number].tobytes())
+            for number, (id_, row, payload) in enumerate(zip(ids, vectors, payloads, strict=True))
         ]
         with self._transaction():
             if fingerprint is None and vectors.fingerprint is not None:
@@ -174,34 +189,56 @@ class Reference(Connection):
         return {id_ for id_ in ids if self._execute(known, (_key(id_),)).fetchone() is None}
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        check_k(k)
-        dimension, fingerprint, _ = self._existing()
+        search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
+        depth = search.depth(k)
+        dimension, fingerprint, _, code_bytes = self._existing()
         asked = check_queries(queries, dimension, fingerprint)
+        second = search.second_look(asked, dimension, fingerprint)
+        search.check_codes(code_bytes)
         wanted = conditions(where)
         documents, lists = self._read()
         allowed = np.array([matches(p, wanted) for p in documents.payloads], bool) if wanted else None
-        return [_hits(documents, *lists.search(query, k, allowed), with_payloads) for query in asked]
+        if after is not None:
+            return [_read_on(documents, *lists.search(asked[0], len(documents.ids), allowed), k, search)]
+        found = [lists.search(query, depth, allowed) for query in asked]
+        if second is None:
+            return [_hits(documents, *one, search) for one in found]
+        return [
+            rescored(_hits(documents, *one, replace(search, with_vectors=True)), query, k, with_vectors=with_vectors)
+            for one, query in zip(found, second, strict=True)
+        ]
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
-        dimension, fingerprint, _ = self._existing()
+        dimension, fingerprint, _, code_bytes = self._existing()
         select = "SELECT * FROM documents WHERE id = ?"
         with self._held():
             found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
-        return _with_dense(_documents([row for row in found if row is not None], dimension, fingerprint), dense)
+        there = [row for row in found if row is not None]
+        return _with_dense(_documents(there, dimension, fingerprint, code_bytes), dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         check_k(most)
-        _, fingerprint, _ = self._existing()
+        self._existing()
         wanted = conditions(where)
         documents, _ = self._read()
         rows = [row for row, payload in enumerate(documents.payloads) if matches(payload, wanted)]
         if len(rows) > most:
             return None
         ids, payloads = tuple(documents.ids[row] for row in rows), tuple(documents.payloads[row] for row in rows)
-        vectors = documents.vectors[np.array(rows, np.int64)].with_fingerprint(fingerprint)
-        return _with_dense(Documents(ids, vectors, payloads), dense)
+        codes = None if documents.codes is None else documents.codes[rows]
+        return _with_dense(Documents(ids, documents.vectors[np.array(rows, np.int64)], payloads, codes=codes), dense)
 
     def scan(
         self,
@@ -215,7 +252,7 @@ class Reference(Connection):
         """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
         behind, size, more = _place(after), check_size(size), True
         while more:
-            dimension, fingerprint, _ = self._existing()
+            dimension, fingerprint, *_ = self._existing()
             rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
             if not rows:
                 return
@@ -269,14 +306,14 @@ class Reference(Connection):
     def _where(self) -> str:
         return self._path or f"this {self._engine} engine"
 
-    def _look(self) -> tuple[int, str | None, str] | None:
-        """The collection's dimension, fingerprint and identity; None when it is not there."""
+    def _look(self) -> tuple[int, str | None, str, int | None] | None:
+        """The collection's dimension, fingerprint, identity and code_bytes; None when it is not there."""
         if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
             return None
-        ((dimension, fingerprint, identity),) = self._rows("SELECT dimension, fingerprint, identity FROM collection")
-        return int(dimension), fingerprint, identity
+        ((dimension, fingerprint, identity, code_bytes),) = self._rows("SELECT * FROM collection")
+        return int(dimension), fingerprint, identity, code_bytes
 
-    def _existing(self) -> tuple[int, str | None, str]:
+    def _existing(self) -> tuple[int, str | None, str, int | None]:
         if (found := self._look()) is None:
             raise CollectionError(f"{self._where} holds no collection yet; create(dimension) makes one")
         return found
@@ -286,7 +323,9 @@ class Reference(Connection):
         with self._held():
             version = self._rows("PRAGMA data_version")[0][0] + self._database.total_changes
             if self._snapshot is None or self._snapshot[0] != version:
-                documents = _documents(self._rows("SELECT * FROM documents ORDER BY id"), self._existing()[0], None)
+                dimension, fingerprint, _, code_bytes = self._existing()
+                rows = self._rows("SELECT * FROM documents ORDER BY id")
+                documents = _documents(rows, dimension, fingerprint, code_bytes)
                 self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
             return self._snapshot[1:]
 
@@ -335,11 +374,24 @@ def _open(path: str, engine: str) -> sqlite3.Connection:
             ours = database.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
             if not ours and database.execute("SELECT 1 FROM sqlite_master").fetchone():
                 raise CollectionError(f"{path} is an SQLite file of somebody else's; use another path")
-            if ours and database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if ours and version not in (2, _VERSION):
                 raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
+            if ours and version == 2:
+                _add_codes(database)
         return database
+
+
+def _add_codes(database: sqlite3.Connection) -> None:
+    """What a file of version 2 lacks, unless another process has just added it."""
+    database.execute("BEGIN IMMEDIATE")
+    with database:
+        if database.execute("PRAGMA user_version").fetchone()[0] == 2:
+            there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'collection'").fetchone()
+            for statement in _SINCE_2 if there else _SINCE_2[-1:]:
+                database.execute(statement)
 
 
 @contextmanager
@@ -368,17 +420,57 @@ def _id(key: bytes) -> Id:
     return key[1:].decode() if key[:1] == b"s" else int.from_bytes(key[1:], "big")
 
 
-def _hits(documents: Documents, rows: Int64s, scores: Float64s, with_payloads: bool) -> Hits:
-    payloads = tuple(documents.payloads[row] for row in rows) if with_payloads else None
-    return Hits(tuple(documents.ids[row] for row in rows), scores.astype(np.float32), payloads)
+def _row(id_: Id, row: SparseVector, payload: Payload) -> tuple[bytes, bytes, bytes, str]:
+    return _key(id_), row.indices.astype("<u4").tobytes(), row.values.astype("<f4").tobytes(), json.dumps(payload)
 
 
-def _documents(rows: Sequence[tuple[bytes, bytes, bytes, str]], dimension: int, fingerprint: str | None) -> Documents:
-    indptr = np.concatenate(([0], np.cumsum([len(indices) // 4 for _, indices, _, _ in rows], dtype=np.int64)))
+def _hits(documents: Documents, rows: Int64s, scores: Float64s, search: Search) -> Hits:
+    return Hits(
+        ids=tuple(documents.ids[row] for row in rows),
+        scores=scores.astype(np.float32),
+        payloads=tuple(documents.payloads[row] for row in rows) if search.with_payloads else None,
+        vectors=documents.vectors[rows] if search.with_vectors else None,
+        codes=documents.codes[rows] if search.with_codes and documents.codes is not None else None,
+    )
+
+
+def _read_on(documents: Documents, rows: Int64s, scores: Float64s, k: int, search: Search) -> Hits:
+    """The k hits behind `search.after`, which says the exact score and the id of the last one: an order that no write
+    to another document changes."""
+    if search.after:
+        score, key = _rank(search.after)
+        row = bisect_left(documents.ids, key, key=_key)
+        row += row < len(documents.ids) and _key(documents.ids[row]) == key  # the last one is still there
+        behind = (scores < score) | ((scores == score) & (rows >= row))
+        rows, scores = rows[behind], scores[behind]
+    more = len(rows) > k
+    hits = _hits(documents, rows[:k], scores[:k], search)
+    return replace(hits, after=f"{float(scores[k - 1]).hex()} {_key(hits.ids[-1]).hex()}") if more else hits
+
+
+def _rank(after: str) -> tuple[float, bytes]:
+    try:
+        score, key = after.split(" ")
+        return float.fromhex(score), bytes.fromhex(key)
+    except (ValueError, AttributeError):
+        raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}') from None
+
+
+def _documents(
+    rows: Sequence[tuple[bytes, bytes, bytes, str, bytes | None]],
+    dimension: int,
+    fingerprint: str | None,
+    code_bytes: int | None = None,
+) -> Documents:
+    indptr = np.concatenate(([0], np.cumsum([len(row[1]) // 4 for row in rows], dtype=np.int64)))
     indices = np.frombuffer(b"".join(row[1] for row in rows), "<u4")
     weights = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
     vectors = SparseVectors(indptr, indices, weights, dimension, fingerprint=fingerprint)
-    return Documents(tuple(_id(row[0]) for row in rows), vectors, tuple(json.loads(row[3]) for row in rows))
+    ids, payloads = tuple(_id(row[0]) for row in rows), tuple(json.loads(row[3]) for row in rows)
+    if code_bytes is None:
+        return Documents(ids, vectors, payloads)
+    codes = np.frombuffer(b"".join(row[4] or bytes(code_bytes) for row in rows), np.uint8)
+    return Documents(ids, vectors, payloads, codes=codes.reshape(len(rows), code_bytes))
 
 
 def _with_dense(documents: Documents, name: str | None) -> Documents:

@@ -16,13 +16,11 @@ from sparsevec.errors import printable
 from sparsevec.ingestion.dead_letters import DeadLetter, DeadLetters
 from sparsevec.ingestion.journal import Entry, Header, Journal
 from sparsevec.ingestion.patience import Patience
-from sparsevec.ingestion.report import Counts, IngestFailure, IngestProgress, IngestReport
+from sparsevec.ingestion.report import SAMPLE, Counts, IngestFailure, IngestProgress, IngestReport
 from sparsevec.ingestion.requests import Outcome
 from sparsevec.ingestion.stream import Batch
 
 __all__ = ["Account"]
-
-_SAMPLE = 10  # failures that a report names
 
 
 class Account:
@@ -34,7 +32,11 @@ class Account:
         """of the stream, where it can be told"""
         self.entries: list[Entry] = []
         """of earlier runs"""
+        self.resumed = False
+        """whether there was an earlier run, which may have been killed in the middle of its requests"""
         self.collection_fingerprint: str | None = None
+        self.unsettled_retries = 0
+        """of requests that were given up with the run"""
         self._journal: Journal | None = None
         self._letters: DeadLetters | None = None
         self._source: str | None = None
@@ -53,18 +55,19 @@ class Account:
         if journal is not None:
             self._journal = self._files.enter_context(closing(Journal(Path(journal))))
             settled, self.entries = self._journal.settled, self._journal.entries
+            self.resumed = settled is not None
             self._journal.bind(run)
             failed = failed if failed is not None else _beside(self._journal.path)
         if failed is not None:
             self._letters = self._files.enter_context(closing(DeadLetters(Path(failed), settled=settled)))
-            first = islice(self._letters, _SAMPLE)
+            first = islice(self._letters, SAMPLE)
             self._failures = [IngestFailure.of(letter.id, letter.reason) for letter in first]
 
     def hash(self, batch: Batch) -> str:
         """Of its documents, without the vectors where their source has an identity."""
         return batch.hash(vectors=self._source is None)
 
-    def record(self, batch: Batch, outcome: Outcome) -> None:
+    def record(self, batch: Batch, outcome: Outcome, retries: int, seconds: float) -> None:
         """First the dead letters, then the journal, then the report: what is reported is on disk."""
         letters = [
             DeadLetter.of(document, batch.vectors[row], batch.vectors.dimension, outcome.failed[document.position])
@@ -73,15 +76,14 @@ class Account:
         ]
         if letters and self._letters is not None:
             self._letters.append(letters)
-        entry = self._entry(batch, outcome)
+        entry = self._entry(batch, outcome, retries, seconds)
         if self._journal is not None:
             self._journal.append(entry)
-        room = _SAMPLE - len(self._failures)
+        room = SAMPLE - len(self._failures)
         self._failures += [IngestFailure.of(letter.id, letter.reason) for letter in letters[:room]]
         self.add(batch, entry)
-        self.tell()
 
-    def _entry(self, batch: Batch, outcome: Outcome) -> Entry:
+    def _entry(self, batch: Batch, outcome: Outcome, retries: int, seconds: float) -> Entry:
         return Entry(
             start=batch.documents[0].position,
             stop=batch.documents[-1].position + 1,
@@ -92,9 +94,9 @@ class Account:
             failed=len(outcome.failed),
             missing=outcome.missing,
             stale=outcome.stale,
-            retries=self._patience.retries,
+            retries=retries,
             bytes=batch.size,
-            seconds=self._patience.seconds,
+            seconds=seconds,
         )
 
     def add(self, batch: Batch, entry: Entry) -> None:
@@ -111,7 +113,7 @@ class Account:
         return next((space for space in self._spaces if space is not None), None)
 
     def report(self) -> IngestReport:
-        counts = self._counts.plus(Counts(retries=self._patience.retries))
+        counts = self._counts.plus(Counts(retries=self._patience.retries + self.unsettled_retries))
         return IngestReport(
             **counts.model_dump(),
             given=self.given,

@@ -6,6 +6,7 @@ Read this first, then the rooms beside it, in the order of a document's way:
     stream          documents in order, from sources side by side, each checked on its own
     requests        cut into requests, each sent until all of it is settled: halved, sent again, refused for good
     patience        when to ask a backend again, and when to give up
+    flight          several requests under way, settled in order, fewer when the backend is busy
     dead_letters    what was refused, with the reason
     journal         what was settled, so that the same call goes on after a crash (lines: how both are on disk)
     resume          passing over what is settled already
@@ -29,16 +30,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NoReturn, get_args
 
-from sparsevec.contract.adapter import Adapter, Info, Missing, Version
+from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
 from sparsevec.ingestion.asked import check_adapter, check_listener
 from sparsevec.ingestion.chunks import Restartable, Vectors
+from sparsevec.ingestion.flight import Flight
 from sparsevec.ingestion.journal import Empty, Header
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
 from sparsevec.ingestion.report import IngestFailure, IngestProgress, IngestReport
@@ -63,8 +65,10 @@ def ingest(
     missing: Missing | None = None,
     versions: Iterable[Version | None] | None = None,
     routing: Iterable[str | None] | None = None,
+    codes: Iterable[UInt8s] | None = None,
     batch_bytes: int = 4 * 2**20,
     batch_count: int = 1000,
+    in_flight: int | None = None,
     deadline: float = 300.0,
     on_progress: Callable[[IngestProgress], None] | None = None,
     timing: Timing = SYSTEM_TIME,
@@ -81,49 +85,62 @@ def ingest(
     owner only. `empty` vectors are refused ("error"), skipped ("skip", what the collection holds under the id stays) or
     written ("write", a document that no query finds). `missing`, `versions` and `routing` go to `Adapter.upsert`
     (C17): documents that are not there, or that changed since `versions` were read, are counted among the failed.
+    `codes`: residual codes, an array (n, code_bytes) of uint8 or its rows one by one, for a collection that keeps them
+    (C19).
 
-    A request holds at most `batch_count` documents of about `batch_bytes`, fewer when the backend asks for it.
+    A request holds at most `batch_count` documents of about `batch_bytes`, fewer when the backend asks for it. While
+    requests are under way, `in_flight` of them at most, the next documents are read and encoded; a backend that is busy
+    gets fewer. None leaves the number to the backend (`Capabilities.requests_at_once`: 4 for a server, 1 for an engine
+    in this process, with which all is done in the caller's thread). Memory holds `in_flight` requests and one more.
     `deadline` is how many seconds may pass without progress; a request waits for its answer no longer than half of what
     is left of them, or a second.
 
     Raises InvalidInput, also when the sources are not equally long, WrongSpace before anything of another space is
     written, JournalMismatch, StorageFailed, WriteFailed at the deadline, and what the adapter or a source raises, or
-    KeyboardInterrupt. Whatever it is, its attribute `report` says what was settled before.
+    KeyboardInterrupt. Whatever it is, its attribute `report` says what was settled before. Requests that are under way
+    are waited for, however a run ends: nothing writes after `ingest` has returned.
     """
     check_adapter(adapter, "upsert")
     _check_files(journal=journal, failed=failed)
-    _check(empty=empty, missing=missing, batch_bytes=batch_bytes, batch_count=batch_count, deadline=deadline)
+    _check(empty=empty, missing=missing, deadline=deadline)
+    _check_counts(batch_bytes=batch_bytes, batch_count=batch_count, in_flight=1 if in_flight is None else in_flight)
     check_listener(on_progress)
     patience = Patience(deadline, timing)
     account = Account(patience, on_progress)
     try:
         with account:
             info = _look(adapter, patience)
-            stream = Stream(ids, vectors, payloads, versions, routing, dimension=info.dimension)
+            stream = Stream(ids, vectors, payloads, versions, routing, codes, dimension=info.dimension)
             account.total = stream.total
+            _check_coded(codes, info)
             account.open(journal, failed, _header(empty, missing, stream, info))
             pass_over_settled(stream, account, adapter, info, patience)
             _begin(adapter, account)
-            requests = Requests(adapter, patience, empty=empty, missing=missing, limit=batch_bytes)
-            while (window := stream.take(batch_count)) is not None:
-                _check_window(window, info, account)
-                for batch in requests.cut(window):
-                    patience.start()
-                    account.record(batch, requests.settle(batch))
+            at_once = in_flight or info.capabilities.requests_at_once
+            perhaps = account.given + at_once * batch_count if account.resumed else 0
+            requests = Requests(adapter, empty=empty, missing=missing, limit=batch_bytes, sent_before=perhaps)
+            with Flight(requests, account, patience, at_once) as flight:
+                for window in _windows(stream, batch_count, flight):
+                    _check_window(window, info, account)
+                    for batch in requests.cut(window):
+                        flight.send(batch)
             return _end(adapter, info, account)
     except BaseException as error:
         _leave(error, account)
 
 
-def _check(*, empty: str, missing: str | None, batch_bytes: int, batch_count: int, deadline: float) -> None:
+def _check(*, empty: str, missing: str | None, deadline: float) -> None:
     if empty not in get_args(Empty):
         raise InvalidInput(f"empty must be one of {get_args(Empty)}, found {empty!r:.80}")
     if missing is not None and missing not in get_args(Missing):
         raise InvalidInput(f"missing must be one of {get_args(Missing)} or None, found {missing!r:.80}")
-    for name, value in {"batch_bytes": batch_bytes, "batch_count": batch_count}.items():
+    check_deadline(deadline)
+
+
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"{name} must be an int of at least 1, found {value!r:.80}")
-    check_deadline(deadline)
 
 
 def _check_files(**files: object) -> None:
@@ -139,6 +156,17 @@ def _look(adapter: Adapter, patience: Patience) -> Info:
     return info
 
 
+def _check_coded(codes: object, info: Info) -> None:
+    """Raises InvalidInput for codes that the collection does not keep, or that it expects and are not given (C19)."""
+    if codes is None and info.code_bytes is not None:
+        raise InvalidInput(f"the collection keeps residual codes of {info.code_bytes} bytes; give codes= as well")
+    if codes is not None and info.code_bytes is None:
+        raise InvalidInput(
+            "the collection keeps no residual codes; create(dimension, code_bytes=...) makes one that does, or leave "
+            "codes= out"
+        )
+
+
 def _header(empty: Empty, missing: Missing | None, stream: Stream, info: Info) -> Header:
     return Header(
         empty=empty,
@@ -152,6 +180,17 @@ def _header(empty: Empty, missing: Missing | None, stream: Stream, info: Info) -
 def _begin(adapter: Adapter, account: Account) -> None:
     _log.info("ingest into %r begins, %d documents are settled already", adapter, account.given)
     account.tell()
+
+
+def _windows(stream: Stream, count: int, flight: Flight) -> Iterator[Batch]:
+    """All of the stream; at its end, and before a source's own error, all that came before is settled."""
+    try:
+        while (window := stream.take(count)) is not None:
+            yield window
+    except Exception:
+        flight.land()
+        raise
+    flight.land()
 
 
 def _check_window(window: Batch, info: Info, account: Account) -> None:

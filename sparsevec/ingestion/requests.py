@@ -7,6 +7,7 @@ another, can never pass: it has failed. When the backend takes no other either, 
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from sparsevec.ingestion.journal import Empty
 from sparsevec.ingestion.patience import OutOfPatience, Patience
 from sparsevec.ingestion.stream import Batch
 
-__all__ = ["Outcome", "Requests"]
+__all__ = ["Claims", "Outcome", "Requests"]
 
 _EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
 _PROOFS = 2  # times that another document must pass, and this one not
@@ -40,27 +41,56 @@ class Outcome:
         self.stale += failure.kind == "stale"
 
 
+class Claims:
+    """Ids of documents that are under way, so that no two requests hold the same one: the later wins, in order."""
+
+    def __init__(self) -> None:
+        self._ids: set[Id] = set()
+        self._lock = threading.Lock()
+
+    def take(self, ids: set[Id]) -> bool:
+        """All of them, or none where one is taken."""
+        with self._lock:
+            if not self._ids.isdisjoint(ids):
+                return False
+            self._ids |= ids
+            return True
+
+    def give_back(self, ids: set[Id]) -> None:
+        with self._lock:
+            self._ids -= ids
+
+
 class Requests:
-    """Of one run, to one adapter; `limit` is how many bytes a request holds, roughly."""
+    """Of one run, to one adapter; `limit` is how many bytes a request holds, roughly. Several batches may be settled
+    at the same time, each in a thread of its own, whose ids are claimed.
+
+    Documents before the position `sent_before` may have been sent by a run that was killed.
+    """
 
     def __init__(
-        self, adapter: Adapter, patience: Patience, *, empty: Empty, missing: Missing | None, limit: int
+        self, adapter: Adapter, *, empty: Empty, missing: Missing | None, limit: int, sent_before: int = 0
     ) -> None:
-        self._adapter, self._patience = adapter, patience
-        self._empty, self._missing, self._limit = empty, missing, limit
-        self._witness: Batch | None = None  # one document that this backend took
-        self._window: Batch | None = None
-        self._unsure: set[int] = set()  # positions of what was sent and perhaps written, the answer being lost
-        self._proofs: Counter[int] = Counter()  # by position
+        self.adapter, self.missing, self.sent_before = adapter, missing, sent_before
+        self.claims = Claims()
+        self.window: Batch | None = None
+        """that was cut last"""
+        self.witness: Batch | None = None
+        """one document that this backend took"""
+        self._empty, self._limit = empty, limit
 
     def cut(self, window: Batch) -> Iterator[Batch]:
         """`window` in requests: each ends before `limit` bytes, and before an id that it holds already."""
-        self._window = window
+        self.window = window
         start = 0
         while start < len(window):
             stop = self._end(window, start)
             yield window[start:stop]
             start = stop
+
+    def shrink(self, size: int) -> None:
+        """A request of `size` bytes was too large."""
+        self._limit = min(self._limit, max(1, size // 2))
 
     def _end(self, window: Batch, start: int) -> int:
         seen: set[Id] = set()
@@ -74,19 +104,13 @@ class Requests:
                 seen.add(document.id)
         return len(window)
 
-    def settle(self, batch: Batch) -> Outcome:
+    def settle(self, batch: Batch, patience: Patience) -> Outcome:
         """What became of each document of `batch`, once all are settled. Raises OutOfPatience, and what stops a run."""
         outcome = Outcome()
-        self._unsure.clear()
-        self._proofs.clear()
-        todo = [self._sort_out(batch, outcome)]
-        while todo:
-            piece = todo.pop()
-            if len(piece):
-                todo += self._settle_piece(piece, outcome)
+        _Settling(self, patience, self.sort_out(batch, outcome), outcome).run()
         return outcome
 
-    def _sort_out(self, batch: Batch, outcome: Outcome) -> Batch:
+    def sort_out(self, batch: Batch, outcome: Outcome) -> Batch:
         """The documents of `batch` that are to be sent; the others are settled."""
         rows: list[int] = []
         for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
@@ -100,25 +124,44 @@ class Requests:
                 outcome.failed[document.position] = _EMPTY
         return batch if len(rows) == len(batch) else batch[rows]
 
-    def _settle_piece(self, piece: Batch, outcome: Outcome) -> list[Batch]:
+
+class _Settling:
+    """Of one batch, in one thread."""
+
+    def __init__(self, requests: Requests, patience: Patience, batch: Batch, outcome: Outcome) -> None:
+        self._requests, self._adapter, self._patience = requests, requests.adapter, patience
+        self._batch, self._outcome = batch, outcome
+        self._taken: Batch | None = None  # one document of this batch that the backend took
+        self._unsure: set[int] = set()  # positions of what was sent and perhaps written, the answer being lost
+        self._proofs: Counter[int] = Counter()  # by position
+
+    def run(self) -> None:
+        todo = [self._batch]
+        while todo:
+            piece = todo.pop()
+            if len(piece):
+                todo += self._settle_piece(piece)
+
+    def _settle_piece(self, piece: Batch) -> list[Batch]:
         """What of `piece` is to be sent again, the first on top of the stack."""
         try:
             answer = self._send(piece)
         except BackendDown as error:
             self._unsure.update(document.position for document in piece.documents)
-            left = self._again(piece, error, outcome)
+            left = self._again(piece, error)
             return _halves(left) if left else []  # a smaller request may pass where a large one times out
         except OutOfLimits as error:
             if len(piece) > 1 and not error.splittable:
                 raise
-            self._limit = min(self._limit, max(1, piece.size // 2)) if len(piece) > 1 else self._limit
-            return self._split(piece, error, outcome)
+            if len(piece) > 1:
+                self._requests.shrink(piece.size)
+            return self._split(piece, error)
         except InvalidInput as error:
-            return self._split(piece, error, outcome)
-        return self._account(piece, answer, outcome)
+            return self._split(piece, error)
+        return self._account(piece, answer)
 
     def _send(self, piece: Batch) -> Written:
-        versions, routing = piece.versions, piece.routing
+        versions, routing, codes = piece.versions, piece.routing, piece.codes
         with self._patience.bounded():
             return self._adapter.upsert(
                 piece.ids,
@@ -126,19 +169,21 @@ class Requests:
                 piece.payloads,
                 versions=versions if any(versions) else None,
                 routing=routing if any(routing) else None,
-                missing=self._missing,
+                missing=self._requests.missing,
+                **({} if codes is None else {"codes": codes}),
             )
 
-    def _split(self, piece: Batch, error: InvalidInput | OutOfLimits, outcome: Outcome) -> list[Batch]:
+    def _split(self, piece: Batch, error: InvalidInput | OutOfLimits) -> list[Batch]:
         """The halves of a refused `piece`; a single document has failed."""
         if len(piece) > 1:
             return _halves(piece)
-        outcome.failed[piece.documents[0].position] = str(error)
+        self._outcome.failed[piece.documents[0].position] = str(error)
         self._patience.progress()
         return []
 
-    def _account(self, piece: Batch, answer: Written, outcome: Outcome) -> list[Batch]:
+    def _account(self, piece: Batch, answer: Written) -> list[Batch]:
         """What of `piece` is to be sent again, after a pause: all that the answer does not settle."""
+        outcome, missing = self._outcome, self._requests.missing
         written, left, reason = set(answer.written), [], "the answer leaves out some ids"
         taken: int | None = None
         for row, document in enumerate(piece.documents):
@@ -148,7 +193,7 @@ class Requests:
                 taken = row
             elif document.id in answer.skipped:
                 outcome.skipped += 1
-                outcome.missing += self._missing == "skip"
+                outcome.missing += missing == "skip"
             elif failure is None or failure.retryable:
                 left.append(row)
                 reason = failure.reason if failure else reason
@@ -157,20 +202,21 @@ class Requests:
             else:
                 outcome.fail(document.position, failure)
         if taken is not None:
-            self._witness = piece[taken : taken + 1]
+            self._taken = self._requests.witness = piece[taken : taken + 1]
         if len(left) < len(piece):
             self._patience.progress()
-        remains = self._again(piece[left], BackendDown(reason), outcome) if left else None
+        remains = self._again(piece[left], BackendDown(reason)) if left else None
         return [remains] if remains else []
 
     def _is_ours(self, one: Batch) -> bool:
         """Whether a document has changed since it was read because we wrote it, in a request whose answer was lost."""
-        if one.documents[0].position not in self._unsure:
+        position = one.documents[0].position
+        if position not in self._unsure and position >= self._requests.sent_before:
             return False
         found = self._patience.ask(lambda: self._adapter.fetch(one.ids))
         return self._adapter.stored(found.vectors) == self._adapter.stored(one.vectors)
 
-    def _again(self, piece: Batch, error: BackendDown, outcome: Outcome) -> Batch | None:
+    def _again(self, piece: Batch, error: BackendDown) -> Batch | None:
         """`piece`, after a pause. When patience is over: None for a document that can never pass, which has failed."""
         try:
             self._patience.wait(error)
@@ -182,31 +228,42 @@ class Requests:
             if self._proofs[position] < _PROOFS:
                 return piece
             seconds = f"{self._patience.deadline:g} s"
-            outcome.failed[position] = f"refused for {seconds}, while the backend took other documents; last: {error}"
+            self._outcome.failed[position] = (
+                f"refused for {seconds}, while the backend took other documents; last: {error}"
+            )
             self._patience.progress()
             return None
         return piece
 
     def _takes_another_than(self, one: Batch) -> bool:
-        """Whether the backend takes a document that it took before, or another of this window, at this moment."""
-        if (witness := self._witness or self._other(one)) is None:
+        """Whether the backend takes a document that it took before, or another of the window, at this moment."""
+        first = self._taken or self._requests.witness
+        return any(map(self._takes, [first] if first is not None else self._others(one)))
+
+    def _takes(self, witness: Batch) -> bool:
+        """False as well for one that is under way in another request, for then it may be an old state of it."""
+        (id_,) = witness.ids
+        claimed = set(witness.ids) - set(self._batch.ids)
+        if not self._requests.claims.take(claimed):
             return False
         try:
             answer = self._send(witness)
         except (BackendDown, InvalidInput, OutOfLimits):
             return False
-        failure = answer.failed.get(witness.ids[0])
-        return not failure.retryable if failure else witness.ids[0] in {*answer.written, *answer.skipped}
+        finally:
+            self._requests.claims.give_back(claimed)
+        failure = answer.failed.get(id_)
+        return not failure.retryable if failure else id_ in {*answer.written, *answer.skipped}
 
-    def _other(self, one: Batch) -> Batch | None:
+    def _others(self, one: Batch) -> list[Batch]:
         """A document that may be sent before its turn: it has no version, which would be another afterwards."""
-        documents = self._window.documents if self._window is not None else []
-        for row, document in enumerate(documents):
+        window = self._requests.window or self._batch
+        for row, document in enumerate(window.documents):
             if document.fault is None and document.version is None and document.id != one.ids[0]:
-                assert self._window is not None
-                if len(other := self._sort_out(self._window[row : row + 1], Outcome())):
-                    return other
-        return None
+                other = self._requests.sort_out(window[row : row + 1], Outcome())
+                if len(other):
+                    return [other]
+        return []
 
 
 def _halves(piece: Batch) -> list[Batch]:

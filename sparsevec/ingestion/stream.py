@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 import numpy as np
 from pydantic_core import to_json
 
+from sparsevec.contract.adapter import UInt8s
 from sparsevec.contract.checks import CheckedPayloads, Id, checked_payload, id_fault
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.ingestion.chunks import Restartable, Vectors, as_chunks, as_vectors
@@ -33,6 +34,7 @@ class Document(NamedTuple):
     fault: str | None
     version: str | None = None
     routing: str | None = None
+    code: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,14 @@ class Batch:
         return [document.routing for document in self.documents]
 
     @property
+    def codes(self) -> UInt8s | None:
+        """(n, width); None where none were given. Raises InvalidInput where their widths differ."""
+        given = [document.code for document in self.documents if document.code is not None]
+        if len({len(code) for code in given}) > 1 or 0 < len(given) < len(self):
+            raise InvalidInput(f"expected codes of one width, found {sorted({len(code) for code in given})} bytes")
+        return np.stack(given) if given else None
+
+    @property
     def size(self) -> int:
         return sum(document.size for document in self.documents)
 
@@ -76,6 +86,9 @@ class Batch:
         digest.update("\n".join(document.text for document in self.documents).encode())
         if any(routing := [document.routing if document.fault is None else None for document in self.documents]):
             digest.update(_text(routing).encode())
+        if any(document.code is not None for document in self.documents):
+            for document in self.documents:
+                digest.update(b"" if document.code is None else document.code.tobytes())
         if vectors:
             digest.update(f" {self.vectors.dimension} ".encode())
             for part in (self.vectors.row_nnz, self.vectors.indices, self.vectors.values):
@@ -94,6 +107,7 @@ class Stream:
         payloads: Iterable[Any] | None = None,
         versions: Iterable[Any] | None = None,
         routing: Iterable[Any] | None = None,
+        codes: Iterable[Any] | None = None,
         *,
         dimension: int | None = None,
     ) -> None:
@@ -102,7 +116,7 @@ class Stream:
         self.identity: str | None = _identity(vectors) if isinstance(vectors, Restartable) else None
         """of a source that can start anywhere"""
         self._chunks = None if self._restartable else _iterator("vectors", as_chunks(vectors))
-        named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing}
+        named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing, "codes": codes}
         self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
         self._dimension = dimension
         whole = isinstance(vectors, SparseVectors)
@@ -220,12 +234,12 @@ def _batch(start: int, n: int, columns: Mapping[str, list[Any]], vectors: Sparse
     weight = len(str(vectors.dimension)) + 16  # bytes: an index, up to 12 characters of weight, punctuation
     sizes: list[int] = (vectors.row_nnz * weight + 64).tolist()
     payloads: Iterable[Any] = columns.get("payloads", itertools.repeat({}))
-    guards = (columns.get(name, itertools.repeat(None)) for name in ("versions", "routing"))
+    guards = (columns.get(name, itertools.repeat(None)) for name in ("versions", "routing", "codes"))
     counted = zip(range(start, start + n), columns["ids"], payloads, sizes, *guards, strict=False)
     return Batch(list(itertools.starmap(_document, counted)), vectors)
 
 
-def _document(position: int, id_: Any, payload: Any, size: int, version: Any, routing: Any) -> Document:
+def _document(position: int, id_: Any, payload: Any, size: int, version: Any, routing: Any, code: Any) -> Document:
     fault, plain_payload = checked_payload(payload)
     if fault is not None:
         fault = f"payload of id {id_!r}: {fault}"
@@ -233,12 +247,14 @@ def _document(position: int, id_: Any, payload: Any, size: int, version: Any, ro
         fault = f"the id {reason}"
     if reason := _text_fault(version) or _text_fault(routing):
         fault = fault or f"version and routing of id {id_!r} {reason}"
+    if code is not None and not (isinstance(code, np.ndarray) and code.dtype == np.uint8 and code.ndim == 1):
+        fault = fault or f"the code of id {id_!r} must be a row of uint8, found {type(code).__name__}"
     if fault is not None:
         return Document(position, id_, payload, "", size, fault, None, routing)
     plain_id = str(id_) if isinstance(id_, str) else int(id_)
     text = _text(plain_payload)
-    size += len(text) + len(str(plain_id))
-    return Document(position, plain_id, plain_payload, text, size, None, version, routing)
+    size += len(text) + len(str(plain_id)) + (0 if code is None else 2 * len(code))
+    return Document(position, plain_id, plain_payload, text, size, None, version, routing, code)
 
 
 def _text_fault(value: object) -> str | None:

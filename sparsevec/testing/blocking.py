@@ -19,6 +19,7 @@ from sparsevec.contract.adapter import (
     Info,
     Missing,
     Page,
+    UInt8s,
     Version,
     Written,
 )
@@ -55,8 +56,8 @@ class Blocking:
     def check(self) -> list[Finding]:
         return _wait(self._adapter.check())
 
-    def create(self, dimension: int, *, fingerprint: str | None = None) -> None:
-        _wait(self._adapter.create(dimension, fingerprint=fingerprint))
+    def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
+        _wait(self._adapter.create(dimension, fingerprint=fingerprint, code_bytes=code_bytes))
 
     def upsert(
         self,
@@ -67,13 +68,36 @@ class Blocking:
         versions: Sequence[Version | None] | None = None,
         routing: Sequence[str | None] | None = None,
         missing: Missing | None = None,
+        codes: UInt8s | None = None,
     ) -> Written:
-        return _wait(self._adapter.upsert(ids, vectors, payloads, versions=versions, routing=routing, missing=missing))
+        given: dict[str, Any] = {"versions": versions, "routing": routing, "missing": missing, "codes": codes}
+        return _wait(self._adapter.upsert(ids, vectors, payloads, **given))
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        with_payloads: bool = False,
+        with_vectors: bool = False,
+        with_codes: bool = False,
+        rescore: Queries | None = None,
+        candidates: int | None = None,
+        after: str | None = None,
     ) -> list[Hits]:
-        return _wait(self._adapter.search(queries, k, where=where, with_payloads=with_payloads))
+        call = self._adapter.search(
+            queries,
+            k,
+            where=where,
+            with_payloads=with_payloads,
+            with_vectors=with_vectors,
+            with_codes=with_codes,
+            rescore=rescore,
+            candidates=candidates,
+            after=after,
+        )
+        return _wait(call)
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         return _wait(self._adapter.fetch(ids, dense=dense))

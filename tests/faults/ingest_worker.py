@@ -31,13 +31,13 @@ def stream() -> tuple[list[Any], sv.SparseVectors, list[Any]]:
     return ids, sv.SparseVectors.from_rows(rows, dimension=DIMENSION), payloads
 
 
-def run(url: str, journal: str, out: Connection) -> None:
+def run(url: str, journal: str, in_flight: int, out: Connection) -> None:
     """Sends None when it begins, the progress after each batch, and the report at the end."""
     out.send(None)
     adapter = sv.connect(url)
     if not adapter.info().exists:
         adapter.create(DIMENSION)
-    out.send(sv.ingest(adapter, *stream(), journal=journal, batch_count=10, on_progress=out.send))
+    out.send(sv.ingest(adapter, *stream(), journal=journal, batch_count=10, in_flight=in_flight, on_progress=out.send))
     adapter.close()
 
 

@@ -24,18 +24,18 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([run.__module__, "sparsevec_adapters.qdrant_edge"])  # imported once, not in each process
 
 
-def begin(url: str, journal: Path) -> tuple[ForkServerProcess, Connection]:
+def begin(url: str, journal: Path, in_flight: int) -> tuple[ForkServerProcess, Connection]:
     """A process that ingests, and where to hear from it; EOFError there when it is gone."""
     here, there = SERVER.Pipe(duplex=False)
-    process = SERVER.Process(target=run, args=(url, str(journal), there))
+    process = SERVER.Process(target=run, args=(url, str(journal), in_flight, there))
     process.start()
     there.close()
     return process, here
 
 
-def kill(url: str, journal: Path, chance: Random) -> None:
+def kill(url: str, journal: Path, in_flight: int, chance: Random) -> None:
     """Begin to ingest, and kill -9 the process within a few milliseconds after one of its batches, or before any."""
-    process, progress = begin(url, journal)
+    process, progress = begin(url, journal, in_flight)
     with suppress(EOFError):  # it came to its end first
         for _ in range(chance.randint(1, 14)):
             progress.recv()
@@ -44,8 +44,8 @@ def kill(url: str, journal: Path, chance: Random) -> None:
     process.join()
 
 
-def finish(url: str, journal: Path) -> sv.IngestReport:
-    process, progress = begin(url, journal)
+def finish(url: str, journal: Path, in_flight: int) -> sv.IngestReport:
+    process, progress = begin(url, journal, in_flight)
     said = progress.recv()
     while not isinstance(said, sv.IngestReport):
         said = progress.recv()
@@ -54,32 +54,35 @@ def finish(url: str, journal: Path) -> sv.IngestReport:
     return said
 
 
-def check_a_run(url: str, folder: Path, chance: Random) -> None:
+def check_a_run(url: str, folder: Path, in_flight: int, chance: Random) -> None:
     """One run, killed up to three times, resumed, and resumed once more after its end."""
     url, journal = url.format(folder), folder / "run.journal"
     for _ in range(chance.randint(1, 3)):
-        kill(url, journal, chance)
-    report = finish(url, journal)
+        kill(url, journal, in_flight, chance)
+    report = finish(url, journal, in_flight)
 
     expected = Expected(*stream(), "error")
     assert (report.given, report.written, report.skipped, report.failed) == expected.counts
     assert report.given == N
     assert [letter.position for letter in read_dead_letters(folder / "run.failed.jsonl")] == expected.failed
-    assert finish(url, journal) == report
+    assert finish(url, journal, in_flight) == report
     adapter = sv.connect(url)
     expected.require(adapter)
     adapter.close()
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("in_flight", [1, 4])
 @pytest.mark.parametrize("url", URLS)
-def test_a_run_that_is_killed_goes_on_where_it_stopped(url: str, seed: int, tmp_path: Path) -> None:
-    check_a_run(url, tmp_path, Random(seed))
+def test_a_run_that_is_killed_goes_on_where_it_stopped(url: str, in_flight: int, seed: int, tmp_path: Path) -> None:
+    check_a_run(url, tmp_path, in_flight, Random(seed))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(2, 52))
 @pytest.mark.parametrize("url", URLS)
-def test_a_hundred_runs_that_are_killed_lose_nothing(url: str, seed: int, tmp_path: Path) -> None:
-    check_a_run(url, tmp_path, Random(seed))
+def test_a_hundred_runs_that_are_killed_with_requests_in_flight_lose_nothing(
+    url: str, seed: int, tmp_path: Path
+) -> None:
+    check_a_run(url, tmp_path, 4, Random(seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,21 +62,28 @@ class PowerCuts:
 
     def __init__(self, victim: Node, *after: int) -> None:
         self._victim, self._left = victim, list(after)
+        self._switch = threading.RLock()  # several requests are under way
 
     def on_progress(self, progress: IngestProgress) -> None:
         if self._left and progress.documents >= self._left[0]:
             self._left.pop(0)
-            self._victim.kill()
+            self._cut()
 
     def under_way(self, exchange: Exchange) -> None:
         """A fault: the power fails when the whole request has arrived, before anything is answered."""
         with exchange.send():
-            self._victim.kill()
+            self._cut()
         exchange.reset()
+
+    def _cut(self) -> None:
+        with self._switch:
+            self._victim.revive()
+            self._victim.kill()
 
     def pause(self, _seconds: float) -> None:
         """In place of `time.sleep`."""
-        self._victim.revive()
+        with self._switch:
+            self._victim.revive()
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -143,7 +151,8 @@ def test_an_index_that_becomes_read_only_ends_the_run_soon_and_says_why(
         collection.ingest(given, on_progress=disk_full, **resumable)
     report = stopped.value.report
     assert collection.pauses == []
-    assert (report.given, report.written, report.failed) == (100, 100, 0)
+    assert (report.written, report.failed) == (report.given, 0)
+    assert 100 <= report.given < 300  # and what was under way when the block came
 
     http("PUT", settings, {f"index.blocks.{block}": None})
     collection.check(collection.ingest(given, **resumable), given)
@@ -194,7 +203,7 @@ def test_a_disk_that_is_full_ends_the_run_soon_and_says_why(tmp_path: Path) -> N
             collection.proxy.script = in_turn([None, fills])
             with pytest.raises(CollectionError, match="flood-stage") as stopped:
                 collection.ingest(given, **resumable)
-            assert stopped.value.report.given == stopped.value.report.written == 50
+            assert 50 <= stopped.value.report.given == stopped.value.report.written < 300
             demand("1b")
             until_blocked(False)
             collection.check(collection.ingest(given, **resumable), given)

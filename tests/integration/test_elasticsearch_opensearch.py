@@ -59,6 +59,24 @@ def encoded() -> tuple[SparseVectors, SparseVectors]:
     return encoder.encode_document(documents), encoder.encode_query(queries)
 
 
+def test_the_short_form_of_a_query_scores_as_its_clauses_to_the_bit(place: Place) -> None:
+    """Weights over forty powers of two, so that the order of adding would show."""
+    draw = np.random.default_rng(5)
+    documents, queries = (
+        SparseVectors.from_dense((draw.random((n, 60)) < share) * 2.0 ** draw.uniform(-20, 20, (n, 60)))
+        for n, share in ((500, 0.3), (40, 0.5))
+    )
+    adapter: Any = place.connect("field=emb&shards=2&replicas=0")
+    adapter.create(60)
+    ingest(adapter, range(500), documents)
+    short = adapter.search(queries, 100)
+    adapter._operations._session.compact = False
+    clauses = adapter.search(queries, 100)
+    assert [len(hits) for hits in short] == [100] * 40
+    for one, other in zip(short, clauses, strict=True):
+        assert dict(zip(one.ids, one.scores, strict=True)) == dict(zip(other.ids, other.scores, strict=True))
+
+
 @pytest.mark.parametrize("vectors", ["splade", pytest.param("encoded", marks=pytest.mark.slow)])
 def test_every_score_of_real_vectors_is_predicted_to_the_bit(
     place: Place, vectors: str, request: pytest.FixtureRequest

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import models
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import RestToGrpc
 from sparsevec_adapters.qdrant_core import ids as _ids
-from sparsevec_adapters.qdrant_core import payloads, writes
+from sparsevec_adapters.qdrant_core import payloads, points, writes
 from sparsevec_adapters.qdrant_core.filters import to_wire
 from sparsevec_adapters.qdrant_core.requests import encode
 
@@ -20,7 +20,7 @@ from sparsevec.contract.checks import Id
 from sparsevec.contract.filters import conditions
 from sparsevec.errors import OutOfLimits
 from sparsevec.vectors import SparseVectors
-from tests.strategies import ids, signed_weights, vectors
+from tests.strategies import any_float32, ids, signed_weights, vectors
 
 UUID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 SPELLINGS = [UUID, UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}"]
@@ -113,13 +113,13 @@ def test_what_qdrant_cannot_decide_exactly_is_refused(where: Any) -> None:
 @given(vectors(weights=signed_weights, min_rows=1), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_request_is_never_larger_than_it_was_taken_for(batch: SparseVectors, text: str) -> None:
     """So a request within the limit is one for the server too."""
-    for row in batch:
-        id_, payload = text or "x", {"text": text, "n": -(2**63)}
-        document = writes.Document(id_, _ids.id_to_wire(id_), row, payload)
-        bare = {"id": document.point, "vector": {}, "payload": _ids.original(id_)}
-        insert = {"upsert": {"points": [bare], "update_mode": "insert_only"}}
-        body = encode({"operations": [insert, *writes.changes([document], "sparse", None)]})
-        assert len(body) <= writes.size(id_, row, payload)
+    id_, payload = text or "x", {"text": text, "n": -(2**63)}
+    for row in range(len(batch)):
+        document = writes.Document(id_, _ids.id_to_wire(id_), 0, payload)
+        insert = points.Inserts([document.point], [_ids.original(id_)])
+        rows = writes.Rows(batch[row : row + 1], "sparse", None)
+        body = encode({"operations": [insert, *writes.changes([document], rows)]})
+        assert len(body) <= writes.size(id_, len(batch[row]), payload)
 
 
 @given(vectors(weights=signed_weights))
@@ -128,14 +128,54 @@ def test_weights_come_back_from_json_as_they_went(batch: SparseVectors) -> None:
     assert payloads.vectors_from_wire([(row["indices"], row["values"]) for row in sent], batch.dimension) == batch
 
 
-@given(vectors(weights=signed_weights, min_rows=1))
-def test_the_clients_own_models_read_the_bytes_that_rest_is_sent(batch: SparseVectors) -> None:
-    points = [
-        {"id": i, "vector": {"sparse": payloads.vector_to_wire(row, batch.dimension)}} for i, row in enumerate(batch)
-    ]
-    body = encode({"operations": [{"update_vectors": {"points": points}}]})
-    (read,) = models.UpdateOperations.model_validate_json(body).operations
-    assert json.loads(read.model_dump_json(exclude_none=True)) == orjson.loads(body)["operations"][0]
+PAYLOADS: list[dict[str, Any]] = [{}, {"a": 1, "b": [None, True, "é"], "c": {"d": 0.5}}]
+
+
+def plain(batch: SparseVectors, numbers: list[Any]) -> list[dict[str, Any]]:
+    """What a write of `batch` is, one object at a time: the points made where they are not there, then the vectors."""
+    inserts = [{"id": id_, "vector": {}, "payload": PAYLOADS[i % 2]} for i, id_ in enumerate(numbers)]
+    rows = zip(numbers, batch, strict=True)
+    updates = [{"id": id_, "vector": {'a "%b"': payloads.vector_to_wire(row, batch.dimension)}} for id_, row in rows]
+    upsert = {"upsert": {"points": inserts, "update_mode": "insert_only"}}
+    return [upsert, {"update_vectors": {"points": updates}}]
+
+
+def fast(batch: SparseVectors, numbers: list[Any]) -> list[Any]:
+    inserts = points.Inserts(numbers, [PAYLOADS[i % 2] for i in range(len(numbers))])
+    return [inserts, points.Updates(numbers, batch, 'a "%b"', batch.dimension)]
+
+
+names = st.one_of(st.integers(0, 2**64 - 1), st.uuids().map(str))
+
+
+@given(vectors(weights=signed_weights), st.lists(names, min_size=8, max_size=8))
+def test_bodies_from_the_arrays_are_the_same_bytes_as_one_object_at_a_time(batch: SparseVectors, given_: Any) -> None:
+    numbers = given_[: len(batch)]
+    assert encode({"operations": fast(batch, numbers)}) == encode({"operations": plain(batch, numbers)})
+
+
+@given(vectors(weights=signed_weights, min_rows=1), st.lists(names, min_size=8, max_size=8))
+def test_the_clients_own_models_make_the_message_that_grpc_is_sent(batch: SparseVectors, given_: Any) -> None:
+    numbers = given_[: len(batch)]
+    removal = {"delete_vectors": {"points": numbers, "vector": ["sparse"]}}
+    sent = points.update_batch("products", [*fast(batch, numbers), removal], seconds=300)
+    body = encode({"operations": [*plain(batch, numbers), removal]})
+    read = models.UpdateOperations.model_validate_json(body).operations
+    assert sent == grpc.UpdateBatchPoints(
+        collection_name="products",
+        wait=True,
+        timeout=300,
+        operations=[RestToGrpc.convert_update_operation(operation) for operation in read],
+    )
+
+
+@given(any_float32)
+def test_every_float32_arrives_as_it_was_over_either_way(weight: float) -> None:
+    batch = SparseVectors([0, 1], [4_000_000_000], [weight], 2**32)
+    (row,) = points.rows_to_json(batch, None)
+    message = points.update_batch("c", [points.Updates([1], batch, "v", None)], seconds=1)
+    (sent,) = message.operations[0].update_vectors.points[0].vectors.vectors.vectors["v"].sparse.values
+    assert np.float32(json.loads(row)["values"][0]) == np.float32(sent) == np.float32(weight)
 
 
 def test_a_document_without_weights_lies_where_no_query_goes() -> None:

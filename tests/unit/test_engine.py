@@ -4,41 +4,106 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsevec.exact.local import BLOCK, BlockLists
+from sparsevec.exact.local import BLOCK, BlockLists, kernel, lists
 from sparsevec.exact.reference import PostingLists
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 
 
+@pytest.fixture(params=["compiled", "numpy"], autouse=True)
+def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test with the compiled loop, and with numpy in its place."""
+    kernel.load(wait=True)
+    loop = {"compiled": kernel.compiled(), "numpy": None}[request.param]
+    assert (loop is None) == (request.param == "numpy")
+    monkeypatch.setattr(lists, "compiled", lambda: loop)
+
+
+def require_the_references_bits(
+    documents: SparseVectors, queries: SparseVectors, k: int, mask: npt.NDArray[np.bool_] | None = None
+) -> None:
+    reference, local = PostingLists(documents), BlockLists(documents)
+    for query, among_others in zip(queries, local.search_all(queries, k, mask), strict=True):
+        rows, scores = reference.search(query, k, mask)
+        for found in (local.search(query, k, mask), among_others):
+            assert found.rows.tolist() == rows.tolist()
+            assert found.scores.tobytes() == scores.tobytes()
+
+
 @given(st.data(), st.sampled_from([1, 7, 2**32]), st.integers(1, 9))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_and_scores_are_the_references_bit_for_bit(data: st.DataObject, dimension: int, k: int) -> None:
     documents = data.draw(vectors(dimension=dimension, weights=signed_weights))
     queries = data.draw(vectors(dimension=dimension, weights=signed_weights, min_rows=1))
     allowed = np.array(data.draw(st.lists(st.booleans(), min_size=len(documents), max_size=len(documents))), bool)
-    mask = data.draw(st.sampled_from([None, allowed]))
-    for query in queries:
-        due_rows, due_scores = PostingLists(documents).search(query, k, mask)
-        rows, scores = BlockLists(documents).search(query, k, mask)
-        assert rows.tolist() == due_rows.tolist()
-        assert scores.tobytes() == due_scores.tobytes()
+    require_the_references_bits(documents, queries, k, data.draw(st.sampled_from([None, allowed])))
 
 
-def test_ties_across_blocks_go_to_the_lower_row() -> None:
-    n = 2 * BLOCK + 3
-    rng = np.random.default_rng(0)
-    indices = rng.integers(0, 8, (n, 2)) + np.array([0, 8])
-    documents = SparseVectors(np.arange(n + 1) * 2, indices.ravel(), rng.choice([0.5, 1.0], 2 * n), 16)
-    query = SparseVectors.from_dense(np.ones((1, 16)))[0]
-    due_rows, due_scores = PostingLists(documents).search(query, 1000)
-    rows, scores = BlockLists(documents).search(query, 1000)
-    assert rows.tolist() == due_rows.tolist()
-    assert scores.tolist() == due_scores.tolist()
+def some_vectors(n: int, dimension: int, nnz: int, seed: int, signed: bool = False) -> SparseVectors:
+    """Few different weights, so that many scores are equal."""
+    rng = np.random.default_rng(seed)
+    indices = np.sort(np.argsort(rng.random((n, min(dimension, 64))), axis=1)[:, :nnz], axis=1)
+    indices = indices * (dimension // min(dimension, 64))
+    weights = rng.choice([0.25, 0.5, 1.0, 3.0] + [-0.5, -1.0] * signed, n * nnz)
+    return SparseVectors(np.arange(n + 1) * nnz, indices.ravel(), weights, dimension)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("dimension", [16, 2**31 + 64])
+@pytest.mark.parametrize("k", [1, 10, 300, 3000, 2 * BLOCK + 3])
+def test_every_k_over_several_blocks(dimension: int, k: int, signed: bool) -> None:
+    documents = some_vectors(2 * BLOCK + 3, dimension, 2, 0, signed)
+    queries = some_vectors(3, dimension, 8, 1, signed)
+    mask = np.random.default_rng(2).random(len(documents)) < 0.1
+    require_the_references_bits(documents, queries, k)
+    require_the_references_bits(documents, queries, k, mask)
+
+
+@pytest.mark.parametrize("k", [1, 10, 200])
+def test_blocks_with_few_postings_are_gone_through_by_these(k: int) -> None:
+    documents = some_vectors(2 * BLOCK, 4096, 1, 3)
+    require_the_references_bits(documents, some_vectors(4, 4096, 5, 4), k)
+
+
+def test_dimensions_that_no_document_has_are_left_out() -> None:
+    documents = SparseVectors.from_rows([{0: 1.0}, {3: 2.0}], dimension=5)
+    queries = SparseVectors.from_rows([{0: 1.0, 4: 1.0}, {4: 9.0}, {1: 1.0, 3: 1.0}], dimension=2**20)
+    require_the_references_bits(documents, queries, 5)
+
+
+def test_no_documents_no_queries_and_documents_without_weights() -> None:
+    empty = SparseVectors([0], [], [], 4)
+    three = SparseVectors.from_rows([{}, {}, {}], dimension=4)
+    query = SparseVectors.from_rows([{0: 1.0}, {}], dimension=4)
+    require_the_references_bits(empty, query, 5)
+    require_the_references_bits(three, query, 5)
+    assert BlockLists(three).search_all(empty, 5) == []
+
+
+@pytest.mark.parametrize("processors", [1, 2, 3, 8])
+def test_the_number_of_threads_changes_nothing(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "_processors", lambda: processors)
+    monkeypatch.setattr(lists, "_WORTH_A_THREAD", 1000)
+    documents, queries = some_vectors(3 * BLOCK, 64, 4, 5), some_vectors(21, 64, 6, 6)
+    require_the_references_bits(documents, queries, 25)
+
+
+def test_many_threads_may_search_at_once() -> None:
+    documents, queries = some_vectors(BLOCK + 5, 64, 4, 7), some_vectors(40, 64, 6, 8)
+    local = BlockLists(documents)
+    alone = [local.search(query, 20) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda query: local.search(query, 20), list(queries) * 5))
+    assert [top.scores.tobytes() for top in together] == [top.scores.tobytes() for top in alone] * 5
+    assert [top.rows.tolist() for top in together] == [top.rows.tolist() for top in alone] * 5
 
 
 ANSWER = """if True:

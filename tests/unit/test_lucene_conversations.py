@@ -10,6 +10,7 @@ import pytest
 from sparsevec_adapters.lucene.operations import LuceneOperations
 from sparsevec_adapters.lucene.wire import Answer, Request
 
+from sparsevec.contract.searches import Search
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
 from sparsevec.vectors import SparseVectors
 
@@ -74,7 +75,14 @@ def lucene() -> LuceneOperations:
 
 
 def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **given: Any) -> Generator[Any, Any, Any]:
-    options: dict[str, Any] = {"payloads": None, "versions": None, "routing": None, "missing": None, **given}
+    options: dict[str, Any] = {
+        "payloads": None,
+        "versions": None,
+        "routing": None,
+        "missing": None,
+        "codes": None,
+        **given,
+    }
     conversation: Generator[Any, Any, Any] = lucene.upsert(ids, vectors, **options)
     return conversation
 
@@ -84,7 +92,7 @@ def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **g
 
 def test_create_claims_the_field_beside_what_others_have() -> None:
     lucene = LuceneOperations("elasticsearch", "products", "emb")
-    _, sent = talk(lucene.create(9, "space"), there(title={"type": "keyword"}), DONE, OTHERS)
+    _, sent = talk(lucene.create(9, "space", None), there(title={"type": "keyword"}), DONE, OTHERS)
     assert said(sent) == ["GET /products", "PUT /products/_mapping", "GET /products"]
     (body,) = lines(sent[1])
     assert body["properties"]["emb"] == {"type": "sparse_vector", "index_options": {"prune": False}}
@@ -96,23 +104,71 @@ def test_create_claims_the_field_beside_what_others_have() -> None:
 def test_a_create_that_loses_the_race_is_told_so(lucene: LuceneOperations) -> None:
     refused = Answer(400, {"error": CONFLICT, "status": 400})
     with pytest.raises(CollectionError, match="already"):
-        talk(lucene.create(9, None), there(title={"type": "keyword"}), refused)
+        talk(lucene.create(9, None, None), there(title={"type": "keyword"}), refused)
 
 
 def test_a_create_that_finds_the_index_just_made_adds_its_field(lucene: LuceneOperations) -> None:
     exists = Answer(400, {"error": {"type": "resource_already_exists_exception", "reason": "already_exists"}})
     other = there(other={"type": "sparse_vector"}, **note("index", "other"))
-    _, sent = talk(lucene.create(9, None), Answer(404, {}), NODE, exists, other, DONE, OURS)
+    _, sent = talk(lucene.create(9, None, None), Answer(404, {}), NODE, exists, other, DONE, OURS)
     assert said(sent)[2:] == ["PUT /products", "GET /products", "PUT /products/_mapping", "GET /products"]
 
 
 def test_create_touches_no_index_that_would_lose_something(lucene: LuceneOperations) -> None:
     settings = {"index.mode": "time_series"}
     with pytest.raises(BackendUnsupported, match="time series"):
-        talk(lucene.create(9, None), there(settings=settings))
+        talk(lucene.create(9, None, None), there(settings=settings))
 
 
 # ---- upsert
+
+
+NO_SCRIPTS = {"status": 400, "error": {"type": "illegal_argument_exception", "reason": "script_lang not supported"}}
+
+
+def located(*found: dict[str, Any]) -> Answer:
+    return Answer(200, {"_shards": {"failed": 0}, "timed_out": False, "hits": {"hits": list(found)}})
+
+
+def test_where_no_scripts_run_an_object_is_merged_and_written_anew_where_that_left_something(
+    lucene: LuceneOperations,
+) -> None:
+    stays = {"_id": "b", "_seq_no": 4, "_primary_term": 1, "_source": {"maker": {"a": 1}, "title": "b"}}
+    holds = {"_id": "c", "_seq_no": 5, "_primary_term": 1, "_source": {"maker": {"a": 1, "old": 1}, "title": "c"}}
+    payloads = [{"n": 1}, {"maker": {"a": 1}}, {"maker": {"a": 1}}]
+    report, sent = talk(
+        upsert(lucene, ["a", "b", "c"], rows({1: 0.5}, {1: 0.5}, {1: 0.5}), payloads=payloads),
+        OTHERS,
+        NODE,
+        items(WRITTEN, NO_SCRIPTS, NO_SCRIPTS),
+        items(WRITTEN, WRITTEN),
+        REFRESHED,
+        located(stays, holds),
+        items(WRITTEN, kind="index"),
+    )
+    assert report.written == ("a", "b", "c")
+    assert [list(change) for change in lines(sent[2])[1::2]] == [["doc"], ["script"], ["script"]]
+    assert [list(change) for change in lines(sent[3])[1::2]] == [["doc"], ["doc"]]
+    action, written = lines(sent[6])
+    assert action == {"index": {"_id": "c", "if_seq_no": 5, "if_primary_term": 1}}
+    assert (written["maker"], written["title"], written["emb"]) == ({"a": 1}, "c", [{"1": 0.5}])
+
+
+def test_objects_that_only_a_final_pipeline_could_rewrite_are_reported(lucene: LuceneOperations) -> None:
+    piped = there(
+        settings={"index.final_pipeline": "stamp"},
+        emb={"type": "sparse_vector"},
+        _sparsevec_emb_present={"type": "keyword"},
+        **note(),
+    )
+    report, _ = talk(
+        upsert(lucene, ["a"], rows({1: 0.5}), payloads=[{"maker": {"a": 1}}]),
+        piped,
+        NODE,
+        items(NO_SCRIPTS),
+        items(WRITTEN),
+    )
+    assert "merged" in report.failed["a"].reason
 
 
 def test_a_document_of_others_is_updated_where_it_is(lucene: LuceneOperations) -> None:
@@ -155,10 +211,48 @@ def test_a_document_that_changed_since_its_version_is_left_alone(lucene: LuceneO
     assert report.failed["a"].kind == "stale"
 
 
-def test_a_document_of_ours_is_made_at_once(lucene: LuceneOperations) -> None:
-    _, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OURS, NODE, items(WRITTEN))
-    assert lines(sent[2])[0]["update"]["_id"] == "int:3"
-    assert lines(sent[2])[1]["doc_as_upsert"] is True
+CREATED = {"status": 201, "result": "created", "_seq_no": 0}
+THERE = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "document already exists"}}
+
+
+def test_a_document_of_ours_is_made_and_updated_where_it_is_there(lucene: LuceneOperations) -> None:
+    report, sent = talk(
+        upsert(lucene, [3, "b"], rows({1: 0.5}, {2: 0.5}), payloads=[{"n": 1}, {}]),
+        *(OURS, NODE, items(THERE, CREATED, kind="create"), items(WRITTEN)),
+    )
+    doc = {"emb": [{"1": 0.5}], "n": 1}
+    assert lines(sent[2]) == [{"create": {"_id": "int:3"}}, doc, {"create": {"_id": "b"}}, {"emb": [{"2": 0.5}]}]
+    assert lines(sent[3]) == [
+        {"update": {"_id": "int:3", "retry_on_conflict": 3}},
+        {"doc": doc, "doc_as_upsert": True},
+    ]
+    assert report.written == (3, "b")
+
+
+def test_where_most_documents_were_there_the_next_write_begins_with_updates(lucene: LuceneOperations) -> None:
+    begins = []
+    for answers in (
+        [OURS, NODE, items(THERE, THERE, CREATED, kind="create"), items(WRITTEN, WRITTEN)],
+        [items(WRITTEN, CREATED, {**WRITTEN, "result": "noop"})],
+        [items(WRITTEN, CREATED, CREATED)],
+        [items(CREATED, CREATED, CREATED, kind="create")],
+    ):
+        report, sent = talk(upsert(lucene, ["a", "b", "c"], rows({1: 1.0}, {1: 1.0}, {1: 1.0})), *answers)
+        begins.append(next(iter(lines(next(one for one in sent if "_bulk" in str(one)))[0])))
+        assert report.written == ("a", "b", "c")
+    assert begins == ["create", "update", "update", "create"]
+
+
+def test_a_document_of_ours_with_a_version_is_not_made(lucene: LuceneOperations) -> None:
+    report, sent = talk(upsert(lucene, ["a"], rows({1: 1.0}), versions=["4.1"]), OURS, NODE, items(THERE))
+    assert lines(sent[2])[0] == {"update": {"_id": "a", "if_seq_no": 4, "if_primary_term": 1}}
+    assert report.failed["a"].kind == "stale"
+
+
+def test_a_document_of_ours_that_is_refused_for_now_was_not_there(lucene: LuceneOperations) -> None:
+    busy = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "the queue is full"}}
+    report, _ = talk(upsert(lucene, ["a"], rows({1: 1.0})), OURS, NODE, items(busy, kind="create"))
+    assert report.failed["a"].retryable
 
 
 def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: LuceneOperations) -> None:
@@ -210,36 +304,62 @@ def hits(*ids: str, index: str = "products") -> Answer:
 
 
 def test_metadata_and_refresh_are_asked_for_once(lucene: LuceneOperations) -> None:
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits("a"))
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits("a"))
     assert said(sent) == ["GET /products", "POST /products/_refresh", "POST /products/_msearch"]
     _, sent = talk(
-        lucene.search(rows({1: 1.0}), 3, {"title": "x"}, False),
+        lucene.search(rows({1: 1.0}), 3, Search(where={"title": "x"})),
         hits("a"),
     )
     assert said(sent) == ["POST /products/_msearch"]
 
 
+def test_a_query_is_said_in_its_short_form_and_in_clauses_to_a_server_that_does_not_know_it(
+    lucene: LuceneOperations,
+) -> None:
+    unknown = Answer(400, {"error": {"type": "parsing_exception", "reason": "unknown query [sparse_vector]"}})
+    (answer,), sent = talk(lucene.search(rows({1: 0.5, 3: 2.0}), 3, Search()), OTHERS, REFRESHED, unknown, hits("a"))
+    short = {"sparse_vector": {"field": "emb", "query_vector": {"1": 0.5, "3": 2.0}, "prune": False}}
+    clauses = [{"term": {"emb": {"value": "1", "boost": 0.5}}}, {"term": {"emb": {"value": "3", "boost": 2.0}}}]
+    assert lines(sent[2])[1]["query"] == short
+    assert lines(sent[3])[1]["query"] == {"bool": {"should": clauses, "minimum_should_match": 1}}
+    assert answer.ids == ("a",)
+    _, sent = talk(lucene.search(rows({1: 0.5}), 3, Search()), hits("a"))
+    assert "term" in str(sent[0].body)
+
+
+def test_a_batch_of_queries_is_asked_in_several_requests_at_the_same_time(lucene: LuceneOperations) -> None:
+    asking = lucene.search(rows(*[{1: 1.0}] * 70), 3, Search())
+    next(asking)
+    asking.send(OTHERS)
+    together = asking.send(REFRESHED)
+    assert [len(lines(request)) // 2 for request in together.requests] == [32, 32, 6]
+    found = [{"status": 200, "hits": {"hits": [{"_id": "a", "_index": "products", "_score": 1.0}]}}]
+    with pytest.raises(StopIteration) as end:
+        asking.send([Answer(200, {"responses": found * n}) for n in (32, 32, 6)])
+    assert [answer.ids for answer in end.value.value] == [("a",)] * 70
+
+
 def test_a_refresh_can_be_left_to_the_index() -> None:
     lucene = LuceneOperations("elasticsearch", "products", "emb", refresh="index")
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, hits("a"))
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, hits("a"))
     assert said(sent) == ["GET /products", "POST /products/_msearch"]
 
 
 def test_finding_nothing_is_believed_when_the_index_is_still_the_same(lucene: LuceneOperations) -> None:
-    (answer,), sent = talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), OTHERS)
+    (answer,), sent = talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits(), OTHERS)
     assert answer.ids == ()
     assert said(sent)[-1] == "GET /products"
 
 
 def test_an_alias_that_was_moved_to_an_index_without_our_field_is_noticed(lucene: LuceneOperations) -> None:
     with pytest.raises(CollectionError, match="has no field"):
-        talk(lucene.search(rows({1: 1.0}), 3, None, False), OTHERS, REFRESHED, hits(), there("products-2"))
+        talk(lucene.search(rows({1: 1.0}), 3, Search()), OTHERS, REFRESHED, hits(), there("products-2"))
 
 
 def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> None:
     moved = there("products-2", emb={"type": "sparse_vector"}, **note("index"))
     (answer,), sent = talk(
-        lucene.search(rows({1: 1.0}), 3, None, False),
+        lucene.search(rows({1: 1.0}), 3, Search()),
         *(OTHERS, REFRESHED, hits("int:7", index="products-2"), moved, REFRESHED, hits("int:7", index="products-2")),
     )
     assert answer.ids == (7,)
@@ -248,7 +368,7 @@ def test_hits_of_another_index_are_asked_for_again(lucene: LuceneOperations) -> 
 
 def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperations) -> None:
     now = there(emb={"type": "sparse_vector"}, new={"type": "keyword"}, **note())
-    _, sent = talk(lucene.search(rows({1: 1.0}), 3, {"new": "x"}, False), OTHERS, now, REFRESHED, hits(), now)
+    _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search(where={"new": "x"})), OTHERS, now, REFRESHED, hits(), now)
     assert said(sent)[:2] == ["GET /products", "GET /products"]
     assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
 

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sparsevec_adapters.lucene import answers, documents, errors, ids, queries, weights
 from sparsevec_adapters.lucene.documents import Line
 from sparsevec_adapters.lucene.index import Claim, Field
+from sparsevec_adapters.lucene.text import Compiled, to_json
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import (
@@ -57,8 +59,42 @@ def test_a_kept_weight_is_at_most_one_part_in_256_nearer_to_zero(vectors: Sparse
 
 @given(st.floats(2.0**-120, 2.0**120, width=32))
 def test_a_weight_reads_back_as_the_same_float32(weight: float) -> None:
-    (body,) = weights.to_json(rows({7: weight}))
+    (body,) = to_json(rows({7: weight}))
     assert np.float32(json.loads(body)["7"]) == np.float32(weight)
+
+
+def one_by_one(vectors: SparseVectors) -> list[bytes]:
+    """What `to_json` writes, number by number."""
+    pairs = [b",".join(b'"%d":%b' % (i, orjson.dumps(float32(v))) for i, v in row.to_dict().items()) for row in vectors]
+    return [b"{%b}" % row for row in pairs]
+
+
+def float32(value: float) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(np.float32(value), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Compiled:
+    pytest.importorskip("numba")
+    made = Compiled()
+    made.make()
+    assert made.get(0) is not None
+    return made
+
+
+@given(strategies.vectors(weights=strategies.signed_weights))
+def test_rows_from_the_arrays_are_the_same_bytes_as_number_by_number(
+    compiled: Compiled, vectors: SparseVectors
+) -> None:
+    assert to_json(vectors) == to_json(vectors, compiled) == one_by_one(vectors)
+
+
+@given(strategies.any_float32)
+def test_every_float32_is_written_the_same_by_both_and_reads_back_as_it_was(compiled: Compiled, weight: float) -> None:
+    vectors = SparseVectors([0, 2], [7, 4_000_000_000], [weight, -weight], 2**32)
+    (plain,), (fast,) = to_json(vectors), to_json(vectors, compiled)
+    assert plain == fast
+    assert [np.float32(value) for value in json.loads(plain).values()] == [np.float32(weight), np.float32(-weight)]
 
 
 def test_weights_that_are_not_positive_normal_floats_are_refused_by_row() -> None:
@@ -146,12 +182,29 @@ def test_a_routing_and_a_version_go_with_the_document() -> None:
             documents.read_version(wrong)
 
 
-def test_objects_of_a_document_that_was_there_are_emptied_and_filled_again() -> None:
-    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}, "n": 1, "list": [{"x": 1}]})
-    assert document.replacement("r") == (
-        b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}\n{"doc":{"maker":[]}}\n'
-        b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}\n{"doc":{"maker":{"name":"acme"}}}\n'
-    )
+def test_objects_are_replaced_by_a_script_where_the_server_runs_one() -> None:
+    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}, "n": 1})
+    action, change = document.body(routing="r", script=True).splitlines()
+    assert action == b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}'
+    assert json.loads(change)["script"]["params"] == {"doc": {"emb": [{"1": 1.0}], "maker": {"name": "acme"}, "n": 1}}
+    assert json.loads(change).keys() == {"script"}
+    made = json.loads(document.body(create=True, script=True).splitlines()[1])
+    assert (made["scripted_upsert"], made["upsert"]) == (True, {})
+
+
+def test_documents_without_objects_need_no_script() -> None:
+    document = line("a", rows({1: 1.0}), {"n": 1, "list": [{"x": 1}]})
+    assert document.body(script=True) == document.body()
+
+
+def test_a_source_is_replaced_only_where_its_objects_hold_more_than_was_given() -> None:
+    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}})
+    assert document.replaced({"maker": {"name": "acme"}, "emb": {"1": 0.5}, "n": 1}) is None
+    assert document.replaced({"maker": {"name": "acme", "old": 1}, "emb": {"1": 0.5}, "n": 1}) == {
+        "maker": {"name": "acme"},
+        "emb": [{"1": 1.0}],
+        "n": 1,
+    }
 
 
 def test_a_payload_cannot_name_a_field_of_vectors() -> None:
@@ -176,7 +229,10 @@ def test_vectors_and_documents_are_taken_out() -> None:
 
 def test_a_document_is_written_anew_without_our_vector_unless_it_changed() -> None:
     hit = {"_id": "a", "_seq_no": 7, "_primary_term": 1, "_routing": "r", "_source": {"t": 1, "emb": [{"1": 1.0}]}}
-    assert documents.rewriting(hit, SPARSE) == (
+    assert documents.without({"t": 1}, SPARSE) is None
+    kept = documents.without(hit["_source"], SPARSE)
+    assert kept is not None
+    assert documents.rewriting(hit, kept) == (
         b'{"index":{"_id":"a","if_seq_no":7,"if_primary_term":1,"routing":"r"}}\n{"t":1}\n'
     )
 

@@ -31,6 +31,7 @@ from sparsevec.contract.operations import (
     arun,
     run,
 )
+from sparsevec.contract.searches import Search
 from sparsevec.errors import AdapterClosed, BackendDown, InvalidInput
 from sparsevec.testing.forks import in_a_forked_child
 from sparsevec.vectors import Float32s, SparseVectors
@@ -62,14 +63,14 @@ class Toy:
         yield from ()
         return [Finding("fine", "version", "toy 1.0")]
 
-    def create(self, dimension: int, fingerprint: str | None) -> Operation[None]:
+    def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
         yield Ask("create", row=dimension)
 
     def upsert(self, ids: Sequence[Id], vectors: SparseVectors, payloads: Any, **options: Any) -> Operation[Written]:
         yield Together([Ask("put", id_, row) for id_, row in zip(ids, vectors, strict=True)])
         return Written(tuple(ids))
 
-    def search(self, queries: Queries, k: int, where: Where | None, with_payloads: bool) -> Operation[list[Hits]]:
+    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
         answers = yield Together([Ask("best", row=query) for query in check_queries(queries, None)])
         return [Hits(tuple(ids[:k]), np.ones(len(ids[:k]), np.float32)) for ids in answers]
 

@@ -43,9 +43,9 @@ class Liar(sv.Reference):
         self._lie = lie
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False, **options: Any
     ) -> list[Hits]:
-        return self._lie(partial(super().search, with_payloads=with_payloads), queries, k, where)
+        return self._lie(partial(super().search, with_payloads=with_payloads, **options), queries, k, where)
 
 
 def changed(change: Callable[[Hits], Hits]) -> Lie:
@@ -61,10 +61,10 @@ class Float32Engine(sv.Reference):
         self._random = np.random.default_rng(seed)
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False, **options: Any
     ) -> list[Hits]:
         asked = check_queries(queries, None)
-        truth = super().search(asked, max(1, self.count()), where=where, with_payloads=with_payloads)
+        truth = super().search(asked, max(1, self.count()), where=where, with_payloads=with_payloads, **options)
         return [self._answer(query, hits.ids, k) for query, hits in zip(asked, truth, strict=True)]
 
     def _answer(self, query: sv.SparseVector, ids: Sequence[Id], k: int) -> Hits:
@@ -389,9 +389,9 @@ class Theirs(sv.Reference):
         return replace(super().info(), ours=False)
 
     def search(
-        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False
+        self, queries: Queries, k: int = 10, *, where: Where | None = None, with_payloads: bool = False, **options: Any
     ) -> list[Hits]:
-        answers = super().search(queries, k, where=where, with_payloads=with_payloads)
+        answers = super().search(queries, k, where=where, with_payloads=with_payloads, **options)
         return [replace(hits, ids=tuple(map(str, hits.ids))) for hits in answers]
 
 

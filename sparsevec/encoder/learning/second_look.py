@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsevec.encoder.learning.codes import padded
+from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
 from sparsevec.training.losses import listwise_kl
@@ -43,11 +44,11 @@ def learned_second_look(
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
-    start = recipe.shrink * _decoder(stored, documents - mean, recipe)
+    start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
     look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
     optimizer = torch.optim.Adam(
         [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
-        betas=(0.9, 0.99),
+        betas=recipe.betas,
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
@@ -77,22 +78,6 @@ def _candidates(stored: sp.csr_array, asked: SparseVectors, itself: Int64s, k: i
         rows.append(best)
         scores.append(np.take_along_axis(block, best, axis=1))
     return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
-
-
-def _decoder(stored: sp.csr_array, rows: Float32s, recipe: SecondLookRecipe) -> Float32s:
-    """W (dimension, input_dim) of least |rows - stored W|^2 + ridge |W|^2, by conjugate gradients, a column each."""
-    columns = stored.T.tocsr()
-    residual = np.asarray(columns @ rows)
-    weights, direction = np.zeros_like(residual), residual.copy()
-    size = np.square(residual).sum(axis=0)
-    for _ in range(recipe.decoder_steps):
-        pushed = columns @ (stored @ direction) + recipe.ridge * direction
-        stride = size / np.maximum((direction * pushed).sum(axis=0), 1e-30)
-        weights += stride * direction
-        residual -= stride * pushed
-        before, size = size, np.square(residual).sum(axis=0)
-        direction = residual + size / np.maximum(before, 1e-30) * direction
-    return weights.astype(np.float32, copy=False)
 
 
 class _Look:

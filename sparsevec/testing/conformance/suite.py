@@ -66,6 +66,13 @@ class Suite:
             pytest.skip("the backend has no versions of documents: capabilities.versions is False")
         return adapter
 
+    @pytest.fixture
+    def steady(self, adapter: Adapter) -> Adapter:
+        """`adapter`, when its backend reads on from one point in time."""
+        if not adapter.info().capabilities.point_in_time:
+            pytest.skip("the backend has no point in time: capabilities.point_in_time is False")
+        return adapter
+
     def reopen(self, adapter: Adapter) -> Adapter:
         """An adapter of the same collection after the backend was restarted, if your fixture can restart it."""
         return adapter

@@ -1,0 +1,84 @@
+"""The table and the picture of `benchmarks.answers`, from its json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+__all__ = ["picture", "table"]
+
+Row = dict[str, Any]
+
+_COLUMNS = {
+    "fresh all": "fresh",
+    "fresh tens": "10 %",
+    "fresh hundreds": "1 %",
+    "changed all": "changed",
+    "changed tens": "changed, 10 %",
+    "changed hundreds": "changed, 1 %",
+}
+
+
+def table(about: str, rows: Sequence[Row]) -> str:
+    """Recall@10 with its 95 % interval, and p50 / p95 in milliseconds."""
+    lines = [f"# Final answers beside what one would pick instead\n\n{about}; `python -m benchmarks.answers`.\n"]
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        some = [row for row in rows if row["engine"] == engine]
+        shown = [key for key in _COLUMNS if any(key in row["cells"] for row in some)]
+        lines.append(f"\n## {engine}\n")
+        lines.append(_line(["", "bytes a document", "ingest / merge, s", *(_COLUMNS[key] for key in shown)]))
+        lines.append(_line(["---"] * (3 + len(shown))))
+        lines += [
+            _line([_name(row), *_built(row["built"]), *(_cell(row["cells"].get(key)) for key in shown)]) for row in some
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(row: Row) -> str:
+    return f"**ours: {row['name']}**" if row["ours"] else str(row["name"])
+
+
+def _built(built: Row) -> list[str]:
+    where = " in memory" if built["memory"] else ""
+    return [f"{built['bytes']:,.0f}{where}", f"{built['ingest']:.1f} / {built['merge']:.1f}"]
+
+
+def _cell(cell: Row | None) -> str:
+    if cell is None:
+        return ""
+    low, high = cell["interval"]
+    return f"{cell['recall']:.3f} ({low:.3f}-{high:.3f}), {cell['p50']:.1f} / {cell['p95']:.1f} ms"
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
+    """Recall against bytes, and against milliseconds; ours filled."""
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, (of, label) in zip(axes, (("bytes", "bytes a document"), ("p50", "p50, ms")), strict=True):
+        for engine, colour in zip(engines, ("#777777", "#c2410c", "#1d4ed8"), strict=False):
+            for row in (row for row in rows if row["engine"] == engine):
+                cell = row["cells"]["fresh all"]
+                x = row["built"]["bytes"] if of == "bytes" else cell["p50"]
+                face = colour if row["ours"] else "none"
+                axis.scatter(x, cell["recall"], s=46, facecolors=face, edgecolors=colour, label=engine)
+                axis.annotate(row["name"], (x, cell["recall"]), xytext=(5, -3), textcoords="offset points", fontsize=7)
+        axis.set_xscale("log")
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.25)
+    axes[0].set_ylabel("recall@10 of the exact dense top 10")
+    handles, labels = axes[0].get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    axes[0].legend(known.values(), known.keys(), fontsize=8, title="filled: ours")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

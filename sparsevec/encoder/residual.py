@@ -1,0 +1,179 @@
+"""Residual codes: what a sparse code leaves out of its dense row, in a few bytes; numpy alone.
+
+A unit row x with the stored sparse code s leaves r = x - mean - D s, for a decoder D that was learned. In the basis in
+which errors count for as much as queries make them count, z = T r, bytes are spent where z varies:
+
+    byte 0      names the model that made the code (`ResidualConfig.name`), so that codes of another are found out
+    byte 1      the length of z, one of 256 gains
+    byte 2 + g  the codeword of the g-th group of components of z / gain, the nearest of 256
+
+The score of a document is *defined*: an estimate of the cosine of query and row,
+
+    q . mean  +  sum over j of s_j (q . D_j)  +  gain * sum over g of L_g[byte 2 + g]
+
+where L_g is the query's table of its products with the codewords. Unit rows, D, T and the codewords are whole numbers
+of 2**-20 or finer, so that products and their sums are exact in float64 whatever the order (see `encoder.head`); the
+sum over j adds in ascending order, then the three terms are added from left to right and rounded to float32 once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from sparsevec.dense import Dense, blocks
+from sparsevec.encoder.head import Float64s, unit
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.vectors import Float32s, SparseVectors
+
+__all__ = ["HEADER", "TENSORS", "ResidualCodes", "UInt8s", "most_bytes", "name_of", "shapes"]
+
+UInt8s = npt.NDArray[np.uint8]
+
+HEADER: Final = 2
+"""bytes of a code before its codewords"""
+TENSORS: Final = ("residual_decoder", "residual_basis", "residual_queries", "residual_codewords", "residual_gains")
+_BITS = 20  # weights, decoder, components and codewords are kept to 2**-20
+_ROW_BITS = 24
+_LONGEST = 8.0  # of a residual; of unit rows and their own codes it is below 2
+_ROWS = 1024
+
+
+def most_bytes(columns: int) -> int:
+    """The longest code of rows of so many columns: a byte a component."""
+    return HEADER + columns
+
+
+def shapes(output_dim: int, columns: int, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Of the tensors; `sizes`: components of each group."""
+    matrix = sum(sizes), columns
+    return dict(zip(TENSORS, ((output_dim, columns), matrix, matrix, (sum(sizes), 256), (256,)), strict=True))
+
+
+def name_of(tensors: Mapping[str, Float32s], mean: Float32s) -> str:
+    """Of the codes that these tensors make: another decoder or other codewords, another name."""
+    digest = hashlib.sha256(np.ascontiguousarray(mean, "<f4").tobytes())
+    for tensor in TENSORS:
+        digest.update(np.ascontiguousarray(tensors[tensor], "<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+class ResidualCodes:
+    """Encodes, and scores, with `TENSORS`: decoder (dimension, columns); basis and queries (p, columns), the rows of T
+    and what meets them on the query's side; codewords (p, 256); gains (256,) ascending."""
+
+    def __init__(self, tensors: Mapping[str, Float32s], mean: Float32s, sizes: Sequence[int], name: str) -> None:
+        decoder, basis, queries, codewords, gains = (tensors[tensor] for tensor in TENSORS)
+        self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
+        self._starts = np.concatenate(([0], np.cumsum(sizes)))
+        self._decoder = np.rint(np.ldexp(decoder.astype(np.float64), _BITS))
+        self._basis, self._basis_scale = _fixed_rows(basis, _LONGEST)
+        self._queries, self._queries_scale = _fixed_rows(queries, 1.0)
+        self._codewords = np.rint(np.ldexp(codewords.astype(np.float64), _BITS))
+        self._gains = gains.astype(np.float64)
+        self._mean = mean.astype(np.float64)
+
+    # ---- documents
+
+    def encoded(self, rows: Dense, stored: SparseVectors) -> UInt8s:
+        """The codes (n, width) of dense rows (n, columns) whose sparse codes are kept as `stored`.
+
+        Raises InvalidVectors for weights that no row of this model can have.
+        """
+        codes = np.empty((len(rows), self.width), np.uint8)
+        for start, block in blocks(rows, _ROWS):
+            codes[start : start + len(block)] = self._block(block, stored[start : start + len(block)], start)
+        return codes
+
+    def _block(self, rows: Dense, stored: SparseVectors, start: int) -> UInt8s:
+        fixed = np.rint(np.ldexp(unit(rows) - self._mean, _ROW_BITS))
+        weights = np.rint(np.ldexp(stored.values.astype(np.float64), _BITS))
+        sparse = sp.csr_array((weights, stored.indices, stored.indptr), shape=(len(stored), stored.dimension))
+        fixed -= np.rint(np.ldexp(np.asarray(sparse @ self._decoder), _ROW_BITS - 2 * _BITS))
+        if not (sound := np.linalg.norm(fixed, axis=1) < 0.99 * _LONGEST * 2**_ROW_BITS).all():
+            raise InvalidVectors(
+                f"the sparse code of row {start + int(np.argmin(sound))} is far from what this encoder makes of such a "
+                "row; give the codes that belong to these rows"
+            )
+        components = np.ldexp(fixed @ self._basis.T, self._basis_scale)  # (b, p), exact
+        whole = np.rint(np.ldexp(components, _BITS)).astype(np.int64)
+        lengths = np.ldexp(np.sqrt(np.einsum("ij,ij->i", whole, whole).astype(np.float64)), -_BITS)
+        codes = np.empty((len(rows), self.width), np.uint8)
+        codes[:, 0] = self._tag
+        codes[:, 1] = np.searchsorted((self._gains[1:] + self._gains[:-1]) / 2, lengths)
+        shaped = components / self._gains[codes[:, 1]][:, None]
+        shaped = np.rint(np.ldexp(np.clip(shaped, -64, 64), _BITS))
+        for group, (first, stop) in enumerate(zip(self._starts[:-1], self._starts[1:], strict=True)):
+            words = self._codewords[first:stop]
+            nearness = shaped[:, first:stop] @ (2 * words) - np.square(words).sum(axis=0)
+            codes[:, HEADER + group] = nearness.argmax(axis=1)
+        return codes
+
+    # ---- queries
+
+    def scores(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> Float32s:
+        """Of m candidates for one query (1, columns), as the module docstring defines it: (m,).
+
+        Raises InvalidInput for codes of another width or model.
+        """
+        self._check(codes)
+        if not len(codes):
+            return np.empty(0, np.float32)
+        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
+        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
+
+    def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
+        """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
+        the stored weights are the middle term, on the dimensions that occur; and the code's part."""
+        self._check(codes)
+        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
+        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        seen = np.unique(stored.indices)
+        products = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        pairs = zip(seen.tolist(), products.tolist(), strict=True)
+        asked = SparseVectors.from_rows([{at: product for at, product in pairs if product}], dimension=stored.dimension)
+        return constant, asked, float(self._left(fixed, codes)[0])
+
+    def _explained(self, fixed: Float64s, stored: SparseVectors) -> Float64s:
+        """sum_j s_j (q . D_j), of the dimensions that occur."""
+        met = np.zeros(stored.dimension, bool)
+        met[stored.indices] = True
+        seen = np.flatnonzero(met)
+        products = np.zeros(stored.dimension)
+        products[seen] = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
+        return np.bincount(rows, products[stored.indices] * stored.values, minlength=len(stored)).astype(np.float64)
+
+    def _left(self, fixed: Float64s, codes: UInt8s) -> Float64s:
+        asked = np.rint(np.ldexp(self._queries @ fixed, _BITS + self._queries_scale))
+        tables = np.add.reduceat(asked[:, None] * self._codewords, self._starts[:-1], axis=0)  # (groups, 256), exact
+        found = tables[np.arange(len(tables)), codes[:, HEADER:]].sum(axis=1)
+        left: Float64s = self._gains[codes[:, 1]] * np.ldexp(found, -2 * _BITS)
+        return left
+
+    def _check(self, codes: UInt8s) -> None:
+        if codes.ndim != 2 or codes.shape[1] != self.width or codes.dtype != np.uint8:
+            raise InvalidInput(
+                f"residual codes of this model are uint8 of {self.width} bytes a document, found {codes.dtype} of "
+                f"shape {codes.shape}; they were made by another model, or for another number of bytes"
+            )
+        if len(others := np.flatnonzero(codes[:, 0] != self._tag)):
+            raise InvalidInput(
+                f"the residual code of candidate {int(others[0])} was made by another model than {self.name}, and so "
+                f"were {len(others)} of {len(codes)}; write the documents again with the codes of this one "
+                "(a model that was refined again makes other codes)"
+            )
+
+
+def _fixed_rows(matrix: Float32s, longest: float) -> tuple[Float64s, int]:
+    """Whole numbers, and the exponent of what they and rows of 2**-24 multiply to: exact for rows up to `longest`."""
+    norm = float(np.sqrt(np.square(matrix, dtype=np.float64).sum(axis=1).max(initial=1e-30)))
+    bits = 51 - _ROW_BITS - math.frexp(norm * longest)[1]
+    return np.rint(np.ldexp(matrix.astype(np.float64), bits)), -(bits + _ROW_BITS)

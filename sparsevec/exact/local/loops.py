@@ -1,0 +1,169 @@
+"""The inner loop of a search, compiled by numba when this is imported; `kernel` does that in a thread.
+
+A block's sums are float64 and start at -0.0, to which the first product adds as itself; no sum of products ends there,
+since float64 holds the product of two float32 exactly and x - x is +0.0. So what stands at -0.0 shares no dimension
+with the query, whatever the signs, and no posting needs a branch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba import boolean, float32, float64, int64, uint16, uint32, void
+
+__all__ = ["search"]
+
+_Array: TypeAlias = npt.NDArray[Any]
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_BLOCK = 2**15
+_LINE = 64  # sums that are looked at together, without a branch for each
+_FEW = 8  # with less than a posting for so many documents, a block's postings are gone through instead of its sums
+
+
+def _compiled(signature: Any) -> Callable[[_F], _F]:
+    def compile_now(function: _F) -> _F:
+        try:
+            found = numba.njit(signature, nogil=True, cache=True)(function)
+        except (
+            Exception
+        ) as error:  # no folder that can be written, a full disk, a garbled cache: numba raises all sorts
+            logging.getLogger(__name__).info("numba's cache is of no use here: %s", error)
+            found = numba.njit(signature, nogil=True)(function)
+        return found  # type: ignore[no-any-return]
+
+    return compile_now
+
+
+def _given(dtype: Any) -> Any:
+    return numba.types.Array(dtype, 1, "C", readonly=True)
+
+
+@_compiled(void(int64, int64, float64[::1], int64[::1]))
+def _keep(k: int, size: int, scores: _Array, rows: _Array) -> None:
+    """Bring the k best of `size` to the front, in any order: the higher score first, then the lower row."""
+    low, high = 0, size - 1
+    while low < high:
+        score, row = scores[(low + high) >> 1], rows[(low + high) >> 1]
+        left, right = low, high
+        while left <= right:
+            while scores[left] > score or (scores[left] == score and rows[left] < row):
+                left += 1
+            while scores[right] < score or (scores[right] == score and rows[right] > row):
+                right -= 1
+            if left <= right:
+                scores[left], scores[right] = scores[right], scores[left]
+                rows[left], rows[right] = rows[right], rows[left]
+                left += 1
+                right -= 1
+        if k - 1 <= right:
+            high = right
+        elif k - 1 >= left:
+            low = left
+        else:
+            return
+
+
+@_compiled(float64(int64, int64, float64[::1], int64[::1]))
+def _worst_of_best(k: int, size: int, scores: _Array, rows: _Array) -> Any:
+    """Keep the k best of `size`, more than k; the least of their scores."""
+    _keep(k, size, scores, rows)
+    worst = scores[0]
+    for at in range(1, k):
+        worst = min(worst, scores[at])
+    return worst
+
+
+_index = (_given(uint32), _given(int64), _given(uint16), _given(float32), int64)
+_asked = (_given(int64), _given(int64), _given(float32), int64, _given(boolean), int64, int64)
+
+
+@_compiled(void(*_index, *_asked, float64[::1], float64[:, ::1], int64[:, ::1], int64[::1]))
+def search(
+    starts: _Array,
+    bases: _Array,
+    numbers: _Array,
+    weights: _Array,
+    n: int,
+    indptr: _Array,
+    columns: _Array,
+    query_weights: _Array,
+    k: int,
+    allowed: _Array,
+    first_block: int,
+    end_block: int,
+    sums: _Array,
+    scores: _Array,
+    rows: _Array,
+    sizes: _Array,
+) -> None:
+    """The k best of the documents in some blocks, for each query, in any order.
+
+    `starts`, `bases`, `numbers`, `weights`, `n`: a `BlockLists`. `indptr`, `columns`, `query_weights`: the queries.
+    `allowed` (n,): which documents may be found; empty for all. `sums` (2**15,): -0.0 everywhere, before and after.
+    `scores`, `rows` (q, more than k) and `sizes` (q,), all 0: what is found.
+    """
+    width = len(starts) // max(len(bases) - 1, 1)
+    room = scores.shape[1]
+    masked = len(allowed) > 0
+    thresholds = np.full(len(sizes), -np.inf)
+    for block in range(first_block, end_block):
+        first = block * _BLOCK
+        held = min(_BLOCK, n - first)
+        for query in range(len(sizes)):
+            found_scores, found_rows = scores[query], rows[query]
+            size, threshold = sizes[query], thresholds[query]
+            postings = np.uint64(0)
+            for term in range(indptr[query], indptr[query + 1]):
+                segment = block * width + columns[term]
+                begin = np.uint64(bases[block] + starts[segment])
+                end = np.uint64(bases[block] + starts[segment + 1])
+                weight = np.float64(query_weights[term])
+                postings += end - begin
+                for at in range(begin, end):
+                    sums[numbers[at]] += weight * np.float64(weights[at])
+            if postings == 0:
+                continue
+            if postings * np.uint64(_FEW) < np.uint64(held):
+                for term in range(indptr[query], indptr[query + 1]):
+                    segment = block * width + columns[term]
+                    begin = np.uint64(bases[block] + starts[segment])
+                    end = np.uint64(bases[block] + starts[segment + 1])
+                    for at in range(begin, end):
+                        number = numbers[at]
+                        score = sums[number]
+                        if score == 0.0 and np.signbit(score):
+                            continue  # seen under an earlier dimension
+                        sums[number] = -0.0
+                        if score >= threshold and (not masked or allowed[first + number]):
+                            found_scores[size], found_rows[size] = score, first + np.int64(number)
+                            size += 1
+                            if size == room:
+                                threshold, size = _worst_of_best(k, size, found_scores, found_rows), k
+            else:
+                for line in range(0, held, _LINE):
+                    above = np.uint32(0)
+                    for number in range(line, line + _LINE):
+                        above |= np.uint32(sums[number] > threshold)
+                    if above:
+                        for number in range(line, min(line + _LINE, held)):
+                            score = sums[number]
+                            if score > threshold and not (score == 0.0 and np.signbit(score)):
+                                if masked and not allowed[first + number]:
+                                    continue
+                                found_scores[size], found_rows[size] = score, first + number
+                                size += 1
+                                if size == room:
+                                    threshold, size = _worst_of_best(k, size, found_scores, found_rows), k
+                    for number in range(line, line + _LINE):
+                        sums[number] = -0.0
+            sizes[query], thresholds[query] = size, threshold
+    for query in range(len(sizes)):
+        if sizes[query] > k:
+            _keep(k, sizes[query], scores[query], rows[query])
+            sizes[query] = k

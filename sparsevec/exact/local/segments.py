@@ -1,0 +1,162 @@
+"""`Segment`: some documents as they were at one time, never changed, in memory or mapped from a folder.
+
+A write makes a new small segment, and says which rows of older ones it stands for; a merge makes one of several.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.arrays import frozen
+from sparsevec.exact.local.columns import Columns
+from sparsevec.exact.local.lists import BlockLists, Lists
+from sparsevec.exact.local.texts import Texts
+from sparsevec.postings import Mask
+from sparsevec.storage import whole_folder
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
+
+__all__ = ["Row", "Segment"]
+
+_FORMAT = "sparsevec.segment/1"
+_HEADER = "header.json"
+
+UInt8s = npt.NDArray[np.uint8]
+
+
+class Row(NamedTuple):
+    """A document as the file has it."""
+
+    key: bytes
+    """of the id; keys ascend as ids do"""
+    indices: bytes
+    weights: bytes
+    payload: str
+    code: bytes | None = None
+
+
+class Segment:
+    """n documents in ascending order of their keys."""
+
+    def __init__(
+        self, keys: Texts, vectors: SparseVectors, payloads: Texts, codes: UInt8s | None, lists: Lists | None = None
+    ) -> None:
+        self.keys, self.vectors, self.payloads, self.codes = keys, vectors, payloads, codes
+        self.lists = BlockLists(vectors, lists)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """For filters."""
+        return Columns(self.payloads)
+
+    @classmethod
+    def of_rows(cls, chunks: Iterable[Sequence[Row]], dimension: int, code_bytes: int | None) -> Segment:
+        """Of rows in ascending order of their keys, some at a time, so that few of them are Python objects at once."""
+        parts = [_Part.of(rows, code_bytes or 0) for rows in chunks] or [_Part.of([], code_bytes or 0)]
+        indptr = np.concatenate(([0], np.cumsum(np.concatenate([part.counts for part in parts]))))
+        indices = frozen(np.concatenate([part.indices for part in parts]))
+        weights = frozen(np.concatenate([part.weights for part in parts]))
+        codes = None if code_bytes is None else np.concatenate([part.codes for part in parts])
+        keys, payloads = _joined([part.keys for part in parts]), _joined([part.payloads for part in parts])
+        return cls(keys, SparseVectors(indptr, indices, weights, dimension), payloads, codes)
+
+    @classmethod
+    def merged(cls, segments: Sequence[Segment], alive: Sequence[Mask | None]) -> Segment:
+        """Of those documents of several segments that are alive."""
+        parts = [segment._some(mask) for segment, mask in zip(segments, alive, strict=True)]
+        keys = [key for part in parts for key in part[0]]
+        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+        vectors = SparseVectors.concat([part[1] for part in parts])[order]
+        payloads = _joined([part[2] for part in parts]).some(order)
+        codes = [part[3] for part in parts if part[3] is not None]
+        return cls(Texts.of(keys[i] for i in order), vectors, payloads, np.concatenate(codes)[order] if codes else None)
+
+    def _some(self, mask: Mask | None) -> tuple[Texts, SparseVectors, Texts, UInt8s | None]:
+        if mask is None:
+            return self.keys, self.vectors, self.payloads, self.codes
+        rows = np.flatnonzero(mask)
+        codes = None if self.codes is None else self.codes[rows]
+        return self.keys.some(rows), self.vectors[rows], self.payloads.some(rows), codes
+
+    # ---- on disk
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        vectors = self.vectors
+        texts = {"key_ends": self.keys.ends, "keys": self.keys.content}
+        texts |= {"payload_ends": self.payloads.ends, "payloads": self.payloads.content}
+        forward = {"indptr": vectors.indptr, "indices": vectors.indices, "values": vectors.values}
+        codes = {} if self.codes is None else {"codes": self.codes}
+        return {**texts, **forward, **self.lists.lists._asdict(), **codes}
+
+    def save(self, folder: Path) -> None:
+        """All of it or nothing; raises StorageFailed."""
+
+        def fill(new: Path) -> None:
+            sizes = {}
+            for name, array in self._arrays().items():
+                np.ascontiguousarray(array).tofile(new / name)
+                sizes[name] = (array.dtype.str, array.shape)
+            header = {"format": _FORMAT, "dimension": self.vectors.dimension, "arrays": sizes}
+            (new / _HEADER).write_text(json.dumps(header))
+
+        whole_folder(folder, fill)
+
+    @classmethod
+    def mapped(cls, folder: Path) -> Segment:
+        """What `save` wrote, left on disk and paged in as it is touched. Raises ValueError or OSError when it is not
+        whole."""
+        header = json.loads((folder / _HEADER).read_text())
+        if header["format"] != _FORMAT:
+            raise ValueError(f"expected {_FORMAT}, found {header['format']}")
+        arrays = {name: _map(folder / name, dtype, shape) for name, (dtype, shape) in header["arrays"].items()}
+        lists = Lists(*(arrays[name] for name in Lists._fields))
+        forward = arrays["indptr"], arrays["indices"], arrays["values"]  # checked before they were saved
+        vectors = SparseVectors._made(*forward, header["dimension"], None)
+        keys = Texts(arrays["key_ends"], arrays["keys"])
+        return cls(keys, vectors, Texts(arrays["payload_ends"], arrays["payloads"]), arrays.get("codes"), lists)
+
+
+class _Part(NamedTuple):
+    """Some rows as arrays."""
+
+    counts: Int64s
+    indices: npt.NDArray[np.uint32]
+    weights: Float32s
+    keys: Texts
+    payloads: Texts
+    codes: UInt8s
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], code_bytes: int) -> _Part:
+        codes = b"".join([row.code or bytes(code_bytes) for row in rows]) if code_bytes else b""
+        return cls(
+            np.array([len(row.indices) // 4 for row in rows], np.int64),
+            np.frombuffer(b"".join([row.indices for row in rows]), "<u4"),
+            np.frombuffer(b"".join([row.weights for row in rows]), "<f4"),
+            Texts.of(row.key for row in rows),
+            Texts.of(row.payload.encode() for row in rows),
+            np.frombuffer(codes, np.uint8).reshape(len(rows), code_bytes),
+        )
+
+
+def _joined(several: Sequence[Texts]) -> Texts:
+    lengths = np.concatenate([np.diff(texts.ends) for texts in several])
+    return Texts(np.concatenate(([0], np.cumsum(lengths))), np.concatenate([texts.content for texts in several]))
+
+
+def _map(path: Path, dtype: str, shape: list[int]) -> npt.NDArray[Any]:
+    expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if (found := path.stat().st_size) != expected:
+        raise ValueError(f"{path.name} has {found} bytes, expected {expected}")
+    if not expected:
+        return np.empty(shape, dtype)
+    return np.memmap(path, np.dtype(dtype), "r", shape=tuple(shape)).view(np.ndarray)

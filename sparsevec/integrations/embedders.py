@@ -1,0 +1,96 @@
+"""Texts to dense vectors, by whatever embeds them: checked, in batches, from texts that need not fit in memory.
+
+    embedder = named("wordllama")                         # or any callable: list of n texts -> (n, d)
+    dense = embed(texts, embedder)
+
+`named` knows: `wordllama` (comes whole from its package, 256 columns, no torch), `sentence-transformers:MODEL`, and
+`openai:MODEL`, any endpoint that speaks OpenAI's protocol. Each needs the extra of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.errors import InvalidInput, InvalidVectors
+
+__all__ = ["Embedder", "embed", "named"]
+
+Embedder: TypeAlias = Callable[[list[str]], Any]
+"""n texts to (n, d): an array, a tensor or lists of numbers."""
+
+_KNOWN = {
+    "wordllama": "wordllama",
+    "sentence-transformers": "sentence_transformers",
+    "openai": "openai",
+}
+
+
+def named(spec: str) -> Embedder:
+    """The embedder that `spec` names: `wordllama`, `sentence-transformers:MODEL`, `openai:MODEL`.
+
+    Raises InvalidInput for another, ClientMissing when its package is not installed.
+    """
+    kind, _, model = spec.partition(":")
+    if kind not in _KNOWN:
+        raise InvalidInput(f"expected an embedder, one of {', '.join(_KNOWN)}, found {spec!r:.80}")
+    made: Embedder = import_module(f"sparsevec.integrations.{_KNOWN[kind]}").embedder(model)
+    return made
+
+
+def embed(
+    texts: Iterable[str],
+    embedder: Embedder,
+    *,
+    batch: int = 256,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> npt.NDArray[np.float32]:
+    """(n, d) float32, in the order of the `texts`. `on_batch` is called with how many have been embedded.
+
+    Raises InvalidInput for a text that is none, InvalidVectors, naming the texts, when the embedder returns another
+    number of rows, another width than before, or a number that is not finite.
+    """
+    if batch < 1:
+        raise InvalidInput(f"batch must be at least 1, found {batch}")
+    rows: list[npt.NDArray[np.float32]] = []
+    done = 0
+    for some in _batches(texts, batch):
+        rows.append(_checked(embedder(some), some, done, rows[0].shape[1] if rows else None))
+        done += len(some)
+        on_batch(done)
+    if not rows:
+        raise InvalidInput("expected at least one text, found none")
+    return np.concatenate(rows)
+
+
+def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    source, done = iter(texts), 0
+    while some := list(islice(source, size)):
+        wrong = next((at for at, text in enumerate(some) if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise InvalidInput(f"text {done + wrong} must be a string, found {type(some[wrong]).__name__}")
+        yield some
+        done += len(some)
+
+
+def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) -> npt.NDArray[np.float32]:
+    if callable(detach := getattr(found, "detach", None)):
+        found = detach().cpu()
+    which = f"texts {first} to {first + len(texts) - 1}"
+    try:
+        rows = np.asarray(found, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidVectors(f"the embedder returned no (n, d) numbers for {which}: {error}") from error
+    if rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:
+        raise InvalidVectors(f"expected a row for each of {which} ({len(texts)}, d), found shape {rows.shape}")
+    if width is not None and rows.shape[1] != width:
+        raise InvalidVectors(f"the embedder changed its width: {width} columns before, {rows.shape[1]} for {which}")
+    if not np.isfinite(rows).all():
+        at = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise InvalidVectors(f"the embedder returned NaN or infinity for text {first + at}: {texts[at]!r:.60}")
+    return rows

@@ -1,0 +1,48 @@
+"""Any endpoint that speaks OpenAI's embeddings protocol: OpenAI, vLLM, TEI, Ollama and others. Extra `openai`.
+
+The address and the key come from the environment, as the `openai` package reads them: OPENAI_BASE_URL and
+OPENAI_API_KEY. Its client retries what can be retried (429, 5xx, connections) with back-off.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
+
+__all__ = ["embedder"]
+
+_RETRIES = 5  # of a request, half a second to eight apart
+
+
+def embedder(model: str = "", *, base_url: str | None = None, retries: int = _RETRIES) -> Any:
+    """Texts to (n, d) by `model` at `base_url`, or at OPENAI_BASE_URL.
+
+    Raises InvalidInput without a model, ClientMissing; when called, BackendDown when no answer came after the retries,
+    BackendUnsupported, with what the endpoint said, when it will not do it.
+    """
+    if not model:
+        raise InvalidInput("an endpoint has many models; name one: openai:text-embedding-3-small")
+    try:
+        import openai
+    except ImportError:
+        raise ClientMissing.extra("openai", "openai") from None
+    key = os.environ.get("OPENAI_API_KEY") or "none"  # endpoints of one's own often want none
+    client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries)
+
+    def embedded(texts: list[str]) -> list[list[float]]:
+        try:
+            found = client.embeddings.create(model=model, input=texts, encoding_format="float")
+        except openai.APIConnectionError as error:
+            raise BackendDown(f"no answer from the embeddings endpoint at {_host(client)}") from error
+        except openai.APIStatusError as error:
+            refused = BackendDown if error.status_code in (429, 500, 502, 503, 504) else BackendUnsupported
+            raise refused(f"the endpoint at {_host(client)} said {error.status_code}: {error.message:.200}") from error
+        return [row.embedding for row in sorted(found.data, key=lambda row: row.index)]
+
+    return embedded
+
+
+def _host(client: Any) -> str:
+    return str(client.base_url.copy_with(userinfo=b"", query=None))

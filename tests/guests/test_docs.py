@@ -1,0 +1,13 @@
+"""The page about guests runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs/how/guests.md"
+
+
+def test_the_page_runs() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile(code, PAGE.name, "exec"), {"__name__": "guests"})

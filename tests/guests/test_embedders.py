@@ -1,0 +1,166 @@
+"""Texts in: any callable, a package, a sentence-transformers model, an endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, InvalidVectors
+from sparsevec.integrations import openai
+from sparsevec.integrations.embedders import embed, named
+
+TEXTS = ["a cat sat", "on a mat", "the dog ran", "far away", "home"]
+
+
+def lengths(texts: list[str]) -> list[list[float]]:
+    return [[float(len(text)), float(text.count("a")), 1.0] for text in texts]
+
+
+# ---- any callable
+
+
+def test_rows_come_in_the_order_of_the_texts_whatever_the_batch() -> None:
+    expected = np.array(lengths(TEXTS), np.float32)
+    for batch in (1, 2, 5, 100):
+        assert np.array_equal(embed(iter(TEXTS), lengths, batch=batch), expected)
+
+
+def test_it_says_how_far_it_is() -> None:
+    seen: list[int] = []
+    embed(TEXTS, lengths, batch=2, on_batch=seen.append)
+    assert seen == [2, 4, 5]
+
+
+def test_a_tensor_with_a_gradient_is_taken() -> None:
+    rows = embed(TEXTS, lambda texts: torch.ones(len(texts), 4, requires_grad=True))
+    assert rows.shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "said"),
+    [
+        (lambda texts: [[1.0] * (2 if "home" in texts else 3) for _ in texts], "changed its width: 3 .* 2 for texts 4"),
+        (lambda texts: [[float("nan") if text == "far away" else 1.0] for text in texts], "text 3: 'far away'"),
+        (lambda _: np.ones((1, 2)), "a row for each of texts 0 to 1"),
+        (lambda _: "no", "no .* numbers for texts 0 to 1"),
+        (lambda texts: [[]] * len(texts), "expected a row for each"),
+    ],
+)
+def test_an_embedder_that_goes_wrong_is_named_with_its_texts(embedder: Callable[..., Any], said: str) -> None:
+    with pytest.raises(InvalidVectors, match=said):
+        embed(TEXTS, embedder, batch=2)
+
+
+def test_what_is_no_text_is_named() -> None:
+    with pytest.raises(InvalidInput, match="text 1 must be a string, found NoneType"):
+        embed(["a", None], lengths)  # type: ignore[list-item]
+    with pytest.raises(InvalidInput, match="at least one text"):
+        embed([], lengths)
+    with pytest.raises(InvalidInput, match="one of wordllama"):
+        named("word2vec")
+
+
+# ---- a package
+
+
+def test_wordllama_embeds_offline_and_near_texts_are_near() -> None:
+    rows = embed(["a photo viewer", "a program to look at pictures", "a compiler for Fortran"], named("wordllama"))
+    assert rows.shape == (3, 256)
+    assert rows[0] @ rows[1] > rows[0] @ rows[2]
+
+
+def test_wordllama_has_one_model() -> None:
+    with pytest.raises(InvalidInput, match="one model"):
+        named("wordllama:large")
+
+
+# ---- sentence-transformers
+
+
+def test_a_sentence_transformers_model_embeds(dense_model: Path) -> None:
+    rows = embed(TEXTS, named(f"sentence-transformers:{dense_model}"), batch=2)
+    assert rows.shape == (5, 16)
+
+
+# ---- an endpoint
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers as OpenAI's does: rows out of order, and first the `failures` that are asked for."""
+
+    failures: ClassVar[list[int]] = []
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body | {"authorization": self.headers.get("Authorization")})
+        if self.failures:
+            self._say(self.failures.pop(), {"error": {"message": "not now"}})
+            return
+        rows = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(lengths(body["input"]))]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        self._say(200, {"object": "list", "data": rows[::-1], "model": body["model"], "usage": usage})
+
+    def _say(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Retry-After-Ms", "1")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    Endpoint.failures, Endpoint.asked = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_endpoint_embeds_and_rows_are_put_in_order(endpoint: str) -> None:
+    assert np.array_equal(embed(TEXTS, named("openai:small"), batch=2), np.array(lengths(TEXTS), np.float32))
+    assert [body["input"] for body in Endpoint.asked] == [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
+    assert {body["authorization"] for body in Endpoint.asked} == {"Bearer sk-secret"}
+
+
+def test_a_busy_endpoint_is_asked_again(endpoint: str) -> None:
+    Endpoint.failures = [503, 429]
+    assert len(embed(TEXTS, named("openai:small"))) == 5
+    assert len(Endpoint.asked) == 3
+
+
+def test_an_endpoint_that_stays_busy_is_down_and_one_that_refuses_says_why(endpoint: str) -> None:
+    Endpoint.failures = [429] * 2
+    with pytest.raises(BackendDown, match="said 429") as down:
+        embed(TEXTS, openai.embedder("small", retries=1))
+    Endpoint.failures = [401]
+    with pytest.raises(BackendUnsupported, match="not now") as refused:
+        embed(TEXTS, named("openai:small"))
+    assert "sk-secret" not in f"{down.value}{refused.value}"
+
+
+def test_an_endpoint_that_is_not_there_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:hidden@127.0.0.1:9/v1")
+    with pytest.raises(BackendDown) as down:
+        embed(TEXTS, openai.embedder("small", retries=0))
+    assert "hidden" not in str(down.value)
+    with pytest.raises(InvalidInput, match="name one"):
+        named("openai")

@@ -1,0 +1,94 @@
+"""The LangChain store: the framework's own standard suite, and what is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_tests.integration_tests import VectorStoreIntegrationTests
+
+import sparsevec as sv
+from sparsevec.errors import InvalidInput, InvalidVectors, WriteFailed
+from sparsevec.integrations.langchain import SparsevecVectorStore
+
+EMBEDDING = DeterministicFakeEmbedding(size=6)
+DOCUMENTS = [Document(id=str(n), page_content=f"text {n}", metadata={"n": n, "even": n % 2 == 0}) for n in range(40)]
+
+
+@pytest.fixture(scope="session")
+def of_six_columns() -> sv.SparseEncoder:
+    rows = np.asarray(EMBEDDING.embed_documents([f"word {n}" for n in range(600)]), np.float32)
+    return sv.SparseEncoder(6, 256).fit(rows, budget=sv.Budget(nnz=16))
+
+
+@pytest.fixture(params=["reference:", "qdrant+edge:{}/edge"])
+def retriever(request: pytest.FixtureRequest, of_six_columns: sv.SparseEncoder, tmp_path: Path) -> Iterator[Any]:
+    with sv.Retriever(of_six_columns, sv.connect(request.param.format(tmp_path))) as found:
+        yield found
+
+
+class TestTheStandardSuite(VectorStoreIntegrationTests):  # type: ignore[misc]
+    @pytest.fixture
+    def vectorstore(self, retriever: sv.Retriever) -> SparsevecVectorStore:
+        return SparsevecVectorStore(EMBEDDING, retriever)
+
+
+@pytest.fixture
+def store(retriever: sv.Retriever) -> SparsevecVectorStore:
+    store = SparsevecVectorStore(EMBEDDING, retriever)
+    store.add_documents(DOCUMENTS)
+    return store
+
+
+def test_a_filter_leaves_out_what_does_not_match(store: SparsevecVectorStore) -> None:
+    found = store.similarity_search("text 3", k=40, filter={"even": True, "n": {"lt": 10}})
+    assert {document.metadata["n"] for document in found} == {0, 2, 4, 6, 8}
+
+
+def test_answers_are_the_retrievers(store: SparsevecVectorStore, retriever: sv.Retriever) -> None:
+    (hits,) = retriever.search(np.asarray(EMBEDDING.embed_query("text 3"), np.float32), 5)
+    found = store.similarity_search_with_score("text 3", k=5)
+    assert [(document.id, score) for document, score in found] == [(hit.id, hit.score) for hit in hits]
+    assert found[0][0] == DOCUMENTS[3]
+
+
+def test_marginal_relevance_prefers_what_differs(store: SparsevecVectorStore) -> None:
+    store.add_texts([f"text {3}"] * 5, [{"copy": True}] * 5)
+    plain = store.similarity_search("text 3", k=4)
+    apart = store.max_marginal_relevance_search("text 3", k=4, fetch_k=20, lambda_mult=0.1)
+    assert len({document.page_content for document in plain}) < len({document.page_content for document in apart}) == 4
+
+
+def test_an_existing_collection_is_opened_in_one_line(store: SparsevecVectorStore, retriever: sv.Retriever) -> None:
+    again = SparsevecVectorStore(EMBEDDING, retriever)
+    assert again.get_by_ids(["7"]) == [DOCUMENTS[7]]
+
+
+async def test_asynchronous_calls_give_the_same(store: SparsevecVectorStore) -> None:
+    assert await store.asimilarity_search("text 9", k=3) == store.similarity_search("text 9", k=3)
+
+
+def test_a_write_that_is_not_whole_reaches_the_caller_with_its_report(store: SparsevecVectorStore) -> None:
+    with pytest.raises(WriteFailed) as failed:
+        store.add_texts(["fine", "not fine"], [{"at": 1}, {"at": float("nan")}], ids=["fine", "wrong"])
+    assert failed.value.report.written == 1
+    assert store.get_by_ids(["fine"])[0].page_content == "fine"
+
+
+def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:
+    for wrong, said in (
+        (lambda: store.add_texts(["a"], [{"text": "b"}]), "text_key"),
+        (lambda: store.add_texts(["a", "b"], [{}]), "as many"),
+        (lambda: store.delete(), "expected ids"),
+        (lambda: SparsevecVectorStore.from_texts(["a"], EMBEDDING), "retriever="),
+        (lambda: store.similarity_search("a", filter={"n": {"around": 3}}), "around"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            wrong()
+    with pytest.raises(InvalidVectors):
+        store.similarity_search_by_vector([1.0, 2.0])

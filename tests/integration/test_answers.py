@@ -1,0 +1,180 @@
+"""Final answers on the engines' own rankings: dense rows re-ranked on the server, and fusion with text and knn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
+from sparsevec.answers.retriever import AsyncRetriever, Retriever
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.connect import aconnect, connect
+from sparsevec.errors import BackendUnsupported, InvalidInput
+from sparsevec.exact.verify import verify
+from sparsevec.testing.conformance.answering import COLUMNS, dense, unlearned
+from sparsevec.testing.http import ask
+
+N, WORDS = 80, ("red", "green", "blue")
+ROWS, QUERIES = dense(N, seed=21), dense(5, seed=22)
+TEXTS = [" ".join(WORDS[: row % 3 + 1]) for row in range(N)]
+
+
+def lucene(base: str, mapping: dict[str, Any]) -> str:
+    """An index as an application makes it, with dense rows and a text; its url with a field of ours."""
+    index = f"answers-{uuid4().hex[:8]}"
+    host, _, port = base.rpartition("//")[2].partition(":")
+
+    def put(method: str, path: str, body: Any = None) -> Any:
+        return ask(host, int(port), f"/{index}{path}", body, method=method, timeout=60)
+
+    put("PUT", "", {"mappings": {"properties": {"emb": mapping, "text": {"type": "text"}}}})
+    for row, (numbers, text) in enumerate(zip(ROWS, TEXTS, strict=True)):
+        put(
+            "PUT", f"/_doc/{row}?refresh={'true' if row == N - 1 else 'false'}", {"emb": numbers.tolist(), "text": text}
+        )
+    return f"{base}/{index}?field=sparse"
+
+
+def filled(adapter: Adapter) -> Adapter:
+    vectors = unlearned().encode_document(ROWS)
+    adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
+    assert adapter.upsert([str(row) for row in range(N)], vectors).failed == {}
+    return adapter
+
+
+DENSE_VECTOR = {"type": "dense_vector", "dims": COLUMNS, "index": True, "similarity": "cosine"}
+
+
+@pytest.fixture(params=["int8_hnsw", "hnsw"])
+def elastic(request: pytest.FixtureRequest, engine_url: Any) -> Iterator[str]:
+    mapping = {**DENSE_VECTOR, "index_options": {"type": request.param}}
+    url = lucene(engine_url("elasticsearch9"), mapping)
+    with connect(url) as adapter:
+        yield url
+        adapter.drop()
+
+
+@pytest.fixture
+def opensearch(engine_url: Any) -> Iterator[str]:
+    url = lucene(engine_url("opensearch3"), {"type": "float"})
+    with connect(url) as adapter:
+        yield url
+        adapter.drop()
+
+
+@pytest.fixture
+def qdrant(engine_url: Any) -> Iterator[str]:
+    base, name = engine_url("qdrant"), f"answers-{uuid4().hex[:8]}"
+    host, _, port = base.rpartition("//")[2].partition(":")
+
+    def put(path: str, body: Any, method: str = "PUT") -> Any:
+        return ask(host, int(port), f"/collections/{name}{path}", body, method=method, timeout=60)
+
+    put("", {"vectors": {"emb": {"size": COLUMNS, "distance": "Cosine"}, "far": {"size": 3, "distance": "Euclid"}}})
+    points = [{"id": row, "vector": {"emb": numbers.tolist()}, "payload": {}} for row, numbers in enumerate(ROWS)]
+    put("/points?wait=true", {"points": points})
+    yield f"{base}/{name}"
+    put("", None, "DELETE")
+
+
+@pytest.mark.elasticsearch
+def test_elasticsearch_picks_the_nearest_candidates_and_the_answers_are_the_exact_ones(elastic: str) -> None:
+    with connect(elastic) as adapter:
+        retriever = Retriever(unlearned(), filled(adapter), rerank="dense", dense_field="emb", candidates=60)
+        report = verify(retriever, ROWS, QUERIES, 5, ids=range(N))
+        assert report.require_exact().queries == len(QUERIES)
+        assert retriever._ranking.way.on_server  # type: ignore[union-attr]
+
+
+@pytest.mark.elasticsearch
+def test_text_and_dense_rankings_of_elasticsearch_are_fused_as_by_hand(elastic: str) -> None:
+    with connect(elastic) as adapter:
+        retriever = Retriever(unlearned(), filled(adapter), candidates=30)
+        own: Any = adapter
+        rankings = [
+            *retriever.search(QUERIES[0], 30),
+            *own.by_text(["blue"], 30, field="text"),
+            *own.nearest(QUERIES[:1], 30, dense="emb"),
+        ]
+        assert len(rankings[1]) == N // 3
+        found = retriever.fuse(QUERIES[0], 7, text={"text": "blue"}, dense="emb", depth=30)
+        assert found == reciprocal_rank_fusion(rankings, 7)
+        found = retriever.fuse(QUERIES[0], 7, text={"text": "blue"}, by="scores", weights=[1, 3], depth=30)
+        assert found == weighted_sum(rankings[:2], 7, weights=[1, 3])
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [({"dims": 3}, "3 columns, expected the 12"), ({"similarity": "l2_norm"}, "compared by l2_norm")],
+)
+def test_a_dense_field_that_ranks_otherwise_is_refused_before_the_search(
+    engine_url: Any, mapping: dict[str, Any], said: str
+) -> None:
+    index = f"answers-{uuid4().hex[:8]}"
+    base = engine_url("elasticsearch9")
+    host, _, port = base.rpartition("//")[2].partition(":")
+    body = {"mappings": {"properties": {"emb": {**DENSE_VECTOR, **mapping}}}}
+    ask(host, int(port), f"/{index}", body, method="PUT", timeout=60)
+    with connect(f"{base}/{index}?field=sparse") as adapter:
+        adapter.create(unlearned().output_dim)
+        with pytest.raises(InvalidInput, match=said):
+            Retriever(unlearned(), adapter, rerank="dense", dense_field="emb").search(QUERIES)
+        adapter.drop()
+
+
+@pytest.mark.opensearch
+def test_where_the_engine_has_no_dense_index_rows_are_read_from_documents(opensearch: str) -> None:
+    with connect(opensearch) as adapter:
+        retriever = Retriever(unlearned(), filled(adapter), rerank="dense", dense_field="emb", candidates=60)
+        verify(retriever, ROWS, QUERIES, 5, ids=range(N)).require_exact()
+        assert len(retriever.fuse(QUERIES[0], 5, text={"text": "green"})) == 5
+        with pytest.raises(BackendUnsupported, match="dense neighbours"):
+            retriever.fuse(QUERIES[0], 5, dense="emb")
+
+
+@pytest.mark.qdrant
+def test_qdrant_picks_the_nearest_candidates_and_fuses_its_dense_ranking(qdrant: str) -> None:
+    with connect(qdrant) as adapter:
+        vectors = unlearned().encode_document(ROWS)
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
+        adapter.upsert(range(N), vectors)
+        retriever = Retriever(unlearned(), adapter, rerank="dense", dense_field="emb", candidates=60)
+        verify(retriever, ROWS, QUERIES, 5, ids=range(N)).require_exact()
+        own: Any = adapter
+        by_hand = [*retriever.search(QUERIES[0], 60), *own.nearest(QUERIES[:1], 60, dense="emb")]
+        assert retriever.fuse(QUERIES[0], 5, dense="emb", depth=60) == reciprocal_rank_fusion(by_hand, 5)
+        with pytest.raises(BackendUnsupported, match="does not rank by it"):
+            retriever.fuse(QUERIES[0], 5, text={"text": "green"})
+        with pytest.raises(InvalidInput, match="3 columns"):
+            Retriever(unlearned(), adapter, rerank="dense", dense_field="far").search(QUERIES)
+
+
+@pytest.mark.elasticsearch
+def test_asyncio_re_ranks_on_the_server_and_fuses_alike(elastic: str) -> None:
+    with connect(elastic) as adapter:
+        retriever = Retriever(unlearned(), filled(adapter), rerank="dense", dense_field="emb", candidates=60)
+        expected = retriever.search(QUERIES, 5)
+        fused = retriever.fuse(QUERIES[0], 5, text={"text": "blue"})
+
+    async def search() -> tuple[list[Hits], Hits]:
+        async with AsyncRetriever(
+            unlearned(), await aconnect(elastic), rerank="dense", dense_field="emb", candidates=60
+        ) as again:
+            return await again.search(QUERIES, 5), await again.fuse(QUERIES[0], 5, text={"text": "blue"})
+
+    assert asyncio.run(search()) == (expected, fused)
+
+
+def test_a_fusion_without_another_ranking_is_refused_in_words() -> None:
+    with connect("reference:") as adapter:
+        retriever = Retriever(unlearned(), filled(adapter))
+        with pytest.raises(BackendUnsupported, match="reciprocal_rank_fusion"):
+            retriever.fuse(np.ones(COLUMNS), text={"text": "blue"})
+        with pytest.raises(InvalidInput, match="expected text= or dense="):
+            retriever.fuse(np.ones(COLUMNS))

@@ -1,0 +1,74 @@
+"""The pages run as they stand, and say every command and every option."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+
+from sparsevec.cli.app import app
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(path for folder in ("start", "how", "concepts") for path in (DOCS / folder).glob("*.md"))
+PYTHON = [path for path in PAGES if "```python" in path.read_text() and path.name != "guests.md"]  # that: tests/guests
+SERVERS = {
+    "qdrant://localhost:6333/products?vector_name=sparse": "reference:products.db",
+    "elasticsearch://localhost:9200/products?field=sparse": "reference:cluster.db",
+}
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the two files that the pages load."""
+    centres = np.random.default_rng(0).normal(size=(20, 16))
+    for name, n in {"documents": 600, "queries": 100}.items():
+        rng = np.random.default_rng(n)
+        np.save(tmp_path / name, (centres[rng.integers(20, size=n)] + rng.normal(size=(n, 16))).astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
+def test_a_page_runs_from_its_first_line_to_its_last(brought: Path, page: Path) -> None:
+    code = "\n".join(blocks(page, "python")).replace("8192)", "256)").replace("output_dim=8192", "output_dim=256")
+    for server, here in SERVERS.items():
+        code = code.replace(server, here)
+    exec(compile(code, page.name, "exec"), {"__name__": page.stem})
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "index.md"], ids=lambda page: page.stem)
+def test_commands_and_options_of_a_page_are_there(page: Path) -> None:
+    for line in "\n".join(blocks(page, "sh")).splitlines():
+        for name, given in re.findall(r"sparsevec ([a-z]+)(.*)", line.split("  #")[0]):
+            options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+            assert set(re.findall(r"(?<= )--?[a-z-]+", given)) <= options
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_and_each_of_its_options_does(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    assert [option.name for option in command.params if not option.help and option.name != "help"] == []
+
+
+def test_the_reference_has_every_option_of_every_command() -> None:
+    place = DOCS / "site/commands.py"
+    spec = importlib.util.spec_from_file_location("commands", place)
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    page = hook.on_page_markdown((DOCS / "reference/commands.md").read_text())
+    for name, command in COMMANDS.items():
+        part = page.split(f"## sparsevec {name}\n")[1].split("\n## ")[0]
+        assert [o for parameter in command.params for o in parameter.opts if o.startswith("-") and o not in part] == []

@@ -1,0 +1,272 @@
+"""The local engine keeps up with every write, whoever makes it, and says what the reference says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparsevec import connect
+from sparsevec.contract.adapter import Adapter, Documents, Hits
+from sparsevec.exact.local import LocalEngine, engine
+from sparsevec.exact.reference import Reference
+from sparsevec.vectors import SparseVectors
+
+DIMENSION = 24
+FILTERS: list[dict[str, Any] | None] = [
+    None,
+    {"brand": "acme"},
+    {"brand": ["acme", 1, True]},
+    {"price": {"gte": 2, "lt": 40.5}},
+    {"price": {"gt": 2**60}},
+    {"made": {"gte": "2024-01-02"}},
+    {"tags": {"not": "b"}, "deep.x": {"exists": False}},
+    {"$any": [{"tags": ["a", "c"]}, {"$not": {"brand": {"exists": True}}}]},
+]
+
+
+def some_payload(rng: np.random.Generator) -> dict[str, Any]:
+    fields = {
+        "brand": ["acme", "other", 1, True, None, 1.0][rng.integers(6)],
+        "price": [int(rng.integers(60)), 2**60 + 1, 2.5, "7", None][rng.integers(5)],
+        "made": ["2024-01-01", "2024-01-02T03:00:00+02:00", "soon", 5][rng.integers(4)],
+        "tags": [[], ["a"], ["a", "b"], "c", None][rng.integers(5)],
+        "deep": [{}, {"x": 1}, {"x": None}, [{"x": 2}, {}]][rng.integers(4)],
+    }
+    return {name: value for name, value in fields.items() if rng.random() < 0.8}
+
+
+def some_vectors(rng: np.random.Generator, n: int) -> SparseVectors:
+    """Of few different weights, so that many scores are equal."""
+    rows = rng.choice([0.0, 0.0, 0.0, 0.5, 1.0, -1.0], (n, DIMENSION))
+    return SparseVectors.from_dense(rows)
+
+
+def some_ids(rng: np.random.Generator, n: int) -> list[int | str]:
+    numbers = rng.choice(400, n, replace=False).tolist()
+    return [str(number) if number % 3 == 0 else number for number in numbers]
+
+
+def write(rng: np.random.Generator, *adapters: Adapter) -> None:
+    n = int(rng.choice([1, 2, 5, 40]))
+    ids, vectors = some_ids(rng, n), some_vectors(rng, n)
+    payloads, kind = [some_payload(rng) for _ in ids], rng.random()
+    codes = rng.integers(0, 256, (n, 3)).astype(np.uint8)
+    for adapter in adapters:
+        if kind < 0.3:
+            adapter.delete(ids)
+        else:
+            adapter.upsert(ids, vectors, payloads, codes=codes)
+
+
+def asked(rng: np.random.Generator, adapter: Adapter, k: int, where: Any) -> list[Hits]:
+    return adapter.search(some_vectors(rng, 3), k, where=where, with_payloads=True, with_vectors=True, with_codes=True)
+
+
+def parts(documents: Documents | None) -> Any:
+    assert documents is not None
+    assert documents.codes is not None
+    return documents.ids, documents.vectors, documents.payloads, documents.codes.tolist()
+
+
+def require_the_same(seed: list[int], one: Adapter, other: Adapter) -> None:
+    for number, where in enumerate(FILTERS):
+        for k in (7, 1000):
+            found, expected = (
+                asked(np.random.default_rng([*seed, number]), adapter, k, where) for adapter in (one, other)
+            )
+            assert [hits.scores.tobytes() for hits in found] == [hits.scores.tobytes() for hits in expected]
+            assert found == expected
+        assert parts(one.matching(where or {}, 1000)) == parts(other.matching(where or {}, 1000))
+    assert one.count() == other.count()
+
+
+@pytest.fixture(autouse=True)
+def _merges_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FEW", 20)
+
+
+@pytest.mark.parametrize("place", ["", "{}/local.db"])
+@pytest.mark.parametrize("seed", range(2))
+def test_after_every_write_the_answers_are_the_references(place: str, seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    with LocalEngine(place.format(tmp_path)) as local, Reference() as reference:
+        for adapter in (local, reference):
+            adapter.create(DIMENSION, code_bytes=3)
+        for step in range(30):
+            write(rng, local, reference)
+            if step % 6 == 0:
+                require_the_same([seed, step], local, reference)
+        require_the_same([seed], local, reference)
+
+
+def test_a_ranking_is_read_on_over_all_segments(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    with LocalEngine() as local, Reference() as reference:
+        for adapter in (local, reference):
+            adapter.create(DIMENSION, code_bytes=3)
+        for _ in range(15):
+            write(rng, local, reference)
+            local.search(some_vectors(rng, 1), 1)
+        query = some_vectors(rng, 1)
+        after: str | None = ""
+        while after is not None:
+            (found,), (expected,) = (adapter.search(query, 7, after=after) for adapter in (local, reference))
+            assert found == expected
+            after = found.after
+            assert after == expected.after
+
+
+def test_what_another_process_wrote_is_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    with LocalEngine(f"{tmp_path}/f") as one, LocalEngine(f"{tmp_path}/f") as other, Reference() as reference:
+        for adapter in (one, reference):
+            adapter.create(DIMENSION, code_bytes=3)
+        for step in range(16):
+            write(rng, (one, other)[step % 2], reference)
+            require_the_same([6, step], (other, one)[step % 3 == 0], reference)
+
+
+def test_a_file_that_the_reference_writes_is_searched(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    with Reference(f"{tmp_path}/f") as reference:
+        reference.create(DIMENSION, code_bytes=3)
+        write(rng, reference)
+        with LocalEngine(f"{tmp_path}/f") as local:
+            for step in range(10):
+                require_the_same([7, step], local, reference)
+                write(rng, reference)
+
+
+def test_a_collection_that_was_dropped_and_made_again_is_another(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    with LocalEngine(f"{tmp_path}/f") as one, LocalEngine(f"{tmp_path}/f") as other, Reference() as reference:
+        for adapter in (one, reference):
+            adapter.create(DIMENSION, code_bytes=3)
+        for _ in range(6):
+            write(rng, one, reference)
+            require_the_same([8], other, reference)
+        for adapter in (one, reference):
+            adapter.drop()
+            adapter.create(DIMENSION, code_bytes=3)
+        write(rng, one, reference)
+        require_the_same([9], other, reference)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[tuple[Path, Reference]]:
+    """A file whose index is kept beside it, and the same documents in a reference."""
+    rng, path = np.random.default_rng(10), tmp_path / "kept.db"
+    with Reference() as reference:
+        reference.create(DIMENSION, code_bytes=3)
+        with LocalEngine(str(path)) as local:
+            local.create(DIMENSION, code_bytes=3)
+            for _ in range(20):
+                write(rng, local, reference)
+            local.search(some_vectors(rng, 1), 1)
+        yield path, reference
+
+
+def index_of(path: Path) -> Path:
+    (folder,) = path.with_name("kept.db.index").iterdir()
+    return folder
+
+
+def test_the_index_of_a_file_is_mapped_when_it_is_opened_again(
+    kept: tuple[Path, Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reference = kept
+    with LocalEngine(str(path)) as local:
+        require_the_same([10], local, reference)
+        assert local._state is not None
+        lists = local._state.snapshot.segments[0].lists.lists
+        assert any(
+            isinstance(base, np.memmap) for base in (lists.weights.base, getattr(lists.weights.base, "base", None))
+        )
+
+
+def cut_short(folder: Path) -> None:
+    with (folder / "weights").open("r+b") as file:
+        file.truncate(5)
+
+
+HARMS: list[Callable[[Path], object]] = [
+    cut_short,
+    lambda folder: (folder / "numbers").unlink(),
+    lambda folder: (folder / "header.json").write_text("{"),
+    lambda folder: (folder / "header.json").write_text("{}"),
+    shutil.rmtree,
+    lambda folder: shutil.rmtree(folder.parent),
+]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_an_index_that_is_not_whole_is_made_again(kept: tuple[Path, Reference], harm: Callable[[Path], object]) -> None:
+    path, reference = kept
+    harm(index_of(path))
+    with LocalEngine(str(path)) as local:
+        require_the_same([11], local, reference)
+    with LocalEngine(str(path)) as local:
+        local.search(some_vectors(np.random.default_rng(0), 1), 1)
+    assert (index_of(path) / "weights").stat().st_size > 5
+
+
+def test_a_reader_keeps_the_index_that_it_has_mapped_when_another_replaces_it(kept: tuple[Path, Reference]) -> None:
+    path, reference = kept
+    rng = np.random.default_rng(12)
+    with LocalEngine(str(path)) as reader, LocalEngine(str(path)) as writer:
+        require_the_same([12], reader, reference)
+        before = index_of(path)
+        for _ in range(12):
+            write(rng, writer, reference)
+            writer.search(some_vectors(rng, 1), 1)
+            require_the_same([13], reader, reference)
+    assert index_of(path) != before
+
+
+WRITER = """
+import sys, numpy as np
+from sparsevec.exact.local import LocalEngine, engine
+from tests.unit.test_local import DIMENSION, some_ids, some_payload, some_vectors
+engine._FEW = 20
+rng, step = np.random.default_rng(int(sys.argv[2])), 0
+with LocalEngine(sys.argv[1]) as local:
+    while True:
+        ids = some_ids(rng, 30)
+        local.upsert(ids, some_vectors(rng, 30), [some_payload(rng) for _ in ids], codes=np.zeros((30, 3), np.uint8))
+        local.search(some_vectors(rng, 1), 5)
+        step += 1
+        print(step, flush=True)
+"""
+
+
+def test_killed_while_it_writes_and_merges_the_next_finds_what_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with LocalEngine(str(path)) as local:
+        local.create(DIMENSION, code_bytes=3)
+    for kill in range(4):
+        command = [sys.executable, "-c", WRITER, str(path), str(kill)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as writer:
+            assert writer.stdout is not None
+            for _ in range(3 + kill):
+                assert writer.stdout.readline()
+            os.kill(writer.pid, signal.SIGKILL)
+        with LocalEngine(str(path)) as local, connect(f"reference:{path}") as reference:
+            require_the_same([14, kill], local, reference)
+
+
+@pytest.mark.parametrize("ids", [range(100), range(2**64 - 100, 2**64), [*range(99), "12345678"]])
+def test_many_ids_come_back_as_they_were_given(ids: list[int | str]) -> None:
+    with LocalEngine() as local:
+        local.create(1)
+        local.upsert(list(ids), SparseVectors.from_dense(np.arange(100, 0, -1)[:, None]))
+        (hits,) = local.search(SparseVectors.from_dense(np.ones((1, 1))), 100)
+    assert hits.ids == tuple(ids)
