@@ -189,9 +189,10 @@ def newcomers(models: Path, data: Data, sample: Float32s) -> Iterator[str]:
     later = due >= FITTED
     yield "| bytes | found of those fitted | of those that came later | returned / due | of all |"
     yield "|---|---|---|---|---|"
-    for width in WIDTHS:
-        made = coded(encoder, data, vectors, sample, width, FITTED)
-        found = np.stack(asked.found(made.scores(asked), 300))
+    exact = [data.documents[near] @ query for near, query in zip(asked.candidates, data.queries, strict=True)]
+    for width in ("exact rows", *WIDTHS):
+        made = None if isinstance(width, str) else coded(encoder, data, vectors, sample, width, FITTED)
+        found = np.stack(asked.found(np.stack(exact) if made is None else made.scores(asked), 300))
         hit = (due[:, :, None] == found[:, None, :]).any(axis=2)
         figures = hit[~later].mean(), hit[later].mean(), (found >= FITTED).sum() / later.sum(), hit.mean()
         print("later", width, *figures, flush=True)
