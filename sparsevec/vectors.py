@@ -10,13 +10,11 @@ arrays are its own and read-only, also after pickle and copy, and nobody checks 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,24 +28,18 @@ from sparsevec.arrays import (
     Int64s,
     Row,
     checked,
-    csr_of_dense,
-    csr_of_rows,
-    csr_of_scipy,
-    csr_of_torch,
     frozen,
     narrowest,
 )
-from sparsevec.errors import InvalidInput, InvalidVectors, printable
-from sparsevec.storage import read_folder, whole_folder
+from sparsevec.errors import InvalidVectors, printable
+from sparsevec.folders import PARTS, read_arrays, write_arrays
+from sparsevec.sources import csr_of_dense, csr_of_rows, csr_of_scipy, csr_of_torch
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["MAX_DIMENSION", "Float32s", "Int64s", "Row", "SparseVector", "SparseVectors"]
 
-_FORMAT = "sparsevec.vectors/1"
-_HEADER = "header.json"
-_PARTS = ("indptr", "indices", "values")
 _SHOWN = 6  # weights in the repr of a row
 _LARGEST_ARRAY = 2**30  # bytes that np.asarray may take without being asked in so many words
 
@@ -315,16 +307,8 @@ class SparseVectors:
         What was saved there before is replaced; whoever has it open or mapped keeps it, also this batch. Raises
         StorageFailed, and InvalidInput for a folder that holds anything else.
         """
-        folder = Path(path)
-        if fault := _not_ours(folder):
-            raise InvalidInput(f"{printable(folder)} {fault}; choose an empty or a new folder")
-        whole_folder(folder, self._fill)
-
-    def _fill(self, folder: Path) -> None:
-        for part in _PARTS:
-            np.save(folder / f"{part}.npy", getattr(self, part))
-        header = {"format": _FORMAT, "dimension": self.dimension, "n": len(self), "nnz": self.nnz}
-        (folder / _HEADER).write_text(json.dumps({**header, "fingerprint": self.fingerprint}))
+        header = {"dimension": self.dimension, "n": len(self), "nnz": self.nnz, "fingerprint": self.fingerprint}
+        write_arrays(path, {part: getattr(self, part) for part in PARTS}, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> SparseVectors:
@@ -333,12 +317,7 @@ class SparseVectors:
         All of it is of one `save`, however often somebody saves there meanwhile. Raises InvalidVectors.
         """
         folder = printable(path)
-        try:
-            header, parts = read_folder(path, lambda open_file: _read(open_file, mmap))
-        except Exception as error:  # NumPy parses a header as Python: TokenError, SyntaxError and more, by the byte
-            raise InvalidVectors(f"{folder} is not a whole folder written by SparseVectors.save: {error}") from error
-        if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")
+        header, parts = read_arrays(path, mmap)
         dimension, fingerprint = header.get("dimension", 0), header.get("fingerprint")
         try:
             vectors = cls(parts[0], parts[1], parts[2], dimension, fingerprint=fingerprint)
@@ -360,35 +339,3 @@ def _unpickled(
     cls: type[SparseVectors], indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None
 ) -> SparseVectors:
     return cls(frozen(indptr), frozen(indices), frozen(values), dimension, fingerprint=fingerprint)  # nobody else's
-
-
-def _not_ours(folder: Path) -> str | None:
-    """Why what is there must not be replaced, or None."""
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        return "is a file"
-    names = {path.name for path in folder.iterdir()}
-    if others := sorted(names - {_HEADER, *(f"{part}.npy" for part in _PARTS)}):
-        return f"holds {printable(', '.join(others), 80)}, which SparseVectors.save did not write"
-    return "holds vectors without the header that SparseVectors.save writes" if names and _HEADER not in names else None
-
-
-def _read(open_file: Any, mmap: bool) -> tuple[Any, list[npt.NDArray[Any]]]:
-    with open_file(_HEADER) as file:
-        header = json.loads(file.read())
-    parts = []
-    for part in _PARTS:
-        with open_file(f"{part}.npy") as file:
-            parts.append(_mapped(file) if mmap else frozen(np.lib.format.read_array(file, allow_pickle=False)))
-    return header, parts
-
-
-def _mapped(file: BinaryIO) -> npt.NDArray[Any]:
-    """The array of an open .npy file, left on disk; the file may lose its name."""
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
-    if dtype.hasobject or len(shape) != 1:
-        raise ValueError(f"found {dtype} of shape {shape}")
-    return np.memmap(file, dtype, "r", file.tell(), shape) if shape[0] else frozen(np.empty(0, dtype))
