@@ -174,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("urls", nargs="+")
     parser.add_argument("--n", type=int, default=6000)
     parser.add_argument("--prefix", default="code-storage")
+    parser.add_argument("--bytes", action="store_true", help="no times")
     given = parser.parse_args(arguments)
     for url in given.urls:
         base = "http:" + url.partition(":")[2].rstrip("/")
@@ -193,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 shown = ", ".join(f"{field} {size:.0f}" for field, size in sorted(fields.items()) if size >= 1)
                 print(f"  {name}: {whole:.0f} B a document ({shown})", flush=True)
             wanted = {name: f"{given.prefix}-{number}" for number, name in enumerate(VARIANTS)}
+            if given.bytes:
+                continue
             index, plain = wanted["code and id in doc values"], wanted["no code"]
             for round_ in range(2):  # the first warms up
                 for name, how in READS.items():
