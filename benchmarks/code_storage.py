@@ -48,7 +48,6 @@ def shortest(weight: np.float32) -> float:
 
 
 Variant = Mapping[str, Any]
-OURS = {"field": "sparse_vector", "settings": {}}
 VARIANTS: dict[str, Variant] = {
     "no code": {},
     "no code, best_compression": {"settings": {"index.codec": "best_compression"}},
@@ -72,6 +71,29 @@ VARIANTS: dict[str, Variant] = {
     "code in doc values": {"code": {"type": "binary", "doc_values": True}},
     "code in doc values, best_compression": {
         "code": {"type": "binary", "doc_values": True},
+        "settings": {"index.codec": "best_compression"},
+    },
+    "code in a flat byte vector": {
+        "code": {
+            "type": "dense_vector",
+            "dims": WIDTH,
+            "element_type": "byte",
+            "similarity": "l2_norm",
+            "index_options": {"type": "flat"},
+        },
+        "hex": True,
+        "only": "elasticsearch9",
+    },
+    "code in a flat byte vector, best_compression": {
+        "code": {
+            "type": "dense_vector",
+            "dims": WIDTH,
+            "element_type": "byte",
+            "similarity": "l2_norm",
+            "index_options": {"type": "flat"},
+        },
+        "hex": True,
+        "only": "elasticsearch9",
         "settings": {"index.codec": "best_compression"},
     },
     "code and id in doc values": {
@@ -101,7 +123,9 @@ def make(base: str, index: str, engine: str, variant: Variant, n: int) -> None:
         plain = map(shortest, weights) if variant.get("short") else (float(str(w)) for w in weights)
         document: dict[str, Any] = {"emb": [dict(zip(map(str, chosen), plain, strict=True))]}
         name = f"int:{number}"
-        if "code" in variant:
+        if "hex" in variant:
+            document["code"] = code.hex()
+        elif "code" in variant:
             document["code"] = base64.b64encode(code + (name.encode() if variant.get("record") else b"")).decode()
         if "id" in variant:
             document["id"] = name

@@ -19,7 +19,9 @@ _TYPES = {  # of payload fields in an index of ours, by JSON type
 }
 
 
-def new_index(claim: Claim, created: int, *, shards: int | None, replicas: int | None) -> dict[str, Any]:
+def new_index(
+    claim: Claim, created: int, *, shards: int | None, replicas: int | None, hides_vectors: bool = False
+) -> dict[str, Any]:
     """The body that makes an index of ours on a server of that version.
 
     Values of mixed types in one field are kept, not refused: `subobjects: false` lets a field be an object here and a
@@ -34,7 +36,7 @@ def new_index(claim: Claim, created: int, *, shards: int | None, replicas: int |
             **({"subobjects": False} if flat else {}),
             "date_detection": False,
             "dynamic_templates": [{t: {"match_mapping_type": t, "mapping": mapping}} for t, mapping in types.items()],
-            "properties": {**field_properties(claim.field, created), **claim.properties()},
+            "properties": {**field_properties(claim.field, created), **claim.properties(hides_vectors=hides_vectors)},
         },
     }
 

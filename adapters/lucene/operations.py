@@ -36,7 +36,7 @@ from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
-from .versions import version_created
+from .versions import codes_as_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -176,7 +176,10 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        body = new_index(claim, created, shards=self._shards, replicas=self._replicas)
+        sizes = {"shards": self._shards, "replicas": self._replicas}
+        body = new_index(
+            claim, created, **sizes, hides_vectors=codes_as_vectors(self._session.engine, version, created)
+        )
         try:
             yield from json("PUT", self._session.path(), body)
         except CollectionError as error:
@@ -194,13 +197,15 @@ class LuceneOperations:
             raise there
         if fault := write_fault(target, claim.field):
             raise fault
+        version = (yield from self._session.serving()).version if claim.code_bytes else None
         for index in target.indices:
             claim = replace(claim, made="field", name=index.next_claim(claim.field))
             properties = field_properties(claim.field, index.created)
+            hides = codes_as_vectors(self._session.engine, version, index.created)
             if claim.field in index.properties:  # dropped before
                 properties = {}
             try:
-                yield from self._session.put_mapping(index, {**properties, **claim.properties()})
+                yield from self._session.put_mapping(index, {**properties, **claim.properties(hides_vectors=hides)})
             except BackendUnsupported as error:
                 if "null_value" not in str(error):
                     raise

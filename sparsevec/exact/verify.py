@@ -173,7 +173,7 @@ def verify(
     allowed = np.array([matches(payload, wanted) for payload in fields], bool)
     known = None if codes is None else check_codes(codes, documents, about.code_bytes)
     judge = Judge(adapter, documents, spellings(checked, about), allowed, known)
-    brought: dict[str, bool] = {} if known is None else {"with_codes": True}
+    brought: dict[str, Any] = {} if known is None else {"with_codes": True}
     report = VerifyReport(
         backend=about.backend,
         documents=len(documents),
