@@ -76,10 +76,10 @@ class Claim:
         """The field of residual codes, if documents have them."""
         return None if self.code_bytes is None else f"{self.name}~code"
 
-    def properties(self, *, hides_vectors: bool) -> dict[str, Any]:
-        """Of the mapping that notes it, and of the field of codes, on a server that hides vectors from `_source` or
-        not. `code_mapping` says why."""
-        codes = {} if self.code is None else {self.code: code_mapping(self.code_bytes or 0, hides_vectors)}
+    def properties(self, *, vector_codes: bool) -> dict[str, Any]:
+        """Of the mapping that notes it, and of the field of codes, as a vector of bytes where the server keeps that
+        out of `_source`: `code_mapping` says why."""
+        codes = {} if self.code is None else {self.code: code_mapping(self.code_bytes or 0, vector_codes)}
         return {self.name: self.mapping(), **codes}
 
     def adopting(self, fingerprint: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Claim:
         return {_space(self.name): {"type": "keyword", "null_value": fingerprint}}
 
 
-def code_mapping(code_bytes: int, hides_vectors: bool) -> dict[str, Any]:
+def code_mapping(code_bytes: int, vector_codes: bool) -> dict[str, Any]:
     """The field of residual codes. `benchmarks/code_storage.py` measures the ways.
 
     Doc values, which a search reads beside the `_id` for less than a millisecond in 100 hits, where `_source` has to be
@@ -96,7 +96,7 @@ def code_mapping(code_bytes: int, hides_vectors: bool) -> dict[str, Any]:
     `_source` once more, which a partial update needs: 235 bytes for a code of 100. Where the server takes vectors out
     of `_source` and puts them back for an update, a flat vector of bytes holds it once: 100 bytes.
     """
-    if not hides_vectors or code_bytes > _LONGEST_VECTOR:
+    if not vector_codes or code_bytes > _LONGEST_VECTOR:
         return {"type": "binary", "doc_values": True}
     flat = {"index": True, "similarity": "l2_norm", "index_options": {"type": "flat"}}  # unindexed ones are not hidden
     return {"type": "dense_vector", "dims": code_bytes, "element_type": "byte", **flat}
@@ -290,20 +290,16 @@ def read_fields(target: Target, field: str) -> Field | None:
     if without := sorted(name for name, one in found.items() if one is None):
         raise CollectionError(f"{target.asked!r} stands for indices of which {without} have no field {field!r} of ours")
     fields: Sequence[Field] = [one for one in found.values() if one is not None]
-    if (
-        len(
-            {
-                (one.clause, one.present, one.dimension, one.fingerprint, one.code, one.code_bytes, one.code_type)
-                for one in fields
-            }
-        )
-        > 1
-    ):
+    if len({(one.clause, one.present, one.code_type, *_noted(one)) for one in fields}) > 1:
         raise CollectionError(
             f"{target.asked!r} stands for indices whose field {field!r} differs in type, dimension or space: "
             f"{sorted(found)}; name one of them"
         )
     return fields[0]
+
+
+def _noted(field: Field) -> tuple[Any, ...]:
+    return field.dimension, field.fingerprint, field.code, field.code_bytes
 
 
 def _clause(kind: str, created: int) -> str:

@@ -36,7 +36,7 @@ from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
-from .versions import codes_as_vectors, version_created
+from .versions import codes_as_vectors, hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -68,6 +68,7 @@ class LuceneOperations:
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
+        self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
 
@@ -176,9 +177,14 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        sizes = {"shards": self._shards, "replicas": self._replicas}
+        server = (self._session.engine, version, created)
         body = new_index(
-            claim, created, **sizes, hides_vectors=codes_as_vectors(self._session.engine, version, created)
+            claim,
+            created,
+            hides=hides_vectors(*server),
+            vector_codes=codes_as_vectors(*server),
+            shards=self._shards,
+            replicas=self._replicas,
         )
         try:
             yield from json("PUT", self._session.path(), body)
@@ -201,11 +207,11 @@ class LuceneOperations:
         for index in target.indices:
             claim = replace(claim, made="field", name=index.next_claim(claim.field))
             properties = field_properties(claim.field, index.created)
-            hides = codes_as_vectors(self._session.engine, version, index.created)
+            vectors = codes_as_vectors(self._session.engine, version, index.created)
             if claim.field in index.properties:  # dropped before
                 properties = {}
             try:
-                yield from self._session.put_mapping(index, {**properties, **claim.properties(hides_vectors=hides)})
+                yield from self._session.put_mapping(index, {**properties, **claim.properties(vector_codes=vectors)})
             except BackendUnsupported as error:
                 if "null_value" not in str(error):
                     raise

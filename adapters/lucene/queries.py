@@ -109,13 +109,22 @@ def find_body(keys: Sequence[str], size: int, source: Any = False) -> dict[str, 
 
 
 def page_body(
-    point: str, keep: str, field: Field | None, after: Sequence[Any] | None, size: int, source: Any, vectors: bool
+    point: str,
+    keep: str,
+    field: Field | None,
+    after: Sequence[Any] | None,
+    size: int,
+    source: Any,
+    vectors: bool,
+    behind: int | None = None,
 ) -> dict[str, Any]:
-    """One page of everything in a point in time, in the order of the shards."""
+    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, in the order of the
+    shards."""
     holds = [{"exists": {"field": field.present, "_name": HOLDS}}] if field else []
+    every = {"match_all": {}} if behind is None else {"range": {"_seq_no": {"gt": behind}}}
     return {
         "pit": {"id": point, "keep_alive": keep},
-        "query": {"bool": {"must": [{"match_all": {}}], "should": holds}},
+        "query": {"bool": {"must": [every], "should": holds}},
         "sort": [{"_shard_doc": "asc"}],
         "size": size,
         "_source": source,
