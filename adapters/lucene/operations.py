@@ -181,7 +181,7 @@ class LuceneOperations:
         body = new_index(
             claim,
             created,
-            hides=hides_vectors(*server),
+            hides=hides_vectors(*server) and claim.code_bytes is None,
             vector_codes=codes_as_vectors(*server),
             shards=self._shards,
             replicas=self._replicas,
