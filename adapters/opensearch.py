@@ -13,6 +13,7 @@ from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
+from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import LuceneOperations
@@ -44,7 +45,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(Loading, SyncRanks):
+class OpenSearchAdapter(SaysChanges, Loading, SyncRanks):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +47,7 @@ from sparsevec.contract.checks import (
     Payload,
     Queries,
     check_batch,
+    check_code_bytes,
     check_codes,
     check_ids,
     check_k,
@@ -56,15 +58,17 @@ from sparsevec.contract.checks import (
 )
 from sparsevec.contract.filters import Condition, Where, conditions, matches
 from sparsevec.contract.operations import Connection
-from sparsevec.contract.searches import Search, check_later, plain
+from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
+from .qdrant_core.codes import codes_from_wire
 from .qdrant_core.embedded import Folder, Marker, engine_errors, filter_to_engine
 from .qdrant_core.filters import to_wire
 from .qdrant_core.ids import ORIGINAL, id_from_wire, id_to_wire, original
 from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire, vectors_from_wire
+from .qdrant_core.places import Place
 
 try:
     import qdrant_edge as edge
@@ -73,11 +77,12 @@ except ImportError as error:
 
 __all__ = ["QdrantEdgeAdapter"]
 
-_VECTOR = "sparse"
+_VECTOR, _CODE = "sparse", "code"
 _FLUSH_EVERY = 16_384  # documents; bounds what the log must replay after a crash to about a second
 _MOST = 2**32 - 1  # documents the engine can number, so no answer is longer
+_PAGE = 1000  # hits of one request for more, where a filter is decided here
 _WEIGHT_BYTES = 12  # of an index and a weight, in the log and on disk
-_CAN = Capabilities()
+_CAN = Capabilities(rescores=True)
 
 
 @says_the_contract
@@ -113,7 +118,8 @@ class QdrantEdgeAdapter(Connection):
         self.check_open()
         if (marker := self._marker) is None:
             return Info(self._name, _CAN, exists=False)
-        return Info(self._name, _CAN, True, True, marker.dimension, marker.fingerprint, marker.identity)
+        about = (marker.dimension, marker.fingerprint, marker.identity)
+        return Info(self._name, _CAN, True, True, *about, code_bytes=marker.code_bytes)
 
     def check(self) -> list[Finding]:
         self.check_open()
@@ -126,11 +132,12 @@ class QdrantEdgeAdapter(Connection):
         ]
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
-        check_later(code_bytes=code_bytes)
+        code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         self.check_open()
-        marker = Marker(dimension, fingerprint, uuid4().hex)
-        config = edge.EdgeConfig(sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
+        marker = Marker(dimension, fingerprint, uuid4().hex, code_bytes)
+        codes = {} if code_bytes is None else {_CODE: _without_a_graph(code_bytes)}
+        config = edge.EdgeConfig(vectors=codes, sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
         with self._writing, engine_errors(self._folder):
             if self._marker is not None:
                 raise CollectionError(
@@ -153,13 +160,14 @@ class QdrantEdgeAdapter(Connection):
         missing: Missing | None = None,
         codes: UInt8s | None = None,
     ) -> Written:
-        check_codes(codes, vectors, None)
         check_options(self._name, _CAN, versions=versions, routing=routing, missing=missing)
         with self._writing:
             shard, marker = self._existing()
             ids, payloads = check_batch(ids, vectors, payloads, marker.dimension)
+            codes = check_codes(codes, vectors, marker.code_bytes)
             self._join(vectors)
-            size = vectors.nnz * _WEIGHT_BYTES + sum(len(json.dumps(payload)) + 512 for payload in payloads)
+            size = vectors.nnz * _WEIGHT_BYTES + len(ids) * 4 * (marker.code_bytes or 0)
+            size += sum(len(json.dumps(payload)) + 512 for payload in payloads)
             self._folder.check_space(size)
             points = [_point(id_) for id_ in ids]
             with engine_errors(self._folder):
@@ -167,7 +175,8 @@ class QdrantEdgeAdapter(Connection):
             known = {record.id: record.payload or {} for record in found}
             make = missing in (None, "create")
             absent = {} if make else {id_: point for id_, point in zip(ids, points, strict=True) if point not in known}
-            documents = [d for d in zip(ids, points, vectors, payloads, strict=True) if d[0] not in absent]
+            rows = _vectors_to_wire(vectors, codes)
+            documents = [d for d in zip(ids, points, rows, payloads, strict=True) if d[0] not in absent]
             operations = list(_operations(documents, known))
             with engine_errors(self._folder):
                 for operation in operations:
@@ -184,7 +193,7 @@ class QdrantEdgeAdapter(Connection):
         _, marker = self._existing()
         check_space(vectors, marker.fingerprint)
         if marker.fingerprint is None and vectors.fingerprint is not None and not self.count():
-            marker = Marker(marker.dimension, vectors.fingerprint, marker.identity)
+            marker = replace(marker, fingerprint=vectors.fingerprint)
             with engine_errors(self._folder):
                 self._folder.mark(marker)
             self._marker = marker
@@ -203,34 +212,102 @@ class QdrantEdgeAdapter(Connection):
         after: str | None = None,
     ) -> list[Hits]:
         search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
-        plain(search)
-        k = min(check_k(k), _MOST)
+        depth = min(search.depth(k), _MOST)
         shard, marker = self._existing()
         asked = check_queries(queries, marker.dimension, marker.fingerprint)
+        second = search.second_look(asked, marker.dimension, marker.fingerprint)
+        search.check_codes(marker.code_bytes)
         wanted = conditions(where, "qdrant")
+        filter_ = _filter(wanted)
+        if after is not None:
+            return [self._read_on(shard, asked[0], k, wanted, _Bring.of(search, marker), Place.parse(after))]
+        bring = _Bring.of(search, marker)
+        if second is not None and filter_[0]:
+            looks = zip(asked, second, strict=True)
+            return [bring.hits(self._ask(shard, bring, min(k, depth), filter_, *look, depth)) for look in looks]
+        found = [self._best(shard, query, depth, wanted, bring) for query in asked]
+        if second is None:
+            return [bring.hits(points) for points in found]
+        whole = replace(bring, with_vectors=True)
+        return [
+            rescored(whole.hits(points), query, k, with_vectors=with_vectors)
+            for points, query in zip(found, second, strict=True)
+        ]
+
+    def _best(
+        self, shard: edge.EdgeShard, query: SparseVector, k: int, wanted: Sequence[Condition], bring: _Bring
+    ) -> list[edge.ScoredPoint]:
+        """The k best points that match, looking further where the engine does not decide the filter."""
         exact, filter_ = _filter(wanted)
-        payload: Any = True if with_payloads or not exact else edge.PayloadSelector.Include([ORIGINAL])
-        answers = []
-        for query in asked:
-            limit = k
-            while True:
-                nearest = edge.Query.Nearest(_to_wire(query), _VECTOR)
-                request = edge.QueryRequest(limit, query=nearest, filter=filter_, with_payload=payload)
-                with engine_errors(self._folder):
-                    points = shard.query(request)
-                kept = points if exact else [p for p in points if matches(payload_from_wire(p.payload), wanted)]
-                if exact or len(kept) >= k or len(points) < limit:
-                    break
-                limit = min(limit * 8, _MOST)
-            answers.append(_from_wire(kept[:k], with_payloads))
-        return answers
+        limit = k
+        while True:
+            points = self._ask(shard, bring, limit, (exact, filter_), query)
+            kept = points if exact else [p for p in points if matches(payload_from_wire(p.payload), wanted)]
+            if exact or len(kept) >= k or len(points) < limit:
+                return kept[:k]
+            limit = min(limit * 8, _MOST)
+
+    def _ask(
+        self,
+        shard: edge.EdgeShard,
+        bring: _Bring,
+        limit: int,
+        filter_: tuple[bool, edge.Filter | None],
+        query: SparseVector,
+        second: SparseVector | None = None,
+        candidates: int = 0,
+        offset: int = 0,
+    ) -> list[edge.ScoredPoint]:
+        """The best points by `query`, or by `second` of the candidates that it finds."""
+        if not len(query) or (second is not None and not len(second)):
+            return []
+        exact, narrowed = filter_
+        nearest = edge.Query.Nearest(_to_wire(query), _VECTOR)
+        first = None if second is None else [edge.Prefetch(candidates, query=nearest, filter=narrowed)]
+        request = edge.QueryRequest(
+            limit,
+            offset=offset,
+            query=nearest if second is None else edge.Query.Nearest(_to_wire(second), _VECTOR),
+            prefetches=first,
+            filter=narrowed,
+            with_payload=True if bring.with_payloads or not exact else edge.PayloadSelector.Include([ORIGINAL]),
+            with_vector=bring.names(always=not exact) or False,
+        )
+        with engine_errors(self._folder):
+            return shard.query(request)
+
+    def _read_on(
+        self,
+        shard: edge.EdgeShard,
+        query: SparseVector,
+        k: int,
+        wanted: Sequence[Condition],
+        bring: _Bring,
+        place: Place,
+    ) -> Hits:
+        """The hits behind that place (C21). How they follow each other: `qdrant_core.places`."""
+        filter_, taken, more = _filter(wanted), list[edge.ScoredPoint](), k + 1
+        while len(query):
+            points = self._ask(shard, bring, place.limit(more), filter_, query, offset=place.above)
+            new = place.behind(points, _rank)
+            kept = [p for p in new if filter_[0] or matches(payload_from_wire(p.payload), wanted)]
+            if len(taken) + len(kept) > k:  # there is more
+                last = _rank(kept[k - len(taken) - 1]) if len(taken) < k else None
+                ranks = [_rank(point) for point in new]
+                passed = [] if last is None else ranks[: ranks.index(last) + 1]
+                return replace(bring.hits([*taken, *kept][:k]), after=str(place.after(passed)))
+            taken += kept
+            if len(points) < place.limit(more):
+                break
+            place, more = place.after(map(_rank, new)), max(k + 1 - len(taken), min(2 * more, _PAGE))
+        return bring.hits(taken)
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         shard, marker = self._existing()
         checked = check_ids(ids)
         points = {_point(id_): id_ for id_ in checked}
         with engine_errors(self._folder):
-            records = shard.retrieve(list(points), with_payload=True, with_vector=[_VECTOR])
+            records = shard.retrieve(list(points), with_payload=True, with_vector=_names(marker))
         found = {points[record.id]: record for record in records if _VECTOR in _vectors(record)}
         present = [id_ for id_ in checked if id_ in found]
         return _documents(present, [found[id_] for id_ in present], marker, dense)
@@ -244,7 +321,7 @@ class QdrantEdgeAdapter(Connection):
         with engine_errors(self._folder):
             if shard.count(edge.CountRequest(exact=True, filter=holding)) > most:
                 return None
-            request = edge.ScrollRequest(limit=most, with_payload=True, with_vector=[_VECTOR], filter=holding)
+            request = edge.ScrollRequest(limit=most, with_payload=True, with_vector=_names(marker), filter=holding)
             records, _ = shard.scroll(request)
         kept = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
         ids = [id_from_wire(_plain(record.id), record.payload) for record in kept]
@@ -363,15 +440,15 @@ def _place(after: str | None) -> Any:
 
 
 def _operations(
-    documents: Sequence[tuple[Id, int | str | UUID, SparseVector, Payload]], known: Mapping[Any, Mapping[str, Any]]
+    documents: Sequence[tuple[Id, int | str | UUID, Mapping[str, Any], Payload]], known: Mapping[Any, Mapping[str, Any]]
 ) -> Iterator[edge.UpdateOperation]:
     """New points whole; of known ones our vector and the fields given. One process writes, so none comes between."""
     new = [
-        edge.Point(point, {_VECTOR: _to_wire(row)}, {**payload, **original(id_)})
+        edge.Point(point, dict(row), {**payload, **original(id_)})
         for id_, point, row, payload in documents
         if point not in known
     ]
-    old = [edge.PointVectors(point, {_VECTOR: _to_wire(row)}) for _, point, row, _ in documents if point in known]
+    old = [edge.PointVectors(point, dict(row)) for _, point, row, _ in documents if point in known]
     if new:
         yield edge.UpdateOperation.upsert_points(new)
     if old:
@@ -390,6 +467,20 @@ def _filter(wanted: Sequence[Condition]) -> tuple[bool, edge.Filter | None]:
     return asked.exact, filter_to_engine(asked.clause if own else asked.filter)
 
 
+def _without_a_graph(code_bytes: int) -> edge.EdgeVectorParams:
+    """Of the vector that residual codes lie in; no search goes to it."""
+    kind, graph = edge.VectorStorageDatatype.Uint8, edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=0)
+    return edge.EdgeVectorParams(code_bytes, edge.Distance.Dot, on_disk=True, datatype=kind, hnsw_config=graph)
+
+
+def _vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[str, Any]]:
+    """Every vector of each point, by name."""
+    if codes is None:
+        return [{_VECTOR: _to_wire(row)} for row in vectors]
+    bytes_ = codes.astype(np.float32).tolist()
+    return [{_VECTOR: _to_wire(row), _CODE: code} for row, code in zip(vectors, bytes_, strict=True)]
+
+
 def _to_wire(row: SparseVector) -> edge.SparseVector:
     return edge.SparseVector(row.indices.tolist(), row.values.tolist())
 
@@ -397,24 +488,62 @@ def _to_wire(row: SparseVector) -> edge.SparseVector:
 def _documents(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker, dense: str | None) -> Documents:
     payloads = tuple(payload_from_wire(record.payload) for record in records)
     rows = None if dense is None else tuple(dense_from_wire(payload.get(dense)) for payload in payloads)
-    return Documents(tuple(ids), _rows(records, marker), payloads, rows)
+    held = [_vectors(record) for record in records]
+    width = marker.code_bytes
+    codes = None if width is None else codes_from_wire(held, ids, _CODE, width, strict=False)
+    return Documents(tuple(ids), _rows(records, marker), payloads, rows, codes)
 
 
-def _vectors(record: edge.Record) -> Mapping[str, Any]:
+def _names(marker: Marker) -> list[str]:
+    """Of every vector of a point."""
+    return [_VECTOR] if marker.code_bytes is None else [_VECTOR, _CODE]
+
+
+def _vectors(record: edge.Record | edge.ScoredPoint) -> Mapping[str, Any]:
     return record.vector if isinstance(record.vector, dict) else {}
 
 
-def _rows(records: Sequence[edge.Record], marker: Marker) -> SparseVectors:
+def _rows(records: Sequence[edge.Record | edge.ScoredPoint], marker: Marker) -> SparseVectors:
     """Our vector of each, empty where there is none."""
     found = [_vectors(record).get(_VECTOR) for record in records]
     pairs = [((), ()) if row is None else (row.indices, row.values) for row in found]
     return vectors_from_wire(pairs, marker.dimension, marker.fingerprint)
 
 
-def _from_wire(points: Sequence[edge.ScoredPoint], with_payloads: bool) -> Hits:
-    ids = tuple(id_from_wire(_plain(point.id), point.payload) for point in points)
-    payloads = tuple(payload_from_wire(point.payload) for point in points) if with_payloads else None
-    return Hits(ids, np.array([point.score for point in points], np.float32), payloads)
+def _rank(point: edge.ScoredPoint) -> tuple[int | str, float]:
+    return _plain(point.id), point.score
+
+
+@dataclass(frozen=True, slots=True)
+class _Bring:
+    """What hits bring beside their ids and scores."""
+
+    marker: Marker
+    with_payloads: bool
+    with_vectors: bool
+    with_codes: bool
+    rescored: bool
+
+    @classmethod
+    def of(cls, search: Search, marker: Marker) -> _Bring:
+        second = search.rescore is not None
+        return cls(marker, search.with_payloads, search.with_vectors, search.with_codes, second)
+
+    def names(self, *, always: bool) -> list[str]:
+        """Of the vectors to bring; the weights also where they are scored here."""
+        weights = self.with_vectors or (self.rescored and always)
+        return [*([_VECTOR] if weights else []), *([_CODE] if self.with_codes else [])]
+
+    def hits(self, points: Sequence[edge.ScoredPoint]) -> Hits:
+        ids, width = tuple(id_from_wire(_plain(point.id), point.payload) for point in points), self.marker.code_bytes
+        held = [_vectors(point) for point in points]
+        return Hits(
+            ids=ids,
+            scores=np.array([point.score for point in points], np.float32),
+            payloads=tuple(payload_from_wire(p.payload) for p in points) if self.with_payloads else None,
+            vectors=_rows(points, self.marker) if self.with_vectors else None,
+            codes=codes_from_wire(held, ids, _CODE, width or 0, strict=True) if self.with_codes else None,
+        )
 
 
 _contract: type[Adapter] = QdrantEdgeAdapter

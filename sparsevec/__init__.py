@@ -45,6 +45,13 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.ingest import ingest as ingest
     from sparsevec.ingestion.removal import RemovalReport as RemovalReport
     from sparsevec.ingestion.removal import remove as remove
+    from sparsevec.live.retrofitting import CatchUpReport as CatchUpReport
+    from sparsevec.live.retrofitting import RetrofitReport as RetrofitReport
+    from sparsevec.live.retrofitting import catch_up as catch_up
+    from sparsevec.live.retrofitting import follow as follow
+    from sparsevec.live.retrofitting import retrofit as retrofit
+    from sparsevec.live.undoing import UndoReport as UndoReport
+    from sparsevec.live.undoing import undo_retrofit as undo_retrofit
     from sparsevec.measure.cost import Cost as Cost
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
@@ -72,6 +79,8 @@ _HOMES = {
     "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
     "ingestion.removal": "RemovalReport remove",
+    "live.retrofitting": "CatchUpReport RetrofitReport catch_up follow retrofit",
+    "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
     "planning.latency": "LatencyModel latency_model",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from sparsevec.contract.adapter import UInt8s
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 
 from .errors import to_error
 from .index import Field
 
-__all__ = ["clause_limit", "read_dense", "read_dense_fields", "read_hits", "read_vectors", "version_of"]
+__all__ = ["clause_limit", "read_codes", "read_dense", "read_dense_fields", "read_hits", "read_vectors", "version_of"]
 
 Json = Mapping[str, Any]
 
@@ -67,6 +69,35 @@ def read_dense_fields(found: Sequence[Json], path: str) -> tuple[Float32s | None
     """The dense row (d,) of each hit asked for with `fields`, or None."""
     rows = (hit.get("fields", {}).get(path) for hit in found)
     return tuple(None if row is None else read_dense({path: row[0] if len(row) == 1 else row}, path) for row in rows)
+
+
+def read_codes(found: Sequence[Json], field: Field, *, strict: bool) -> UInt8s | None:
+    """The residual code of each hit, (m, code_bytes); None where the collection keeps none.
+
+    A hit without one has zeros; `strict` raises CollectionError for it, since its rank would be wrong.
+    """
+    width = field.code_bytes
+    if width is None:
+        return None
+    codes = np.zeros((len(found), width), np.uint8)
+    for row, hit in enumerate(found):
+        code = _code(hit.get("fields", {}).get(field.code), width)
+        if code is not None:
+            codes[row] = np.frombuffer(code, np.uint8)
+        elif strict:
+            raise CollectionError(
+                f"document {hit['_id']!r} has a vector and no residual code of {width} bytes beside it: something else "
+                "wrote it, or a copy left the codes behind; write it again"
+            )
+    return codes
+
+
+def _code(values: Any, width: int) -> bytes | None:
+    """Base64, which OpenSearch does not pad."""
+    if not isinstance(values, list) or len(values) != 1 or not isinstance(values[0], str):
+        return None
+    code = b64decode(values[0] + "=" * (-len(values[0]) % 4))
+    return code if len(code) == width else None
 
 
 def version_of(hit: Json) -> str:

@@ -7,13 +7,14 @@ form that every version replaces without a script, and that keeps the other fiel
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from sparsevec.contract.adapter import Failure, Version
+from sparsevec.contract.adapter import Failure, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, InvalidInput
 from sparsevec.vectors import SparseVectors
@@ -36,12 +37,18 @@ __all__ = [
     "removal",
     "rewriting",
     "to_lines",
+    "without",
 ]
 
 Json = Mapping[str, Any]
 
 BULK_PATHS = "items.*.status,items.*.result,items.*.error,items.*._index,items.*._seq_no"
 _SHARED = {"security_exception", "index_not_found_exception", "index_closed_exception", "cluster_block_exception"}
+_REPLACE = (  # `doc` would merge objects; a document that has all of this already is left alone
+    "boolean same = true; for (field in params.doc.entrySet()) { String name = field.getKey(); "
+    "if (!ctx._source.containsKey(name) || ctx._source[name] != field.getValue()) "
+    "{ ctx._source[name] = field.getValue(); same = false } } if (same) { ctx.op = 'none' }"
+)
 _REMOVE = (
     "boolean had = false; for (name in params.names) { if (ctx._source.containsKey(name)) "
     "{ ctx._source.remove(name); had = true } } if (!had) { ctx.op = 'none' }"
@@ -59,11 +66,27 @@ class Line:
     version: Version | None = None
     routing: str | None = None
 
-    def body(self, *, create: bool = False, routing: str | None = None) -> bytes:
-        """Its update, which makes it where it is not there only when told to `create`."""
+    def body(self, *, create: bool = False, routing: str | None = None, script: bool = False) -> bytes:
+        """Its update, which makes it where it is not there only when told to `create`.
+
+        With a `script` objects replace what was there; without, they are merged with it: see `replaced`.
+        """
         guard = {} if self.version is None else read_version(self.version)
+        action = _update(self.key, routing or self.routing, guard)
+        if script and self.objects:
+            upsert = b',"scripted_upsert":true,"upsert":{}' if create else b""
+            source = orjson.dumps(_REPLACE)
+            change = b'{"script":{"lang":"painless","source":%b,"params":{"doc":%b}}%b}'
+            return b"%b%b\n" % (action, change % (source, self.doc, upsert))
         upsert = b',"doc_as_upsert":true' if create else b""
-        return b'%b{"doc":%b%b}\n' % (_update(self.key, routing or self.routing, guard), self.doc, upsert)
+        return b'%b{"doc":%b%b}\n' % (action, self.doc, upsert)
+
+    def replaced(self, source: Json) -> Json | None:
+        """`source` with its objects in place of what they were merged with; None where that changes nothing."""
+        given = orjson.loads(self.doc)
+        if all(source.get(name) == given[name] for name in self.objects):
+            return None
+        return {**source, **given}
 
     def creation(self, routing: str | None = None) -> bytes:
         """Its making, which the server refuses where it is there: 0.7 of the server's work of an update."""
@@ -71,13 +94,6 @@ class Line:
             return b'{"create":{"_id":%b}}\n%b\n' % (orjson.dumps(self.key), self.doc)
         action = {"create": {"_id": self.key, "routing": routing or self.routing}}
         return b"%b\n%b\n" % (orjson.dumps(action), self.doc)
-
-    def replacement(self, routing: str | None = None) -> bytes:
-        """Two updates that replace its objects, which the first one merged with what was there."""
-        emptied = orjson.dumps({"doc": {name: [] for name in self.objects}})
-        filled = orjson.dumps({"doc": self.objects}, default=dict)
-        action = _update(self.key, routing or self.routing)
-        return b"%b%b\n%b%b\n" % (action, emptied, action, filled)
 
 
 def _update(key: str, routing: str | None = None, guard: Mapping[str, int] | None = None) -> bytes:
@@ -104,6 +120,7 @@ def to_lines(
     hidden: Iterable[str] = (),
     versions: Sequence[Version | None] | None = None,
     routing: Sequence[str | None] | None = None,
+    codes: UInt8s | None = None,
 ) -> tuple[list[Line], dict[Id, Failure]]:
     """The documents to send, and those that the backend would refuse. `hidden` fields cannot be payload."""
     sent: list[Line] = []
@@ -117,9 +134,9 @@ def to_lines(
             continue
         objects = {name: value for name, value in payload.items() if isinstance(value, Mapping)}
         version, route = versions[row] if versions else None, routing[row] if routing else None
-        sent.append(
-            Line(id_, to_id(id_, ours), b"".join((before, vector, behind, _fields(payload))), objects, version, route)
-        )
+        code = b"" if codes is None else _code(codes[row], field)
+        doc = b"".join((before, vector, behind, code, _fields(payload)))
+        sent.append(Line(id_, to_id(id_, ours), doc, objects, version, route))
     return sent, failed
 
 
@@ -136,6 +153,10 @@ def _around(field: Field) -> tuple[bytes, bytes]:
     return b"{%b:[" % orjson.dumps(field.name), b"]%b" % mark
 
 
+def _code(code: UInt8s, field: Field) -> bytes:
+    return b',%b:"%b"' % (orjson.dumps(field.code), b64encode(code.tobytes()))
+
+
 def _fields(payload: Payload) -> bytes:
     return b",%b" % orjson.dumps(dict(payload), default=dict)[1:] if payload else b"}"
 
@@ -147,16 +168,22 @@ def deletion(key: str, routing: str | None = None) -> bytes:
 def removal(key: str, field: Field, routing: str | None = None, *, script: bool) -> bytes:
     """The update that takes our vector, and nothing else, out of a document: altogether where scripts are run, else
     it leaves an empty list."""
-    names = [field.name, field.present] if field.marked else [field.name]
+    names = field.names
     change: Json = {"doc": {name: [] for name in names}}
     if script:
         change = {"script": {"lang": "painless", "source": _REMOVE, "params": {"names": names}}}
     return b"%b%b\n" % (_update(key, routing), orjson.dumps(change))
 
 
-def rewriting(hit: Json, field: Field) -> bytes:
-    """The action that writes a document anew without our vector, unless it changed since it was found."""
-    source = {name: value for name, value in hit["_source"].items() if name not in (field.name, field.present)}
+def without(source: Json, field: Field) -> Json | None:
+    """`source` without our vector; None where it has none."""
+    if field.name not in source:
+        return None
+    return {name: value for name, value in source.items() if name not in {*field.names, field.present}}
+
+
+def rewriting(hit: Json, source: Json) -> bytes:
+    """The action that writes a document anew as `source`, unless it changed since it was found."""
     action = {"_id": hit["_id"], "if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     if "_routing" in hit:
         action["routing"] = hit["_routing"]

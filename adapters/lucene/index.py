@@ -51,6 +51,7 @@ class Claim:
     fingerprint: str | None = None
     name: str = ""
     dropped: bool = False
+    code_bytes: int | None = None
 
     def mapping(self) -> dict[str, Any]:
         """Of the field that it is noted in."""
@@ -60,12 +61,23 @@ class Claim:
             "identity": self.identity,
             "made": self.made,
             "fingerprint": self.fingerprint,
+            **({} if self.code_bytes is None else {"code_bytes": self.code_bytes}),
         }
         return {"type": "keyword", "null_value": orjson.dumps({"sparsevec": about}).decode()}
 
     def dropping(self) -> dict[str, Any]:
         """The properties that mark it as dropped, of a mapping to put."""
         return {self.name: {**self.mapping(), "meta": {"dropped": "true"}}}
+
+    @property
+    def code(self) -> str | None:
+        """The field of residual codes, if documents have them."""
+        return None if self.code_bytes is None else f"{self.name}~code"
+
+    def properties(self) -> dict[str, Any]:
+        """Of the mapping that notes it, and of the field of codes: doc values, which a search reads for nothing."""
+        codes = {} if self.code is None else {self.code: {"type": "binary", "doc_values": True}}
+        return {self.name: self.mapping(), **codes}
 
     def adopting(self, fingerprint: str) -> dict[str, Any]:
         """The properties that give it a fingerprint, once and for all."""
@@ -140,7 +152,8 @@ def _read_claims(properties: Json) -> Iterator[Claim]:
             adopted = properties.get(_space(name), {}).get("null_value")
             space = noted["fingerprint"] or adopted
             dropped = "dropped" in about.get("meta", {})
-            yield Claim(noted["field"], noted["dimension"], noted["identity"], noted["made"], space, name, dropped)
+            about_it = (noted["field"], noted["dimension"], noted["identity"], noted["made"], space)
+            yield Claim(*about_it, name, dropped, noted.get("code_bytes"))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue  # a space, or a note of others
 
@@ -209,6 +222,20 @@ class Field:
         return self.claim.fingerprint if self.claim else None
 
     @property
+    def code_bytes(self) -> int | None:
+        return self.claim.code_bytes if self.claim else None
+
+    @property
+    def code(self) -> str | None:
+        """Where residual codes lie, if documents have them."""
+        return self.claim.code if self.claim else None
+
+    @property
+    def names(self) -> list[str]:
+        """Every field of a document that is ours."""
+        return [self.name, *([self.present] if self.marked else []), *([self.code] if self.code else [])]
+
+    @property
     def marked(self) -> bool:
         """rank_features have no `exists`, so every document of ours carries a marker beside them."""
         return self.present != self.name
@@ -242,7 +269,7 @@ def read_fields(target: Target, field: str) -> Field | None:
     if without := sorted(name for name, one in found.items() if one is None):
         raise CollectionError(f"{target.asked!r} stands for indices of which {without} have no field {field!r} of ours")
     fields: Sequence[Field] = [one for one in found.values() if one is not None]
-    if len({(one.clause, one.present, one.dimension, one.fingerprint) for one in fields}) > 1:
+    if len({(one.clause, one.present, one.dimension, one.fingerprint, one.code, one.code_bytes) for one in fields}) > 1:
         raise CollectionError(
             f"{target.asked!r} stands for indices whose field {field!r} differs in type, dimension or space: "
             f"{sorted(found)}; name one of them"

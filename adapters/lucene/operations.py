@@ -13,15 +13,16 @@ at all (an alias was moved, a field was dropped).
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
 
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
+from sparsevec.contract.checks import check_code_bytes
 from sparsevec.contract.operations import Operation, Operations
 from sparsevec.contract.ranking import RankOperations
-from sparsevec.contract.searches import check_later
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -35,7 +36,7 @@ from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
-from .versions import version_created
+from .versions import hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -67,6 +68,7 @@ class LuceneOperations:
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
+        self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
 
@@ -79,6 +81,7 @@ class LuceneOperations:
             negative_weights=CAN.negative_weights,
             versions=CAN.versions,
             routing=CAN.routing,
+            point_in_time=CAN.point_in_time,
             query_weights=most if most < 2**31 else None,
             request_bytes=server.max_body,
             requests_at_once=CAN.requests_at_once,
@@ -92,6 +95,7 @@ class LuceneOperations:
             fingerprint=field.fingerprint if field else None,
             identity=field.claim.identity if field and field.claim else None,
             dense=dense_fields(target) if target else {},
+            code_bytes=field.code_bytes if field else None,
         )
 
     def check(self) -> Operation[list[Finding]]:
@@ -150,11 +154,12 @@ class LuceneOperations:
     # ---- create and drop
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
-        check_later(code_bytes=code_bytes)
+        code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         session = self._session
         target = yield from session.look()
-        claim = Claim(session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        noted = (session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        claim = Claim(*noted, code_bytes=code_bytes)
         if target is None and (yield from self._make_index(claim)):
             yield from session.look()
             return
@@ -172,7 +177,8 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        body = new_index(claim, created, shards=self._shards, replicas=self._replicas)
+        hides = hides_vectors(self._session.engine, version, created)
+        body = new_index(claim, created, hides=hides, shards=self._shards, replicas=self._replicas)
         try:
             yield from json("PUT", self._session.path(), body)
         except CollectionError as error:
@@ -191,14 +197,12 @@ class LuceneOperations:
         if fault := write_fault(target, claim.field):
             raise fault
         for index in target.indices:
-            claim = Claim(
-                claim.field, claim.dimension, claim.identity, "field", claim.fingerprint, index.next_claim(claim.field)
-            )
+            claim = replace(claim, made="field", name=index.next_claim(claim.field))
             properties = field_properties(claim.field, index.created)
             if claim.field in index.properties:  # dropped before
                 properties = {}
             try:
-                yield from self._session.put_mapping(index, {**properties, claim.name: claim.mapping()})
+                yield from self._session.put_mapping(index, {**properties, **claim.properties()})
             except BackendUnsupported as error:
                 if "null_value" not in str(error):
                     raise

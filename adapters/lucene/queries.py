@@ -14,12 +14,14 @@ from .text import numbers, row_to_json
 
 __all__ = [
     "SEARCH_PATHS",
+    "bringing",
     "count_body",
     "fetch_body",
     "find_body",
     "msearch",
     "page_body",
     "query_clause",
+    "reading_body",
     "search_body",
     "split",
 ]
@@ -50,9 +52,32 @@ def query_clause(query: SparseVector, field: Field, *, compact: bool = False) ->
     return orjson.Fragment(b'{"bool":{"should":[%b],"minimum_should_match":1}}' % clauses)
 
 
-def search_body(clause: Any, filters: Sequence[Json], size: int, source: Any) -> dict[str, Any]:
+def search_body(
+    clause: Any, filters: Sequence[Json], size: int, source: Any, brought: Json | None = None
+) -> dict[str, Any]:
+    """`brought`: what hits bring beside their `_source`, as `bringing` says it."""
     query = {"bool": {"must": [clause], "filter": filters}} if filters else clause
-    return {"query": query, "size": size, "_source": source, "track_total_hits": False}
+    return {"query": query, "size": size, "_source": source, "track_total_hits": False, **(brought or {})}
+
+
+def bringing(field: Field, *, vectors: bool, codes: bool) -> dict[str, Any]:
+    """What brings vectors, also where `_source` hides them (9.2 and later), and codes, from doc values: they need no
+    `_source`, which would have to be unpacked for each hit."""
+    return {
+        **({"fields": [field.name]} if vectors else {}),
+        **({"docvalue_fields": [field.code]} if codes and field.code else {}),
+    }
+
+
+def reading_body(body: Json, point: str, keep: str, size: int, place: Sequence[Any] | None) -> dict[str, Any]:
+    """A page of a ranking, in a point in time; ties stand in the order of the shards."""
+    return {
+        **body,
+        "pit": {"id": point, "keep_alive": keep},
+        "sort": [{"_score": "desc"}, {"_shard_doc": "asc"}],
+        "size": size,
+        **({} if place is None else {"search_after": place}),
+    }
 
 
 def fetch_body(
@@ -61,7 +86,8 @@ def fetch_body(
     """`fields` brings vectors also where `_source` hides them (9.2 and later)."""
     source = {"excludes": sorted({field.name, *hidden})}
     fields = [field.name, *([] if dense is None else [dense])]
-    return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields}
+    codes = bringing(field, vectors=False, codes=True)
+    return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields, **codes}
 
 
 def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:
@@ -79,13 +105,22 @@ def find_body(keys: Sequence[str], size: int, source: Any = False) -> dict[str, 
 
 
 def page_body(
-    point: str, keep: str, field: Field | None, after: Sequence[Any] | None, size: int, source: Any, vectors: bool
+    point: str,
+    keep: str,
+    field: Field | None,
+    after: Sequence[Any] | None,
+    size: int,
+    source: Any,
+    vectors: bool,
+    behind: int | None = None,
 ) -> dict[str, Any]:
-    """One page of everything in a point in time, in the order of the shards."""
+    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, in the order of the
+    shards."""
     holds = [{"exists": {"field": field.present, "_name": HOLDS}}] if field else []
+    every = {"match_all": {}} if behind is None else {"range": {"_seq_no": {"gt": behind}}}
     return {
         "pit": {"id": point, "keep_alive": keep},
-        "query": {"bool": {"must": [{"match_all": {}}], "should": holds}},
+        "query": {"bool": {"must": [every], "should": holds}},
         "sort": [{"_shard_doc": "asc"}],
         "size": size,
         "_source": source,

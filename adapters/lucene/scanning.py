@@ -6,7 +6,7 @@ updates do not change. A place is the point in time and the last document of a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from .ids import from_id
 from .index import HIDDEN, Field, Target, read_fields
 from .queries import HOLDS, page_body
 from .session import Session
-from .wire import Answer, ask, good, json
+from .wire import Answer, ask, good, json, path_of
 
 __all__ = ["Scanning"]
 
@@ -47,22 +47,66 @@ class Scanning:
         size = max(1, min(int(size), target.window - 1))
         source = yield from self._source(target, field, payloads, dense)
         body = page_body(point, _KEEP, field, place, size + 1, source, vectors)  # one more says whether there is more
-        answer = yield from ask("POST", "/_search", body=orjson.dumps(body))
-        found = _read(answer)
+        hits, following = yield from self._hits(point, body, size)
+        after = None if following is None else orjson.dumps(following).decode()
+        return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
+
+    def _hits(self, point: str, body: Mapping[str, Any], size: int) -> Operation[tuple[list[Any], list[Any] | None]]:
+        """At most `size` hits of a page that asks for one more, and the place behind them; None behind the last."""
+        found = _read((yield from ask("POST", "/_search", body=orjson.dumps(body))))
         hits, point = read_hits(found), found.get("pit_id", point)
-        last, hits = len(hits) <= size, hits[:size]
-        if last:
-            yield from self._close(point)
-        return Page(
-            ids=tuple(from_id(hit["_id"], target.ours) for hit in hits),
-            after=None if last else orjson.dumps([point, hits[-1]["sort"]]).decode(),
-            holds=np.array([HOLDS in hit.get("matched_queries", ()) for hit in hits], bool),
-            vectors=read_vectors(hits, field) if vectors and field else None,
-            payloads=tuple(hit.get("_source", {}) for hit in hits) if payloads else None,
-            dense=tuple(read_dense(hit.get("_source", {}), dense) for hit in hits) if dense is not None else None,
-            routing=tuple(hit.get("_routing") for hit in hits),
-            versions=tuple(version_of(hit) for hit in hits),
-        )
+        if len(hits) > size:
+            return list(hits[:size]), [point, hits[size - 1]["sort"]]
+        yield from self._close(point)
+        return list(hits), None
+
+    # ---- what changed
+
+    def checkpoint(self) -> Operation[str | None]:
+        """Of each shard of each index, the `_seq_no` up to which every write is done; None where that is not told."""
+        target = yield from self._target()
+        paths = "indices.*.uuid,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.global_checkpoint"
+        answer = yield from ask("GET", self._session.path("_stats"), {"level": "shards", "filter_path": paths})
+        if answer.status != 200:  # no privilege `monitor`, or serverless
+            return None
+        told: dict[str, dict[str, int]] = {}
+        for index in target.indices:
+            about = answer.body.get("indices", {}).get(index.name, {})
+            shards = {
+                number: copy["seq_no"]["global_checkpoint"]
+                for number, copies in about.get("shards", {}).items()
+                for copy in copies
+                if copy.get("routing", {}).get("primary") and "seq_no" in copy
+            }
+            if len(shards) != int(index.settings.get("index.number_of_shards", 0)):  # one is not there at this moment
+                return None
+            told[index.settings["index.uuid"]] = shards
+        self._session.wrote()  # others did: what they wrote up to here must be seen by whoever scans from now on
+        return orjson.dumps(told).decode() if (yield from self._session.refresh(force=True)) else None
+
+    def changed_page(
+        self, since: str, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+    ) -> Operation[Page]:
+        """As `page`, of the documents that were written since a checkpoint, shard by shard."""
+        target = yield from self._target()
+        field = read_fields(target, self._session.field)
+        shards = _shards(since, target)
+        number, point, place = orjson.loads(after) if after is not None else (0, None, None)
+        index, shard, behind = shards[number]
+        if point is None:
+            point = yield from self._point(index, {"preference": f"_shards:{shard}"})
+        size = max(1, min(int(size), target.window - 1))
+        source = yield from self._source(target, field, payloads, dense)
+        body = page_body(point, _KEEP, field, place, size + 1, source, vectors, behind)
+        hits, following = yield from self._hits(point, body, size)
+        if following is not None:
+            last: Any = [number, *following]
+        else:
+            last = [number + 1, None, None] if number + 1 < len(shards) else None
+        after = None if last is None else orjson.dumps(last).decode()
+        return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
+
+    # ---- parts
 
     def _target(self) -> Operation[Target]:
         target = yield from self._session.look()
@@ -70,10 +114,11 @@ class Scanning:
             raise CollectionError(f"index {self._session.asked!r} is not there; create(dimension) makes it")
         return target
 
-    def _point(self) -> Operation[str]:
-        yield from self._session.refresh()
+    def _point(self, index: str | None = None, params: Mapping[str, str] | None = None) -> Operation[str]:
+        yield from self._session.refresh(force=index is not None)
         action = ("_search", "point_in_time") if self._session.engine == "opensearch" else ("_pit",)
-        answer = yield from json("POST", self._session.path(*action), params={"keep_alive": _KEEP})
+        path = self._session.path(*action) if index is None else path_of(index, *action)
+        answer = yield from json("POST", path, params={"keep_alive": _KEEP, **(params or {})})
         return str(answer["pit_id"] if "pit_id" in answer else answer["id"])
 
     def _close(self, point: str) -> Operation[None]:
@@ -91,6 +136,42 @@ class Scanning:
         if payloads:
             return {**whole, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
         return {**whole, "includes": [dense]}
+
+
+def _page(
+    hits: Sequence[Any],
+    target: Target,
+    field: Field | None,
+    after: str | None,
+    *,
+    vectors: bool,
+    payloads: bool,
+    dense: str | None,
+) -> Page:
+    return Page(
+        ids=tuple(from_id(hit["_id"], target.ours) for hit in hits),
+        after=after,
+        holds=np.array([HOLDS in hit.get("matched_queries", ()) for hit in hits], bool),
+        vectors=read_vectors(hits, field) if vectors and field else None,
+        payloads=tuple(hit.get("_source", {}) for hit in hits) if payloads else None,
+        dense=tuple(read_dense(hit.get("_source", {}), dense) for hit in hits) if dense is not None else None,
+        routing=tuple(hit.get("_routing") for hit in hits),
+        versions=tuple(version_of(hit) for hit in hits),
+    )
+
+
+def _shards(since: str, target: Target) -> list[tuple[str, int, int]]:
+    """(index, shard, `_seq_no`) of a checkpoint. Raises InvalidInput when it is of other indices."""
+    try:
+        told = orjson.loads(since)
+        names = {index.settings["index.uuid"]: index.name for index in target.indices}
+        if told.keys() != names.keys():
+            raise InvalidInput("the checkpoint is of another index than is there now; scan from the start")
+        return [(names[uuid], int(n), int(at)) for uuid, shards in told.items() for n, at in sorted(shards.items())]
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"expected a checkpoint as the adapter gave it, found {since!r:.80}") from None
 
 
 def _place(after: str) -> tuple[str, list[Any]]:

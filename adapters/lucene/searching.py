@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -10,20 +11,22 @@ import numpy as np
 import orjson
 
 from sparsevec.contract.adapter import Documents, Hits
-from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries
+from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
-from sparsevec.contract.searches import Search, plain
+from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
-from .answers import clause_limit, read_dense_fields, read_hits, read_vectors
+from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_vectors
 from .filters import filter_clauses, knows, leaves
 from .hazards import source_fault
 from .ids import from_id, to_id
 from .index import HIDDEN
-from .queries import count_body, fetch_body, query_clause, search_body, split
+from .queries import bringing, count_body, fetch_body, query_clause, search_body, split
+from .reading import Reading
 from .session import PAGE, Known, Session
+from .weights import stored
 from .wire import ask, json
 
 __all__ = ["Searching"]
@@ -42,14 +45,15 @@ class Searching:
         self._session = session
 
     def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
-        where, with_payloads = plain(search)
-        k = check_k(k)
-        wanted = conditions(where, self._session.engine)
+        depth = search.depth(k)
+        wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.existing()
         if known.field.claim and known.field.fingerprint is None and getattr(queries, "fingerprint", None):
             known = yield from self._session.fresh()  # the first vectors may have been written since
         for _ in range(_LOOKS):
             asked = check_queries(queries, known.field.dimension, known.field.fingerprint)
+            second = search.second_look(asked, known.field.dimension, known.field.fingerprint)
+            search.check_codes(known.field.code_bytes)
             if asked.nnz and asked.values.min() < 0:
                 raise OutOfLimits(
                     f"the query weight {asked.values.min()} is negative; {self._session.engine} cannot score it"
@@ -57,11 +61,13 @@ class Searching:
             if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
                 known = yield from self._session.existing(0.0)  # documents written since may have added fields
             yield from self._session.refresh()
-            asking = _Search(known, k, wanted, with_payloads)
+            asking = _Search(known, depth, wanted, search)
+            if search.after is not None:
+                return [(yield from self._page(asking, asked[0], search.after))]
             hits = yield from self._asked(asking, asked)
             now = yield from self._again(known, asking, asked)
             if now is None:
-                return hits
+                return hits if second is None else _again_ranked(hits, second, k, search)
             known = now
         raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
 
@@ -125,12 +131,27 @@ class Searching:
             for hit in (yield from self._scroll(search, search.body(part))):
                 totals[hit["_id"]] = totals.get(hit["_id"], 0.0) + float(np.float32(hit["_score"]))
         best = sorted(totals.items(), key=lambda item: -item[1])[: search.k]
-        scores = np.array([score for _, score in best], np.float32)
-        ids = tuple(search.id_of(key) for key, _ in best)
-        if not search.with_payloads:
-            return Hits(ids, scores)
-        found = yield from self._found(search.known, [key for key, _ in best])
-        return Hits(ids, scores, tuple(found.get(key, {}).get("_source", {}) for key, _ in best))
+        hits: list[Json] = [{"_id": key, "_score": np.float32(score)} for key, score in best]
+        if search.brings:
+            found = yield from self._found(search.known, [key for key, _ in best])
+            hits = [{**found[hit["_id"]], **hit} for hit in hits if hit["_id"] in found]
+        return search.hits(hits)
+
+    # ---- reading on
+
+    def _page(self, search: _Search, query: SparseVector, after: str) -> Operation[Hits]:
+        """The hits behind `after`, from its point in time (C21)."""
+        room = search.room(self._session.max_clauses)
+        if not len(query):
+            return search.hits([])
+        if len(query) > room:
+            raise OutOfLimits(
+                f"the query has {len(query)} weights, and this server reads on for {room} at most: its largest weights "
+                "(query.top(k)) make one that it takes, and a search without after= answers the whole of it"
+            )
+        reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
+        taken, place = yield from reading.behind(after, search.k, search.takes)
+        return replace(search.hits(taken), after=place)
 
     def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:
         """The k best hits that the search takes, or all of them, best first, from one point in time."""
@@ -170,7 +191,7 @@ class Searching:
         known = yield from self._session.existing()
         if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
             known = yield from self._session.existing(0.0)
-        search = _Search(known, min(most, known.target.window), wanted, with_payloads=True)
+        search = _Search(known, min(most, known.target.window), wanted, Search(with_payloads=True))
         yield from self._session.refresh()
         (counted,) = yield from self._session.msearch([count_body(search.filters, known.field, search.k)])
         read_hits(counted)
@@ -203,8 +224,9 @@ class Searching:
 class _Search:
     """What is the same for every query of one search: how it is asked, and how its hits are read."""
 
-    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], with_payloads: bool) -> None:
-        self.known, self.k, self.with_payloads = known, k, with_payloads
+    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], search: Search) -> None:
+        self.known, self.k, self.with_payloads = known, k, search.with_payloads
+        self.with_vectors, self.with_codes = search.with_vectors or search.rescore is not None, search.with_codes
         self.page = min(k, known.target.window)
         self.per_request = max(1, min(_QUERIES, _HITS // self.page))  # queries
         self.at_once = _REQUESTS * self.per_request  # queries under way
@@ -212,14 +234,19 @@ class _Search:
         self.seen: set[str] = set()  # indices that hits came from
         self.filters = _clauses(known, wanted)
         self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
-        self._source = _source(known, self._judged, with_payloads)
+        self._source = _source(known, self._judged, search.with_payloads)
+        self._brought = bringing(known.field, vectors=self.with_vectors, codes=self.with_codes)
         if self._source and (fault := source_fault(known.target)):
             raise fault
 
     def body(self, query: SparseVector) -> Json:
-        return search_body(
-            query_clause(query, self.known.field, compact=self.compact), self.filters, self.page, self._source
-        )
+        clause = query_clause(query, self.known.field, compact=self.compact)
+        return search_body(clause, self.filters, self.page, self._source, self._brought)
+
+    @property
+    def brings(self) -> bool:
+        """Whether hits have more than ids and scores."""
+        return self.with_payloads or self.with_vectors or self.with_codes
 
     def room(self, max_clauses: int) -> int:
         """How many weights a query may have beside the filter."""
@@ -238,7 +265,19 @@ class _Search:
     def hits(self, found: Sequence[Json]) -> Hits:
         ids = tuple([self.id_of(hit["_id"]) for hit in found])
         scores = np.array([hit["_score"] for hit in found], np.float32)
-        return Hits(ids, scores, tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None)
+        field = self.known.field
+        return Hits(
+            ids=ids,
+            scores=scores,
+            payloads=tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None,
+            vectors=stored(read_vectors(found, field)) if self.with_vectors else None,
+            codes=read_codes(found, field, strict=True) if self.with_codes else None,
+        )
+
+
+def _again_ranked(hits: Sequence[Hits], second: SparseVectors, k: int, search: Search) -> list[Hits]:
+    """By the second queries: no Lucene engine scores by negative weights, and the weights came with the hits."""
+    return [rescored(one, query, k, with_vectors=search.with_vectors) for one, query in zip(hits, second, strict=True)]
 
 
 def _split(values: list[T], size: int) -> Iterator[list[T]]:
@@ -251,7 +290,8 @@ def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documen
     ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    return Documents(ids, read_vectors(hits, known.field), payloads, rows)
+    codes = read_codes(hits, known.field, strict=False)
+    return Documents(ids, read_vectors(hits, known.field), payloads, rows, codes)
 
 
 def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:

@@ -149,22 +149,25 @@ class Session:
         with self._lock:
             self._writes += 1
 
-    def refresh(self, *, force: bool = False) -> Operation[None]:
-        """Make every write that was reported before visible, if a reader does not see it yet.
+    def refresh(self, *, force: bool = False) -> Operation[bool]:
+        """Make every write that was reported before visible, if a reader does not see it yet; whether it is now.
 
         `force`: also where readers leave that to the index, because what follows would go wrong without it.
         """
         with self._lock:
             writes = self._writes
-            if self._seen >= writes or not self._may_refresh or (self._left_to_index and not force):
-                return
+            if self._seen >= writes:
+                return True
+            if not self._may_refresh or (self._left_to_index and not force):
+                return False
         answer = yield from ask("POST", self.path("_refresh"))
         if answer.status == 403:
             self._may_refresh = False
-            return
+            return False
         read_hits(good(answer))
         with self._lock:
             self._seen = max(self._seen, writes)
+        return True
 
     @property
     def write_params(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from sparsevec.contract.adapter import DenseField
 
+from .codes import PREFIX
 from .filters import plain_path
 
 __all__ = ["MADE", "Collection", "Note", "read"]
@@ -34,10 +35,16 @@ class Note:
     fingerprint: str | None
     identity: str
     since: float
+    code_bytes: int | None = None
 
     @classmethod
-    def new(cls, vector: str, dimension: int, fingerprint: str | None) -> Note:
-        return cls(vector, dimension, fingerprint, uuid4().hex, time.time())
+    def new(cls, vector: str, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Note:
+        return cls(vector, dimension, fingerprint, uuid4().hex, time.time(), code_bytes)
+
+    @property
+    def code(self) -> str | None:
+        """The vector that residual codes lie in, if documents have them."""
+        return None if self.code_bytes is None else f"{PREFIX}{self.identity[:12]}"
 
     @property
     def key(self) -> str:
@@ -45,7 +52,8 @@ class Note:
 
     def metadata(self, fingerprint: str | None = None) -> dict[str, Any]:
         given = fingerprint or self.fingerprint
-        return {self.key: {"dimension": self.dimension, "fingerprint": given, "since": self.since}}
+        codes = {} if self.code_bytes is None else {"code_bytes": self.code_bytes}
+        return {self.key: {"dimension": self.dimension, "fingerprint": given, "since": self.since, **codes}}
 
     @property
     def stale(self) -> bool:
@@ -106,7 +114,11 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
         ours=MADE in metadata,
         notes=tuple(_notes(metadata)),
         sparse=sparse,
-        dense={vector: _dense(value) for vector, value in ({"": dense} if "size" in dense else dense).items()},
+        dense={
+            vector: _dense(value)
+            for vector, value in ({"": dense} if "size" in dense else dense).items()
+            if not vector.startswith(PREFIX)  # residual codes, which nobody searches
+        },
         strict=strict if strict.get("enabled") else {},
         indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
         params=params,
@@ -125,7 +137,9 @@ def _notes(metadata: Mapping[str, Any]) -> list[Note]:
         vector, _, identity = rest.rpartition(":")
         if kind == MADE and identity and isinstance(value, Mapping) and "dimension" in value:
             since = float(value.get("since") or 0)
-            found.append(Note(vector, int(value["dimension"]), value.get("fingerprint"), identity, since))
+            width = value.get("code_bytes")
+            codes = None if width is None else int(width)
+            found.append(Note(vector, int(value["dimension"]), value.get("fingerprint"), identity, since, codes))
     old = metadata.get(MADE)  # as version 0.1 wrote it
     if isinstance(old, Mapping) and "vector_name" in old:
         found.append(Note(str(old["vector_name"]), int(old["dimension"]), None, "", 0))

@@ -135,6 +135,7 @@ class Marker:
     dimension: int
     fingerprint: str | None = None
     identity: str | None = None
+    code_bytes: int | None = None
 
 
 class Folder:
@@ -162,7 +163,7 @@ class Folder:
             raise CollectionError(f"{self._marker} does not say {_FORMAT!r}; use another path")
         if said.get("dimension") is None:
             return None
-        return Marker(int(said["dimension"]), said.get("fingerprint"), said.get("identity"))
+        return Marker(int(said["dimension"]), said.get("fingerprint"), said.get("identity"), said.get("code_bytes"))
 
     @contextmanager
     def making(self) -> Iterator[None]:

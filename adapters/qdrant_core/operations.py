@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sparsevec.contract.adapter import Finding, Info
+from sparsevec.contract.checks import check_code_bytes
 from sparsevec.contract.operations import Operation, Operations
 from sparsevec.contract.ranking import RankOperations
-from sparsevec.contract.searches import check_later
 from sparsevec.errors import CollectionError
 from sparsevec.vectors import SparseVectors
 
+from .codes import WITHOUT_A_GRAPH, vector_params
 from .collection import MADE, Collection, Note
 from .findings import findings
 from .ranking import Ranking
@@ -32,21 +33,21 @@ class QdrantOperations(Writes, Reads, Ranking):
         if (note := found.note_of(self._vector)) is None:
             return Info(backend, self._can, exists=True, ours=found.ours, dense=found.dense)
         about = (note.dimension, note.fingerprint, note.identity or None)
-        return Info(backend, self._can, True, found.ours, *about, dense=found.dense)
+        return Info(backend, self._can, True, found.ours, *about, dense=found.dense, code_bytes=note.code_bytes)
 
     def check(self) -> Operation[list[Finding]]:
         version = yield from self._version(anew=True)
         return findings(self._backend, version, self._name, self._vector, (yield from self._look()))
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
-        check_later(code_bytes=code_bytes)
+        code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
-        note = Note.new(self._vector, dimension, fingerprint)
+        note = Note.new(self._vector, dimension, fingerprint, code_bytes)
         if (found := (yield from self._look())) is None:
             yield from self._need(LOWEST, "collections that carry metadata")
             yield from self._ask(
                 "create_collection",
-                vectors={},
+                vectors={} if note.code is None else {note.code: vector_params(note.code_bytes or 0)},
                 sparse_vectors={self._vector: {}},
                 metadata={MADE: {"made": True}, **note.metadata()},
             )
@@ -75,6 +76,10 @@ class QdrantOperations(Writes, Reads, Ranking):
                 f"somebody else is making the vector {self._vector!r} of collection {self._name} at this moment; look "
                 "at what is there, and create() again if it is not"
             )
+        if note.code is not None:
+            dense = {"size": note.code_bytes, "distance": "Dot", "datatype": "uint8"}
+            yield from self._ask("create_vector_name", vector=note.code, dense=dense)
+            yield from self._ask("update_collection", vectors={note.code: WITHOUT_A_GRAPH})
         yield from self._ask("create_vector_name", vector=self._vector, sparse={})
 
     # ---- the end
@@ -99,7 +104,8 @@ class QdrantOperations(Writes, Reads, Ranking):
         yield from self._need(ADDS_VECTORS, f"removing one vector of several from the collection {self._name}")
         if found.ours:
             yield from self._apply([{"delete": {"filter": self._only(found)}}])
-        yield from self._ask("delete_vector_name", vector=self._vector)
+        for name in self._own(found):
+            yield from self._ask("delete_vector_name", vector=name)
         forgotten: dict[str, Any] = {note.key: None for note in found.notes_of(self._vector)}
         if {note.vector for note in found.notes} == {self._vector}:
             forgotten[MADE] = None  # what is left in it was not made here

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from sparsevec.contract.adapter import UInt8s
 from sparsevec.contract.checks import Payload
 from sparsevec.errors import ClientMissing
 from sparsevec.vectors import SparseVectors
@@ -58,14 +59,25 @@ class Updates:
     rows: SparseVectors
     name: str
     dimension: int | None
+    codes: UInt8s | None = None
+    code: str | None = None
+    """the vector that the residual codes (n, code_bytes) lie in, where the collection keeps them"""
 
     def to_json(self) -> dict[str, Any]:
-        form = b'{"id":%%b,"vector":{%b:%%b}}' % orjson.dumps(self.name).replace(b"%", b"%%")
-        ids = map(orjson.dumps, self.points)
-        points = [form % pair for pair in zip(ids, rows_to_json(self.rows, self.dimension), strict=True)]
+        form = b'{"id":%%b,"vector":{%b:%%b%%b}}' % orjson.dumps(self.name).replace(b"%", b"%%")
+        ids, codes = map(orjson.dumps, self.points), self._codes_to_json()
+        points = [form % one for one in zip(ids, rows_to_json(self.rows, self.dimension), codes, strict=True)]
         return {"update_vectors": {"points": orjson.Fragment(b"[%b]" % b",".join(points))}}
 
+    def _codes_to_json(self) -> list[bytes]:
+        if self.codes is None:
+            return [b""] * len(self.points)
+        name = orjson.dumps(self.code)
+        return [b",%b:%b" % (name, orjson.dumps(code, option=orjson.OPT_SERIALIZE_NUMPY)) for code in self.codes]
+
     def to_grpc(self) -> bytes:
+        if self.codes is not None:
+            return self._coded_to_grpc()
         rows = _rows_to_grpc(self.rows, self.dimension)
         heads = {length: _head(self.name, length) for length in set(map(len, rows))}
         points = [
@@ -73,6 +85,25 @@ class Updates:
             for point, row in zip(self.points, rows, strict=True)
         ]
         return _field(7, b"".join(points))
+
+    def _coded_to_grpc(self) -> bytes:
+        """Both vectors of each point: a map of two entries."""
+        assert self.codes is not None
+        own, code = _field(1, self.name.encode()), _field(1, (self.code or "").encode())
+        rows = zip(self.points, _rows_to_grpc(self.rows, self.dimension), self.codes.astype("<f4"), strict=True)
+        points = [
+            _id(point)
+            + _field(
+                2,
+                _field(
+                    2,
+                    _field(1, own + _field(2, _field(102, row)))
+                    + _field(1, code + _field(2, _field(101, _field(1, bytes_.tobytes())))),
+                ),
+            )
+            for point, row, bytes_ in rows
+        ]
+        return _field(7, b"".join(_field(1, point) for point in points))
 
 
 # ---- JSON
@@ -143,7 +174,7 @@ def _varint(value: int) -> bytes:
 
 
 _SMALL = [bytes([value]) for value in range(128)]
-_KEYS = {number: _varint(number << 3 | 2) for number in (*range(1, 8), 102)}
+_KEYS = {number: _varint(number << 3 | 2) for number in (*range(1, 8), 101, 102)}
 
 
 def _head(name: str, length: int) -> bytes:

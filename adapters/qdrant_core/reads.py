@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, Page
-from sparsevec.contract.checks import Id, Queries, check_ids, check_k, check_queries, check_space
+from sparsevec.contract.checks import Id, Queries, check_ids, check_queries, check_space
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.contract.operations import Operation
-from sparsevec.contract.searches import Search, plain
+from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
-from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 from . import rounding
+from .codes import codes_from_wire
 from .collection import Collection
 from .errors import IndexMissing
 from .filters import Asked, to_wire
 from .ids import ORIGINAL, Point, id_from_wire
 from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
+from .places import Place
 from .requests import own_filter
 from .server import Server
 
@@ -30,6 +33,7 @@ __all__ = ["Reads"]
 _QUERIES = 64  # to a request
 _FETCHED = 1000  # documents to a request
 _LARGE_K = 10_000  # beyond it the server is asked for no more than it has
+_WEIGHTS = 32  # of a document, about
 _CANDIDATES = 65_536  # documents that are looked at for one query, where a filter must be decided here
 
 
@@ -37,37 +41,41 @@ class Reads(Server):
     """`search`, `fetch`, `page` and `slack`."""
 
     def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
-        where, with_payloads = plain(search)
-        k = check_k(k)
+        where, depth = search.where, search.depth(k)
         found = yield from self._existing()
         asked = check_queries(queries, self._note(found)[0])
+        second = search.second_look(asked, *self._note(found))
+        search.check_codes(self._codes(found)[1])
         yield from self._belong(found, asked)
         wanted = conditions(where, "qdrant")
         if isinstance(where, EngineFilter):
             wanted = (EngineFilter("qdrant", own_filter(where.body)),)
-        largest = k if k <= _LARGE_K else max(1, min(k, (yield from self.count())))
-        answers = [_hits([], with_payloads)] * len(asked)
-        open_ = np.flatnonzero(asked.row_nnz)
+        bring = _Bring.of(search, self._vector, *self._codes(found), *self._note(found))
+        looks = [_Look(first, None if second is None else second[row], k) for row, first in enumerate(asked)]
+        if search.after is not None:
+            return [(yield from self._read_on(found, looks[0], wanted, bring, search.after))]
+        largest = depth if depth <= _LARGE_K else max(1, min(depth, (yield from self.count())))
+        answers = [bring.hits([])] * len(asked)
+        open_ = [row for row, look in enumerate(looks) if look.asks]
         walkable, limit = found.walkable, largest
-        while len(open_):
+        while open_:
             filter_ = to_wire(wanted, walkable)
             try:
-                found_points = yield from self._query(asked, open_, limit, filter_, with_payloads)
+                found_points = yield from self._query([looks[row] for row in open_], limit, filter_, bring)
             except IndexMissing:
                 if walkable is not None:
                     raise
                 walkable = (yield from self._existing(anew=True)).indexed  # strict mode, by whatever says so
                 continue
             still = []
-            for row, points in zip(open_.tolist(), found_points, strict=True):
-                kept = points if filter_.exact else [p for p in points if _matching(p, wanted)]
-                if int(asked[row].indices[-1]) == MAX_DIMENSION - 1:  # where documents without weights may have a zero
-                    kept = [point for point in kept if point["score"]]
-                if len(kept) < min(largest, len(points)) and len(points) == limit:
+            for row, points in zip(open_, found_points, strict=True):
+                kept = _kept(points, looks[row].first, wanted, exact=filter_.exact)
+                whole = looks[row].on_the_server(limit, exact=filter_.exact)
+                if not whole and len(kept) < min(largest, len(points)) and len(points) == limit:
                     still.append(row)
-                answers[row] = _hits(kept[:largest], with_payloads)
-            open_, limit = np.array(still, np.int64), limit * 8
-            if len(open_) and limit > _CANDIDATES:
+                answers[row] = looks[row].answer(kept[:largest], bring, whole=whole)
+            open_, limit = still, limit * 8
+            if open_ and limit > _CANDIDATES:
                 raise OutOfLimits(
                     f"Qdrant cannot decide the filter {where!r:.200} by itself, and among the best "
                     f"{limit // 8} documents too few match it; add a condition that it can decide (an equality, a "
@@ -76,18 +84,41 @@ class Reads(Server):
         return answers
 
     def _query(
-        self, queries: SparseVectors, rows: Any, limit: int, asked: Asked, with_payloads: bool
+        self, looks: Sequence[_Look], limit: int, asked: Asked, bring: _Bring, offset: int = 0
     ) -> Operation[list[list[Mapping[str, Any]]]]:
-        """The points found for each of `rows`, best first."""
-        payload: Any = True if with_payloads or not asked.exact else [ORIGINAL]
-        common = {"using": self._vector, "limit": limit, "filter": asked.filter, "with_payload": payload}
+        """The points found for each look, best first."""
+        brought = bring.asked_for(exact=asked.exact)
         found: list[list[Mapping[str, Any]]] = []
-        for start in range(0, len(rows), _QUERIES):
-            block = [queries[int(row)] for row in rows[start : start + _QUERIES]]
-            searches = [{"query": vector_to_wire(query, None), **common} for query in block]
+        for start in range(0, len(looks), _QUERIES):
+            searches = [
+                {**look.body(self._vector, limit, asked), **brought, **({"offset": offset} if offset else {})}
+                for look in looks[start : start + _QUERIES]
+            ]
             answers = yield from self._ask("query_batch_points", searches=searches)
             found.extend(answer["points"] for answer in answers)
         return found
+
+    def _read_on(
+        self, found: Collection, look: _Look, wanted: Sequence[Condition], bring: _Bring, after: str
+    ) -> Operation[Hits]:
+        """The hits behind `after` (C21). How they follow each other: `places`."""
+        place, taken, more = Place.parse(after), list[Mapping[str, Any]](), look.k + 1
+        filter_ = to_wire(wanted, found.walkable)
+        while look.asks:
+            limit = place.limit(more)
+            (points,) = yield from self._query([look], limit, filter_, bring, place.above)
+            new = place.behind(points, _rank)
+            kept = _kept(new, look.first, wanted, exact=filter_.exact)
+            if len(taken) + len(kept) > look.k:  # there is more
+                last = kept[look.k - len(taken) - 1] if len(taken) < look.k else None
+                passed = [] if last is None else new[: new.index(last) + 1]
+                hits = bring.hits([*taken, *kept][: look.k])
+                return replace(hits, after=str(place.after(map(_rank, passed))))
+            taken += kept
+            if len(points) < limit:
+                break
+            place, more = place.after(map(_rank, new)), max(look.k + 1 - len(taken), min(2 * more, _FETCHED))
+        return bring.hits(taken)
 
     def _belong(self, found: Collection, queries: SparseVectors) -> Operation[None]:
         """The queries' space must be the collection's, as it is now (C18)."""
@@ -139,7 +170,7 @@ class Reads(Server):
 
     def _names(self, found: Collection, dense: str | None) -> list[str]:
         """Of the vectors to bring; a dense row may also lie in the payload."""
-        return [self._vector, *([dense] if dense is not None and dense in found.dense else [])]
+        return [*self._own(found), *([dense] if dense is not None and dense in found.dense else [])]
 
     def _documents(
         self, found: Collection, ids: Sequence[Id], records: Sequence[Mapping[str, Any]], dense: str | None
@@ -147,7 +178,10 @@ class Reads(Server):
         payloads = tuple(payload_from_wire(record.get("payload")) for record in records)
         theirs = dense in found.dense
         rows = None if dense is None else tuple(_dense(record, dense, theirs) for record in records)
-        return Documents(tuple(ids), self._rows(found, records), payloads, rows)
+        name, width = self._codes(found)
+        held = [_vectors(record) for record in records]
+        codes = None if name is None or width is None else codes_from_wire(held, ids, name, width, strict=False)
+        return Documents(tuple(ids), self._rows(found, records), payloads, rows, codes)
 
     def _rows(self, found: Collection, records: Sequence[Mapping[str, Any]]) -> SparseVectors:
         """Our vector of each, empty where there is none."""
@@ -227,10 +261,96 @@ def _matching(point: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
     return matches(payload_from_wire(point.get("payload")), wanted)
 
 
-def _hits(points: Sequence[Mapping[str, Any]], with_payloads: bool) -> Hits:
-    ids = tuple(id_from_wire(point["id"], point.get("payload")) for point in points)
-    payloads = tuple(payload_from_wire(point.get("payload")) for point in points) if with_payloads else None
-    return Hits(ids, np.array([point["score"] for point in points], np.float32), payloads)
+def _kept(
+    points: Sequence[Mapping[str, Any]], query: SparseVector, wanted: Sequence[Condition], *, exact: bool
+) -> list[Mapping[str, Any]]:
+    """Those that are hits, where the server alone cannot tell."""
+    kept = [point for point in points if exact or _matching(point, wanted)]
+    if int(query.indices[-1]) == MAX_DIMENSION - 1:  # where documents without weights may have a zero
+        kept = [point for point in kept if point["score"]]
+    return kept
+
+
+def _rank(point: Mapping[str, Any]) -> tuple[Point, float]:
+    return point["id"], float(point["score"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One query of a search, and the second that re-orders its candidates, if any (C20)."""
+
+    first: SparseVector
+    second: SparseVector | None
+    k: int
+
+    @property
+    def asks(self) -> bool:
+        """Whether there can be a hit."""
+        return len(self.first) > 0 and (self.second is None or len(self.second) > 0)
+
+    def on_the_server(self, candidates: int, *, exact: bool) -> bool:
+        """Whether the server re-orders: where it decides the filter, and where the second query is no larger than the
+        weights of the candidates, of which one or the other has to travel."""
+        return self.second is not None and exact and len(self.second) <= _WEIGHTS * candidates
+
+    def body(self, vector: str, limit: int, asked: Asked) -> dict[str, Any]:
+        first = {"query": vector_to_wire(self.first, None), "using": vector, "limit": limit, "filter": asked.filter}
+        if self.second is None or not self.on_the_server(limit, exact=asked.exact):
+            return first
+        second = {"query": vector_to_wire(self.second, None), "using": vector, "limit": self.k}
+        return {"prefetch": [first], **second}
+
+    def answer(self, points: Sequence[Mapping[str, Any]], bring: _Bring, *, whole: bool) -> Hits:
+        if whole or self.second is None:
+            return bring.hits(points)
+        hits = replace(bring, with_vectors=True).hits(points)
+        return rescored(hits, self.second, self.k, with_vectors=bring.with_vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bring:
+    """What hits bring beside their ids and scores."""
+
+    with_payloads: bool
+    with_vectors: bool
+    with_codes: bool
+    rescored: bool
+    vector: str
+    code: str | None
+    code_bytes: int | None
+    dimension: int | None
+    fingerprint: str | None
+
+    @classmethod
+    def of(cls, search: Search, vector: str, *about: Any) -> _Bring:
+        second = search.rescore is not None
+        return cls(search.with_payloads, search.with_vectors, search.with_codes, second, vector, *about)
+
+    def asked_for(self, *, exact: bool) -> dict[str, Any]:
+        names = [
+            *([self.vector] if self.with_vectors or self.rescored else []),
+            *([self.code] if self.with_codes else []),
+        ]
+        payload = {"with_payload": True if self.with_payloads or not exact else [ORIGINAL]}
+        return {**payload, "with_vector": names} if names else payload
+
+    def hits(self, points: Sequence[Mapping[str, Any]]) -> Hits:
+        ids = tuple(id_from_wire(point["id"], point.get("payload")) for point in points)
+        held = [_vectors(point) for point in points]
+        return Hits(
+            ids=ids,
+            scores=np.array([point["score"] for point in points], np.float32),
+            payloads=tuple(payload_from_wire(p.get("payload")) for p in points) if self.with_payloads else None,
+            vectors=self._vectors_of(held) if self.with_vectors else None,
+            codes=codes_from_wire(held, ids, self.code or "", self.code_bytes or 0, strict=True)
+            if self.with_codes
+            else None,
+        )
+
+    def _vectors_of(self, held: Sequence[Mapping[str, Any]]) -> SparseVectors:
+        rows = [vectors.get(self.vector) or {"indices": [], "values": []} for vectors in held]
+        pairs = [(row["indices"], row["values"]) for row in rows]
+        return vectors_from_wire(pairs, self.dimension, self.fingerprint)
 
 
 def _place(after: str | None) -> Point | None:

@@ -116,7 +116,7 @@ def arguments(request: Request, seconds: float | None = None) -> tuple[list[Any]
 def _positions(request: Request, given: list[Any]) -> list[Any]:
     match request.call:
         case "create_vector_name":
-            return [*given, request.vector, models.SparseVectorNameConfig.model_validate_json(request.body)]
+            return [*given, request.vector, _vector_name(request)]
         case "delete_vector_name":
             return [*given, request.vector]
         case "batch_update_points":
@@ -128,12 +128,19 @@ def _positions(request: Request, given: list[Any]) -> list[Any]:
     return given
 
 
+def _vector_name(request: Request) -> models.VectorNameConfig:
+    kind = models.SparseVectorNameConfig if "sparse" in request.content else models.DenseVectorNameConfig
+    return kind.model_validate_json(request.body)
+
+
 def _names(request: Request) -> dict[str, Any]:
     match request.call:
         case "create_collection":
             made = models.CreateCollection.model_validate_json(request.body)
             config = {"vectors_config": made.vectors or {}, "sparse_vectors_config": made.sparse_vectors}
             return {**config, "metadata": made.metadata}
+        case "update_collection" if "vectors" in request.content:
+            return {"vectors_config": models.UpdateCollection.model_validate_json(request.body).vectors}
         case "update_collection":
             return {"metadata": orjson.loads(request.body)["metadata"]}
         case "batch_update_points":

@@ -30,7 +30,7 @@ class Server:
     def __init__(self, name: str, vector: str, *, backend: str = "qdrant", request_bytes: int = REQUEST_BYTES) -> None:
         """`request_bytes`: what the server, or a proxy before it, takes. `backend`: what it is called in reports."""
         self._name, self._vector, self._backend = name, vector, backend
-        self._can = Capabilities(request_bytes=request_bytes, requests_at_once=4)
+        self._can = Capabilities(rescores=True, request_bytes=request_bytes, requests_at_once=4)
         self._request_bytes = request_bytes
         self._seen: Collection | None = None
         self._server: str | None = None
@@ -89,6 +89,16 @@ class Server:
         """The dimension and the fingerprint of our vector, where `create` noted them."""
         note = found.note_of(self._vector)
         return (note.dimension, note.fingerprint) if note else (None, None)
+
+    def _codes(self, found: Collection) -> tuple[str | None, int | None]:
+        """The vector that residual codes lie in, and how wide they are, where `create` noted them."""
+        note = found.note_of(self._vector)
+        return (note.code, note.code_bytes) if note else (None, None)
+
+    def _own(self, found: Collection) -> list[str]:
+        """Every vector of a point that is ours."""
+        code, _ = self._codes(found)
+        return [self._vector, *([code] if code else [])]
 
     def count(self) -> Operation[int]:
         yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none

@@ -42,6 +42,7 @@ from .server import INSERTS_ONLY, Server, parts
 __all__ = ["Document", "Rows", "Writes", "changes", "size"]
 
 _WEIGHT_BYTES = 36  # of JSON: an index of at most 10 digits, a float64 of at most 24 characters, two commas
+_CODE_BYTES = 4  # of JSON, for a byte and a comma
 _POINT_BYTES = 1024  # of JSON around them: names, and the point in up to three operations
 _TRIES = 5  # of one write whose points are deleted meanwhile
 
@@ -70,13 +71,15 @@ class Writes(Server):
         missing: Missing | None,
         codes: UInt8s | None,
     ) -> Operation[Written]:
-        check_codes(codes, vectors, None)
         check_options("Qdrant", self._can, versions=versions, routing=routing, missing=missing)
         found = yield from self._existing()
         dimension, _ = self._note(found)
         ids, payloads = check_batch(ids, vectors, payloads, dimension)
         yield from self._join(found, vectors)
-        sizes = [size(*given) for given in zip(ids, vectors.row_nnz.tolist(), payloads, strict=True)]
+        code, width = self._codes(found)
+        codes = check_codes(codes, vectors, width)
+        more = (width or 0) * _CODE_BYTES
+        sizes = [more + size(*given) for given in zip(ids, vectors.row_nnz.tolist(), payloads, strict=True)]
         failed = self._faults(found, ids, vectors, sizes)
         points = self._points(found, ids)
         documents = [
@@ -91,7 +94,7 @@ class Writes(Server):
                 "one request may have; send fewer at a time",
                 splittable=True,
             )
-        rows = Rows(vectors, self._vector, dimension)
+        rows = Rows(vectors, self._vector, dimension, codes, code)
         if (missing or ("create" if found.ours else "fail")) == "create":
             absent = yield from self._make(found, documents, rows)
         else:
@@ -195,8 +198,7 @@ class Writes(Server):
         def operations(left: Sequence[Document]) -> list[Any]:
             new = [d for d in left if d.point not in known]
             points = [
-                {"id": d.point, "vector": {rows.name: rows.one(d.row)}, "payload": {**d.payload, **original(d.id)}}
-                for d in new
+                {"id": d.point, "vector": rows.one(d.row), "payload": {**d.payload, **original(d.id)}} for d in new
             ]
             insert = [{"upsert": {"points": points}}] if points else []
             return [*insert, *changes([d for d in left if d.point in known], rows, wholes)]
@@ -249,9 +251,10 @@ class Writes(Server):
             return
         if found.ours:
             yield from self._apply([{"delete": {"filter": self._only(found, {"has_id": points})}}])
+        own = self._own(found)
         yield from self._touch(
             [Document(point, point, 0, {}) for point in points],
-            lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": [self._vector]}}],
+            lambda left: [{"delete_vectors": {"points": [d.point for d in left], "vector": own}}],
         )
 
     def _only(self, found: Collection, *among: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,14 +274,20 @@ class Rows:
     vectors: SparseVectors
     name: str
     dimension: int | None
+    codes: UInt8s | None = None
+    code: str | None = None
 
     def of(self, documents: Sequence[Document]) -> Updates:
         numbers = [d.row for d in documents]
-        vectors = self.vectors if len(numbers) == len(self.vectors) else self.vectors[numbers]
-        return Updates([d.point for d in documents], vectors, self.name, self.dimension)
+        points, about = [d.point for d in documents], (self.name, self.dimension)
+        if len(numbers) == len(self.vectors):
+            return Updates(points, self.vectors, *about, self.codes, self.code)
+        codes = None if self.codes is None else self.codes[numbers]
+        return Updates(points, self.vectors[numbers], *about, codes, self.code)
 
     def one(self, row: int) -> Mapping[str, Any]:
-        return vector_to_wire(self.vectors[row], self.dimension)
+        codes = {} if self.codes is None else {self.code or "": self.codes[row]}
+        return {self.name: vector_to_wire(self.vectors[row], self.dimension), **codes}
 
 
 def changes(

@@ -59,8 +59,7 @@ class PgvectorAdapter(Connection):
     def __init__(self, conninfo: str = "", table: str = "vectors", **credentials: Any) -> None:
         """`conninfo` and `credentials` are psycopg's. Raises BackendDown, and BackendUnsupported without pgvector."""
         super().__init__(f"table {table}")
-        self._table, self._lock = sql.Identifier(table), threading.RLock()
-        self._name_of_table = table
+        self._table, self._lock, self._named = sql.Identifier(table), threading.RLock(), table
         with _client_errors(self._place):
             self._client = psycopg.connect(conninfo, autocommit=True, **credentials)
             self._client.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -83,8 +82,7 @@ class PgvectorAdapter(Connection):
     def check(self) -> list[sv.Finding]:
         fine = sv.Finding("fine", "version", self._version)
         if self._there() and self._look() is None:
-            advice = "name another table with ?table=…"
-            return [fine, sv.Finding("blocking", "table", f"{self._place} was made by others", advice)]
+            return [fine, sv.Finding("blocking", "table", f"{self._place} is of others", "name another: ?table=…")]
         return [fine, sv.Finding("fine", "table", f"{self._place} is ours, or not there yet")]
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
@@ -93,7 +91,7 @@ class PgvectorAdapter(Connection):
         if dimension > _DIMENSIONS:
             raise OutOfLimits(f"pgvector holds at most {_DIMENSIONS:,} dimensions, found {dimension:,}")
         with self._transaction() as run:
-            run("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._name_of_table])  # of two at once, one waits
+            run("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._named])  # of two at once, one waits
             if self._there():
                 raise CollectionError(f"{self._place} is there already; drop() it first, or name another table")
             kind = f"sparsevec({dimension})"

@@ -9,10 +9,10 @@ import numpy as np
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Queries, check_k, check_queries
 from sparsevec.contract.filters import Where
-from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput
+from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["Search", "check_later", "plain", "rescored"]
+__all__ = ["Search", "rescored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,6 @@ class Search:
                 "the collection keeps no residual codes; create(dimension, code_bytes=...) makes one that does, and "
                 "a search without with_codes= works here"
             )
-
-
-def plain(search: Search) -> tuple[Where | None, bool]:
-    """The filter, and whether payloads are asked for, of a search that asks for nothing else."""
-    check_later(**{name: getattr(search, name) for name in ("with_vectors", "with_codes", "rescore", "after")})
-    return search.where, search.with_payloads
-
-
-def check_later(**given: object) -> None:
-    """Raises BackendUnsupported for what this backend does not do yet."""
-    if asked := sorted(name for name, value in given.items() if value not in (None, False)):
-        raise BackendUnsupported(f"this backend has no {asked} yet; reference: and local: have")
 
 
 def rescored(hits: Hits, query: SparseVector, k: int, *, with_vectors: bool) -> Hits:

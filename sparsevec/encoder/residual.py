@@ -129,6 +129,18 @@ class ResidualCodes:
         constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
         return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
 
+    def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
+        """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
+        the stored weights are the middle term, on the dimensions that occur; and the code's part."""
+        self._check(codes)
+        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
+        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        seen = np.unique(stored.indices)
+        products = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        pairs = zip(seen.tolist(), products.tolist(), strict=True)
+        asked = SparseVectors.from_rows([{at: product for at, product in pairs if product}], dimension=stored.dimension)
+        return constant, asked, float(self._left(fixed, codes)[0])
+
     def _explained(self, fixed: Float64s, stored: SparseVectors) -> Float64s:
         """sum_j s_j (q . D_j), of the dimensions that occur."""
         met = np.zeros(stored.dimension, bool)

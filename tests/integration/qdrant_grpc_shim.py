@@ -73,7 +73,9 @@ class _Collections(CollectionsServicer):
         return wire.GetCollectionInfoResponse(result=info)
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
+        vectors = request.vectors_config
         config = models.CreateCollection(
+            vectors=GrpcToRest.convert_vectors_config(vectors) if vectors.WhichOneof("config") else {},
             sparse_vectors=GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config),
             metadata=GrpcToRest.convert_payload(request.metadata),
         )

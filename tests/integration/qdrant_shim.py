@@ -40,12 +40,13 @@ class Collection:
     def __init__(self, path: Path, config: models.CreateCollection) -> None:
         self.path, self.config = path, config
         self.sparse = dict(config.sparse_vectors or {})
+        self.dense = dict(config.vectors if isinstance(config.vectors, dict) else {})
         self.metadata = dict(config.metadata or {})
         self.strict, self.indexed = False, dict[str, str]()  # as a test sets them
         self.lock = threading.Lock()
         dense: Any = {
-            name: edge.EdgeVectorParams(params.size, edge.Distance.Dot)
-            for name, params in (config.vectors if isinstance(config.vectors, dict) else {}).items()
+            name: edge.EdgeVectorParams(params.size, edge.Distance.Dot, datatype=_datatype(params))
+            for name, params in self.dense.items()
         }
         sparse = {name: _sparse_params(params) for name, params in self.sparse.items()}
         asked = config.optimizers_config or models.OptimizersConfigDiff()
@@ -59,7 +60,7 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         params = {
-            "vectors": self.config.model_dump(mode="json", exclude_none=True).get("vectors") or {},
+            "vectors": {name: p.model_dump(mode="json", exclude_none=True) for name, p in self.dense.items()},
             "sparse_vectors": {name: p.model_dump(mode="json", exclude_none=True) for name, p in self.sparse.items()},
         }
         return {
@@ -110,13 +111,20 @@ class Collection:
             merged = {**self.metadata, **metadata}
             self.metadata = {key: value for key, value in merged.items() if value is not None}
 
+    def add_dense(self, name: str, config: models.DenseVectorConfig) -> None:
+        kind = edge.VectorStorageDatatype.Uint8
+        self._update(edge.UpdateOperation.create_dense_vector(name, config.size, edge.Distance.Dot, datatype=kind))
+        params = models.VectorParams(size=config.size, distance=config.distance, datatype=models.Datatype.UINT8)
+        self.dense[name] = params
+
     def add_vector(self, name: str, config: models.SparseVectorConfig) -> None:
         self._update(edge.UpdateOperation.create_sparse_vector(name))
         self.sparse[name] = models.SparseVectorParams(modifier=config.modifier)
 
     def remove_vector(self, name: str) -> None:
         self._update(edge.UpdateOperation.delete_vector_name(name))
-        del self.sparse[name]
+        self.sparse.pop(name, None)
+        self.dense.pop(name, None)
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         with self.lock:
@@ -165,13 +173,19 @@ class Collection:
             raise Refusal(400, str(error)) from error
 
     def query(self, request: models.QueryRequest) -> list[dict[str, Any]]:
-        query: Any = getattr(request.query, "nearest", request.query)
         if request.limit == 0:
             raise Refusal(422, "limit: must be at least 1")
         payload: Any = request.with_payload
+        first: Any = request.prefetch or []
         asked = edge.QueryRequest(
             request.limit or 10,
-            query=edge.Query.Nearest(edge.SparseVector(query.indices, query.values), request.using),
+            offset=request.offset or 0,
+            query=_nearest(request),
+            prefetches=[
+                edge.Prefetch(one.limit, query=_nearest(one), filter=self.filter(one.filter))
+                for one in (first if isinstance(first, list) else [first])
+            ],
+            with_vector=request.with_vector or False,
             filter=self.filter(request.filter),
             with_payload=edge.PayloadSelector.Include(payload) if isinstance(payload, list) else payload,
         )
@@ -179,6 +193,15 @@ class Collection:
 
 
 # ---- their types, and the engine's
+
+
+def _nearest(request: models.QueryRequest | models.Prefetch) -> edge.Query:
+    query: Any = getattr(request.query, "nearest", request.query)
+    return edge.Query.Nearest(edge.SparseVector(query.indices, query.values), request.using)
+
+
+def _datatype(params: models.VectorParams) -> edge.VectorStorageDatatype | None:
+    return edge.VectorStorageDatatype.Uint8 if params.datatype is models.Datatype.UINT8 else None
 
 
 def _sparse_params(params: models.SparseVectorParams) -> edge.EdgeSparseVectorParams:
@@ -382,7 +405,10 @@ def _operate(kind: Any) -> Route:
 
 
 def _add_vector(shim: QdrantShim, body: bytes, name: str, vector: str) -> object:
-    shim.collection(name).add_vector(vector, _read(models.SparseVectorNameConfig, body).sparse)
+    if b'"dense"' in body:
+        shim.collection(name).add_dense(vector, _read(models.DenseVectorNameConfig, body).dense)
+    else:
+        shim.collection(name).add_vector(vector, _read(models.SparseVectorNameConfig, body).sparse)
     return _DONE
 
 

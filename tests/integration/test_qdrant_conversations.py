@@ -14,6 +14,7 @@ from sparsevec_adapters.qdrant_core.requests import Request, rest
 
 from sparsevec.contract.adapter import DenseField
 from sparsevec.contract.operations import Operation, run
+from sparsevec.contract.searches import Search
 from sparsevec.errors import BackendDown, CollectionError
 from sparsevec.vectors import SparseVectors
 
@@ -52,7 +53,9 @@ class Script:
 
 
 def upsert(ids: Any, rows: SparseVectors, payloads: Any = None, missing: Any = None) -> Any:
-    return QdrantOperations("kb", "sparse").upsert(ids, rows, payloads, versions=None, routing=None, missing=missing)
+    return QdrantOperations("kb", "sparse").upsert(
+        ids, rows, payloads, versions=None, routing=None, missing=missing, codes=None
+    )
 
 
 def test_in_a_collection_of_ours_a_write_is_one_request_that_can_wipe_nothing() -> None:
@@ -128,15 +131,15 @@ def test_what_was_read_is_forgotten_when_the_collection_is_gone() -> None:
     operations = QdrantOperations("kb", "sparse")
     script = Script(OURS, CollectionError("gone"), CollectionError("gone"))
     with pytest.raises(CollectionError, match="gone"):
-        run(operations.search(ROWS[:1], 3, None, False), script.send)
+        run(operations.search(ROWS[:1], 3, Search()), script.send)
     with pytest.raises(CollectionError, match="create"):
-        run(operations.search(ROWS[:1], 3, None, False), script.send)
+        run(operations.search(ROWS[:1], 3, Search()), script.send)
     assert [path for path, _ in script.asked][2] == "GET /collections/kb"
 
 
 def test_create_makes_the_collection_and_its_notes_in_one_request() -> None:
     script = Script(CollectionError("not found"), {"version": "1.16.0"}, True)
-    script.run(QdrantOperations("kb", "sparse").create(10, "space"))
+    script.run(QdrantOperations("kb", "sparse").create(10, "space", None))
     path, body = script.asked[-1]
     assert (path, body["sparse_vectors"], body["vectors"]) == ("PUT /collections/kb", {"sparse": {}}, {})
     assert body["metadata"]["sparsevec"] == {"made": True}
@@ -147,7 +150,7 @@ def test_create_makes_the_collection_and_its_notes_in_one_request() -> None:
 def test_a_note_that_a_killed_create_left_is_cleared_away_by_the_next() -> None:
     left = {"sparsevec:sparse:old": {"dimension": 64, "since": 1}}
     script = Script(described(left, sparse_vectors={}), {"version": "1.18.0"}, True)
-    conversation = QdrantOperations("kb", "sparse").create(10, None)
+    conversation = QdrantOperations("kb", "sparse").create(10, None, None)
     with pytest.raises(IndexError):  # the script ends here: what matters was asked
         script.run(conversation)
     path, body = script.asked[2]
@@ -175,7 +178,7 @@ def test_a_dense_vector_without_a_name_is_seen() -> None:
 def test_a_search_asks_for_no_payload_but_our_ids() -> None:
     points = {"points": [{"id": 5, "score": 2.0, "payload": {}}, {"id": UUID, "score": 1.0, "payload": None}]}
     script = Script(OURS, [points])
-    (first, empty) = script.run(QdrantOperations("kb", "sparse").search(ROWS[:2], 2, None, False))
+    (first, empty) = script.run(QdrantOperations("kb", "sparse").search(ROWS[:2], 2, Search()))
     assert (first.ids, first.scores.tolist(), empty.ids) == ((5, UUID), [2.0, 1.0], ())
     (search,) = script.asked[1][1]["searches"]
     assert search == {

@@ -1,28 +1,18 @@
-"""Residual codes, second looks and reading on, by the exact engines."""
+"""Residual codes on their way through `ingest` and `verify`, and in files of before."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import connect
 from sparsevec.errors import InvalidInput, JournalMismatch
 from sparsevec.ingestion.ingest import ingest
-from sparsevec.testing.conformance.coding import WIDTH, Coding, codes_of, same
+from sparsevec.testing.conformance.coding import WIDTH, codes_of, same
 from sparsevec.testing.conformance.documents import rows
-from sparsevec.testing.conformance.looking_again import LookingAgain
-
-
-class TestExactEngines(Coding, LookingAgain):
-    @pytest.fixture(params=["reference:", "local:"])
-    def adapter(self, request: pytest.FixtureRequest) -> Iterator[Adapter]:
-        with connect(request.param) as adapter:
-            yield adapter
 
 
 def test_codes_are_ingested_beside_their_vectors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`Conformance`: the clauses C1..C18 of `sparsevec.contract.adapter`, one or more tests each, for any adapter.
+"""`Conformance`: the clauses C1..C21 of `sparsevec.contract.adapter`, one or more tests each, for any adapter.
 
     class TestMine(Conformance):
         @pytest.fixture
@@ -19,10 +19,12 @@ in silence. `verify` is the judge of scores and of what was left out.
 from __future__ import annotations
 
 from sparsevec.testing.conformance.answering import Answering
+from sparsevec.testing.conformance.coding import Coding
 from sparsevec.testing.conformance.creating import Creating
 from sparsevec.testing.conformance.filtering import Filtering
 from sparsevec.testing.conformance.guests import Guests
 from sparsevec.testing.conformance.ids import Ids
+from sparsevec.testing.conformance.looking_again import LookingAgain
 from sparsevec.testing.conformance.manners import Manners
 from sparsevec.testing.conformance.scanning import Scanning
 from sparsevec.testing.conformance.searching import Searching
@@ -33,5 +35,7 @@ from sparsevec.testing.conformance.writing import Writing
 __all__ = ["Conformance", "Others"]
 
 
-class Conformance(Creating, Writing, Searching, Ids, Filtering, Manners, Scanning, Guests, Spaces, Answering):
+class Conformance(
+    Creating, Writing, Searching, Coding, LookingAgain, Ids, Filtering, Manners, Scanning, Guests, Spaces, Answering
+):
     """Inherit, give the fixture `adapter`, and every test is yours."""

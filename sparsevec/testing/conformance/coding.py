@@ -11,7 +11,8 @@ import pytest
 from sparsevec.contract.adapter import Adapter, UInt8s
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.testing.conformance.documents import DIMENSION, ask, corpus, fill, rows
-from sparsevec.testing.conformance.suite import Suite
+from sparsevec.testing.conformance.guests import kept
+from sparsevec.testing.conformance.suite import Others, Suite
 
 __all__ = ["Coding"]
 
@@ -171,3 +172,42 @@ class Coding(Suite):
         codes = coded(adapter)
         again = self.reopen(adapter)
         assert same(ask(again, {1: 1.0}, with_codes=True).codes, codes[::-1])
+
+    # ---- in a collection of others
+
+    def test_c19_codes_beside_documents_of_others_leave_everything_else(self, adapter: Adapter, others: Others) -> None:
+        before, n = others.documents(), len(others.ids)
+        codes = codes_of(n)
+        adapter.create(DIMENSION, code_bytes=WIDTH)
+        documents = rows(*({1: float(n - i)} for i in range(n)))
+        assert adapter.upsert(others.ids, documents, codes=codes).written == others.ids
+        hits = ask(adapter, {1: 1.0}, k=n, with_codes=True, with_payloads=True)
+        assert hits.ids == others.ids
+        assert same(hits.codes, codes)
+        assert same(adapter.fetch(others.ids).codes, codes)
+        assert kept(before, others.documents()) == before
+        assert not any("_sparsevec" in name for payload in hits.payloads or () for name in payload)
+
+    def test_c19_what_others_edit_keeps_its_code(self, adapter: Adapter, others: Others) -> None:
+        codes, first = codes_of(1), others.ids[:1]
+        adapter.create(DIMENSION, code_bytes=WIDTH)
+        adapter.upsert(first, rows({1: 1.0}), codes=codes)
+        others.edit(first[0], {"edited": 1})
+        assert same(adapter.fetch(first).codes, codes)
+        assert same(ask(self.another(adapter), {1: 1.0}, with_codes=True).codes, codes)
+
+    def test_c19_deleting_and_dropping_takes_codes_from_documents_of_others(
+        self, adapter: Adapter, others: Others
+    ) -> None:
+        before, n = others.documents(), len(others.ids)
+        adapter.create(DIMENSION, code_bytes=WIDTH)
+        adapter.upsert(others.ids, rows(*({1: 1.0} for _ in range(n))), codes=codes_of(n))
+        adapter.delete(others.ids[:1])
+        assert adapter.fetch(others.ids).ids == others.ids[1:]
+        adapter.drop()
+        assert kept(before, others.documents()) == before
+        adapter.create(DIMENSION, code_bytes=WIDTH + 1)
+        codes = codes_of(1, width=WIDTH + 1)
+        adapter.upsert(others.ids[:1], rows({1: 1.0}), codes=codes)
+        assert same(ask(adapter, {1: 1.0}, with_codes=True).codes, codes)
+        assert adapter.count() == 1

@@ -57,6 +57,13 @@ class LookingAgain(Suite):
             assert hits.scores.tolist() == pytest.approx([truth[id_] for id_ in hits.ids], rel=1e-5, abs=1e-4)
             assert hits.scores.tolist() == pytest.approx(expected.scores[:20].tolist(), rel=1e-5, abs=1e-4)
 
+    def test_c20_a_second_query_longer_than_its_candidates_gives_the_same(self, adapter: Adapter) -> None:
+        fill(adapter, range(3), rows({1: 3.0, 2: 1.0}, {1: 2.0, 2: 4.0}, {1: 1.0, 999: 3.0}))
+        long = rows({i: 1.0 if i in (2, 999) else -0.5 for i in range(DIMENSION)})
+        hits = ask(adapter, {1: 1.0}, k=2, rescore=long, candidates=3, with_payloads=True)
+        assert (hits.ids, hits.scores.tolist()) == ((1, 2), [3.0, 2.5])
+        assert hits.vectors is None
+
     def test_c20_who_shares_no_dimension_with_the_second_query_is_no_hit(self, adapter: Adapter) -> None:
         fill(adapter, range(3), rows({1: 3.0}, {1: 2.0, 2: 1.0}, {1: 1.0}))
         assert ask(adapter, {1: 1.0}, rescore=rows({2: 1.0})).ids == (1,)

@@ -1,0 +1,85 @@
+"""`Reading`: the whole ranking of one query, page by page, from one point in time (C21).
+
+A place is the point in time, and the score and shard document of the last hit that was taken: together they rank every
+hit, so that no tie is lost at the edge of a page. The server keeps the point for minutes after each page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import InvalidInput
+
+from .answers import read_hits
+from .errors import says, to_error
+from .queries import reading_body
+from .session import Session
+from .wire import Answer, ask, good, json
+
+__all__ = ["Reading"]
+
+Json = Mapping[str, Any]
+_KEEP = "5m"
+
+
+class Reading:
+    def __init__(self, session: Session, body: Json, most: int) -> None:
+        """Of the search `body`; no request asks for more than `most` hits."""
+        self._session, self._body, self._most = session, body, most
+
+    def behind(self, after: str, k: int, takes: Callable[[Json], bool]) -> Operation[tuple[list[Json], str | None]]:
+        """The next k hits that the search takes, and the place behind them; None at the end."""
+        point, place = _place(after) if after else ((yield from self._point()), None)
+        taken: list[Json] = []
+        while True:
+            size = min(self._most, k + 1 - len(taken))  # one more says whether there is more
+            answer = yield from ask("POST", "/_search", body=orjson.dumps(self._page(point, size, place)))
+            found = _read(answer)
+            hits, point = read_hits(found), found.get("pit_id", point)
+            taken += [{**hit, "_score": hit["sort"][0]} for hit in hits if takes(hit)]
+            if len(taken) > k:
+                return taken[:k], orjson.dumps([point, taken[k - 1]["sort"]]).decode()
+            if len(hits) < size:
+                yield from self._close(point)
+                return taken, None
+            place = hits[-1]["sort"]
+
+    def _page(self, point: str, size: int, place: Any) -> Json:
+        return reading_body(self._body, point, _KEEP, size, place)
+
+    def _point(self) -> Operation[str]:
+        action = ("_search", "point_in_time") if self._session.engine == "opensearch" else ("_pit",)
+        answer = yield from json("POST", self._session.path(*action), params={"keep_alive": _KEEP})
+        return str(answer["pit_id"] if "pit_id" in answer else answer["id"])
+
+    def _close(self, point: str) -> Operation[None]:
+        if self._session.engine == "opensearch":
+            yield from ask("DELETE", "/_search/point_in_time", body=orjson.dumps({"pit_id": [point]}))
+        else:
+            yield from ask("DELETE", "/_pit", body=orjson.dumps({"id": point}))
+
+
+def _place(after: str) -> tuple[str, list[Any]]:
+    try:
+        point, place = orjson.loads(after)
+        score, document = place
+    except (ValueError, TypeError):
+        point = score = document = None
+    if not (isinstance(point, str) and isinstance(score, float) and isinstance(document, int)):
+        raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}')
+    return point, [score, document]
+
+
+def _read(answer: Answer) -> Json:
+    """The answer to a page. Raises InvalidInput when its point in time is gone, or never was."""
+    gone = answer.status == 404 and says(answer.body, "search_context_missing")
+    never = answer.status == 400 and (says(answer.body, "search context id") or says(answer.body, "invalid id"))
+    if gone or never or (answer.status == 200 and not answer.body.get("_shards", {}).get("total")):
+        cause = None if answer.status == 200 else to_error(answer.status, answer.body)
+        raise InvalidInput('the backend has forgotten that place of the ranking; begin again with after=""') from cause
+    found: Json = good(answer)
+    return found

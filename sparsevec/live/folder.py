@@ -1,0 +1,165 @@
+"""The folder of a retrofit: the encoder, what was done to which collection, a lock, and a status for others to read.
+
+config.json model.safetensors README.md    the encoder, as `SparseEncoder.save` writes it
+retrofit.json                              a `Note` for each collection: what was added to it
+status.json                                how far the run is; any process may read it at any time
+retrofit.lock                              held while a run lasts; it ends with its process
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import InvalidInput, JournalMismatch, StorageFailed, printable
+from sparsevec.storage import storage_errors, whole_file
+
+__all__ = ["Folder", "Note", "place_of"]
+
+_NOTES, _STATUS, _LOCK, _CONFIG = "retrofit.json", "status.json", "retrofit.lock", "config.json"
+_EVERY = 2.0  # seconds between two statuses
+
+
+class Note(BaseModel):
+    """What a retrofit did to one collection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    place: str
+    """the collection and our field in it, as messages name them"""
+    dense: str
+    fingerprint: str
+    """of the encoder"""
+    added: Literal["making", "made", "was there"]
+    """our field: being made when the process ended, made, or there before (then undo empties it and leaves it)"""
+    identity: str | None = None
+    """the collection's own name for our field"""
+    checkpoint: str | None = None
+    """what the backend said before the last whole look: what changed since is all that a catch-up reads"""
+    complete: bool = False
+    """whether a look has found nothing left to do"""
+
+
+class _Notes(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["sparsevec.retrofit/1"] = "sparsevec.retrofit/1"
+    notes: list[Note] = []
+
+
+class Folder:
+    """Use inside `with folder.locked()`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._told = 0.0
+
+    @contextmanager
+    def locked(self) -> Iterator[Folder]:
+        """Raises StorageFailed while another process, or another call of this one, works here."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput(f"model= must be a folder, found the file {printable(self.path)}")
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageFailed(
+                    f"another retrofit or catch-up works with {printable(self.path)} at this moment; wait for its end "
+                    f"({_STATUS} there says how far it is), or stop it"
+                ) from None
+            yield self
+        finally:
+            os.close(handle)
+
+    # ---- the encoder
+
+    def has_encoder(self) -> bool:
+        return (self.path / _CONFIG).exists()
+
+    def load(self) -> SparseEncoder:
+        """Raises ModelBroken, and InvalidInput where there is none."""
+        if not self.has_encoder():
+            raise InvalidInput(
+                f"{printable(self.path)} holds no encoder; retrofit fits one there, or name a folder that fit wrote"
+            )
+        return SparseEncoder.load(self.path)
+
+    def save(self, encoder: SparseEncoder) -> None:
+        """Beside what the folder holds already; whole or not there, for config.json comes last."""
+        new = self.path / ".encoder.new"
+        with storage_errors(self.path):
+            shutil.rmtree(new, ignore_errors=True)
+            encoder.save(new)
+            for file in sorted(new.iterdir(), key=lambda file: file.name == _CONFIG):
+                whole_file(self.path / file.name, file.read_bytes())
+            shutil.rmtree(new)
+
+    # ---- notes
+
+    def note_of(self, place: str, info: Info) -> Note | None:
+        """By the collection's own name for our field, which also knows it under another url, or else by its place."""
+        notes = self._read().notes
+        named = [note for note in notes if note.identity is not None and note.identity == info.identity]
+        return next(iter(named), None) or next((note for note in notes if note.place == place), None)
+
+    def keep(self, note: Note) -> Note:
+        others = [one for one in self._read().notes if not _same(one, note)]
+        self._write(_Notes(notes=[*others, note]))
+        return note
+
+    def forget(self, note: Note) -> None:
+        self._write(_Notes(notes=[one for one in self._read().notes if not _same(one, note)]))
+
+    def _read(self) -> _Notes:
+        try:
+            return _Notes.model_validate_json((self.path / _NOTES).read_bytes())
+        except FileNotFoundError:
+            return _Notes()
+        except (ValidationError, ValueError) as error:
+            raise JournalMismatch(
+                f"{printable(self.path / _NOTES)} is not what a retrofit writes ({printable(error, 200)}); without it "
+                f"nothing tells what was added to which collection: restore it, or name another folder"
+            ) from None
+
+    def _write(self, notes: _Notes) -> None:
+        whole_file(self.path / _NOTES, notes.model_dump_json(indent=2).encode() + b"\n", private=True)
+
+    # ---- the status
+
+    def tell(self, figures: Mapping[str, Any], *, at_once: bool = False) -> None:
+        """Write `figures` to status.json, every two seconds at most unless `at_once`."""
+        now = time.monotonic()
+        if not at_once and now - self._told < _EVERY:
+            return
+        self._told = now
+        whole_file(self.path / _STATUS, _Status(pid=os.getpid(), at=time.time(), **figures).model_dump_json().encode())
+
+
+class _Status(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    pid: int
+    at: float
+    """seconds since 1970"""
+
+
+def _same(one: Note, other: Note) -> bool:
+    return one.place == other.place or (one.identity is not None and one.identity == other.identity)
+
+
+def place_of(adapter: Adapter) -> str:
+    """The collection in messages, and in notes."""
+    return repr(adapter).removesuffix(">").partition(" ")[2].removesuffix(" (closed)")

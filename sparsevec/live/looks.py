@@ -1,0 +1,299 @@
+"""`look`: one walk through the documents of a collection, in which each gets the code of its present dense row.
+
+What a document needs is read off the document itself: it holds the code of its row, another one, or none. So a walk
+that was killed is simply made again and passes over what is right, documents that were changed, made or wiped
+meanwhile are found by the next walk, and nobody keeps a list. A write goes out under the version that was read where
+the backend has versions, so that a document which changed since is left alone and looked at again; and never makes a
+document, so that what was deleted meanwhile stays deleted. Where there are no versions (Qdrant) a lost race leaves the
+code of an older row, and the next walk mends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from sparsevec.contract.adapter import Adapter, Page, Version
+from sparsevec.contract.checks import Id
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import BackendDown, InvalidInput, printable
+from sparsevec.ingestion.ingest import ingest
+from sparsevec.ingestion.removal import remove
+from sparsevec.ingestion.report import IngestFailure
+from sparsevec.live.rows import Usable, code_fingerprints, usable
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["Look", "Looking", "patient"]
+
+_NAMED = 10  # documents that a report names
+_RESTARTS = 5  # of a scan whose place the backend has forgotten
+_log = logging.getLogger(__name__)
+
+
+class Look(BaseModel):
+    """What one walk found and did. looked = right + missing + stale + without + faulty + cleared, and
+    missing + stale = written + gone + changed + failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    whole: bool
+    """every document was read, not only what the backend says has changed"""
+    looked: int = 0
+    right: int = 0
+    """held the code of their present row already"""
+    missing: int = 0
+    """had a row, and no vector of ours"""
+    stale: int = 0
+    """held a vector that is not the code of their row"""
+    without: int = 0
+    """have no dense row, and no vector of ours"""
+    cleared: int = 0
+    """had no dense row any more: our vector was taken out"""
+    faulty: int = 0
+    """have a dense row that cannot be encoded: of another width, zero, or not finite"""
+    written: int = 0
+    gone: int = 0
+    """were deleted between the look and the write, and stay deleted"""
+    changed: int = 0
+    """were changed between the look and the write, and left alone: the next look sees them as they are"""
+    failed: int = 0
+    """were refused by the backend"""
+    failures: tuple[IngestFailure, ...] = ()
+    """the first few that were faulty or failed"""
+    retries: int = 0
+    seconds: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Nothing was left to do, so that a next look would find nothing but what others do meanwhile."""
+        return not (self.written or self.changed or self.cleared)
+
+    def __str__(self) -> str:
+        read = "all" if self.whole else "what changed"
+        parts = {
+            "held the code of their row": self.right,
+            "had none": self.missing,
+            "had another": self.stale,
+            "have no row": self.without,
+            "lost their row": self.cleared,
+            "have a row that cannot be encoded": self.faulty,
+        }
+        found = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+        outcome = {
+            "were deleted meanwhile": self.gone,
+            "changed meanwhile": self.changed,
+            "were refused": self.failed,
+        }
+        told = ", ".join([f"{self.written:,} written", *(f"{n:,} {what}" for what, n in outcome.items() if n)])
+        lines = [f"{self.looked:,} documents looked at ({read}): {found or 'none'}; {told}, in {self.seconds:.1f} s"]
+        return "\n".join([*lines, *(f"  {one.id!r}: {printable(one.reason)}" for one in self.failures)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Documents of one page that need a write."""
+
+    ids: tuple[Id, ...]
+    vectors: SparseVectors
+    versions: tuple[Version | None, ...] | None
+    routing: tuple[str | None, ...]
+
+
+class Looking:
+    """What every look at one collection shares. `rate`: documents a second that are written at most; None: as many as
+    the backend takes. `tell` is called with the counts of documents looked at and written."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        encoder: SparseEncoder,
+        *,
+        rate: float | None = None,
+        deadline: float = 300.0,
+        tell: Callable[[int, int], None] = lambda _looked, _written: None,
+    ) -> None:
+        self.adapter, self.encoder, self.rate, self.deadline, self.tell = adapter, encoder, rate, deadline, tell
+
+    def look(self, pages: Iterator[Page], *, whole: bool, write: bool = True) -> Look:
+        """Walk through `pages`, which have dense rows and vectors. `write=False` counts what would be written.
+
+        Raises what `ingest` raises; whatever was written before stays, and the next look passes over it.
+        """
+        return _Walk(self).go(pages, whole, write=write)
+
+
+class _Walk:
+    def __init__(self, shared: Looking) -> None:
+        self._adapter, self._encoder, self._rate = shared.adapter, shared.encoder, shared.rate
+        self._deadline, self._tell = shared.deadline, shared.tell
+        info = self._adapter.info()
+        self._ours, self._can = info.ours, info.capabilities
+        self._began = time.monotonic()
+        self._count = dict.fromkeys(("looked", "right", "missing", "stale", "without", "cleared", "faulty"), 0)
+        self._failures: list[IngestFailure] = []
+        self._asked = 0  # to be written
+
+    def go(self, pages: Iterator[Page], whole: bool, *, write: bool) -> Look:
+        batches = self._batches(pages, write)
+        if not write:
+            deque(batches, maxlen=0)
+            return Look(whole=whole, **self._count, failures=tuple(self._failures), seconds=self._seconds)
+        columns = _Columns(batches)
+        written = ingest(
+            self._adapter,
+            columns.column("ids"),
+            columns.vectors(),
+            versions=columns.column("versions") if self._can.versions else None,
+            routing=columns.column("routing") if self._can.routing else None,
+            missing="skip",
+            empty="write",
+            deadline=self._deadline,
+        )
+        return Look(
+            whole=whole,
+            **self._count,
+            written=written.written,
+            gone=written.skipped,
+            changed=written.stale,
+            failed=written.failed - written.stale,
+            failures=tuple([*self._failures, *self._refused(written.failures)][:_NAMED]),
+            retries=written.retries,
+            seconds=self._seconds,
+        )
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @staticmethod
+    def _refused(failures: tuple[IngestFailure, ...]) -> list[IngestFailure]:
+        return [one for one in failures if "changed" not in one.reason]
+
+    def _batches(self, pages: Iterator[Page], write: bool) -> Iterator[_Batch]:
+        for page in pages:
+            rows = usable(page, self._encoder.input_dim)
+            needed, codes = self._judged(page, rows)
+            lost = self._lost(page, rows)
+            if write:
+                self._throttle(len(needed) + len(lost))
+                yield from self._cleared(page, lost)
+                if len(needed):
+                    yield self._batch(page, rows.at[needed], codes[needed])
+            self._tell(self._count["looked"], self._asked)
+
+    def _judged(self, page: Page, rows: Usable) -> tuple[npt.NDArray[np.int64], SparseVectors]:
+        """Which of the usable rows need a write, and the code of each of them."""
+        assert page.holds is not None  # a scan always says so
+        codes = self._encoder.encode_document(rows.rows)
+        present = code_fingerprints(self._adapter.stored(self._vectors(page)[rows.at]))
+        expected = code_fingerprints(self._adapter.stored(codes))
+        holds = page.holds[rows.at] | (codes.row_nnz == 0)  # engines cannot all tell an empty vector from none
+        right = holds & (present == expected)
+        self._add("looked", len(page))
+        self._add("right", int(right.sum()))
+        self._add("missing", int((~holds).sum()))
+        self._add("stale", int((holds & ~right).sum()))
+        self._add("faulty", len(rows.faults))
+        room = _NAMED - len(self._failures)
+        self._failures += [IngestFailure.of(id_, fault) for id_, fault in list(rows.faults.items())[:room]]
+        return np.flatnonzero(~right), codes
+
+    def _vectors(self, page: Page) -> SparseVectors:
+        """Of each document, empty where there is none; before the field is there, nobody has one."""
+        if page.vectors is not None:
+            return page.vectors
+        return SparseVectors(np.zeros(len(page) + 1, np.int64), [], [], self._encoder.output_dim)
+
+    def _lost(self, page: Page, rows: Usable) -> npt.NDArray[np.int64]:
+        """Positions of documents that hold a code of ours and have no row for it any more: nobody should find them by
+        what they were."""
+        assert page.holds is not None
+        without = np.ones(len(page), bool)
+        without[rows.at] = False
+        lost = without & page.holds
+        if self._ours:  # there a document without a row keeps an empty vector
+            lost &= self._vectors(page).row_nnz > 0
+        rowless = np.array([id_ not in rows.faults for id_ in page.ids], bool)
+        self._add("cleared", int((lost & rowless).sum()))
+        self._add("without", int((without & ~lost & rowless).sum()))
+        return np.flatnonzero(lost)
+
+    def _cleared(self, page: Page, lost: npt.NDArray[np.int64]) -> Iterator[_Batch]:
+        if not len(lost):
+            return
+        if self._ours:
+            empty = SparseVectors(np.zeros(len(lost) + 1, np.int64), [], [], self._encoder.output_dim)
+            yield self._batch(page, lost, empty.with_fingerprint(self._encoder.fingerprint))
+        else:
+            remove(self._adapter, [page.ids[i] for i in lost.tolist()], deadline=self._deadline).require_complete()
+
+    def _batch(self, page: Page, at: npt.NDArray[np.int64], codes: SparseVectors) -> _Batch:
+        chosen = at.tolist()
+        versions = tuple(page.versions[i] for i in chosen) if page.versions is not None else None
+        routing = tuple(page.routing[i] if page.routing is not None else None for i in chosen)
+        return _Batch(tuple(page.ids[i] for i in chosen), codes, versions, routing)
+
+    def _throttle(self, more: int) -> None:
+        self._asked += more
+        if self._rate is not None:
+            time.sleep(max(0.0, self._began + (self._asked - more) / self._rate - time.monotonic()))
+
+    def _add(self, name: str, count: int) -> None:
+        self._count[name] += count
+
+
+class _Columns:
+    """Batches as columns that are read side by side, no more of them in memory than one column is ahead."""
+
+    def __init__(self, batches: Iterator[_Batch]) -> None:
+        self._batches = batches
+        self._waiting: dict[str, deque[Any]] = {name: deque() for name in ("ids", "vectors", "versions", "routing")}
+
+    def _more(self) -> bool:
+        if (batch := next(self._batches, None)) is None:
+            return False
+        for name, waiting in self._waiting.items():
+            waiting.append(getattr(batch, name))
+        return True
+
+    def vectors(self) -> Iterator[SparseVectors]:
+        waiting = self._waiting["vectors"]
+        while waiting or self._more():
+            yield waiting.popleft()
+
+    def column(self, name: str) -> Iterator[Any]:
+        waiting = self._waiting[name]
+        while waiting or self._more():
+            yield from waiting.popleft() or ()
+
+
+def patient(scan: Callable[[str | None], Iterator[Page]], deadline: float) -> Iterator[Page]:
+    """The pages of `scan(after)`, asked again while the backend is down, for `deadline` seconds without a page; and
+    from the start where the backend has forgotten the place, since documents that are right are passed over."""
+    after: str | None = None
+    restarts, pause, last = 0, 0.2, time.monotonic()
+    while True:
+        try:
+            for page in scan(after):
+                after, pause, last = page.after, 0.2, time.monotonic()
+                yield page
+                last = time.monotonic()
+            return
+        except BackendDown as error:
+            if time.monotonic() - last > deadline:
+                raise
+            _log.info("the scan waits for the backend: %s", printable(error))
+            time.sleep(error.retry_after or pause)
+            pause = min(20.0, 2 * pause)
+        except InvalidInput as error:
+            if after is None or restarts == _RESTARTS or "scan from the start" not in str(error):
+                raise
+            after, restarts = None, restarts + 1

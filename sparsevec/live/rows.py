@@ -1,0 +1,96 @@
+"""The dense rows of a page of documents: which can be encoded, which cannot and why, and eight bytes for each code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.contract.adapter import Adapter, Page
+from sparsevec.contract.checks import Id, Payload
+from sparsevec.errors import InvalidVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
+
+__all__ = ["DenseSource", "Usable", "code_fingerprints", "pages_of", "row_fault", "usable"]
+
+DenseSource: TypeAlias = str | Callable[[Payload], Any]
+"""A field or vector that holds dense rows, or what makes a row (d,), or None, of a document."""
+
+
+def pages_of(
+    adapter: Adapter, dense: DenseSource, *, vectors: bool = False, after: str | None = None, size: int = 1000
+) -> Iterator[Page]:
+    """Every page of a collection with its dense rows, and with our vectors when asked for."""
+    if isinstance(dense, str):
+        yield from adapter.scan(dense=dense, vectors=vectors, after=after, size=size)
+        return
+    for page in adapter.scan(payloads=True, vectors=vectors, after=after, size=size):
+        assert page.payloads is not None  # they were asked for
+        yield replace(page, dense=tuple(_made(dense, payload) for payload in page.payloads), payloads=None)
+
+
+def _made(dense: Callable[[Payload], Any], payload: Payload) -> Float32s | None:
+    made = dense(payload)
+    if made is None:
+        return None
+    row = np.asarray(made, np.float32)
+    if row.ndim != 1:
+        raise InvalidVectors(f"dense_field makes of each document a row (d,) or None, found shape {row.shape}")
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """What can be encoded of a page of m documents, and why the rest cannot."""
+
+    at: Int64s
+    """(u,) positions in the page"""
+    rows: Float32s
+    """(u, width)"""
+    faults: dict[Id, str]
+    """of documents with a row that cannot be encoded; one without a row is no fault"""
+
+
+def usable(page: Page, width: int) -> Usable:
+    assert page.dense is not None  # it was asked for
+    faults: dict[Id, str] = {}
+    at = []
+    for position, (id_, row) in enumerate(zip(page.ids, page.dense, strict=True)):
+        if row is None:
+            continue
+        if fault := row_fault(row, width):
+            faults[id_] = fault
+        else:
+            at.append(position)
+    rows = np.stack([page.dense[position] for position in at]) if at else np.empty((0, width), np.float32)  # type: ignore[misc]
+    return Usable(np.array(at, np.int64), rows, faults)
+
+
+def row_fault(row: Float32s, width: int) -> str | None:
+    """Why a dense row (d,) cannot be encoded, or None."""
+    if len(row) != width:
+        return f"its dense row has {len(row)} numbers, and the encoder takes {width}"
+    if not np.isfinite(row).all():
+        return "its dense row holds NaN or infinity"
+    if not row.any():
+        return "its dense row is zero and has no direction"
+    return None
+
+
+def code_fingerprints(vectors: SparseVectors) -> npt.NDArray[np.uint64]:
+    """Eight bytes for each of n vectors, (n,): equal for equal vectors, different for different ones but by accident.
+
+    Of `adapter.stored(encoder.encode_document(row))` they say whether a document holds the code of its present row.
+    """
+    ends: Sequence[int] = vectors.indptr.tolist()
+    indices, values = vectors.indices.astype("<u4", copy=False), vectors.values.astype("<f4", copy=False)
+    digests = b"".join(
+        blake2b(indices[start:end].tobytes() + values[start:end].tobytes(), digest_size=8).digest()
+        for start, end in pairwise(ends)
+    )
+    return np.frombuffer(digests, "<u8").astype(np.uint64)

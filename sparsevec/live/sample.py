@@ -1,0 +1,115 @@
+"""A sample of the dense rows that a collection holds, and what is wrong with them, before anything is changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.contract.checks import Id
+from sparsevec.errors import InvalidInput
+from sparsevec.live.rows import DenseSource, pages_of, row_fault
+from sparsevec.vectors import Float32s
+
+__all__ = ["Sample", "dense_source", "drawn"]
+
+_READ = 10  # documents that are read for each row of a sample, at most: the rest of a large collection is not
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """n dense rows of `looked` documents."""
+
+    ids: tuple[Id, ...]
+    rows: Float32s
+    """(n, width)"""
+    looked: int
+    without: int
+    """of these had no row"""
+    whole: bool
+    """the collection has no more documents than were looked at"""
+    faults: Mapping[Id, str]
+    """of rows that cannot be encoded"""
+
+    @property
+    def width(self) -> int:
+        return int(self.rows.shape[1])
+
+
+def dense_source(info: Info, asked: DenseSource | None) -> DenseSource:
+    """Where the dense rows are. Raises InvalidInput when nobody said, and there are none or several."""
+    if asked is not None and not isinstance(asked, str) and not callable(asked):
+        raise InvalidInput(f"dense_field must be a name, or a function of a document, found {asked!r:.80}")
+    if asked is not None:
+        return asked
+    if len(info.dense) == 1:
+        return next(iter(info.dense))
+    if not info.dense:
+        raise InvalidInput(
+            "the collection declares no field or vector with dense rows; if they lie in a payload field, name it with "
+            "dense_field="
+        )
+    raise InvalidInput(f"the collection has dense rows in {sorted(info.dense)}; name one with dense_field=")
+
+
+def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None = None, seed: int = 0) -> Sample:
+    """At most `most` rows, each document that was looked at as likely as any other (reservoir sampling, Vitter 1985,
+    algorithm R). Of a collection larger than ten times that, only so many documents are looked at.
+
+    Raises InvalidInput when no document has a row, when rows differ in width, or are not of the `width` that is given.
+    """
+    rng = np.random.default_rng(seed)
+    ids: list[Id] = []
+    rows: list[Float32s] = []
+    faults: dict[Id, str] = {}
+    widths: Counter[int] = Counter()
+    first: dict[int, Id] = {}
+    looked = without = good = 0
+    whole = True
+    for page in pages_of(adapter, dense):
+        assert page.dense is not None
+        for id_, row in zip(page.ids, page.dense, strict=True):
+            looked += 1
+            if row is None:
+                without += 1
+                continue
+            widths[len(row)] += 1
+            first.setdefault(len(row), id_)
+            if fault := row_fault(row, len(row)):
+                faults[id_] = fault
+                continue
+            good += 1
+            if len(rows) < most:
+                ids.append(id_)
+                rows.append(row)
+            elif (place := int(rng.integers(good))) < most:
+                ids[place], rows[place] = id_, row
+        if looked >= _READ * most:
+            whole = page.after is None
+            break
+    _check(dense, looked, widths, first, width)
+    if not rows:
+        raise InvalidInput(f"all {sum(widths.values())} dense rows are zero or not finite; nothing can be encoded")
+    return Sample(tuple(ids), np.stack(rows), looked, without, whole, faults)
+
+
+def _check(dense: DenseSource, looked: int, widths: Counter[int], first: dict[int, Id], width: int | None) -> None:
+    name = repr(dense) if isinstance(dense, str) else "the function given"
+    if not looked:
+        raise InvalidInput("the collection holds no documents; there is nothing to encode")
+    if not widths:
+        raise InvalidInput(
+            f"none of {looked:,} documents has a dense row in {name}; name the field or vector that holds them with "
+            f"dense_field= (fields that are left out of _source cannot be read back)"
+        )
+    if len(widths) > 1:
+        told = ", ".join(f"{count:,} of {size} numbers (such as {first[size]!r})" for size, count in widths.items())
+        raise InvalidInput(f"the dense rows in {name} differ in width: {told}; one encoder takes one width")
+    if width is not None and width not in widths:
+        raise InvalidInput(
+            f"the encoder takes rows of {width} numbers, and those in {name} have {next(iter(widths))}; it was learned "
+            f"from another model's vectors: name another folder with model="
+        )

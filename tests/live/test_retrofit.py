@@ -1,0 +1,200 @@
+"""Sparse vectors beside what a cluster holds already, on every engine: filled, caught up with, verified, taken away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import sparsevec as sv
+from sparsevec.cli.app import app
+from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
+from sparsevec.live.folder import Folder
+from tests.live.conftest import DIMENSION, N
+from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
+
+
+def wrong(shop: Shop, model: Path) -> dict[int, str]:
+    """Documents that do not hold the code of their present dense row, by number."""
+    encoder = sv.SparseEncoder.load(model)
+    found = {}
+    with sv.connect(shop.url) as adapter:
+        for page in adapter.scan(vectors=True, dense="emb"):
+            assert page.dense is not None
+            assert page.vectors is not None
+            for id_, row, vector in zip(page.ids, page.dense, page.vectors, strict=True):
+                expected = None if row is None else adapter.stored(encoder.encode_document(row[None]))[0]
+                if (expected is not None and expected != adapter_stored(adapter, vector)) or (
+                    expected is None and len(vector)
+                ):
+                    found[int(id_)] = "another code" if len(vector) else "no code"
+    return found
+
+
+def adapter_stored(adapter: sv.Adapter, vector: sv.SparseVector) -> sv.SparseVector:
+    one = sv.SparseVectors([0, len(vector)], vector.indices, vector.values, DIMENSION)
+    return adapter.stored(one)[0]
+
+
+def test_every_document_gets_the_code_of_its_dense_row_and_keeps_the_rest(shop: Shop, model: Path) -> None:
+    before = shop.documents()
+    report = sv.retrofit(shop.url, model=model, dense_field="emb")
+    assert (report.written, report.looked_again, report.settled, report.complete) == (N, 0, True, True)
+    assert report.verified is not None
+    assert (report.verified.exact, report.verified.documents) == (True, N)
+    assert wrong(shop, model) == {}
+    assert shop.documents() == before
+
+
+def test_undo_leaves_the_collection_as_it_was(shop: Shop, model: Path) -> None:
+    before = shop.documents()
+    sv.retrofit(shop.url, model=model, dense_field="emb")
+    report = sv.undo_retrofit(shop.url, model=model)
+    assert (report.taken, report.left) == (N, 0)
+    assert shop.documents() == before
+    again = sv.retrofit(shop.url, model=model, dense_field="emb")
+    assert (again.written, again.settled) == (N, True)
+
+
+def test_the_same_call_again_writes_nothing(shop: Shop, model: Path) -> None:
+    sv.retrofit(shop.url, model=model, dense_field="emb")
+    again = sv.retrofit(shop.url, model=model, dense_field="emb")
+    assert (again.written, len(again.looks), again.looks[0].right) == (0, 1, N)
+
+
+def test_a_catch_up_finds_what_is_new_missing_and_stale_and_writes_only_that(shop: Shop, model: Path) -> None:
+    sv.retrofit(shop.url, model=model, dense_field="emb")
+    rows = dense_rows(10, seed=9)
+    shop.put({N + 1: {"title": "new", "emb": rows[0].tolist()}, 3: {"title": "whole", "emb": rows[1].tolist()}})
+    shop.edit(5, {"emb": rows[2].tolist()})
+    shop.edit(6, {"title": "only the title"})
+    shop.remove(7)
+    before = shop.documents()
+    assert set(wrong(shop, model)) == {3, 5, N + 1}
+    report = sv.catch_up(shop.url, model=model)
+    assert (report.look.missing + report.look.stale, report.look.written) == (3, 3)
+    assert wrong(shop, model) == {}
+    assert shop.documents() == before
+    assert sv.catch_up(shop.url, model=model).look.written == 0
+
+
+def test_where_the_engine_says_what_changed_only_that_is_read(lucene: LuceneShop, model: Path) -> None:
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    sv.catch_up(lucene.url, model=model)
+    lucene.edit(5, {"emb": dense_rows(1, seed=9)[0].tolist()})
+    lucene.edit(6, {"title": "only the title"})
+    report = sv.catch_up(lucene.url, model=model)
+    assert (report.look.whole, report.look.looked, report.look.written) == (False, 2, 1)
+
+
+def test_a_document_that_loses_its_dense_row_loses_its_code(lucene: LuceneShop, model: Path) -> None:
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    lucene.edit(4, {"emb": None})
+    report = sv.catch_up(lucene.url, model=model)
+    assert (report.look.cleared, wrong(lucene, model)) == (1, {})
+    assert lucene.documents()[4].get("emb") is None
+    assert lucene.documents()[4]["title"] == "title 4"
+
+
+# ---- what is refused, before anything is changed
+
+
+def mapping(shop: LuceneShop) -> Any:
+    return shop.http("GET", "/_mapping")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nothing", "none of 300 documents has a dense row in 'nothing'"), (5, "dense_field must be a name")],
+)
+def test_a_field_without_dense_rows_is_refused(lucene: LuceneShop, model: Path, name: Any, said: str) -> None:
+    before = mapping(lucene)
+    with pytest.raises(InvalidInput, match=said):
+        sv.retrofit(lucene.url, model=model, dense_field=name)
+    assert mapping(lucene) == before
+
+
+@pytest.mark.opensearch
+def test_rows_of_two_widths_are_refused_with_a_document_of_each(lucene: LuceneShop, model: Path) -> None:
+    lucene.put({i: {"rows": [1.0] * (3 + i % 2)} for i in range(4)})
+    with pytest.raises(InvalidInput, match=r"differ in width: 2 of \d numbers \(such as '\d'\), 2 of \d numbers"):
+        sv.retrofit(lucene.url, model=model, dense_field="rows")
+
+
+def test_an_encoder_of_another_width_is_refused(lucene: LuceneShop, model: Path) -> None:
+    lucene.put({i: {"rows": [1.0, 2.0, 0.5]} for i in range(4)})
+    with pytest.raises(InvalidInput, match=r"takes rows of 24 numbers, and those in 'rows' have 3"):
+        sv.retrofit(lucene.url, model=model, dense_field="rows")
+
+
+def test_documents_without_a_row_or_with_a_zero_one_are_reported_one_by_one(shop: Shop, model: Path) -> None:
+    shop.put({0: {"title": "none"}, 1: {"title": "zero", "more": [0.0] * WIDTH}})
+
+    def row(document: Any) -> Any:
+        return document.get("more") or (None if document["title"] == "none" else dense_rows(1)[0])
+
+    report = sv.retrofit(shop.url, model=model, dense_field=row)
+    (look, last) = report.looks
+    assert (look.without, look.faulty, look.written, last.right) == (1, 1, N - 2, N - 2)
+    assert [str(one.id) for one in look.failures] == ["1"]
+    assert "zero and has no direction" in look.failures[0].reason
+
+
+def test_two_at_once_are_refused(shop: Shop, model: Path) -> None:
+    with Folder(model).locked(), pytest.raises(StorageFailed, match="another retrofit or catch-up works with"):
+        sv.retrofit(shop.url, model=model, dense_field="emb")
+
+
+def test_a_field_that_another_folder_filled_is_refused(lucene: LuceneShop, model: Path, tmp_path: Path) -> None:
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    sv.SparseEncoder.load(model).save(tmp_path / "other")
+    with pytest.raises(CollectionError, match="the field is there already, with vectors of an encoder"):
+        sv.retrofit(lucene.url, model=tmp_path / "other", dense_field="emb")
+    with pytest.raises(InvalidInput, match="knows of no retrofit of"):
+        sv.undo_retrofit(lucene.url, model=tmp_path / "other")
+    assert wrong(lucene, model) == {}
+
+
+def test_a_collection_that_is_not_there_is_refused(lucene: LuceneShop, model: Path) -> None:
+    with pytest.raises(CollectionError, match="is not there"):
+        sv.retrofit(lucene.url.replace("?", "-not?"), model=model, dense_field="emb")
+
+
+@pytest.mark.parametrize("rate", [0, -1, True, "fast"])
+def test_a_rate_that_is_none_is_refused(rate: Any, model: Path) -> None:
+    with pytest.raises(InvalidInput, match="rate must be a positive number"):
+        sv.retrofit("reference:", model=model, rate=rate)
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be_written(lucene: LuceneShop, model: Path) -> None:
+    before = mapping(lucene)
+    report = sv.retrofit(lucene.url, model=model, dense_field="emb", dry_run=True)
+    assert (report.looks[0].missing, report.written, mapping(lucene)) == (N, 0, before)
+
+
+def test_an_encoder_is_learned_from_a_sample_where_the_folder_has_none(lucene: LuceneShop, tmp_path: Path) -> None:
+    report = sv.retrofit(
+        lucene.url,
+        model=tmp_path / "new",
+        dense_field="emb",
+        budget=sv.Budget(nnz=6, flops=0.5),
+        output_dim=DIMENSION,
+        sample=200,
+    )
+    assert (report.fitted, report.sample, report.sample_of, report.written) == (True, 200, N, N)
+    assert sv.SparseEncoder.load(tmp_path / "new").fingerprint == report.fingerprint
+
+
+def test_the_same_from_a_shell_ends_in_reports_that_a_machine_reads(lucene: LuceneShop, model: Path) -> None:
+    def told(*options: str) -> Any:
+        ended = CliRunner().invoke(app, ["retrofit", lucene.url, "--model", str(model), "--json", *options])
+        assert ended.exit_code == 0, ended.output
+        return json.loads(ended.stdout)
+
+    assert sum(look["written"] for look in told("--dense-field", "emb")["looks"]) == N
+    assert told("--catch-up")["look"]["written"] == 0
+    assert json.loads((model / "status.json").read_text())["stage"] == "caught up"
+    assert told("--undo")["taken"] == N
