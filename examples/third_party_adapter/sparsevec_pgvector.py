@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 from psycopg import sql
 
 import sparsevec as sv
-from sparsevec.contract import checks
+import sparsevec.contract.checks as checks
 from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, says_the_contract
 from sparsevec.contract.checks import Id, Payload, Queries
 from sparsevec.contract.deadlines import remaining
@@ -32,7 +33,6 @@ from sparsevec.contract.operations import Connection
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
-from sparsevec.vectors import Float32s
 
 __all__ = ["PgvectorAdapter"]
 
@@ -277,7 +277,7 @@ class PgvectorAdapter(Connection):
     def stored(self, vectors: sv.SparseVectors) -> sv.SparseVectors:
         return vectors
 
-    def slack(self, vectors: sv.SparseVectors) -> Float32s:
+    def slack(self, vectors: sv.SparseVectors) -> npt.NDArray[np.float32]:
         return np.zeros(vectors.nnz, np.float32)
 
     def __enter__(self) -> Self:
