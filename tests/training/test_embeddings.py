@@ -103,7 +103,7 @@ def test_a_budget_holds_on_rows_that_are_trouble(trouble: dict[str, Any], least:
     assert max(kind.flops for kind in encoder.figures.kinds) <= 1.05 * 0.6
 
 
-@pytest.mark.parametrize(("nnz", "output_dim"), [(2, 64), (2, 1024), (64, 256), (256, 1024)])
+@pytest.mark.parametrize(("nnz", "output_dim"), [(2, 1024), (64, 256), (256, 1024)])
 def test_from_two_weights_to_many_the_budget_holds(nnz: int, output_dim: int) -> None:
     documents, unseen = clustered(400, seed=1), clustered(800, seed=2)
     encoder = SparseEncoder(INPUT, output_dim).fit(documents, budget=Budget(nnz=nnz))
