@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.ingest import ingest as ingest
     from sparsevec.ingestion.removal import RemovalReport as RemovalReport
     from sparsevec.ingestion.removal import remove as remove
+    from sparsevec.live.findings import check as check
     from sparsevec.live.retrofitting import CatchUpReport as CatchUpReport
     from sparsevec.live.retrofitting import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import catch_up as catch_up
@@ -79,6 +80,7 @@ _HOMES = {
     "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
     "ingestion.removal": "RemovalReport remove",
+    "live.findings": "check",
     "live.retrofitting": "CatchUpReport RetrofitReport catch_up follow retrofit",
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",

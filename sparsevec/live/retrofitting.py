@@ -190,7 +190,8 @@ def retrofit(
         else:
             note = _made(found, encoder)
             looks = list(_looks(found, note, looking, telling))
-            note = folder.keep(note.model_copy(update={"complete": looks[-1].settled, "identity": _identity(adapter)}))
+            note = folder.note_of(note.place, adapter.info()) or note  # with the checkpoint of the last look
+            note = folder.keep(note.model_copy(update={"complete": looks[-1].settled}))
             judged = _judged(found, encoder) if check else None
         report = RetrofitReport(
             place=place_of(adapter),

@@ -90,6 +90,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "Written",
         "aconnect",
         "catch_up",
+        "check",
         "connect",
         "cost",
         "errors",
