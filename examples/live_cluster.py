@@ -43,7 +43,7 @@ def dense_rows(n: int, seed: int) -> Any:
 
 
 def document(number: int, row: Any) -> dict[str, Any]:
-    return {"title": f"product {number}", "brand": f"b{number % 4}", "price": number / 7, "emb": row.tolist()}
+    return {"title": f"product {number}", "brand": f"b{number % 4}", "price": number / 4, "emb": row.tolist()}
 
 
 # ---- the production side: plain HTTP, as applications speak it

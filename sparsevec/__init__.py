@@ -59,6 +59,8 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.measure.recall import evaluate as evaluate
     from sparsevec.planning.latency import LatencyModel as LatencyModel
     from sparsevec.planning.latency import latency_model as latency_model
+    from sparsevec.planning.outlook import Preview as Preview
+    from sparsevec.planning.outlook import preview as preview
     from sparsevec.vectors import SparseVector as SparseVector
     from sparsevec.vectors import SparseVectors as SparseVectors
 
@@ -86,6 +88,7 @@ _HOMES = {
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
     "planning.latency": "LatencyModel latency_model",
+    "planning.outlook": "Preview preview",
     "vectors": "SparseVector SparseVectors",
 }
 _HOME_OF = {name: f"sparsevec.{home}" for home, names in _HOMES.items() for name in names.split()}
