@@ -32,13 +32,13 @@ wheel: $(READY) ## build sdist and wheel, install the wheel in an empty environm
 	$(BIN)/pytest -m wheel
 
 guests: .venv-guests/.ready ## the tests of integrations, against the packages themselves
-	.venv-guests/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function tests/guests
+	.venv-guests/bin/python -m pytest -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function tests/guests examples/third_party_adapter
 
 # An environment of its own, which borrows what .venv has: guests bring plugins and pins that are not ours.
 .venv-guests/.ready: pyproject.toml $(READY)
 	$(PYTHON) -m venv --without-pip .venv-guests
 	cd .venv-guests/lib/python3*/site-packages && ls -d "$(CURDIR)"/.venv/lib/python3*/site-packages > borrowed.pth
-	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests,docs]'
+	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests,docs]' --editable examples/third_party_adapter
 	touch $@
 
 docs: .venv-guests/.ready ## the site, in build/site

@@ -28,10 +28,10 @@ from benchmarks.workloads import SHAPES, made
 from sparsevec import connect
 from sparsevec.exact.local import BlockLists, kernel, lists
 from sparsevec.postings import PostingLists
-from sparsevec.vectors import SparseVector, SparseVectors
+from sparsevec.vectors import SparseVectors
 
-Engine = Callable[[SparseVector, int], Any]
-"""A query and k to the rows that are found, best first."""
+Engine = Callable[[SparseVectors, int], Any]
+"""One query, as an encoder gives it, and k to the rows that are found, best first."""
 
 KS = (10, 100, 1000)
 COLLECTIONS = (("topics", 100_000), ("words", 100_000), ("codes", 20_000))
@@ -41,8 +41,8 @@ def column_sums(documents: SparseVectors) -> Engine:
     csc = documents.to_scipy().tocsc()
     n, _ = csc.shape
 
-    def search(query: SparseVector, k: int) -> Any:
-        columns, m = query.indices[::-1], len(query)
+    def search(query: SparseVectors, k: int) -> Any:
+        columns, m = query.indices[::-1], query.nnz
         # from the last column to the first: what lies between two of them then has a negative length, and is left out
         ends = np.stack([csc.indptr[columns], csc.indptr[columns + 1]], axis=1).ravel()
         weights, sums = np.zeros(2 * m, np.float32), np.zeros(n, np.float32)
@@ -57,8 +57,8 @@ def column_sums(documents: SparseVectors) -> Engine:
 def sparse_product(documents: SparseVectors) -> Engine:
     transposed = documents.to_scipy().T.tocsr()
 
-    def search(query: SparseVector, k: int) -> Any:
-        found = SparseVectors.from_rows([query], dimension=documents.dimension).to_scipy() @ transposed
+    def search(query: SparseVectors, k: int) -> Any:
+        found = query.to_scipy() @ transposed
         k = min(k, found.nnz)
         top = np.argpartition(found.data, found.nnz - k)[found.nnz - k :]
         return found.indices[top[np.lexsort((found.indices[top], -found.data[top]))]]
@@ -79,7 +79,7 @@ def edge(documents: SparseVectors, stack: ExitStack) -> Engine:
         shard.update(qdrant.UpdateOperation.upsert_points(points))
     shard.optimize()
 
-    def search(query: SparseVector, k: int) -> Any:
+    def search(query: SparseVectors, k: int) -> Any:
         wire = qdrant.SparseVector(query.indices.tolist(), query.values.tolist())
         return [p.id for p in shard.query(qdrant.QueryRequest(k, query=qdrant.Query.Nearest(wire, "v")))]
 
@@ -94,7 +94,7 @@ def seismic(documents: SparseVectors, cut: int) -> Engine:
     dataset.add_documents_by_id([str(i) for i in range(len(documents))], *parts)
     index = package.SeismicIndex.build_from_dataset(dataset, num_threads=1)
 
-    def search(query: SparseVector, k: int) -> Any:
+    def search(query: SparseVectors, k: int) -> Any:
         found = index.search("", names[query.indices], query.values, k=k, query_cut=cut, heap_factor=0.9)
         return [int(name) for _, _, name in found]
 
@@ -109,9 +109,9 @@ def sindi(documents: SparseVectors) -> Engine:
     parts = documents.indptr.astype(np.uint32), documents.indices.astype(np.uint32), np.array(documents.values)
     index.build(*parts, np.arange(len(documents)))
 
-    def search(query: SparseVector, k: int) -> Any:
+    def search(query: SparseVectors, k: int) -> Any:
         asked = {"sindi": {"query_prune_ratio": 0.0, "term_prune_ratio": 0.0, "n_candidate": max(2 * k, 100)}}
-        where = np.array([0, len(query)], np.uint32), query.indices.astype(np.uint32), np.array(query.values)
+        where = np.array([0, query.nnz], np.uint32), query.indices.astype(np.uint32), np.array(query.values)
         return index.knn_search(*where, k, json.dumps(asked))[0].ravel()
 
     return search
@@ -125,7 +125,7 @@ def engines(documents: SparseVectors, stack: ExitStack) -> Iterator[tuple[str, E
         adapter.upsert(list(range(start, start + len(some))), some)
     index = BlockLists(documents)
     yield "local:", lambda query, k: adapter.search(query, k)[0].ids
-    yield "its index", lambda query, k: index.search(query, k).rows
+    yield "its index", lambda query, k: index.search_all(query, k)[0].rows
     yield "scipy column sums", column_sums(documents)
     if len(documents) < 10**6:
         yield "scipy sparse product", sparse_product(documents)
@@ -151,14 +151,14 @@ def collection(name: str, n: int) -> Iterator[dict[str, Any]]:
     arrays = BlockLists(documents).lists
     sizes = sum(array.nbytes for array in arrays) / documents.nnz
     about = {"collection": name, "n": n, "postings": postings, "build_ms": build, "bytes_a_posting": sizes}
-    reference, rows = PostingLists(documents), list(queries)
-    all_scores = [dict(zip(*map(np.ndarray.tolist, reference.scores(query)), strict=True)) for query in rows]
+    reference, rows = PostingLists(documents), [queries[i : i + 1] for i in range(len(queries))]
+    all_scores = [dict(zip(*map(np.ndarray.tolist, reference.scores(query[0])), strict=True)) for query in rows]
     with ExitStack() as stack:
         known = dict(engines(documents, stack))
         for k in KS if n < 10**6 else KS[:2]:
-            best = [reference.search(query, k) for query in rows]
+            best = [reference.search(query[0], k) for query in rows]
             ways = {name: lambda e=engine, k=k: [e(query, k) for query in rows] for name, engine in known.items()}
-            ms = medians(ways, 5)
+            ms = medians(ways)
             for engine, search in known.items():
                 answers = [np.asarray(search(query, k)).tolist() for query in rows]
                 recall = float(np.mean([_recall(*one) for one in zip(answers, best, all_scores, strict=True)]))

@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def medians(
-    ways: Mapping[str, Callable[[], Any]], rounds: int = 7, clock: Callable[[], float] = time.process_time
+    ways: Mapping[str, Callable[[], Any]], rounds: int = 5, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
     """Milliseconds of each way, the median of `rounds` turns; of the processor, unless another clock is given."""
     taken: dict[str, list[float]] = {name: [] for name in ways}

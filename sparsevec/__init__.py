@@ -97,11 +97,13 @@ PUBLIC_MODULES = (
     "sparsevec",
     "sparsevec.errors",
     "sparsevec.training",  # for a network of your own
-    "sparsevec.contract.adapter",  # these seven for an adapter of your own
+    "sparsevec.contract.adapter",  # these nine for an adapter of your own
     "sparsevec.contract.capabilities",
     "sparsevec.contract.checks",
+    "sparsevec.contract.deadlines",
     "sparsevec.contract.filters",
     "sparsevec.contract.operations",
+    "sparsevec.contract.searches",
     "sparsevec.contract.urls",
     "sparsevec.planning.stages",  # what a search costs: pipelines and transformers
     "sparsevec.planning.transformers",

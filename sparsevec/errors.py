@@ -97,6 +97,10 @@ class NotExact(SparsevecError):
         super().__init__(message)
         self.report = report
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By pickle: from a worker to whoever asked it."""
+        return type(self), (str(self), self.report)
+
 
 class TrainingCollapsed(SparsevecError):
     """Training stopped early because the codes were degenerate; `diagnosis` says in which way, with the figures."""
@@ -161,6 +165,10 @@ class WriteFailed(AdapterError):
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)
         self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By pickle: from a worker to whoever asked it."""
+        return type(self), (str(self), self.report)
 
 
 def printable(text: object, limit: int = 2000) -> str:

@@ -37,12 +37,18 @@ __all__ = [
     "removal",
     "rewriting",
     "to_lines",
+    "without",
 ]
 
 Json = Mapping[str, Any]
 
 BULK_PATHS = "items.*.status,items.*.result,items.*.error,items.*._index,items.*._seq_no"
 _SHARED = {"security_exception", "index_not_found_exception", "index_closed_exception", "cluster_block_exception"}
+_REPLACE = (  # `doc` would merge objects; a document that has all of this already is left alone
+    "boolean same = true; for (field in params.doc.entrySet()) { String name = field.getKey(); "
+    "if (!ctx._source.containsKey(name) || ctx._source[name] != field.getValue()) "
+    "{ ctx._source[name] = field.getValue(); same = false } } if (same) { ctx.op = 'none' }"
+)
 _REMOVE = (
     "boolean had = false; for (name in params.names) { if (ctx._source.containsKey(name)) "
     "{ ctx._source.remove(name); had = true } } if (!had) { ctx.op = 'none' }"
@@ -60,11 +66,27 @@ class Line:
     version: Version | None = None
     routing: str | None = None
 
-    def body(self, *, create: bool = False, routing: str | None = None) -> bytes:
-        """Its update, which makes it where it is not there only when told to `create`."""
+    def body(self, *, create: bool = False, routing: str | None = None, script: bool = False) -> bytes:
+        """Its update, which makes it where it is not there only when told to `create`.
+
+        With a `script` objects replace what was there; without, they are merged with it: see `replaced`.
+        """
         guard = {} if self.version is None else read_version(self.version)
+        action = _update(self.key, routing or self.routing, guard)
+        if script and self.objects:
+            upsert = b',"scripted_upsert":true,"upsert":{}' if create else b""
+            source = orjson.dumps(_REPLACE)
+            change = b'{"script":{"lang":"painless","source":%b,"params":{"doc":%b}}%b}'
+            return b"%b%b\n" % (action, change % (source, self.doc, upsert))
         upsert = b',"doc_as_upsert":true' if create else b""
-        return b'%b{"doc":%b%b}\n' % (_update(self.key, routing or self.routing, guard), self.doc, upsert)
+        return b'%b{"doc":%b%b}\n' % (action, self.doc, upsert)
+
+    def replaced(self, source: Json) -> Json | None:
+        """`source` with its objects in place of what they were merged with; None where that changes nothing."""
+        given = orjson.loads(self.doc)
+        if all(source.get(name) == given[name] for name in self.objects):
+            return None
+        return {**source, **given}
 
     def creation(self, routing: str | None = None) -> bytes:
         """Its making, which the server refuses where it is there: 0.7 of the server's work of an update."""
@@ -72,13 +94,6 @@ class Line:
             return b'{"create":{"_id":%b}}\n%b\n' % (orjson.dumps(self.key), self.doc)
         action = {"create": {"_id": self.key, "routing": routing or self.routing}}
         return b"%b\n%b\n" % (orjson.dumps(action), self.doc)
-
-    def replacement(self, routing: str | None = None) -> bytes:
-        """Two updates that replace its objects, which the first one merged with what was there."""
-        emptied = orjson.dumps({"doc": {name: [] for name in self.objects}})
-        filled = orjson.dumps({"doc": self.objects}, default=dict)
-        action = _update(self.key, routing or self.routing)
-        return b"%b%b\n%b%b\n" % (action, emptied, action, filled)
 
 
 def _update(key: str, routing: str | None = None, guard: Mapping[str, int] | None = None) -> bytes:
@@ -160,9 +175,15 @@ def removal(key: str, field: Field, routing: str | None = None, *, script: bool)
     return b"%b%b\n" % (_update(key, routing), orjson.dumps(change))
 
 
-def rewriting(hit: Json, field: Field) -> bytes:
-    """The action that writes a document anew without our vector, unless it changed since it was found."""
-    source = {name: value for name, value in hit["_source"].items() if name not in {*field.names, field.present}}
+def without(source: Json, field: Field) -> Json | None:
+    """`source` without our vector; None where it has none."""
+    if field.name not in source:
+        return None
+    return {name: value for name, value in source.items() if name not in {*field.names, field.present}}
+
+
+def rewriting(hit: Json, source: Json) -> bytes:
+    """The action that writes a document anew as `source`, unless it changed since it was found."""
     action = {"_id": hit["_id"], "if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     if "_routing" in hit:
         action["routing"] = hit["_routing"]

@@ -37,7 +37,7 @@ from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
 from .surroundings import surroundings
-from .versions import version_created
+from .versions import hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -180,7 +180,8 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        body = new_index(claim, created, shards=self._shards, replicas=self._replicas)
+        hides = hides_vectors(self._session.engine, version, created)
+        body = new_index(claim, created, hides=hides, shards=self._shards, replicas=self._replicas)
         try:
             yield from json("PUT", self._session.path(), body)
         except CollectionError as error:

@@ -25,6 +25,7 @@ from .documents import (
     removal,
     rewriting,
     to_lines,
+    without,
 )
 from .errors import failure, says
 from .hazards import final_pipeline, write_fault
@@ -45,11 +46,12 @@ _ROUNDS = 5  # tries of what others do at the same time
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """One action under way: how it is said, with a routing or without, and how many items answer for it."""
+    """One action under way, and how it is said, with a routing or without."""
 
     key: str
     body: Callable[[str | None], bytes]
-    actions: int = 1
+    plain: bool = False
+    """whether it can be said without a script, too: where the server runs none it is"""
 
 
 class Writing:
@@ -175,16 +177,34 @@ class Writing:
         if missing == "create" and index.ours:  # where nobody routes, a missing document is made at once
             items = yield from self._ours(index, lines)
         else:
-            items = yield from self._routed(index, [_sent(line, create=False) for line in lines])
+            items = yield from self._routed(index, [self._sent(line, create=False) for line in lines])
         if missing == "create":
             gone = [i for i, item in enumerate(items) if lost_routing(item) and lines[i].version is None]
-            made = yield from self._items(index, [_sent(lines[i], create=True) for i in gone])
+            made = yield from self._items(index, [self._sent(lines[i], create=True) for i in gone])
             for i, item in zip(gone, made, strict=True):
                 items[i] = item
-        merged = [i for i, item in enumerate(items) if lines[i].objects and item.get("result") in ("updated", "noop")]
-        replaced = yield from self._routed(index, [_replacement(lines[i]) for i in merged])
-        for i, item in zip(merged, replaced, strict=True):
-            items[i] = item
+        if not self._session.scripts:
+            merged = {lines[i].key: i for i, item in enumerate(items) if lines[i].objects and _was_there(item)}
+            replaced = yield from self._replace(index, {key: lines[i] for key, i in merged.items()})
+            for key, item in replaced.items():
+                items[merged[key]] = item
+        return items
+
+    def _sent(self, line: Line, *, create: bool) -> _Sent:
+        def body(routing: str | None) -> bytes:
+            return line.body(create=create, routing=routing, script=self._session.scripts)
+
+        return _Sent(line.key, body, plain=True)
+
+    def _first(self, line: Line) -> _Sent:
+        return _Sent(line.key, line.creation) if line.version is None else self._sent(line, create=False)
+
+    def _replace(self, index: Index, lines: Mapping[str, Line]) -> Operation[dict[str, Json]]:
+        """Without scripts an update merges objects: those that kept more than was given are written anew, whole."""
+        if lines and (fault := final_pipeline(index)):
+            reason = f"its objects were merged with those that were there: this server runs no scripts, and {fault}"
+            return {key: {"status": 400, "error": {"type": "objects_merged", "reason": reason}} for key in lines}
+        items = yield from self._rewrite(index, list(lines), lambda key, source: lines[key].replaced(source))
         return items
 
     def _ours(self, index: Index, lines: Sequence[Line]) -> Operation[list[Json]]:
@@ -194,13 +214,15 @@ class Writing:
         as well: where most of a write was there, the next one begins with updates, until most of one was not.
         """
         news = self._session.news
-        sent = [_sent(line, create=True) if line.version is None and not news else _first(line) for line in lines]
+        sent = [
+            self._sent(line, create=True) if line.version is None and not news else self._first(line) for line in lines
+        ]
         items = yield from self._routed(index, sent)
         there = [i for i, item in enumerate(items) if lines[i].version is None and _is_there(item, created=news)]
         self._session.news = 2 * len(there) <= len(lines)
         if not news:
             return items
-        updated = yield from self._routed(index, [_sent(lines[i], create=True) for i in there])
+        updated = yield from self._routed(index, [self._sent(lines[i], create=True) for i in there])
         for i, item in zip(there, updated, strict=True):
             items[i] = item
         return items
@@ -228,7 +250,7 @@ class Writing:
     def _items(
         self, index: Index, sent: Sequence[_Sent], routings: Sequence[str] | None = None
     ) -> Operation[list[Json]]:
-        """What became of each action: of its first item that failed, else of its last."""
+        """What became of each action; where the server runs no scripts, of the same in plain words."""
         if not sent:
             return []
         bodies = [one.body(routings[i] if routings else None) for i, one in enumerate(sent)]
@@ -242,7 +264,7 @@ class Writing:
         params = {"timeout": _PATIENCE, "filter_path": BULK_PATHS, "pipeline": "_none", **self._session.write_params}
         try:
             answer = yield from self._session.bulk(bodies, params)
-            items = bulk_items(answer, sum(one.actions for one in sent))
+            items = bulk_items(answer, len(sent))
         except OutOfLimits as error:
             if len(sent) > 1:
                 raise
@@ -253,7 +275,15 @@ class Writing:
         if moved := {item["_index"] for item in items if "_index" in item} - {index.name}:
             self._session.forget()
             raise BackendDown(f"{self._session.asked!r} was moved to {sorted(moved)} while it was written to")
-        return list(_by_action(items, sent))
+        refused = [i for i, item in enumerate(items) if sent[i].plain and _no_scripts(item)]
+        if refused:
+            self._session.scripts = False
+            again = yield from self._items(
+                index, [sent[i] for i in refused], [routings[i] for i in refused] if routings else None
+            )
+            for i, item in zip(refused, again, strict=True):
+                items[i] = item
+        return items
 
     def _say_why(self) -> Operation[None]:
         """Look again: what every document was refused for stands in the settings of the index."""
@@ -282,41 +312,36 @@ class Writing:
                 check_removed(items)
                 return
         if final_pipeline(index) is None:
-            yield from self._rewrite(index, field, keys)
+            rewritten = yield from self._rewrite(index, keys, lambda _, source: without(source, field))
+            check_removed(rewritten.values())
         else:  # a document written anew would run through it
             items = yield from self._routed(index, [_Sent(key, _removal(key, field, script=False)) for key in keys])
             check_removed(items)
 
-    def _rewrite(self, index: Index, field: Field, keys: Sequence[str]) -> Operation[None]:
-        source = yield from self._session.whole_source(index)
+    def _rewrite(
+        self, index: Index, keys: Sequence[str], change: Callable[[str, Json], Json | None]
+    ) -> Operation[dict[str, Json]]:
+        """Write documents anew, as `change(key, source)` says, None to leave one: the bulk item of each by key."""
+        whole = yield from self._session.whole_source(index)
+        done: dict[str, Json] = {}
         for _ in range(_ROUNDS):
-            yield from self._session.refresh(force=True)
-            found = yield from self._session.locate(index, keys, source or True)
-            holders = {key: hit for key, hit in found.items() if field.name in hit["_source"]}
-            sent = [_Sent(key, _rewriting(hit, field)) for key, hit in holders.items()]
-            items = yield from self._items(index, sent)
-            keys = [one.key for one, item in zip(sent, items, strict=True) if item["status"] in (404, 409)]
-            check_removed(item for item in items if item["status"] not in (404, 409))
             if not keys:
-                return
-        raise BackendDown(f"others write to the same {len(keys)} documents all the time, such as {keys[0]!r}")
-
-
-def _sent(line: Line, *, create: bool) -> _Sent:
-    return _Sent(line.key, lambda routing: line.body(create=create, routing=routing))
-
-
-def _first(line: Line) -> _Sent:
-    return _Sent(line.key, line.creation) if line.version is None else _sent(line, create=False)
+                break
+            yield from self._session.refresh(force=True)
+            found = yield from self._session.locate(index, keys, whole or True)
+            changed = {key: change(key, hit["_source"]) for key, hit in found.items()}
+            sent = [_Sent(key, _rewriting(found[key], to)) for key, to in changed.items() if to is not None]
+            items = yield from self._items(index, sent)
+            done |= {one.key: item for one, item in zip(sent, items, strict=True)}
+            keys = [one.key for one in sent if done[one.key]["status"] in (404, 409)]
+        if keys:
+            raise BackendDown(f"others write to the same {len(keys)} documents all the time, such as {keys[0]!r}")
+        return done
 
 
 def _is_there(item: Json, *, created: bool) -> bool:
     """Whether a document was there before the action: one that was to be `created`, or was updated."""
-    return item["status"] == 409 if created else item.get("result") in ("updated", "noop")
-
-
-def _replacement(line: Line) -> _Sent:
-    return _Sent(line.key, line.replacement, actions=2)
+    return item["status"] == 409 if created else _was_there(item)
 
 
 def _deletion(key: str) -> Callable[[str | None], bytes]:
@@ -327,18 +352,16 @@ def _removal(key: str, field: Field, *, script: bool) -> Callable[[str | None], 
     return lambda routing: removal(key, field, routing, script=script)
 
 
-def _rewriting(hit: Json, field: Field) -> Callable[[str | None], bytes]:
-    return lambda _: rewriting(hit, field)
+def _rewriting(hit: Json, source: Json) -> Callable[[str | None], bytes]:
+    return lambda _: rewriting(hit, source)
 
 
-def _by_action(items: Sequence[Json], sent: Sequence[_Sent]) -> list[Json]:
-    left = iter(items)
-    groups = [[next(left) for _ in range(one.actions)] for one in sent]
-    return [next((item for item in group if failure(item)), group[-1]) for group in groups]
+def _was_there(item: Json) -> bool:
+    return item.get("result") in ("updated", "noop")
 
 
 def _no_scripts(item: Json) -> bool:
-    return says(item, "script_lang not supported") or says(item, "cannot execute [inline] scripts")
+    return says(item, "script_lang not supported") or says(item, "cannot execute")  # [inline] or [update] scripts
 
 
 def _create_fault(target: Target, index: Index) -> BackendUnsupported | CollectionError | None:

@@ -29,10 +29,15 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of one score: the contributions, largest magnitude first, add up to it."""
+    """Of one score: the contributions, largest magnitude first, add up to it, with `constant` and `residual` where a
+    residual code has its part in it."""
 
     score: float
     contributions: tuple[Contribution, ...]
+    constant: float = 0.0
+    """of a residual score: what it adds for every document alike"""
+    residual: float | None = None
+    """what the residual code adds; None where there is none"""
 
     def __iter__(self) -> Iterator[Contribution]:
         return iter(self.contributions)
@@ -40,15 +45,23 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.contributions)
 
+    def of(self, score: float) -> Explanation:
+        """The same dimensions, as parts of another score."""
+        parts = tuple(replace(one, share=one.score / score if score else 0.0) for one in self.contributions)
+        return replace(self, score=score, contributions=parts)
+
     def with_examples(self, found: Sequence[Hits]) -> Explanation:
         """The same; `found`, of the first dimensions each, are the documents that use it most."""
         first = zip(self.contributions, found, strict=False)
         shown = tuple(replace(one, examples=tuple(hits)) for one, hits in first)
-        return Explanation(self.score, shown + self.contributions[len(shown) :])
+        return replace(self, contributions=shown + self.contributions[len(shown) :])
 
     def __str__(self) -> str:
         lines = [f"score {self.score:.6g} from {len(self)} shared dimensions"]
         lines += [f"  {one.dimension:>8}  {one.score:+.4f}  {one.share:6.1%}" for one in self.contributions]
+        if self.residual is not None:
+            share = self.residual / self.score if self.score else 0.0
+            lines += [f"  {'residual':>8}  {self.residual:+.4f}  {share:6.1%}", f"  {'all':>8}  {self.constant:+.4f}"]
         return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.answers.calls import Call
-from sparsevec.answers.ranking import Asked, Ranking, best_parents, in_order, of_hits
-from sparsevec.answers.scoring import SecondLook
+from sparsevec.answers.ranking import Asked, Ranking, best_parents, brought, in_order, of_hits
+from sparsevec.answers.scoring import Way
 from sparsevec.contract.adapter import Adapter, Documents, Hit, Hits
 from sparsevec.contract.checks import Id, Payload, check_batch
 from sparsevec.contract.filters import Where, matches
@@ -74,7 +75,7 @@ def verified(
         offences=[],
         fingerprint=about.fingerprint,
     )
-    truth = _Truth(ranking, adapter, documents, spellings(checked, about), allowed)
+    truth = _Truth(ranking, adapter, dense, documents, spellings(checked, about), allowed)
     for number, row in enumerate(rows):
         asked = ranking.asked(row, k, where=where, with_payloads=True, group_by=group_by, score_threshold=None)
         truth.judge(report, number, asked)
@@ -105,12 +106,13 @@ class _Truth:
         self,
         ranking: Ranking,
         adapter: Adapter,
+        dense: Any,
         documents: SparseVectors,
         names: list[tuple[Id, ...]],
         allowed: npt.NDArray[np.bool_],
     ) -> None:
         self._ranking, self._adapter = ranking, adapter
-        self._stored = adapter.stored(documents)
+        self._dense, self._stored = dense, adapter.stored(documents)
         self._row = {name: row for row, of in enumerate(names) for name in of}
         self._allowed = set(np.flatnonzero(allowed).tolist())
         self._judge = Judge(adapter, documents, names, allowed)
@@ -153,15 +155,23 @@ class _Truth:
         way = self._ranking.way
         if way is None:
             return came.hits if asked.group_by is None else best_parents(came.hits, asked)
-        documents = of_hits(came.hits, self._held(came.hits.ids)) if came.all_ is None else in_order(came.all_)
-        if isinstance(way, SecondLook):
-            rows = np.array([self._row[id_] for id_ in documents.ids], np.int64)
+        documents = in_order(came.all_) if came.all_ is not None else self._documents(way, came.hits, asked)
+        rows = np.array([self._row[id_] for id_ in documents.ids], np.int64)
+        if way.with_vectors:
             documents = replace(documents, vectors=self._stored[rows])
+        if way.with_codes:
+            documents = replace(documents, codes=self._codes[rows])
         return self._ranking.answer(asked, way.prepare(asked.dense, asked.sparse), 0, documents)
 
-    def _held(self, ids: Sequence[Id]) -> Documents:
-        way = self._ranking.way
-        return self._adapter.fetch(ids, dense=None if way is None else way.dense_field)
+    def _documents(self, way: Way, hits: Hits, asked: Asked) -> Documents:
+        if way.with_vectors:
+            return brought(hits, self._adapter.stored, asked.sparse)
+        return of_hits(hits, self._adapter.fetch(hits.ids, dense=way.dense_field))
+
+    @cached_property
+    def _codes(self) -> npt.NDArray[np.uint8]:
+        """The residual codes that were to be written."""
+        return self._ranking.encoder.residual_codes(self._dense, self._stored)
 
 
 def _said(hit: Hit | None) -> str:

@@ -52,8 +52,7 @@ def proves(hits: Hits, field: str, k: int) -> bool:
 def best_of_each(hits: Hits, field: str, k: int) -> Hits:
     """The k first parents of a ranking, each by its first hit."""
     first = _firsts(parents_of(hits, field))[:k]
-    payloads = None if hits.payloads is None else tuple(hits.payloads[at] for at in first)
-    return Hits(tuple(hits.ids[at] for at in first), hits.scores[np.array(first, np.int64)], payloads)
+    return hits.rows(np.array(first, np.int64))
 
 
 def _firsts(parents: list[str]) -> list[int]:

@@ -17,7 +17,7 @@ from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation, explain
 from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import DenseRows, Rerank, SecondLook, Way, way_of
+from sparsevec.answers.scoring import DenseRows, Rerank, Residual, SecondLook, Way, way_of
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id, check_k, check_vectors
 from sparsevec.contract.filters import Where
@@ -27,7 +27,7 @@ from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "in_order", "of_hits"]
+__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "in_order", "of_hits"]
 
 Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 
@@ -119,6 +119,16 @@ class Ranking:
         least = _threshold(score_threshold)
         return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
 
+    @property
+    def code_bytes(self) -> int | None:
+        """Of the residual codes that re-rank here."""
+        return self.encoder.residual_bytes if self.rerank == "residual" else None
+
+    def check_code_bytes(self, kept: int | None) -> None:
+        """Raises InvalidInput unless a collection keeps the codes that re-rank here."""
+        if isinstance(self.way, Residual):
+            self.way.check_width(kept)
+
     def least(self, depth: int) -> int:
         """How many answers of ours a fusion of that depth can have."""
         return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
@@ -149,14 +159,21 @@ class Ranking:
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        row = self.way.look(rows[0]) if isinstance(self.way, SecondLook) else sparse[0]
-        why = explain(row, stored(held.vectors)[0])
+        held = replace(held, vectors=stored(held.vectors))
+        why = self._why(rows[0], sparse, held)
         if not examples:
             return why
         shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
         alone = SparseVectors.from_rows(shown, dimension=sparse.dimension)
         found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
         return why.with_examples(found)
+
+    def _why(self, row: Float32s, sparse: SparseVectors, held: Documents) -> Explanation:
+        if isinstance(self.way, Residual):
+            constant, asked, residual = self.way.parts(row, held)
+            met = explain(asked[0], held.vectors[0])
+            return replace(met.of(constant + met.score + residual), constant=constant, residual=residual)
+        return explain(self.way.look(row) if isinstance(self.way, SecondLook) else sparse[0], held.vectors[0])
 
     def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
         """The answers of one query, fused with rankings of the engine's own."""
@@ -186,7 +203,7 @@ class Ranking:
         """By the sparse scores alone."""
         found: list[Hits]
         if asked.group_by is None:
-            found = yield _search(asked.sparse, asked.k, asked)
+            found = yield self._search(asked.sparse, asked.k, asked)
             return found
         found = yield from self._deep_enough(asked, 2 * asked.k, lambda hits: self.enough(asked, hits))
         return [best_parents(hits, asked) for hits in found]
@@ -204,6 +221,9 @@ class Ranking:
             answers = yield from self._by_server(asked, way, prepared, found)
             if answers is not None:
                 return answers
+        if way.with_vectors:
+            held_by = [brought(hits, stored, asked.sparse) for hits in found]
+            return [self.answer(asked, prepared, row, documents) for row, documents in enumerate(held_by)]
         held = yield from self._held(found, way, asked.sparse)
         held = replace(held, vectors=stored(held.vectors))
         return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
@@ -229,7 +249,9 @@ class Ranking:
         answers = []
         for number, (hits, some) in enumerate(zip(found, near, strict=True)):
             picked = set(some.ids)
-            documents = of_hits(_rows(hits, [row for row, id_ in enumerate(hits.ids) if id_ in picked]), held)
+            documents = of_hits(
+                hits.rows(np.array([row for row, id_ in enumerate(hits.ids) if id_ in picked], np.int64)), held
+            )
             if len(some) == depth and not way.proves(prepared, number, documents, asked.k):
                 return None
             answers.append(self.answer(asked, prepared, number, documents))
@@ -238,10 +260,16 @@ class Ranking:
     def _candidates(self, asked: Asked) -> Operation[list[Hits]]:
         found: list[Hits]
         if asked.group_by is None:
-            found = yield _search(asked.sparse, self.candidates, asked)
+            found = yield self._search(asked.sparse, self.candidates, asked)
         else:
             found = yield from self._deep_enough(asked, self.candidates, lambda hits: self.enough(asked, hits))
         return found
+
+    def _search(self, sparse: SparseVectors, depth: int, asked: Asked) -> Call:
+        """One search, with what the re-ranking needs, so that it is the only request."""
+        way = self.way
+        more = {} if way is None or not way.with_vectors else {"with_vectors": True, "with_codes": way.with_codes}
+        return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads, **more})
 
     def enough(self, asked: Asked, hits: Hits) -> bool:
         """Whether a ranking is deep enough for k parents: it holds them, and without re-ranking it proves them."""
@@ -254,7 +282,7 @@ class Ranking:
         found: list[Hits] = [Hits((), np.empty(0, np.float32), ())] * len(asked.sparse)
         still = list(range(len(found)))
         while still:
-            ranked = yield _search(asked.sparse[np.array(still)], depth, asked)
+            ranked = yield self._search(asked.sparse[np.array(still)], depth, asked)
             for row, hits in zip(still, ranked, strict=True):
                 found[row] = hits
             still = [row for row in still if len(found[row]) == depth and not enough(found[row])]
@@ -279,15 +307,6 @@ def _threshold(least: float | None) -> float:
     return float(least)
 
 
-def _search(sparse: SparseVectors, depth: int, asked: Asked) -> Call:
-    return Call("search", (sparse, depth), {"where": asked.where, "with_payloads": asked.payloads})
-
-
-def _rows(hits: Hits, rows: list[int]) -> Hits:
-    payloads = None if hits.payloads is None else tuple(hits.payloads[row] for row in rows)
-    return Hits(tuple(hits.ids[row] for row in rows), hits.scores[np.array(rows, np.int64)], payloads)
-
-
 def best_parents(hits: Hits, asked: Asked) -> Hits:
     """The k best parents of a ranking that proves them."""
     return best_of_each(_by_id(hits), str(asked.group_by), asked.k)
@@ -296,8 +315,7 @@ def best_parents(hits: Hits, asked: Asked) -> Hits:
 def _by_id(hits: Hits) -> Hits:
     """Ties in the order of ids, ints before strings: the same on every backend."""
     order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
-    payloads = None if hits.payloads is None else tuple(hits.payloads[at] for at in order)
-    return Hits(tuple(hits.ids[at] for at in order), hits.scores[np.array(order, np.int64)], payloads)
+    return hits.rows(np.array(order, np.int64))
 
 
 def _rank(id_: Id) -> tuple[bool, Id]:
@@ -321,6 +339,13 @@ def _given(asked: Asked, hits: Hits) -> Hits:
     return kept if asked.with_payloads else replace(kept, payloads=None)
 
 
+def brought(hits: Hits, stored: Stored, like: SparseVectors) -> Documents:
+    """What a search brought with its hits."""
+    vectors = SparseVectors([0], [], [], like.dimension) if hits.vectors is None else stored(hits.vectors)
+    payloads = ({},) * len(hits) if hits.payloads is None else hits.payloads
+    return Documents(hits.ids, vectors, payloads, codes=hits.codes)
+
+
 def of_hits(hits: Hits, held: Documents) -> Documents:
     """The candidates of one query, in their order, without those that were deleted since."""
     place = {id_: row for row, id_ in enumerate(held.ids)}
@@ -340,6 +365,7 @@ def _some(held: Documents, rows: list[int]) -> Documents:
         held.vectors[np.array(rows, np.int64)],
         tuple(held.payloads[row] for row in rows),
         None if held.dense is None else tuple(held.dense[row] for row in rows),
+        None if held.codes is None else held.codes[np.array(rows, np.int64)],
     )
 
 
@@ -347,9 +373,11 @@ def _together(pages: Sequence[Documents], like: SparseVectors) -> Documents:
     if not pages:
         return Documents((), SparseVectors([0], [], [], like.dimension), ())
     dense = [page.dense for page in pages if page.dense is not None]
+    codes = [page.codes for page in pages if page.codes is not None]
     return Documents(
         tuple(id_ for page in pages for id_ in page.ids),
         SparseVectors.concat([page.vectors for page in pages]),
         tuple(payload for page in pages for payload in page.payloads),
         tuple(row for rows in dense for row in rows) if dense else None,
+        np.concatenate(codes) if codes else None,
     )

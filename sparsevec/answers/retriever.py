@@ -8,6 +8,8 @@ The sparse search finds `candidates` documents of each query, exactly. Which of 
 
 - "second look": by the weights that are stored anyway. The encoder has learned a second, signed query of full length;
   a candidate's score is its dot product with the stored vector. Needs nothing beside the sparse field.
+- "residual": by residual codes, a few bytes a document that say what its sparse code does not of its dense row; for an
+  encoder fitted with `Budget(residual_bytes=...)`. They come with the hits, so one request answers.
 - "dense": by the cosine with the dense row that the cluster holds in `dense_field`, the one the encoder was fitted on.
 - a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates to m scores: a
   cross-encoder, a dense row from elsewhere.
@@ -163,7 +165,8 @@ class Retriever(_Answering):
         """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`.
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
-        collection is made when it is not there.
+        collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
+        gets them. Raises InvalidInput when the encoder cannot make them, or makes others.
         """
         return _written(self._ranking, self._adapter, ids, dense, payloads, vectors, options)
 
@@ -332,7 +335,11 @@ def _written(
     vectors: SparseVectors | None,
     options: dict[str, Any],
 ) -> IngestReport:
-    vectors = ranking.vectors(dense, vectors)
-    if not adapter.info().exists:
-        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
-    return ingest(adapter, ids, vectors, payloads, **options)
+    vectors, info = ranking.vectors(dense, vectors), adapter.info()
+    width = info.code_bytes if info.exists else ranking.code_bytes
+    if info.exists:
+        ranking.check_code_bytes(width)
+    codes = None if width is None else ranking.encoder.residual_codes(dense, adapter.stored(vectors))
+    if not info.exists:
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
+    return ingest(adapter, ids, vectors, payloads, codes=codes, **options)

@@ -14,17 +14,17 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 
 from sparsevec.answers.calls import Call
-from sparsevec.contract.adapter import DenseField, Documents, Info
+from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
 from sparsevec.contract.operations import Operation
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["DenseRows", "Own", "Rerank", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
+__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
-Rerank: TypeAlias = Literal["second look", "dense"] | Scorer | None
+Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
 
 _COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
 """similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
@@ -36,6 +36,10 @@ class Way(Protocol):
     dense_field: str | None
     """what holds the dense rows that a score needs, None where it needs none"""
     few: ClassVar[int]
+    with_vectors: ClassVar[bool]
+    """a search brings the stored vectors with its hits, and nothing is read after it"""
+    with_codes: ClassVar[bool]
+    """and the residual codes"""
     """how many times `candidates` a filter may leave to be answered from all of them"""
 
     def check(self) -> Operation[None]:
@@ -56,10 +60,14 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
         return None
     if rerank == "second look":
         return SecondLook(encoder)
+    if rerank == "residual":
+        return Residual(encoder)
     if rerank == "dense":
         return DenseRows(encoder, dense_field)
     if not callable(rerank):
-        raise InvalidInput(f'rerank must be "second look", "dense", a callable or None, found {rerank!r:.80}')
+        raise InvalidInput(
+            f'rerank must be "second look", "residual", "dense", a callable or None, found {rerank!r:.80}'
+        )
     return Own(rerank)
 
 
@@ -68,6 +76,8 @@ class SecondLook:
 
     dense_field: str | None = None
     few: ClassVar[int] = 10
+    with_vectors: ClassVar[bool] = True
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, encoder: SparseEncoder) -> None:
         if encoder.config.second_look is None:
@@ -104,10 +114,59 @@ def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
     return np.bincount(rows, spread[stored.indices] * stored.values, minlength=len(stored)).astype(np.float32)
 
 
+class Residual:
+    """By residual codes: what the sparse code of a document does not say of its dense row, in a few bytes beside it."""
+
+    dense_field: str | None = None
+    few: ClassVar[int] = 10
+    with_vectors: ClassVar[bool] = True
+    with_codes: ClassVar[bool] = True
+
+    def __init__(self, encoder: SparseEncoder) -> None:
+        if encoder.residual_bytes is None:
+            raise InvalidInput(
+                "this encoder has no residual codes; fit it with fit(..., budget=Budget(..., residual_bytes=100)), or "
+                'choose rerank="second look"'
+            )
+        self._encoder, self._bytes = encoder, encoder.residual_bytes
+
+    def check(self) -> Operation[None]:
+        info: Info = yield Call("info")
+        if info.exists:
+            self.check_width(info.code_bytes)
+
+    def check_width(self, kept: int | None) -> None:
+        """Raises InvalidInput unless a collection keeps codes of this encoder's width."""
+        if kept != self._bytes:
+            has = "no residual codes" if kept is None else f"residual codes of {kept} bytes"
+            raise InvalidInput(
+                f"the collection keeps {has}, expected the {self._bytes} bytes of this encoder: write the documents "
+                'into a new one with Retriever(..., rerank="residual").add, which makes it, or choose '
+                'rerank="second look", which needs none'
+            )
+
+    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+        return dense
+
+    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
+        return self._encoder.residual_scores(prepared[number], _as_hits(documents))
+
+    def parts(self, dense: Float32s, document: Documents) -> tuple[float, SparseVectors, float]:
+        """Of one document's score: what all have, the query of its stored weights, and what its code adds."""
+        return self._encoder.residual_parts(dense, _as_hits(document))
+
+
+def _as_hits(documents: Documents) -> Hits:
+    none = np.zeros(len(documents.ids), np.float32)
+    return Hits(documents.ids, none, vectors=documents.vectors, codes=documents.codes)
+
+
 class DenseRows:
     """By the cosine of the dense query with the dense row that the cluster holds for a candidate."""
 
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 3  # rows of so many documents are as long as a search
+    with_vectors: ClassVar[bool] = False
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, encoder: SparseEncoder, field: str | None) -> None:
         if not isinstance(field, str):
@@ -187,6 +246,8 @@ class Own:
 
     dense_field: str | None = None
     few: ClassVar[int] = 1  # it may be a cross-encoder, which must not see more than was agreed
+    with_vectors: ClassVar[bool] = False
+    with_codes: ClassVar[bool] = False
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,11 @@ from sparsevec.demo.report import Curve
 from sparsevec.dense import unit_rows as unit
 from sparsevec.encoder import SparseEncoder
 from sparsevec.measure.cost import usage
-from sparsevec.measure.recall import Evaluation, evaluate, evaluate_dense
+from sparsevec.measure.intervals import paired_interval
+from sparsevec.measure.recall import Evaluation, Judged, evaluate, evaluate_dense, judged, sparse_top
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["HEAD", "OURS", "UNTRAINED", "Learned", "compared", "shortcoming", "too_few"]
+__all__ = ["HEAD", "OURS", "UNTRAINED", "Compared", "Learned", "Side", "compared", "shortcoming", "too_few"]
 
 OURS, HEAD, UNTRAINED = "sparsevec", "sparsevec, before fitting to the corpus", "nearest of some documents"
 RANDOM, PCA, DENSE, WORDS = "random projection", "PCA", "dense", "the words of the texts"
@@ -31,25 +32,38 @@ _ENOUGH = 0.9  # of the dense top 10 in the sparse top 100: less, and re-ranking
 # ---- the judgement
 
 
-def shortcoming(untrained: Evaluation, head: Evaluation, ours: Evaluation) -> str | None:
-    """What is poor about `ours`, fitted to the corpus, in a sentence; None where nothing is."""
+class Side(NamedTuple):
+    """One row of the table, and what each query got, for comparisons in pairs."""
+
+    evaluation: Evaluation
+    judged: Judged
+
+
+def shortcoming(untrained: Side, head: Side, ours: Side) -> str | None:
+    """What is poor about `ours`, fitted to the corpus, in a sentence; None where nothing is.
+
+    The untrained baseline is one that costs no more multiplications.
+    """
     if _below(ours, untrained):
-        return (
-            f"it finds less than the untrained baseline ({UNTRAINED}): recall@10 {ours.recall_10:.3f} against "
-            f"{untrained.recall_10:.3f}, @100 {ours.recall_10_at_100:.3f} against {untrained.recall_10_at_100:.3f}"
-        )
+        return f"it finds less than the untrained baseline ({UNTRAINED}): {_beside(ours, untrained)}"
     if _below(ours, head):
-        return (
-            f"fitting to the corpus made it worse than the head alone: recall@10 {ours.recall_10:.3f} against "
-            f"{head.recall_10:.3f}, @100 {ours.recall_10_at_100:.3f} against {head.recall_10_at_100:.3f}"
-        )
-    return too_few(ours)
+        return f"fitting to the corpus made it worse than the head alone: {_beside(ours, head)}"
+    return too_few(ours.evaluation)
 
 
-def _below(ours: Evaluation, other: Evaluation) -> bool:
-    """By more than chance: two standard errors of a mean over queries whose recalls differ by a quarter or so."""
-    noise = 0.5 / math.sqrt(ours.queries)
-    return ours.recall_10 < other.recall_10 - noise or ours.recall_10_at_100 < other.recall_10_at_100 - noise
+def _below(ours: Side, other: Side) -> bool:
+    """By more than a 95 % interval of the difference, over the same queries."""
+    mine, theirs = ours.judged, other.judged
+    pairs = (mine.recall_10, theirs.recall_10), (mine.recall_10_at_100, theirs.recall_10_at_100)
+    return any(paired_interval(*pair).high < 0 for pair in pairs)
+
+
+def _beside(ours: Side, other: Side) -> str:
+    mine, theirs = ours.evaluation, other.evaluation
+    return (
+        f"recall@10 {mine.recall_10:.3f} against {theirs.recall_10:.3f}, @100 {mine.recall_10_at_100:.3f} against "
+        f"{theirs.recall_10_at_100:.3f}"
+    )
 
 
 def too_few(ours: Evaluation) -> str | None:
@@ -78,13 +92,28 @@ class Learned:
     queries: SparseVectors
 
 
-def compared(
-    corpus: Corpus, learned: Learned, nnz: int
-) -> tuple[dict[str, Evaluation], list[Curve], dict[str, npt.NDArray[np.float64]]]:
-    """The table by name, ours last; the curves, and how often dimensions are used, ours first."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a page shows of a demo's quality."""
+
+    rows: dict[str, Evaluation]
+    """the table by name, ours last"""
+    curves: list[Curve]
+    """ours first"""
+    usages: dict[str, npt.NDArray[np.float64]]
+    """how often dimensions are used, ours first"""
+    poor: str | None
+    """in a sentence, where it is"""
+
+
+def compared(corpus: Corpus, learned: Learned, nnz: int) -> Compared:
 
     def sparse(documents: SparseVectors, queries: SparseVectors) -> Evaluation:
         return evaluate(corpus.dense, corpus.asked, documents, queries, qrels=corpus.answers)
+
+    def side(evaluation: Evaluation, documents: SparseVectors, queries: SparseVectors) -> Side:
+        found = sparse_top(documents, queries, 100)
+        return Side(evaluation, judged(unit(corpus.dense), unit(corpus.asked), found))
 
     rows, asked = corpus.dense, corpus.asked
     dimension = learned.documents.dimension
@@ -116,7 +145,13 @@ def compared(
         Curve(DENSE, [whole]),
     ]
     usages = {OURS: usage(learned.documents), UNTRAINED: usage(landmarks[nnz][0])}
-    return table, curves, usages | _word_usage(corpus, dimension)
+    cheap = max((k for k in ks if nearby[k].flops <= ours.flops), default=ks[0])
+    poor = shortcoming(
+        side(nearby[cheap], *landmarks[cheap]),
+        side(head, learned.head, learned.head_queries),
+        side(ours, learned.documents, learned.queries),
+    )
+    return Compared(table, curves, usages | _word_usage(corpus, dimension), poor)
 
 
 def _word_usage(corpus: Corpus, dimension: int) -> dict[str, npt.NDArray[np.float64]]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from sparsevec.vectors import SparseVector, SparseVectors
+from sparsevec.vectors import SparseVectors
 
 __all__ = ["Meanings", "words"]
 
@@ -50,16 +48,3 @@ class Meanings:
             if count >= _AT_LEAST
         }
         return max(sorted(scores), key=scores.__getitem__, default=None)
-
-    def shared(self, query: SparseVector, document: SparseVector, most: int = 3) -> list[tuple[str, float]]:
-        """What a hit's score comes from: names, and each one's share of the score, largest first."""
-        common, at, of = np.intersect1d(query.indices, document.indices, assume_unique=True, return_indices=True)
-        products = query.values[at].astype(np.float64) * document.values[of]
-        return _largest(zip(map(self, common.tolist()), products.tolist(), strict=True), float(products.sum()), most)
-
-
-def _largest(named: Iterable[tuple[str, float]], total: float, most: int) -> list[tuple[str, float]]:
-    sums: Counter[str] = Counter()
-    for name, product in named:
-        sums[name] += product  # type: ignore[assignment]  # a Counter adds floats as well
-    return [(name, part / total) for name, part in sums.most_common(most)]

@@ -23,6 +23,15 @@ _OPEN = 6  # searches that show at once; the rest unfolds
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """One part of a score, and documents that use the dimension it comes from."""
+
+    name: str
+    score: float
+    examples: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """One hit as a person reads it."""
 
@@ -31,8 +40,8 @@ class Found:
     text: str
     row: int = -1
     """of the document, so that others like it can be found; -1: unknown"""
-    matched: Sequence[tuple[str, float]] = ()
-    """what the score comes from: words or dimensions, and each one's share of it"""
+    why: Sequence[Reason] = ()
+    """what the score is the sum of"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,10 @@ class Story:
     verdict: str
     """the verify report, in words"""
     exact: bool
+    answers: float
+    """R10 of the final answers"""
+    code_bytes: int
+    """of a residual code; 0 where the second look re-ranks"""
     rows: Mapping[str, Evaluation]
     """the table, by method; the last row is ours"""
     curves: Sequence[Curve]
@@ -104,7 +117,7 @@ def page(story: Story) -> str:
         corpus=_text(story.corpus),
         asked=_text(story.asked),
         engine=_text(story.engine),
-        cards="".join(_card(*card) for card in _cards(ours, dense)),
+        cards="".join(_card(*card) for card in _cards(story, ours, dense)),
         searches="".join(map(_search, story.searches[:_OPEN])),
         more=_more(story.searches[_OPEN:]),
         exact="Every answer is exact" if story.exact else "Not every answer is exact",
@@ -127,11 +140,13 @@ def _text(words: object) -> str:
     return html.escape("\n".join(printable(line, 10_000) for line in str(words).split("\n")))
 
 
-def _cards(ours: Evaluation, dense: Evaluation) -> list[tuple[str, str]]:
+def _cards(story: Story, ours: Evaluation, dense: Evaluation) -> list[tuple[str, str]]:
+    by = f"a residual code of {story.code_bytes} bytes" if story.code_bytes else "a second look at the same weights"
     return [
+        (f"{story.answers:.1%}", f"of the dense top 10 are the final top 10: candidates re-ranked by {by}"),
         (f"{ours.recall_10_at_100:.1%}", "of the dense top 10 are in the sparse top 100"),
         (f"{ours.flops:.2f}", f"multiplications per pair, dense needs {dense.flops:.0f}"),
-        (f"{ours.bytes:,}", f"bytes a document, dense {dense.bytes:,}"),
+        (f"{ours.bytes + story.code_bytes:,}", f"bytes a document, dense {dense.bytes:,}"),
         (f"{ours.r_sub:.2f}", "× the cost of using all dimensions equally often (1 = perfectly even)"),
     ]
 
@@ -148,7 +163,7 @@ def _more(searches: Sequence[Search]) -> str:
 
 def _search(search: Search) -> str:
     sparse, dense = {hit.id for hit in search.found}, {hit.id for hit in search.dense}
-    sides = [_side("sparse", search.found, dense)]
+    sides = [_side("answers", search.found, dense)]
     if search.dense:
         sides.append(_side("dense, exact", search.dense, sparse))
     return f'<article><h3>{_text(search.text)}</h3><div class="sides">{"".join(sides)}</div></article>'
@@ -163,12 +178,26 @@ def _side(name: str, hits: Sequence[Found], others: set[int | str]) -> str:
 
 def _hit(hit: Found, *, both: bool) -> str:
     also = ' <span class="both" title="found by both">both</span>' if both else ""
-    matched = "".join(f"<span>{_text(name)} {share:.0%}</span>" for name, share in hit.matched)
-    chips = f'<div class="matched">{matched}</div>' if matched else ""
+    chips = _why(hit) if hit.why else ""
     like = f'<button type="button" data-like="{hit.row}">more like this</button>' if hit.row >= 0 else ""
     name = _text(printable(hit.id, 80))
     words = f"<br>{_text(_beside(hit))}" if _beside(hit) else ""
     return f"<li><b>{name}</b> <small>{hit.score:.3f}</small>{also}{words}{chips}{like}</li>"
+
+
+def _why(hit: Found) -> str:
+    """The largest parts as chips; all of them, with documents that use a dimension, unfold."""
+    shown = "".join(f"<span>{_text(one.name)} {one.score / hit.score:.0%}</span>" for one in hit.why[:3] if hit.score)
+    parts = "".join(f"<li><b>{_text(one.name)}</b> {one.score:+.3f}{_used_by(one)}</li>" for one in hit.why)
+    return (
+        f'<div class="matched">{shown}</div><details class="why"><summary>why {hit.score:.3f}</summary>'
+        f"<ul>{parts}</ul></details>"
+    )
+
+
+def _used_by(reason: Reason) -> str:
+    names = ", ".join(_text(printable(name, 40)) for name in reason.examples)
+    return f" <small>most in {names}</small>" if names else ""
 
 
 def _likes(likes: Mapping[int, Sequence[Found]]) -> str:

@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
+from sparsevec.encoder.calibration import query_cut
 from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.split import Split
+from sparsevec.measure.cost import usage
 from sparsevec.measure.intervals import paired_interval
 from sparsevec.measure.recall import evaluate, recalls, sparse_top
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Judge"]
+
+_PLAIN = 16  # sixteenths of a power: weights as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,20 @@ class Judge:
         candidates = sparse_top(documents, queries, 10, itself=self.itself)
         return recalls(self.units, self.asking_units, candidates, self.truth)
 
-    def untrained(self, dimension: int, nnz: int) -> Float64s:
-        """recall_10 (q,) of the nnz largest dot products with random documents, on both sides."""
+    def without_learning(self, ours: Float64s, dimension: int, nnz: int, flops: float) -> dict[str, Any]:
+        """What `Figures` say of the untrained baseline beside our recall_10 (q,)."""
+        theirs = self.untrained(dimension, nnz, flops)
+        return {"untrained_recall_10": float(theirs.mean()), "untrained_is_better": is_worse(ours, theirs)}
+
+    def untrained(self, dimension: int, nnz: int, flops: float) -> Float64s:
+        """recall_10 (q,) without learning, at the same price: documents keep their nnz largest dot products with
+        random documents, queries as many as `flops` pays for."""
         mean = self.units.mean(axis=0)
         picked = np.random.default_rng(0).permutation(dimension) % len(self.units)
         projection = Projection(self.units[picked] - mean, np.zeros(dimension, np.float32), mean)
-        return self.recall_10(*(encoded(rows, projection, Cut(nnz)) for rows in (self.documents, self.asking)))
+        codes = encoded(self.documents, projection, Cut(nnz))
+        cut = query_cut(self.asking, projection, usage(codes), flops, _PLAIN)
+        return self.recall_10(codes, encoded(self.asking, projection, cut))
 
     def second_look(self, documents: SparseVectors, queries: SparseVectors, looks: SparseVectors) -> Float64s:
         """recall_10 (q,) of the sparse top 100 in the order of the second look."""

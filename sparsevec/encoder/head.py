@@ -31,6 +31,7 @@ _NORM_BITS = 23  # squares of 23-bit integers add exactly in int64 up to 2**17 c
 _STRONGEST = 32  # a cut is relative to the length of this many largest activations
 _ROWS, _HELD = 512, 2**23  # at most so many rows, and so many activations, in one matrix product
 _SLICE = 2**18  # activations looked at together, so that they stay in the processor's cache
+_PART = 2**20  # weights that are float64 at once
 _GROUPS = 8  # groups for each activation that is wanted: with more of them fewer are computed exactly
 _SAFE_BITS = range(-40, 61)  # of the weights' scale, so that float32 can neither overflow nor underflow
 
@@ -91,10 +92,10 @@ class Projection:
 
     def _exact(self, fixed: Float64s) -> Float64s:
         activations = np.empty((len(fixed), self.dimension))
-        step = max(1, _SLICE // fixed.shape[1])
-        for start in range(0, self.dimension, step):  # weights as float64, a part at a time
+        step = max(1, _PART // fixed.shape[1])
+        for start in range(0, self.dimension, step):
             part = slice(start, start + step)
-            activations[:, part] = fixed @ self._weights[part].astype(np.float64).T
+            np.matmul(fixed, self._weights[part].astype(np.float64).T, out=activations[:, part])
         activations *= self._scale
         activations += self._bias
         return activations

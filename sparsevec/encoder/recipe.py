@@ -16,11 +16,23 @@ __all__ = [
     "RefineRecipe",
     "ResidualRecipe",
     "SecondLookRecipe",
+    "SplitRecipe",
     "head_recipe",
     "refine_recipe",
     "tempered",
     "towers_recipe",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecipe:
+    """Which rows are trained on, and which are kept back to calibrate and measure on."""
+
+    trained: int = 32_768  # random rows of a larger corpus or sample: the head's 600 steps see each some eight times
+    held_out: int = 512  # the standard error of a recall is then .008, of F two hundredths: see `margin` below
+    held_share: int = 8  # at most one in so many: a small collection needs its rows for training
+    least_documents: int = 100  # as many as the neighbours a head learns from
+    least_queries: int = 50  # of which six are held out; with fewer, documents say more of what will be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +84,10 @@ class RefineRecipe:
     query_rate: float = 1e-3  # twice costs .004: the tower has less to unlearn than the documents
     scale_rate: float = 1e-2
     student_scale: float = 18.0  # about where the head's ends
+    alike: int = 10  # queries that one is mixed with: further ones ask for something else
     reach: float = 0.7  # of the noise on mixtures of queries; 1 is what the head's noisy queries get
     longer: float = 1.7  # as the head's
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
     checkpoint_every: int = 50
 
 
@@ -89,6 +103,7 @@ class SecondLookRecipe:
     batch: int = 96
     rate: float = 2e-4  # 1e-4 costs .005, 1e-3 .016: it must stay near the decoder
     first_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam: 500 steps are too few for .999
     temperature: float = 0.03  # at most, of teacher and student alike: both are dense products, or near
     candidates: int = 100  # of each query, to be re-ordered
     most_own: int = 7000  # documents that ask, too: what keeps a sample from being learned by heart

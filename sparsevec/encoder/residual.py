@@ -11,9 +11,10 @@ The score of a document is *defined*: an estimate of the cosine of query and row
 
     q . mean  +  sum over j of s_j (q . D_j)  +  gain * sum over g of L_g[byte 2 + g]
 
-where L_g is the query's table of its products with the codewords. Unit rows, D, T and the codewords are whole numbers
-of 2**-20 or finer, so that products and their sums are exact in float64 whatever the order (see `encoder.head`); the
-sum over j adds in ascending order, then the three terms are added from left to right and rounded to float32 once.
+where L_g is the query's table of its products with the codewords. Everything is kept to fixed point, so that products
+and their sums are exact whatever the order (see `encoder.head`): in float64, and q . D_j in float32, D coarse and the
+query in two parts, each of which adds up to less than 2**24. The sum over j adds in ascending order, in float64; then
+the three terms are added from left to right and rounded to float32 once.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ HEADER: Final = 2
 TENSORS: Final = ("residual_decoder", "residual_basis", "residual_queries", "residual_codewords", "residual_gains")
 _BITS = 20  # weights, decoder, components and codewords are kept to 2**-20
 _ROW_BITS = 24
+_QUERY_BITS, _LOW_BITS = 20, 8  # of a query that meets the decoder, and of the lower of its two parts
 _LONGEST = 8.0  # of a residual; of unit rows and their own codes it is below 2
 _ROWS = 1024
 
@@ -72,7 +74,7 @@ class ResidualCodes:
         decoder, basis, queries, codewords, gains = (tensors[tensor] for tensor in TENSORS)
         self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
         self._starts = np.concatenate(([0], np.cumsum(sizes)))
-        self._decoder = np.rint(np.ldexp(decoder.astype(np.float64), _BITS))
+        self._decoder, self._decoder_bits = _coarse(decoder)
         self._basis, self._basis_scale = _fixed_rows(basis, _LONGEST)
         self._queries, self._queries_scale = _fixed_rows(queries, 1.0)
         self._codewords = np.rint(np.ldexp(codewords.astype(np.float64), _BITS))
@@ -86,16 +88,16 @@ class ResidualCodes:
 
         Raises InvalidVectors for weights that no row of this model can have.
         """
-        codes = np.empty((len(rows), self.width), np.uint8)
+        codes, decoder = np.empty((len(rows), self.width), np.uint8), self._decoder.astype(np.float64)
         for start, block in blocks(rows, _ROWS):
-            codes[start : start + len(block)] = self._block(block, stored[start : start + len(block)], start)
+            codes[start : start + len(block)] = self._block(block, stored[start : start + len(block)], decoder, start)
         return codes
 
-    def _block(self, rows: Dense, stored: SparseVectors, start: int) -> UInt8s:
+    def _block(self, rows: Dense, stored: SparseVectors, decoder: Float64s, start: int) -> UInt8s:
         fixed = np.rint(np.ldexp(unit(rows) - self._mean, _ROW_BITS))
         weights = np.rint(np.ldexp(stored.values.astype(np.float64), _BITS))
         sparse = sp.csr_array((weights, stored.indices, stored.indptr), shape=(len(stored), stored.dimension))
-        fixed -= np.rint(np.ldexp(np.asarray(sparse @ self._decoder), _ROW_BITS - 2 * _BITS))
+        fixed -= np.rint(np.ldexp(np.asarray(sparse @ decoder), _ROW_BITS - _BITS - self._decoder_bits))
         if not (sound := np.linalg.norm(fixed, axis=1) < 0.99 * _LONGEST * 2**_ROW_BITS).all():
             raise InvalidVectors(
                 f"the sparse code of row {start + int(np.argmin(sound))} is far from what this encoder makes of such a "
@@ -129,13 +131,29 @@ class ResidualCodes:
         constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
         return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
 
+    def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
+        """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
+        the stored weights are the middle term, on the dimensions that occur; and the code's part."""
+        self._check(codes)
+        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
+        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        seen = np.unique(stored.indices)
+        products = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        pairs = zip(seen.tolist(), products.tolist(), strict=True)
+        asked = SparseVectors.from_rows([{at: product for at, product in pairs if product}], dimension=stored.dimension)
+        return constant, asked, float(self._left(fixed, codes)[0])
+
     def _explained(self, fixed: Float64s, stored: SparseVectors) -> Float64s:
         """sum_j s_j (q . D_j), of the dimensions that occur."""
         met = np.zeros(stored.dimension, bool)
         met[stored.indices] = True
         seen = np.flatnonzero(met)
         products = np.zeros(stored.dimension)
-        products[seen] = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        query = np.rint(np.ldexp(fixed, _QUERY_BITS - _ROW_BITS))
+        high = np.rint(np.ldexp(query, -_LOW_BITS))
+        parts = np.stack([high, query - np.ldexp(high, _LOW_BITS)], axis=1).astype(np.float32)
+        sums = (self._decoder.take(seen, axis=0) @ parts).astype(np.float64)  # (seen, 2), exact
+        products[seen] = np.ldexp(np.ldexp(sums[:, 0], _LOW_BITS) + sums[:, 1], -_QUERY_BITS - self._decoder_bits)
         rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
         return np.bincount(rows, products[stored.indices] * stored.values, minlength=len(stored)).astype(np.float64)
 
@@ -158,6 +176,15 @@ class ResidualCodes:
                 f"were {len(others)} of {len(codes)}; write the documents again with the codes of this one "
                 "(a model that was refined again makes other codes)"
             )
+
+
+def _coarse(decoder: Float32s) -> tuple[Float32s, int]:
+    """Whole numbers, of 2**-bits, whose products with either part of a query add up to less than 2**24 in any order."""
+    half = 0.5 * math.sqrt(decoder.shape[1])  # what rounding may add to a length
+    part = max(2.0 ** (_QUERY_BITS - _LOW_BITS), 2.0**_LOW_BITS * half) + half
+    longest = float(np.sqrt(np.square(decoder, dtype=np.float64).sum(axis=1).max(initial=1e-30)))
+    bits = math.floor(math.log2((2.0**24 / part - half) / max(longest, 1e-3)))
+    return np.rint(np.ldexp(decoder, bits)), bits
 
 
 def _fixed_rows(matrix: Float32s, longest: float) -> tuple[Float64s, int]:

@@ -141,7 +141,7 @@ class SparseEncoder:
         asked = encoded(judge.asking, asked_by, query_side)
         figures = judge.figures(codes, asked)
         whole.at("measure", 2, 3, "measuring what needs no learning")
-        figures |= {"untrained_recall_10": float(judge.untrained(self.output_dim, nnz).mean())}
+        figures |= judge.without_learning(judge.recall_10(codes, asked), self.output_dim, nnz, flops)
         figures |= {"head_recall_10": figures["recall_10"], "seconds": whole.seconds}
         config = Config(
             input_dim=self.input_dim,
@@ -269,9 +269,7 @@ class SparseEncoder:
         """What the head, or what was kept of its figures, and no learning at all reach on the same rows."""
         model = self._fitted()
         kept = model.config.figures
-        beside: dict[str, Any] = {
-            "untrained_recall_10": float(judge.untrained(self.output_dim, model.config.nnz).mean())
-        }
+        beside = judge.without_learning(ours, self.output_dim, model.config.nnz, model.config.flops)
         if model.config.stage == "head":
             head = judge.recall_10(model.documents(judge.documents, None), model.queries(judge.asking, None))
             return beside | {"head_recall_10": float(head.mean()), "refined_is_worse": is_worse(ours, head)}
@@ -355,6 +353,14 @@ class SparseEncoder:
             raise InvalidInput(f"the hits have no {lacking}; search with with_vectors=True and with_codes=True")
         self._check_ours(hits.vectors)
         return residuals.scores(row, hits.vectors, hits.codes)
+
+    def residual_parts(self, query: Any, hits: Hits) -> tuple[float, SparseVectors, float]:
+        """Of one hit: what `residual_scores` adds for every document alike, the query whose products with the stored
+        weights it adds up, and what the code adds. Raises what `residual_scores` raises."""
+        self.residual_scores(query, hits)
+        assert hits.vectors is not None
+        assert hits.codes is not None
+        return self._residuals().parts(query_rows(query, self.input_dim), hits.vectors, hits.codes)
 
     def _residuals(self) -> ResidualCodes:
         if (residuals := self._fitted().residuals) is None:

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsevec.dense import Dense, unit_rows
+from sparsevec.encoder.recipe import SplitRecipe
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s
 
-__all__ = ["LEAST_DOCUMENTS", "LEAST_QUERIES", "Split", "split"]
-
-LEAST_DOCUMENTS = 100
-LEAST_QUERIES = 50
-_TRAINED = 32_768  # of a larger corpus or sample, so many random rows are trained on
-_HELD_OUT = 512
+__all__ = ["Split", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +40,16 @@ class Split:
 
 
 def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
-    """Hold out an eighth of each, 512 at most. Raises InvalidVectors when there is too little to learn from."""
-    if len(documents) < LEAST_DOCUMENTS:
-        raise InvalidVectors(f"expected at least {LEAST_DOCUMENTS} documents to learn from, found {len(documents)}")
-    if queries is not None and len(queries) < LEAST_QUERIES:
+    """Hold out some of each (`SplitRecipe`). Raises InvalidVectors when there is too little to learn from."""
+    recipe = SplitRecipe()
+    if len(documents) < recipe.least_documents:
         raise InvalidVectors(
-            f"expected at least {LEAST_QUERIES} sample queries, found {len(queries)}; leave queries out to learn from "
-            "documents alone"
+            f"expected at least {recipe.least_documents} documents to learn from, found {len(documents)}"
+        )
+    if queries is not None and len(queries) < recipe.least_queries:
+        raise InvalidVectors(
+            f"expected at least {recipe.least_queries} sample queries, found {len(queries)}; leave queries out to "
+            "learn from documents alone"
         )
     some = unit_rows(documents[:: max(1, len(documents) // 1000)])
     if float(np.ptp(some, axis=0).max()) < 1e-6:
@@ -58,12 +57,12 @@ def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
             f"the {len(documents)} documents all have the same direction; there is nothing to tell apart"
         )
     generator = np.random.default_rng([seed, 1])
-    held_documents, trained_documents = _two(len(documents), generator)
-    held_queries, trained_queries = _two(0 if queries is None else len(queries), generator)
+    held_documents, trained_documents = _two(len(documents), recipe, generator)
+    held_queries, trained_queries = _two(0 if queries is None else len(queries), recipe, generator)
     return Split(documents, queries, trained_documents, held_documents, trained_queries, held_queries)
 
 
-def _two(n: int, generator: np.random.Generator) -> tuple[Int64s, Int64s]:
+def _two(n: int, recipe: SplitRecipe, generator: np.random.Generator) -> tuple[Int64s, Int64s]:
     shuffled = generator.permutation(n)
-    held = min(_HELD_OUT, n // 8)
-    return np.sort(shuffled[:held]), np.sort(shuffled[held : held + _TRAINED])
+    held = min(recipe.held_out, n // recipe.held_share)
+    return np.sort(shuffled[:held]), np.sort(shuffled[held : held + recipe.trained])

@@ -66,7 +66,9 @@ class Figures(Evaluation):
     asked: Literal["sample", "documents"]
     """who asked: queries of the sample, or held-out documents in their place, which flatters where queries are short"""
     untrained_recall_10: float | None = None
-    """recall_10 of the `nnz` largest dot products with random documents, both sides alike: what needs no learning"""
+    """recall_10 of the `nnz` largest dot products with random documents, queries cut to the same F: no learning"""
+    untrained_is_better: bool = False
+    """by more than a 95 % interval over these queries"""
     head_recall_10: float | None = None
     """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
     second_look_recall_10: float | None = None
@@ -79,18 +81,22 @@ class Figures(Evaluation):
     """of training"""
 
     def __str__(self) -> str:
+        return "; ".join([self.text, *self.warnings])
+
+    @property
+    def text(self) -> str:
+        """The figures in words, without the warnings."""
         who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
         again = self.second_look_recall_10
         looked = "" if again is None else f", {again:.3f} at a second look"
         coded = self.residual_recall_10
         looked += "" if coded is None else f", {coded:.3f} by residual codes"
-        text = (
+        return (
             f"{self.active_dims:.1f} weights a document, {self.query_active_dims:.1f} a query, F {self.flops:.3f}, "
             f"recall@10 {self.recall_10:.3f}{between}{looked}, @100 {self.recall_10_at_100:.3f} "
             f"on {self.queries} {who} not learned from"
         )
-        return "; ".join([text, *self.warnings])
 
     @property
     def warnings(self) -> list[str]:
@@ -100,8 +106,8 @@ class Figures(Evaluation):
             said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
         if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
             said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")
-        if self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
-            said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")
+        if self.untrained_is_better:
+            said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f} for the same F): do not use it")
         return said
 
 

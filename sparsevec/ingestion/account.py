@@ -16,13 +16,11 @@ from sparsevec.errors import printable
 from sparsevec.ingestion.dead_letters import DeadLetter, DeadLetters
 from sparsevec.ingestion.journal import Entry, Header, Journal
 from sparsevec.ingestion.patience import Patience
-from sparsevec.ingestion.report import Counts, IngestFailure, IngestProgress, IngestReport
+from sparsevec.ingestion.report import SAMPLE, Counts, IngestFailure, IngestProgress, IngestReport
 from sparsevec.ingestion.requests import Outcome
 from sparsevec.ingestion.stream import Batch
 
 __all__ = ["Account"]
-
-_SAMPLE = 10  # failures that a report names
 
 
 class Account:
@@ -62,7 +60,7 @@ class Account:
             failed = failed if failed is not None else _beside(self._journal.path)
         if failed is not None:
             self._letters = self._files.enter_context(closing(DeadLetters(Path(failed), settled=settled)))
-            first = islice(self._letters, _SAMPLE)
+            first = islice(self._letters, SAMPLE)
             self._failures = [IngestFailure.of(letter.id, letter.reason) for letter in first]
 
     def hash(self, batch: Batch) -> str:
@@ -81,7 +79,7 @@ class Account:
         entry = self._entry(batch, outcome, retries, seconds)
         if self._journal is not None:
             self._journal.append(entry)
-        room = _SAMPLE - len(self._failures)
+        room = SAMPLE - len(self._failures)
         self._failures += [IngestFailure.of(letter.id, letter.reason) for letter in letters[:room]]
         self.add(batch, entry)
 

@@ -71,6 +71,7 @@ class Patience:
         """called with the reason before each pause"""
         self._timing = timing
         self._stopped = threading.Event()
+        self._rested = float("-inf")  # until when it has been quiet itself
         self._run = _Run(timing.clock())
         self.start()
 
@@ -108,8 +109,10 @@ class Patience:
         """No request inside waits for longer than half of what is left until the deadline, so that there is time for
         another try (but for a second, where less is left). It begins when the backend has had the quiet it asked for
         of another."""
-        if (quiet := min(self._run.not_before - self._timing.clock(), self._left())) > 0:
-            self._pause(quiet)
+        if (until := self._run.not_before) > self._rested:
+            self._rested = until
+            if (quiet := min(until - self._timing.clock(), self._left())) > 0:
+                self._pause(quiet)
         with within(max(self._left() / 2, _LEAST_REQUEST)):
             yield
 
@@ -140,7 +143,8 @@ class Patience:
         self.retries += 1
         asked = min(error.retry_after or 0.0, _LONGEST_ASKED)
         if asked:
-            self._run.not_before = max(self._run.not_before, self._timing.clock() + min(left, asked))
+            self._rested = self._timing.clock() + min(left, asked)
+            self._run.not_before = max(self._run.not_before, self._rested)
         self._pause(min(left, max(longest * self._timing.random(), asked)))
 
     def _pause(self, seconds: float) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparsevec.errors import WriteFailed, printable
 from sparsevec.progress import Progress
 
-__all__ = ["Counts", "IngestFailure", "IngestProgress", "IngestReport"]
+__all__ = ["SAMPLE", "Counts", "IngestFailure", "IngestProgress", "IngestReport"]
+
+SAMPLE = 10
+"""failures that a report names"""
 
 
 class Counts(BaseModel):
@@ -64,6 +70,23 @@ class IngestReport(Counts):
     """of the space that the collection is of; None: it names none"""
     failures: tuple[IngestFailure, ...] = ()
     dead_letters: Path | None = None
+
+    @classmethod
+    def of_all(cls, reports: Iterable[IngestReport]) -> Self:
+        """Of runs side by side, such as the tasks of one job: counts added up (`seconds` too, which passed at the same
+        time), a fingerprint where all name the same, the first few failures, and no file of dead letters."""
+        given = list(reports)
+        counts = reduce(Counts.plus, given, Counts())
+        spaces = {report.fingerprint for report in given if report.given}
+        held = {report.collection_fingerprint for report in given}
+        return cls(
+            **counts.model_dump(),
+            given=sum(report.given for report in given),
+            repeated=sum(report.repeated for report in given),
+            fingerprint=spaces.pop() if len(spaces) == 1 else None,
+            collection_fingerprint=held.pop() if len(held) == 1 else None,
+            failures=tuple(islice(chain.from_iterable(report.failures for report in given), SAMPLE)),
+        )
 
     def require_complete(self) -> None:
         """Raise WriteFailed when a document was refused."""

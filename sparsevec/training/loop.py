@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput, TrainingCollapsed
 from sparsevec.measure.cost import r_sub
+from sparsevec.progress import Progress
 from sparsevec.training import together
 from sparsevec.training.batches import Batches
 from sparsevec.training.checkpoint import Checkpoint, Stateful
@@ -111,37 +113,66 @@ def _whole(number: object, least: int) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and number >= least
 
 
-@dataclass(frozen=True, slots=True)
-class TrainStep:
-    """One step, in plain numbers; over several processes, of the batch that they make together."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainStep(Progress):
+    """One step, a progress event like any other, in plain numbers; over several processes, of the batch that they make
+    together. `step` is 1 .. `steps`; `seconds` are those of this call; `figures` has what was measured, by name.
+    """
 
-    step: int
-    """1 .. steps"""
-    steps: int
     epoch: int
     """from 0: how often the batches have been gone through"""
-    loss: float
-    """of the objective, without the regularisers"""
-    regularizer: float
-    """of the documents, without its weight"""
-    query_regularizer: float
     document_weight: float
     query_weight: float
-    gradient: float
-    """its length before it was clipped"""
-    nnz: float
-    """mean weights of a document"""
-    query_nnz: float
-    """of a query; of a document, where the objective gives no queries"""
-    empty: float
-    """the share of documents without any weight: no search finds them"""
-    flops: float
-    """F: of the queries against the documents, or of two different documents"""
-    spread: float
-    """R_sub = F / (nnz · query_nnz / dimension): 1 is even"""
-    pair_regularizer: float = 0.0
-    """F~ of the queries against the documents, without its weight"""
-    pair_weight: float = 0.0
+    pair_weight: float
+
+    @property
+    def loss(self) -> float:
+        """Of the objective, without the regularisers."""
+        return self.figures["loss"]
+
+    @property
+    def regularizer(self) -> float:
+        """Of the documents, without its weight."""
+        return self.figures["regularizer"]
+
+    @property
+    def query_regularizer(self) -> float:
+        return self.figures["query_regularizer"]
+
+    @property
+    def pair_regularizer(self) -> float:
+        """F~ of the queries against the documents, without its weight."""
+        return self.figures["pair_regularizer"]
+
+    @property
+    def gradient(self) -> float:
+        """Its length before it was clipped."""
+        return self.figures["gradient"]
+
+    @property
+    def nnz(self) -> float:
+        """Mean weights of a document."""
+        return self.figures["nnz"]
+
+    @property
+    def query_nnz(self) -> float:
+        """Of a query; of a document, where the objective gives no queries."""
+        return self.figures["query_nnz"]
+
+    @property
+    def empty(self) -> float:
+        """The share of documents without any weight: no search finds them."""
+        return self.figures["empty"]
+
+    @property
+    def flops(self) -> float:
+        """F: of the queries against the documents, or of two different documents."""
+        return self.figures["flops"]
+
+    @property
+    def spread(self) -> float:
+        """R_sub = F / (nnz · query_nnz / dimension): 1 is even."""
+        return self.figures["spread"]
 
 
 def train(
@@ -167,6 +198,7 @@ def train(
     Raises TrainingCollapsed, before a loss that is not finite reaches the weights; InvalidInput; CheckpointMismatch,
     ModelBroken or StorageFailed for the checkpoint.
     """
+    began = time.perf_counter()
     learned, device = _learned(model, optimizer), next(model.parameters()).device.type
     half = torch.float16 if plan.precision == "float16" else torch.bfloat16
     scaler = torch.amp.GradScaler(device, enabled=plan.precision == "float16")
@@ -223,22 +255,29 @@ def train(
         if fault := watch.fault(step + 1):
             raise TrainingCollapsed(f"stopped at step {step + 1} of {plan.steps}: {fault}")
         kept.save_when_due(step + 1, plan.steps)
+        figures = {
+            "loss": together.mean(found.loss).item(),
+            "regularizer": cost.item(),
+            "query_regularizer": query_cost.item(),
+            "pair_regularizer": pair_cost.item(),
+            "gradient": gradient.item(),
+            "nnz": nnz,
+            "query_nnz": query_nnz,
+            "empty": documents.empty(),
+            "flops": f,
+            "spread": r_sub(f, nnz, query_nnz, len(usage)),
+        }
         yield TrainStep(
+            stage="training",
             step=step + 1,
             steps=plan.steps,
+            fraction=(step + 1) / plan.steps,
+            seconds=time.perf_counter() - began,
+            text=f"{step + 1}/{plan.steps}: loss {{loss:.3f}}, F {{flops:.3f}}, R_sub {{spread:.2f}}".format(**figures),
+            figures=figures,
             epoch=stream.epoch,
-            loss=together.mean(found.loss).item(),
-            regularizer=cost.item(),
-            query_regularizer=query_cost.item(),
             document_weight=document_weight,
             query_weight=query_weight,
-            gradient=gradient.item(),
-            nnz=nnz,
-            query_nnz=query_nnz,
-            empty=documents.empty(),
-            flops=f,
-            spread=r_sub(f, nnz, query_nnz, len(usage)),
-            pair_regularizer=pair_cost.item(),
             pair_weight=pair_weight,
         )
 

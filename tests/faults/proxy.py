@@ -208,6 +208,7 @@ class Proxy:
         self.script: Script = in_turn([])
         self.injected: Counter[str] = Counter()
         self._listener: _Listener | None = None
+        self._switch = threading.RLock()  # several requests are under way
         self.port = 0
         self.listen()
         self.url = f"{parts.scheme}://127.0.0.1:{self.port}"
@@ -220,17 +221,19 @@ class Proxy:
 
     def listen(self) -> None:
         """Again, after `refuse`; on the same port."""
-        if self._listener is None:
-            self._listener = _Listener(self)
-            self.port = self._listener.server_port
-            threading.Thread(target=self._listener.serve_forever, args=(0.01,), daemon=True).start()
+        with self._switch:
+            if self._listener is None:
+                self._listener = _Listener(self)
+                self.port = self._listener.server_port
+                threading.Thread(target=self._listener.serve_forever, args=(0.01,), daemon=True).start()
 
     def refuse(self) -> None:
         """Connections are refused from now on, and those that are open end."""
-        if self._listener is not None:
-            self._listener.shutdown()
-            self._listener.server_close()
-            self._listener = None
+        with self._switch:
+            if self._listener is not None:
+                self._listener.shutdown()
+                self._listener.server_close()
+                self._listener = None
 
     def __enter__(self) -> Proxy:
         return self

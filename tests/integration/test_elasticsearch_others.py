@@ -106,6 +106,28 @@ def test_a_document_that_was_deleted_in_the_meantime_does_not_come_back(shop: Pl
     assert total(shop) == 4
 
 
+def test_an_object_is_replaced_while_readers_see_it_whole_at_every_moment(shop: Place) -> None:
+    adapter = created(shop)
+    adapter.upsert(["1", "routed"], rows(ONE, ONE), [{"maker": {"name": "a", "old": 1}}] * 2)
+    seen: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [adapter.upsert(["1"], rows(ONE), [{"maker": {"name": n}}]) for n in "bcdefg"])
+        while not writing.done():
+            seen.append(shop.http("GET", "_doc/1")["_source"]["maker"])
+    assert all(isinstance(maker, dict) and "name" in maker for maker in seen)
+    adapter.upsert(["routed"], rows(ONE), [{"maker": {"name": "g"}}])
+    assert shop.http("GET", "_doc/1")["_source"]["maker"] == {"name": "g"}
+    assert shop.http("GET", "_doc/routed?routing=tenant-5")["_source"]["maker"] == {"name": "g"}
+    assert shop.http("GET", "_doc/routed?routing=tenant-5")["_source"]["title"] == "routed"
+
+
+def test_writing_the_same_again_changes_no_document_of_ours(place: Place) -> None:
+    adapter = created(place)
+    for _ in range(3):
+        adapter.upsert(["a", "b"], rows({1: 0.123456, 7: 2.0}, ONE), [{"maker": {"name": "x", "at": [1.5]}}, {"n": 1}])
+    assert [place.http("GET", f"_doc/{key}")["_version"] for key in "ab"] == [1, 1]
+
+
 def test_an_index_that_demands_a_routing_gets_what_it_demands(place: Place) -> None:
     place.make({}, {"number_of_shards": 3}, _routing={"required": True})
     place.http("PUT", "_doc/a?routing=x&refresh=true", {"n": 1})

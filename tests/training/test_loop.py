@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import sparsevec as sv
 from sparsevec.errors import InvalidInput, TrainingCollapsed
 from sparsevec.measure.cost import flops as counted
+from sparsevec.progress import Progress
 from sparsevec.training import (
     BudgetController,
     Objective,
@@ -85,7 +86,14 @@ def test_a_step_says_what_the_batch_came_to() -> None:
     assert step.empty == 0
     assert step.flops == pytest.approx(np.mean(pairs))
     assert step.spread == pytest.approx(step.flops * DIMENSION / step.nnz**2)
-    assert all(type(number) in (int, float) for number in dataclasses.astuple(step))
+    assert all(type(number) is float for number in step.figures.values())
+
+
+def test_a_step_is_a_progress_event_like_any_other() -> None:
+    heard: list[Progress] = list(trained(tower(), steps=4))
+    assert [(event.stage, event.fraction) for event in heard] == [("training", i / 4) for i in range(1, 5)]
+    assert heard[1].text.startswith("2/4: loss ")
+    assert 0 < heard[0].seconds < heard[3].seconds
 
 
 def test_a_step_says_how_many_documents_are_lost() -> None:
@@ -143,9 +151,9 @@ def test_the_seed_alone_decides_and_nobody_elses_random_numbers_are_touched() ->
     torch.manual_seed(1), np.random.seed(2), random.seed(3)
     steps = list(first.steps())
     assert (torch.rand(()), np.random.rand(), random.random()) == due
-    assert list(second.steps()) == steps
+    assert [step.figures for step in second.steps()] == [step.figures for step in steps]
     other.plan = dataclasses.replace(other.plan, seed=4)
-    assert list(other.steps()) != steps
+    assert [step.figures for step in other.steps()] != [step.figures for step in steps]
     assert [step.epoch for step in steps[:11]] == [0] * 5 + [1] * 5 + [2]
 
 

@@ -11,13 +11,13 @@ import pytest
 
 import sparsevec
 from sparsevec.demo import from_folder, shipped
-from sparsevec.demo.compare import UNTRAINED, shortcoming
+from sparsevec.demo.compare import UNTRAINED, Side, shortcoming
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.run import run
 from sparsevec.demo.stages import Stages
 from sparsevec.dense import unit_rows as unit
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.measure.recall import Evaluation, dense_top
+from sparsevec.measure.recall import Evaluation, Judged, dense_top
 from sparsevec.vectors import SparseVectors
 
 DATA = Path(sparsevec.__file__).parent / "demo" / "data"
@@ -129,11 +129,14 @@ def test_a_table_brings_its_ids_and_payloads_along(tmp_path: Path) -> None:
 # ---- whether the result is good
 
 
-def found(recall_10: float, at_100: float) -> Evaluation:
-    return Evaluation(
+def found(recall_10: float, at_100: float, *, spread: float = 0.1) -> Side:
+    """Of 400 queries, half of which have so much more, and half so much less."""
+    evaluation = Evaluation(
         documents=1000, queries=400, recall_10=recall_10, recall_10_at_100=at_100, active_dims=32, query_active_dims=40,
         sparsity_ratio=0.9, flops=0.6, r_sub=1.1, dead_dims=0, max_document_frequency=0.1, bytes=256, dense_bytes=1536,
     )  # fmt: skip
+    either = np.tile([spread, -spread], 200)
+    return Side(evaluation, Judged(recall_10 + either, at_100 + either))
 
 
 def test_worse_than_what_needs_no_learning_is_said_first() -> None:
@@ -152,8 +155,9 @@ def test_too_little_for_a_re_ranking_is_poor() -> None:
     assert "only 80% of the dense top 10" in str(told)
 
 
-def test_a_difference_within_chance_is_none() -> None:
-    assert shortcoming(found(0.4, 0.9), found(0.6, 0.98), found(0.59, 0.97)) is None
+def test_a_difference_within_chance_of_these_queries_is_none() -> None:
+    assert shortcoming(found(0.4, 0.9), found(0.6, 0.98), found(0.59, 0.97, spread=-0.1)) is None
+    assert "worse than the head" in str(shortcoming(found(0.4, 0.9), found(0.6, 0.98), found(0.59, 0.97)))
 
 
 def test_what_can_hardly_be_found_gets_no_green_page(tmp_path: Path) -> None:
@@ -181,4 +185,3 @@ def test_a_dimension_is_named_by_the_word_its_documents_have_in_common() -> None
     documents = SparseVectors.from_rows([{0: 1.0, 1: 0.5}, {0: 2.0}, {1: 1.0}, {2: 1.0}], dimension=3)
     meanings = Meanings(documents, ["edit pdf files", "read pdf pages", "play chess now", "send mail"])
     assert (meanings(0), meanings(2)) == ("pdf", "dimension 2")
-    assert meanings.shared(documents[1], documents[0]) == [("pdf", 1.0)]

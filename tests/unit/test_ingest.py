@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -363,3 +364,30 @@ def test_whatever_is_given_the_counts_add_up_and_the_collection_holds_it(
     assert counts(report) == expected.counts
     expected.require(adapter)
     adapter.close()
+
+
+# ---- reports of several runs
+
+
+def test_reports_of_tasks_add_up(adapter: Misbehaving, tmp_path: Path) -> None:
+    first = sv.ingest(adapter, [1, -1, 2], some(3), failed=tmp_path / "first.jsonl")
+    second = sv.ingest(adapter, [3, 3, *[-1] * 12], some(14), empty="skip")
+    both = sv.IngestReport.of_all([first, second])
+    assert counts(both) == (17, 4, 0, 13)
+    assert (both.repeated, len(both.failures), both.dead_letters) == (1, 10, None)
+    assert both.bytes == first.bytes + second.bytes
+    assert counts(sv.IngestReport.of_all([])) == (0, 0, 0, 0)
+
+
+def test_a_report_names_a_space_where_all_tasks_do(adapter: Misbehaving) -> None:
+    ours = sv.ingest(adapter, [1], some(1).with_fingerprint("space"))
+    nobodys = sv.ingest(adapter, [], some(0))
+    foreign = sv.ingest(adapter, [2], some(1))
+    assert sv.IngestReport.of_all([ours, nobodys]).fingerprint == "space"
+    assert sv.IngestReport.of_all([ours, foreign]).fingerprint is None
+    assert sv.IngestReport.of_all([ours, nobodys, foreign]).collection_fingerprint == "space"
+
+
+def test_a_run_that_failed_on_a_worker_travels_with_its_report() -> None:
+    error = pickle.loads(pickle.dumps(WriteFailed("stopped", sv.IngestReport(given=3, written=3))))
+    assert (str(error), error.report.given) == ("stopped", 3)

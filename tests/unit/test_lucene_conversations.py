@@ -123,6 +123,54 @@ def test_create_touches_no_index_that_would_lose_something(lucene: LuceneOperati
 # ---- upsert
 
 
+NO_SCRIPTS = {"status": 400, "error": {"type": "illegal_argument_exception", "reason": "script_lang not supported"}}
+
+
+def located(*found: dict[str, Any]) -> Answer:
+    return Answer(200, {"_shards": {"failed": 0}, "timed_out": False, "hits": {"hits": list(found)}})
+
+
+def test_where_no_scripts_run_an_object_is_merged_and_written_anew_where_that_left_something(
+    lucene: LuceneOperations,
+) -> None:
+    stays = {"_id": "b", "_seq_no": 4, "_primary_term": 1, "_source": {"maker": {"a": 1}, "title": "b"}}
+    holds = {"_id": "c", "_seq_no": 5, "_primary_term": 1, "_source": {"maker": {"a": 1, "old": 1}, "title": "c"}}
+    payloads = [{"n": 1}, {"maker": {"a": 1}}, {"maker": {"a": 1}}]
+    report, sent = talk(
+        upsert(lucene, ["a", "b", "c"], rows({1: 0.5}, {1: 0.5}, {1: 0.5}), payloads=payloads),
+        OTHERS,
+        NODE,
+        items(WRITTEN, NO_SCRIPTS, NO_SCRIPTS),
+        items(WRITTEN, WRITTEN),
+        REFRESHED,
+        located(stays, holds),
+        items(WRITTEN, kind="index"),
+    )
+    assert report.written == ("a", "b", "c")
+    assert [list(change) for change in lines(sent[2])[1::2]] == [["doc"], ["script"], ["script"]]
+    assert [list(change) for change in lines(sent[3])[1::2]] == [["doc"], ["doc"]]
+    action, written = lines(sent[6])
+    assert action == {"index": {"_id": "c", "if_seq_no": 5, "if_primary_term": 1}}
+    assert (written["maker"], written["title"], written["emb"]) == ({"a": 1}, "c", [{"1": 0.5}])
+
+
+def test_objects_that_only_a_final_pipeline_could_rewrite_are_reported(lucene: LuceneOperations) -> None:
+    piped = there(
+        settings={"index.final_pipeline": "stamp"},
+        emb={"type": "sparse_vector"},
+        _sparsevec_emb_present={"type": "keyword"},
+        **note(),
+    )
+    report, _ = talk(
+        upsert(lucene, ["a"], rows({1: 0.5}), payloads=[{"maker": {"a": 1}}]),
+        piped,
+        NODE,
+        items(NO_SCRIPTS),
+        items(WRITTEN),
+    )
+    assert "merged" in report.failed["a"].reason
+
+
 def test_a_document_of_others_is_updated_where_it_is(lucene: LuceneOperations) -> None:
     report, sent = talk(upsert(lucene, [3], rows({1: 0.5})), OTHERS, NODE, items(WRITTEN))
     assert said(sent) == ["GET /products", "GET /_nodes/_local/http", "POST /products/_bulk"]

@@ -182,12 +182,29 @@ def test_a_routing_and_a_version_go_with_the_document() -> None:
             documents.read_version(wrong)
 
 
-def test_objects_of_a_document_that_was_there_are_emptied_and_filled_again() -> None:
-    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}, "n": 1, "list": [{"x": 1}]})
-    assert document.replacement("r") == (
-        b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}\n{"doc":{"maker":[]}}\n'
-        b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}\n{"doc":{"maker":{"name":"acme"}}}\n'
-    )
+def test_objects_are_replaced_by_a_script_where_the_server_runs_one() -> None:
+    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}, "n": 1})
+    action, change = document.body(routing="r", script=True).splitlines()
+    assert action == b'{"update":{"_id":"a","routing":"r","retry_on_conflict":3}}'
+    assert json.loads(change)["script"]["params"] == {"doc": {"emb": [{"1": 1.0}], "maker": {"name": "acme"}, "n": 1}}
+    assert json.loads(change).keys() == {"script"}
+    made = json.loads(document.body(create=True, script=True).splitlines()[1])
+    assert (made["scripted_upsert"], made["upsert"]) == (True, {})
+
+
+def test_documents_without_objects_need_no_script() -> None:
+    document = line("a", rows({1: 1.0}), {"n": 1, "list": [{"x": 1}]})
+    assert document.body(script=True) == document.body()
+
+
+def test_a_source_is_replaced_only_where_its_objects_hold_more_than_was_given() -> None:
+    document = line("a", rows({1: 1.0}), {"maker": {"name": "acme"}})
+    assert document.replaced({"maker": {"name": "acme"}, "emb": {"1": 0.5}, "n": 1}) is None
+    assert document.replaced({"maker": {"name": "acme", "old": 1}, "emb": {"1": 0.5}, "n": 1}) == {
+        "maker": {"name": "acme"},
+        "emb": [{"1": 1.0}],
+        "n": 1,
+    }
 
 
 def test_a_payload_cannot_name_a_field_of_vectors() -> None:
@@ -212,7 +229,10 @@ def test_vectors_and_documents_are_taken_out() -> None:
 
 def test_a_document_is_written_anew_without_our_vector_unless_it_changed() -> None:
     hit = {"_id": "a", "_seq_no": 7, "_primary_term": 1, "_routing": "r", "_source": {"t": 1, "emb": [{"1": 1.0}]}}
-    assert documents.rewriting(hit, SPARSE) == (
+    assert documents.without({"t": 1}, SPARSE) is None
+    kept = documents.without(hit["_source"], SPARSE)
+    assert kept is not None
+    assert documents.rewriting(hit, kept) == (
         b'{"index":{"_id":"a","if_seq_no":7,"if_primary_term":1,"routing":"r"}}\n{"t":1}\n'
     )
 

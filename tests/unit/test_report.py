@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sparsevec.demo.pictures import colours, quality_pictures, usage_picture
-from sparsevec.demo.report import Curve, Found, Search, Story, page, table
+from sparsevec.demo.report import Curve, Found, Reason, Search, Story, page, table
 from sparsevec.measure.recall import Evaluation
 
 
@@ -44,13 +44,15 @@ STORY = Story(
     written="100 documents: 100 written",
     verdict="all hits exact",
     exact=True,
+    answers=0.975,
+    code_bytes=100,
     rows={"dense": evaluation(384), "sparsevec": evaluation(0.65)},
     curves=[Curve("sparsevec", [evaluation(0.3), evaluation(0.65)]), Curve("dense", [evaluation(384)])],
     usages={"sparsevec": np.array([0.2, 0.1, 0.0]), "other": np.array([0.9, 0.1, 0.0])},
     searches=[
         Search(
             "edit <pdf> files",
-            [Found("pdftk", 0.5, "a & b", 7, [("pdf", 0.6), ("dimension 3", 0.4)])],
+            [Found("pdftk", 0.5, "a & b", 7, [Reason("pdf", 0.3, ["xpdf"]), Reason("residual code", 0.2)])],
             [Found("pdftk", 0.9, "a & b", 7), Found("xpdf", 0.8, "c", 8)],
         )
     ],
@@ -111,10 +113,23 @@ def test_the_page_says_who_asked() -> None:
 
 def test_sparse_and_dense_answers_stand_side_by_side_with_what_matched() -> None:
     text = page(STORY)
-    assert "<h4>sparse</h4>" in text
+    assert "<h4>answers</h4>" in text
     assert "<h4>dense, exact</h4>" in text
     assert "pdf 60%" in text
     assert text.count('title="found by both"') == 2
+
+
+def test_the_parts_of_a_score_unfold_with_documents_that_use_the_dimension() -> None:
+    text = page(STORY)
+    assert "why 0.500" in text
+    assert "<b>pdf</b> +0.300 <small>most in xpdf</small>" in text
+    assert "<b>residual code</b> +0.200</li>" in text
+
+
+def test_the_page_ends_in_answers_and_says_what_they_cost() -> None:
+    assert "97.5%" in page(STORY)
+    assert "a residual code of 100 bytes" in page(STORY)
+    assert "a second look" in page(replace(STORY, code_bytes=0))
 
 
 def test_others_like_a_hit_are_in_the_page_and_cannot_break_out_of_its_script() -> None:

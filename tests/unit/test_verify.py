@@ -19,6 +19,7 @@ from sparsevec.contract.adapter import Adapter, Hits, Info, Written
 from sparsevec.contract.checks import Id, Payload, Queries, check_queries
 from sparsevec.contract.filters import EngineFilter, Where
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, NotExact, WrongSpace
+from sparsevec.exact.verify import tolerances
 from sparsevec.vectors import Float32s
 from tests.strategies import distinct_ids, signed_weights, vectors
 
@@ -120,6 +121,13 @@ def test_the_tolerance_is_tight_enough_to_be_nearly_used_up() -> None:
     documents = sv.SparseVectors.from_dense(rng.random((200, 8), np.float32) + 1)
     report = sv.verify(filled(Float32Engine(0), documents), documents, documents, 10)
     assert 0.1 < report.worst <= 1
+
+
+def test_the_tolerance_is_the_one_that_is_derived() -> None:
+    """Of two shared weights of 1 that are stored as they are: (m + 1) u / (1 - (m + 1) u) A + 2 m 2^-126, m = A = 2."""
+    pair, u = sv.SparseVectors.from_dense([[1, 1, 0]]), 2.0**-24
+    (found,) = tolerances(pair[0], pair, np.zeros(2), np.array([0]))
+    assert found == pytest.approx(2 * 3 * u / (1 - 3 * u) + 4 * 2.0**-126, rel=1e-12)
 
 
 def test_many_queries_are_asked_in_blocks_and_all_counted() -> None:

@@ -113,17 +113,7 @@ def _followed(steps: Iterator[TrainStep], stage: str, whole: Whole) -> None:
     """All steps, each an event. TrainingCollapsed names the stage."""
     try:
         for step in steps:
-            figures = {
-                "loss": step.loss,
-                "nnz": step.nnz,
-                "flops": step.flops,
-                "spread": step.spread,
-                "weight": step.pair_weight,
-            }
-            text = (
-                f"{stage} {step.step}/{step.steps}: loss {step.loss:.3f}, F {step.flops:.3f}, R_sub {step.spread:.2f}"
-            )
-            whole.at(stage, step.step, step.steps, text, **figures)
+            whole.at(stage, step.step, step.steps, f"{stage} {step.text}", weight=step.pair_weight, **step.figures)
     except TrainingCollapsed as error:
         raise TrainingCollapsed(f"{stage}: {error.diagnosis}") from error
 
@@ -151,7 +141,7 @@ def refined(
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
-    epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows), recipe)
+    epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
     prices = recipe.price * torch.from_numpy(used / used.mean()).float()
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
@@ -161,9 +151,9 @@ def refined(
     return _strongest(free, nnz, start.dimension), fitted
 
 
-def _alike(queries: Tensor) -> Tensor:
-    """Of each query (q, input_dim) the ten others that are most like it."""
-    return near(queries, queries, min(11, len(queries))).near[:, 1:] if len(queries) else torch.empty(0, 0)
+def _alike(queries: Tensor, alike: int) -> Tensor:
+    """Of each query (q, input_dim) so many others that are most like it."""
+    return near(queries, queries, min(alike + 1, len(queries))).near[:, 1:] if len(queries) else torch.empty(0, 0)
 
 
 def _some(rows: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def refining(
         {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
         {"params": [refined.log_scale], "lr": recipe.scale_rate},
     ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.Adam(groups, betas=recipe.betas, fused=True)
     steps = epochs.batches * max(recipe.epochs, math.ceil(recipe.least_steps / epochs.batches))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     plan = Plan(

@@ -48,7 +48,7 @@ def learned_second_look(
     look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
     optimizer = torch.optim.Adam(
         [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
-        betas=(0.9, 0.99),
+        betas=recipe.betas,
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))

@@ -54,6 +54,7 @@ SELECT changes.id, documents.* FROM changes LEFT JOIN documents ON documents.id 
 WHERE changes.sequence > ? ORDER BY changes.id
 """
 _FEW = 1000  # documents that need not be merged, or kept in a folder
+_CHUNK = 4096  # documents that are read from the file at once
 _MANY = 32  # ids that are read faster all at once
 _AT_ONCE = 64  # documents of a write that are indexed with it
 _FORGOTTEN = 3600.0  # seconds after which a folder that no table speaks of is from a writer that was killed
@@ -200,8 +201,8 @@ class LocalEngine(Reference):
                 before = self._mapped(*kept[0]) if kept[0][0] else None
             snapshot = None if before is None else self._with_changes(before)
             if snapshot is None:
-                rows = [Row(*columns) for columns in self._rows("SELECT * FROM documents ORDER BY id")]
-                snapshot = Snapshot((Segment.of_rows(rows, dimension, code_bytes),), (None,), self._newest())
+                whole = Segment.of_rows(self._documents_in_order(), dimension, code_bytes)
+                snapshot = Snapshot((whole,), (None,), self._newest())
             return _State(version, snapshot, dimension, fingerprint, identity, code_bytes)
 
     def _with_changes(self, before: Snapshot) -> Snapshot | None:
@@ -215,6 +216,11 @@ class LocalEngine(Reference):
         found = self._rows(_CHANGED, (before.sequence,))
         rows = [Row(*columns[1:]) for columns in found if columns[1] is not None]
         return before.changed([columns[0] for columns in found], rows, newest)
+
+    def _documents_in_order(self) -> Iterator[list[Row]]:
+        cursor = self._execute("SELECT * FROM documents ORDER BY id")
+        while found := cursor.fetchmany(_CHUNK):
+            yield [Row(*columns) for columns in found]
 
     def _newest(self) -> int:
         found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")

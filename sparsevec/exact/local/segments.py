@@ -6,7 +6,7 @@ A write makes a new small segment, and says which rows of older ones it stands f
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.arrays import frozen
 from sparsevec.exact.local.columns import Columns
 from sparsevec.exact.local.lists import BlockLists, Lists
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
 from sparsevec.storage import whole_folder
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Row", "Segment"]
 
@@ -58,16 +59,14 @@ class Segment:
         return Columns(self.payloads)
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Row], dimension: int, code_bytes: int | None) -> Segment:
-        """Of rows in ascending order of their keys."""
-        indptr = np.concatenate(([0], np.cumsum([len(row.indices) // 4 for row in rows], dtype=np.int64)))
-        indices = np.frombuffer(b"".join([row.indices for row in rows]), "<u4")
-        weights = np.frombuffer(b"".join([row.weights for row in rows]), "<f4")
-        codes = None
-        if code_bytes is not None:
-            each = b"".join([row.code or bytes(code_bytes) for row in rows])
-            codes = np.frombuffer(each, np.uint8).reshape(len(rows), code_bytes)
-        keys, payloads = Texts.of(row.key for row in rows), Texts.of(row.payload.encode() for row in rows)
+    def of_rows(cls, chunks: Iterable[Sequence[Row]], dimension: int, code_bytes: int | None) -> Segment:
+        """Of rows in ascending order of their keys, some at a time, so that few of them are Python objects at once."""
+        parts = [_Part.of(rows, code_bytes or 0) for rows in chunks] or [_Part.of([], code_bytes or 0)]
+        indptr = np.concatenate(([0], np.cumsum(np.concatenate([part.counts for part in parts]))))
+        indices = frozen(np.concatenate([part.indices for part in parts]))
+        weights = frozen(np.concatenate([part.weights for part in parts]))
+        codes = None if code_bytes is None else np.concatenate([part.codes for part in parts])
+        keys, payloads = _joined([part.keys for part in parts]), _joined([part.payloads for part in parts])
         return cls(keys, SparseVectors(indptr, indices, weights, dimension), payloads, codes)
 
     @classmethod
@@ -124,6 +123,29 @@ class Segment:
         vectors = SparseVectors._made(*forward, header["dimension"], None)
         keys = Texts(arrays["key_ends"], arrays["keys"])
         return cls(keys, vectors, Texts(arrays["payload_ends"], arrays["payloads"]), arrays.get("codes"), lists)
+
+
+class _Part(NamedTuple):
+    """Some rows as arrays."""
+
+    counts: Int64s
+    indices: npt.NDArray[np.uint32]
+    weights: Float32s
+    keys: Texts
+    payloads: Texts
+    codes: UInt8s
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], code_bytes: int) -> _Part:
+        codes = b"".join([row.code or bytes(code_bytes) for row in rows]) if code_bytes else b""
+        return cls(
+            np.array([len(row.indices) // 4 for row in rows], np.int64),
+            np.frombuffer(b"".join([row.indices for row in rows]), "<u4"),
+            np.frombuffer(b"".join([row.weights for row in rows]), "<f4"),
+            Texts.of(row.key for row in rows),
+            Texts.of(row.payload.encode() for row in rows),
+            np.frombuffer(codes, np.uint8).reshape(len(rows), code_bytes),
+        )
 
 
 def _joined(several: Sequence[Texts]) -> Texts:

@@ -62,7 +62,7 @@ class Snapshot:
         if rows:
             base = self.segments[0]
             code_bytes = None if base.codes is None else base.codes.shape[1]
-            segments.append(Segment.of_rows(rows, base.vectors.dimension, code_bytes))
+            segments.append(Segment.of_rows([rows], base.vectors.dimension, code_bytes))
             alive.append(None)
         while len(segments) > 2 and len(segments[-2]) <= _STEP * len(segments[-1]):
             segments[-2:], alive[-2:] = [Segment.merged(segments[-2:], alive[-2:])], [None]

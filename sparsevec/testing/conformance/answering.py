@@ -15,7 +15,8 @@ from sparsevec.contract.adapter import Adapter, Documents, Hits
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import SparseEncoder
 from sparsevec.encoder.model import Model
-from sparsevec.encoder.store import Config, CutConfig, Figures, fingerprint
+from sparsevec.encoder.residual import HEADER, TENSORS, name_of
+from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, fingerprint
 from sparsevec.errors import InvalidInput
 from sparsevec.exact.verify import verify
 from sparsevec.ingestion.ingest import IngestReport
@@ -26,15 +27,21 @@ from sparsevec.vectors import Float32s, SparseVectors
 __all__ = ["Answering", "unlearned"]
 
 COLUMNS, DIMENSION, WEIGHTS = 12, 96, 6
+GROUPS = (4, 4, 4)  # components of each byte of a residual code
 
 
 @cache
 def unlearned() -> SparseEncoder:
-    """An encoder of random directions, with a second look: made without learning, so without torch."""
+    """An encoder of random directions, with a second look and residual codes: made without learning, without torch."""
     directions = np.random.default_rng(5).standard_normal((DIMENSION, COLUMNS)).astype(np.float32)
     none, zeros = np.zeros(COLUMNS, np.float32), np.zeros(DIMENSION, np.float32)
     tensors = {"mean": none, "weights": directions, "bias": zeros, "query_weights": directions, "query_bias": zeros}
     tensors["second_look"] = directions / np.float32(COLUMNS)
+    generator, turned = np.random.default_rng(6), np.eye(COLUMNS, dtype=np.float32)
+    codewords = generator.standard_normal((COLUMNS, 256)).astype(np.float32) / np.float32(2)
+    decoder, gains = directions / np.float32(4 * COLUMNS), np.linspace(0.1, 2, 256, dtype=np.float32)
+    tensors |= dict(zip(TENSORS, (decoder, turned, turned, codewords, gains), strict=True))
+    residual = ResidualConfig(bytes=HEADER + len(GROUPS), groups=GROUPS, name=name_of(tensors, none))
     rows, codes = np.eye(COLUMNS, dtype=np.float32), SparseVectors.from_dense(np.eye(COLUMNS, DIMENSION))
     cut = CutConfig(cap=WEIGHTS, threshold=0, sixteenths=16)
     config = Config(
@@ -48,6 +55,7 @@ def unlearned() -> SparseEncoder:
         queries=cut,
         figures=Figures(**evaluate(rows, rows, codes, codes).model_dump(), asked="documents", seconds=0),
         second_look=0.1,
+        residual=residual,
         fingerprint=fingerprint(tensors),
     )
     encoder = SparseEncoder(COLUMNS, DIMENSION, seed=5)
@@ -59,26 +67,28 @@ def dense(n: int, seed: int) -> Float32s:
     return np.random.default_rng(seed).standard_normal((n, COLUMNS)).astype(np.float32)
 
 
-def filled(adapter: Adapter, n: int = 60) -> tuple[Retriever, Float32s, list[dict[str, Any]]]:
+def filled(
+    adapter: Adapter, n: int = 60, rerank: Any = "second look"
+) -> tuple[Retriever, Float32s, list[dict[str, Any]]]:
     """A retriever over n documents, three chunks to a parent; each has its dense row in its payload."""
     rows = dense(n, seed=1)
     payloads = [
         {"parent": f"p{at // 3}", "even": at % 2 == 0, "tenth": at % 10 == 0, "row": row.tolist()}
         for at, row in enumerate(rows)
     ]
-    retriever = Retriever(unlearned(), adapter, candidates=20)
+    retriever = Retriever(unlearned(), adapter, rerank=rerank, candidates=20)
     assert retriever.add(range(n), rows, payloads).written == n
     return retriever, rows, payloads
 
 
 class Answering(Suite):
-    @pytest.mark.parametrize("rerank", ["second look", "dense", None])
+    @pytest.mark.parametrize("rerank", ["second look", "residual", "dense", None])
     @pytest.mark.parametrize("group_by", [None, "parent"])
     @pytest.mark.parametrize("where", [None, {"even": True}, {"tenth": True}])
     def test_answers_are_the_exact_re_ranking_of_exact_candidates(
         self, adapter: Adapter, rerank: Any, group_by: str | None, where: Any
     ) -> None:
-        _, rows, payloads = filled(adapter)
+        _, rows, payloads = filled(adapter, rerank="residual" if rerank == "residual" else "second look")
         field = "row" if rerank == "dense" else None
         retriever = Retriever(unlearned(), adapter, rerank=rerank, candidates=3, dense_field=field)
         report = verify(retriever, rows, dense(6, 2), 3, where=where, payloads=payloads, group_by=group_by)
@@ -142,14 +152,36 @@ class Answering(Suite):
         with pytest.raises(InvalidInput, match="nobody"):
             retriever.explain(query, "nobody")
 
+    def test_a_residual_score_is_explained_with_the_share_of_its_code(self, adapter: Adapter) -> None:
+        retriever, *_ = filled(adapter, rerank="residual")
+        query = dense(1, 9)[0]
+        (hits,) = retriever.search(query, 1)
+        why = retriever.explain(query, hits.ids[0])
+        assert why.residual is not None
+        assert why.score == pytest.approx(why.constant + sum(one.score for one in why) + why.residual, rel=1e-12)
+        assert why.score == pytest.approx(float(hits.scores[0]), rel=1e-5)
+
+    def test_codes_that_are_not_there_are_refused_before_the_search(self, adapter: Adapter) -> None:
+        filled(adapter)
+        retriever = Retriever(unlearned(), adapter, rerank="residual")
+        with pytest.raises(InvalidInput, match="keeps no residual codes, expected the 5 bytes"):
+            retriever.search(dense(1, 1))
+        with pytest.raises(InvalidInput, match="keeps no residual codes, expected the 5 bytes"):
+            retriever.add([1], dense(1, 1))
+
+    def test_codes_of_another_width_are_refused_before_the_search(self, adapter: Adapter) -> None:
+        adapter.create(DIMENSION, fingerprint=unlearned().fingerprint, code_bytes=9)
+        with pytest.raises(InvalidInput, match="residual codes of 9 bytes, expected the 5 bytes"):
+            Retriever(unlearned(), adapter, rerank="residual").search(dense(1, 1))
+
     def test_asyncio_gives_the_same_answers(self, adapter: Adapter) -> None:
-        retriever, *_ = filled(adapter)
+        retriever, *_ = filled(adapter, rerank="residual")
         asked = dense(3, 10)
         options: list[dict[str, Any]] = [{}, {"where": {"tenth": True}}, {"group_by": "parent"}]
         expected = [retriever.search(asked, 4, **one) for one in options]
 
         async def search() -> list[list[Hits]]:
-            again = AsyncRetriever(unlearned(), InThreads(adapter), candidates=20)
+            again = AsyncRetriever(unlearned(), InThreads(adapter), rerank="residual", candidates=20)
             return [await again.search(asked, 4, **one) for one in options]
 
         assert asyncio.run(search()) == expected

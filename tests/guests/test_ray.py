@@ -1,0 +1,183 @@
+"""A dataset written from the workers of a real Ray on this machine, some of which are killed: every row counts once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sparsevec as sv
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, ModelBroken, WrongSpace
+from sparsevec.ingestion.dead_letters import read_dead_letters
+from sparsevec.vectors import Float32s
+from tests.integration.qdrant_shim import QdrantShim
+
+ray = pytest.importorskip("ray")
+
+from sparsevec.integrations.ray import write  # noqa: E402
+
+pytestmark = [pytest.mark.qdrant, pytest.mark.filterwarnings("ignore")]  # Ray's own
+
+PARTS = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A collection behind the real client over loopback, for processes to share."""
+    with QdrantShim(tmp_path) as shim:
+        yield f"qdrant://127.0.0.1:{shim.port}/products"
+
+
+@pytest.fixture
+def ours(url: str, encoder: sv.SparseEncoder) -> str:
+    with sv.connect(url) as adapter:
+        adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
+    return url
+
+
+def dataset(dense: Float32s, **columns: Any) -> Any:
+    ids = [f"d{i}" for i in range(len(dense))]
+    rows = {"id": ids, "vector": list(dense), "n": list(range(len(dense))), **columns}
+    return ray.data.from_items(
+        [{name: rows[name][i] for name in rows} for i in range(len(dense))], override_num_blocks=PARTS
+    )
+
+
+def check(url: str, encoder: sv.SparseEncoder, dense: Float32s) -> None:
+    with sv.connect(url) as adapter:
+        found = adapter.fetch([f"d{i}" for i in range(len(dense))])
+        assert adapter.count() == len(dense)
+        assert found.vectors == encoder.encode_document(dense)
+        assert [payload["n"] for payload in found.payloads] == list(range(len(dense)))
+
+
+@pytest.mark.parametrize("travels", ["by pickle", "by path"])
+def test_every_row_is_written_by_some_worker_and_counted_once(
+    travels: str, ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    encoder.save(tmp_path / "model")
+    model = encoder if travels == "by pickle" else tmp_path / "model"
+    report = write(dataset(dense), ours, model=model, payload=["n"])
+    assert (report.given, report.written, report.failed) == (len(dense), len(dense), 0)
+    assert report.fingerprint == report.collection_fingerprint == encoder.fingerprint
+    check(ours, encoder, dense)
+
+
+class Doomed:
+    """Kills the worker that holds a block shortly after it began to write: each of the first so many blocks once."""
+
+    def __init__(self, folder: Path, blocks: int) -> None:
+        self._folder, self._blocks = folder, blocks
+
+    def __call__(self, rows: Any) -> Any:
+        for number in range(self._blocks):
+            try:
+                os.close(os.open(self._folder / f"killed-{number}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            threading.Timer(0.02 * number, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            break
+        return rows
+
+
+def test_workers_that_are_killed_change_nothing(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    doomed = dataset(dense).map_batches(Doomed(tmp_path, 4))
+    report = write(doomed, ours, model=encoder, payload=["n"], batch_count=10)
+    assert len(list(tmp_path.glob("killed-*"))) == 4
+    assert (report.given, report.written, report.failed, report.skipped) == (len(dense), len(dense), 0, 0)
+    check(ours, encoder, dense)
+    again = write(dataset(dense), ours, model=encoder, payload=["n"])
+    assert (again.given, again.written) == (len(dense), len(dense))
+    check(ours, encoder, dense)
+
+
+def test_what_is_refused_on_workers_is_collected_on_the_driver(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    ids: list[Any] = [f"d{i}" if i % 50 else "" for i in range(len(dense))]
+    report = write(dataset(dense, id=ids), ours, model=encoder, payload=["n"], failed=tmp_path / "failed.jsonl")
+    assert (report.given, report.written, report.failed) == (len(dense), len(dense) - 12, 12)
+    assert report.dead_letters == tmp_path / "failed.jsonl"
+    letters = list(read_dead_letters(tmp_path / "failed.jsonl"))
+    assert sorted(letter.payload["n"] for letter in letters) == list(range(0, len(dense), 50))
+    with pytest.raises(InvalidInput, match="is there already"):
+        write(dataset(dense), ours, model=encoder, failed=tmp_path / "failed.jsonl")
+
+
+# ---- bad input
+
+
+def test_a_column_that_is_not_there_is_named_before_anything_is_written(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s
+) -> None:
+    with pytest.raises(InvalidInput, match=r"no column 'emb'; it has \['id', 'vector', 'n'\]"):
+        write(dataset(dense), ours, model=encoder, vector="emb")
+
+
+def test_rows_of_another_width_are_told_as_the_worker_found_them(ours: str, encoder: sv.SparseEncoder) -> None:
+    with pytest.raises(InvalidVectors, match="must have 24 columns"):
+        write(dataset(np.ones((60, 5), np.float32)), ours, model=encoder)
+    ragged = [[1.0] * (24 if i else 7) for i in range(10)]
+    with pytest.raises((InvalidInput, InvalidVectors), match=r"one length|24 columns"):
+        write(dataset(np.ones((10, 24), np.float32), vector=ragged), ours, model=encoder)
+
+
+def test_a_collection_that_is_not_there_is_told_before_a_task_begins(
+    url: str, encoder: sv.SparseEncoder, dense: Float32s
+) -> None:
+    with pytest.raises(CollectionError, match="no collection yet"):
+        write(dataset(dense), url, model=encoder)
+
+
+def test_a_model_of_another_space_is_refused(url: str, encoder: sv.SparseEncoder, dense: Float32s) -> None:
+    with sv.connect(url) as adapter:
+        adapter.create(encoder.output_dim, fingerprint="another")
+    with pytest.raises(WrongSpace, match="the collection holds vectors of the space another"):
+        write(dataset(dense), url, model=encoder)
+
+
+def lose(rows: Any, model: Path) -> Any:
+    """On the first worker that comes by: its copy of the model is not there."""
+    for path in sorted(model.glob("**/*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    return rows
+
+
+def test_a_worker_without_the_model_says_so(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    encoder.save(tmp_path / "model")
+    losing = dataset(dense).map_batches(lose, fn_kwargs={"model": tmp_path / "model"})
+    with pytest.raises(ModelBroken, match="model"):
+        write(losing, ours, model=tmp_path / "model")
+
+
+def swap(rows: Any, model: Path, other: sv.SparseEncoder) -> Any:
+    other.save(model)
+    return rows
+
+
+def test_a_worker_with_another_model_than_the_driver_is_refused(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    encoder.save(tmp_path / "model")
+    other = sv.SparseEncoder(24, 256, seed=5).fit(dense, budget=sv.Budget(nnz=8))
+    swapped = dataset(dense).map_batches(swap, fn_kwargs={"model": tmp_path / "model", "other": other})
+    with pytest.raises(WrongSpace, match="another model"):
+        write(swapped, ours, model=tmp_path / "model")
