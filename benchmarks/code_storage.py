@@ -48,7 +48,6 @@ def shortest(weight: np.float32) -> float:
 
 
 Variant = Mapping[str, Any]
-OURS = {"field": "sparse_vector", "settings": {}}
 VARIANTS: dict[str, Variant] = {
     "no code": {},
     "no code, best_compression": {"settings": {"index.codec": "best_compression"}},
@@ -72,6 +71,29 @@ VARIANTS: dict[str, Variant] = {
     "code in doc values": {"code": {"type": "binary", "doc_values": True}},
     "code in doc values, best_compression": {
         "code": {"type": "binary", "doc_values": True},
+        "settings": {"index.codec": "best_compression"},
+    },
+    "code in a flat byte vector": {
+        "code": {
+            "type": "dense_vector",
+            "dims": WIDTH,
+            "element_type": "byte",
+            "similarity": "l2_norm",
+            "index_options": {"type": "flat"},
+        },
+        "hex": True,
+        "only": "elasticsearch9",
+    },
+    "code in a flat byte vector, best_compression": {
+        "code": {
+            "type": "dense_vector",
+            "dims": WIDTH,
+            "element_type": "byte",
+            "similarity": "l2_norm",
+            "index_options": {"type": "flat"},
+        },
+        "hex": True,
+        "only": "elasticsearch9",
         "settings": {"index.codec": "best_compression"},
     },
     "code and id in doc values": {
@@ -101,7 +123,9 @@ def make(base: str, index: str, engine: str, variant: Variant, n: int) -> None:
         plain = map(shortest, weights) if variant.get("short") else (float(str(w)) for w in weights)
         document: dict[str, Any] = {"emb": [dict(zip(map(str, chosen), plain, strict=True))]}
         name = f"int:{number}"
-        if "code" in variant:
+        if "hex" in variant:
+            document["code"] = code.hex()
+        elif "code" in variant:
             document["code"] = base64.b64encode(code + (name.encode() if variant.get("record") else b"")).decode()
         if "id" in variant:
             document["id"] = name
@@ -174,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("urls", nargs="+")
     parser.add_argument("--n", type=int, default=6000)
     parser.add_argument("--prefix", default="code-storage")
+    parser.add_argument("--bytes", action="store_true", help="no times")
     given = parser.parse_args(arguments)
     for url in given.urls:
         base = "http:" + url.partition(":")[2].rstrip("/")
@@ -193,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 shown = ", ".join(f"{field} {size:.0f}" for field, size in sorted(fields.items()) if size >= 1)
                 print(f"  {name}: {whole:.0f} B a document ({shown})", flush=True)
             wanted = {name: f"{given.prefix}-{number}" for number, name in enumerate(VARIANTS)}
+            if given.bytes:
+                continue
             index, plain = wanted["code and id in doc values"], wanted["no code"]
             for round_ in range(2):  # the first warms up
                 for name, how in READS.items():

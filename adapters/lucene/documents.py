@@ -154,7 +154,8 @@ def _around(field: Field) -> tuple[bytes, bytes]:
 
 
 def _code(code: UInt8s, field: Field) -> bytes:
-    return b',%b:"%b"' % (orjson.dumps(field.code), b64encode(code.tobytes()))
+    text = code.tobytes().hex().encode() if field.code_type == "dense_vector" else b64encode(code.tobytes())
+    return b',%b:"%b"' % (orjson.dumps(field.code), text)
 
 
 def _fields(payload: Payload) -> bytes:
@@ -169,7 +170,7 @@ def removal(key: str, field: Field, routing: str | None = None, *, script: bool)
     """The update that takes our vector, and nothing else, out of a document: altogether where scripts are run, else
     it leaves an empty list."""
     names = field.names
-    change: Json = {"doc": {name: [] for name in names}}
+    change: Json = {"doc": {name: None if name == field.code else [] for name in names}}
     if script:
         change = {"script": {"lang": "painless", "source": _REMOVE, "params": {"names": names}}}
     return b"%b%b\n" % (_update(key, routing), orjson.dumps(change))

@@ -27,6 +27,7 @@ __all__ = [
     "Index",
     "Target",
     "claim_name",
+    "code_mapping",
     "dense_fields",
     "field_properties",
     "read_field",
@@ -37,6 +38,7 @@ Json = Mapping[str, Any]
 
 PREFIX = "_sparsevec_"
 HIDDEN = f"{PREFIX}*"
+_LONGEST_VECTOR = 4096  # dimensions
 _NEVER_OLD = 9_031_000  # serverless does not tell its version
 
 
@@ -74,14 +76,30 @@ class Claim:
         """The field of residual codes, if documents have them."""
         return None if self.code_bytes is None else f"{self.name}~code"
 
-    def properties(self) -> dict[str, Any]:
-        """Of the mapping that notes it, and of the field of codes: doc values, which a search reads for nothing."""
-        codes = {} if self.code is None else {self.code: {"type": "binary", "doc_values": True}}
+    def properties(self, *, vector_codes: bool) -> dict[str, Any]:
+        """Of the mapping that notes it, and of the field of codes, as a vector of bytes where the server keeps that
+        out of `_source`: `code_mapping` says why."""
+        codes = {} if self.code is None else {self.code: code_mapping(self.code_bytes or 0, vector_codes)}
         return {self.name: self.mapping(), **codes}
 
     def adopting(self, fingerprint: str) -> dict[str, Any]:
         """The properties that give it a fingerprint, once and for all."""
         return {_space(self.name): {"type": "keyword", "null_value": fingerprint}}
+
+
+def code_mapping(code_bytes: int, vector_codes: bool) -> dict[str, Any]:
+    """The field of residual codes. `benchmarks/code_storage.py` measures the ways.
+
+    Doc values, which a search reads beside the `_id` for less than a millisecond in 100 hits, where `_source` has to be
+    unpacked for each; an `_id` is read from stored fields as before, since a copy of it in doc values pays on
+    Elasticsearch 8 and OpenSearch only, and is wrong in a copy of the index under other ids. A binary field is kept in
+    `_source` once more, which a partial update needs: 235 bytes for a code of 100. Where the server takes vectors out
+    of `_source` and puts them back for an update, a flat vector of bytes holds it once: 100 bytes.
+    """
+    if not vector_codes or code_bytes > _LONGEST_VECTOR:
+        return {"type": "binary", "doc_values": True}
+    flat = {"index": True, "similarity": "l2_norm", "index_options": {"type": "flat"}}  # unindexed ones are not hidden
+    return {"type": "dense_vector", "dims": code_bytes, "element_type": "byte", **flat}
 
 
 def claim_name(field: str, generation: int = 1) -> str:
@@ -212,6 +230,7 @@ class Field:
     clause: str
     present: str
     claim: Claim | None = None
+    code_type: str = "binary"
 
     @property
     def dimension(self) -> int | None:
@@ -258,7 +277,9 @@ def read_field(index: Index, field: str) -> Field | None:
             f"name a field without it"
         )
     marker = claim.name if claim else claim_name(field)
-    return Field(field, kind, _clause(kind, index.created), field if kind == "sparse_vector" else marker, claim)
+    code_type = index.properties.get(claim.code, {}).get("type", "binary") if claim and claim.code else "binary"
+    present = field if kind == "sparse_vector" else marker
+    return Field(field, kind, _clause(kind, index.created), present, claim, code_type)
 
 
 def read_fields(target: Target, field: str) -> Field | None:
@@ -269,12 +290,16 @@ def read_fields(target: Target, field: str) -> Field | None:
     if without := sorted(name for name, one in found.items() if one is None):
         raise CollectionError(f"{target.asked!r} stands for indices of which {without} have no field {field!r} of ours")
     fields: Sequence[Field] = [one for one in found.values() if one is not None]
-    if len({(one.clause, one.present, one.dimension, one.fingerprint, one.code, one.code_bytes) for one in fields}) > 1:
+    if len({(one.clause, one.present, one.code_type, *_noted(one)) for one in fields}) > 1:
         raise CollectionError(
             f"{target.asked!r} stands for indices whose field {field!r} differs in type, dimension or space: "
             f"{sorted(found)}; name one of them"
         )
     return fields[0]
+
+
+def _noted(field: Field) -> tuple[Any, ...]:
+    return field.dimension, field.fingerprint, field.code, field.code_bytes
 
 
 def _clause(kind: str, created: int) -> str:
@@ -289,6 +314,8 @@ def dense_fields(target: Target) -> dict[str, DenseField]:
 
 def _dense(properties: Json, above: str = "") -> Iterator[tuple[str, DenseField]]:
     for name, about in properties.items():
+        if name.startswith(PREFIX):
+            continue  # residual codes, which nobody searches
         if about.get("type") == "dense_vector":
             similarity = about.get("similarity", "cosine") if about.get("index", True) in (True, "true") else ""
             yield f"{above}{name}", DenseField(about.get("dims"), similarity)

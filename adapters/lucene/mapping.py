@@ -20,7 +20,13 @@ _TYPES = {  # of payload fields in an index of ours, by JSON type
 
 
 def new_index(
-    claim: Claim, created: int, *, hides: bool = False, shards: int | None = None, replicas: int | None = None
+    claim: Claim,
+    created: int,
+    *,
+    hides: bool = False,
+    vector_codes: bool = False,
+    shards: int | None = None,
+    replicas: int | None = None,
 ) -> dict[str, Any]:
     """The body that makes an index of ours on a server of that version.
 
@@ -28,8 +34,10 @@ def new_index(
     scalar there, and where it is not known objects are kept without being indexed.
 
     `hides`: a server that would keep vectors out of `_source` (`hides_vectors`) is told not to. It would build them
-    anew from term vectors, which takes more disk (662 bytes of a document of 32 weights; 578 so), rounds what `fetch`
-    brings, and makes a repeated write look like a change.
+    anew from term vectors, which rounds what `fetch` brings, and makes a repeated write look like a change. Only an
+    index with residual codes is left to it, where bytes count: a document of 32 weights has 320 bytes there, and 591
+    with its weights in `_source`, once a merge has let go of what the engine keeps for recovery, which takes longer
+    than the writing (`benchmarks/code_storage.py`).
     """
     sizes = {"index.number_of_shards": shards, "index.number_of_replicas": replicas}
     flat = SUBOBJECTS <= created < OPENSEARCH
@@ -43,7 +51,7 @@ def new_index(
             **({"subobjects": False} if flat else {}),
             "date_detection": False,
             "dynamic_templates": [{t: {"match_mapping_type": t, "mapping": mapping}} for t, mapping in types.items()],
-            "properties": {**field_properties(claim.field, created), **claim.properties()},
+            "properties": {**field_properties(claim.field, created), **claim.properties(vector_codes=vector_codes)},
         },
     }
 

@@ -37,7 +37,7 @@ from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
 from .surroundings import surroundings
-from .versions import hides_vectors, version_created
+from .versions import codes_as_vectors, hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
 
@@ -180,8 +180,15 @@ class LuceneOperations:
                 "or make the index yourself, and create(dimension) adds the field to it"
             )
         created = version_created(self._session.engine, version)
-        hides = hides_vectors(self._session.engine, version, created)
-        body = new_index(claim, created, hides=hides, shards=self._shards, replicas=self._replicas)
+        server = (self._session.engine, version, created)
+        body = new_index(
+            claim,
+            created,
+            hides=hides_vectors(*server) and claim.code_bytes is None,
+            vector_codes=codes_as_vectors(*server),
+            shards=self._shards,
+            replicas=self._replicas,
+        )
         try:
             yield from json("PUT", self._session.path(), body)
         except CollectionError as error:
@@ -199,13 +206,15 @@ class LuceneOperations:
             raise there
         if fault := write_fault(target, claim.field):
             raise fault
+        version = (yield from self._session.serving()).version if claim.code_bytes else None
         for index in target.indices:
             claim = replace(claim, made="field", name=index.next_claim(claim.field))
             properties = field_properties(claim.field, index.created)
+            vectors = codes_as_vectors(self._session.engine, version, index.created)
             if claim.field in index.properties:  # dropped before
                 properties = {}
             try:
-                yield from self._session.put_mapping(index, {**properties, **claim.properties()})
+                yield from self._session.put_mapping(index, {**properties, **claim.properties(vector_codes=vectors)})
             except BackendUnsupported as error:
                 if "null_value" not in str(error):
                     raise

@@ -65,8 +65,12 @@ def bringing(field: Field, *, vectors: bool, codes: bool) -> dict[str, Any]:
     `_source`, which would have to be unpacked for each hit."""
     return {
         **({"fields": [field.name]} if vectors else {}),
-        **({"docvalue_fields": [field.code]} if codes and field.code else {}),
+        **({"docvalue_fields": [_base64(field)]} if codes and field.code else {}),
     }
+
+
+def _base64(field: Field) -> Any:
+    return field.code if field.code_type == "binary" else {"field": field.code, "format": "binary"}
 
 
 def reading_body(body: Json, point: str, keep: str, size: int, place: Sequence[Any] | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ __all__ = [
     "SUBOBJECTS",
     "TERM",
     "UNPRUNED",
+    "codes_as_vectors",
     "hides_vectors",
     "version_created",
 ]
@@ -40,6 +41,13 @@ def hides_vectors(engine: str, version: str | None, created: int) -> bool:
     if engine != "elasticsearch":
         return False
     return created > _RELEASES[0][1] if version is None else _release(version) >= (9, 2)
+
+
+def codes_as_vectors(engine: str, version: str | None, created: int) -> bool:
+    """Whether a byte vector is kept out of `_source`, comes back by `docvalue_fields` as base64, and survives partial
+    updates: seen on 9.5, and not asked of servers before it."""
+    hides = engine == "elasticsearch" and version is not None and _release(version) >= (9, 5)
+    return hides and _RELEASES[0][1] <= created < OPENSEARCH
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -27,12 +27,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from sparsevec.contract.adapter import Adapter, Hits, Info
+from sparsevec.contract.adapter import Adapter, Hits, Info, UInt8s
 from sparsevec.contract.checks import (
     Id,
     Payload,
     Queries,
     check_batch,
+    check_codes,
     check_k,
     check_queries,
     check_space,
@@ -132,6 +133,7 @@ def verify(
     ids: Iterable[Id] | None = None,
     where: Where | None = None,
     payloads: Sequence[Payload] | None = None,
+    codes: UInt8s | None = None,
 ) -> VerifyReport: ...
 @overload
 def verify(adapter: Answering, documents: Any, queries: Any, k: int = 10, **options: Any) -> VerifyReport: ...
@@ -144,18 +146,21 @@ def verify(
     ids: Iterable[Id] | None = None,
     where: Where | None = None,
     payloads: Sequence[Payload] | None = None,
+    codes: UInt8s | None = None,
     **options: Any,
 ) -> VerifyReport:
     """Ask the backend all `queries` and judge its answers against `documents`, which must be all that it holds.
 
     `documents`: SparseVectors (n, dimension); `queries` as `search` takes them. `ids` are those of `documents`, 0 to
-    n - 1 when not given; a filter needs the `payloads` that it is about. With a `Retriever` in place of the adapter,
+    n - 1 when not given; a filter needs the `payloads` that it is about. With the residual `codes` (n, code_bytes) of
+    the documents, every hit must bring its own, byte for byte (C19). With a `Retriever` in place of the adapter,
     `documents` and `queries` are dense rows, and its final answers are judged too: `Retriever.verify`.
     Raises InvalidVectors, InvalidInput, WrongSpace when collection, documents and queries are not all of one encoder
     (C18), or what the adapter finds wrong.
     """
     if isinstance(adapter, Answering):
-        return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **options)
+        coded = {} if codes is None else {"codes": codes}
+        return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **coded, **options)
     if options:
         raise TypeError(f"verify() of an adapter takes no {sorted(options)}")
     check_k(k)
@@ -166,7 +171,9 @@ def verify(
     asked = check_queries(queries, documents.dimension, about.fingerprint)
     _check_one_space(documents, asked, about.fingerprint)
     allowed = np.array([matches(payload, wanted) for payload in fields], bool)
-    judge = Judge(adapter, documents, spellings(checked, about), allowed)
+    known = None if codes is None else check_codes(codes, documents, about.code_bytes)
+    judge = Judge(adapter, documents, spellings(checked, about), allowed, known)
+    brought: dict[str, Any] = {} if known is None else {"with_codes": True}
     report = VerifyReport(
         backend=about.backend,
         documents=len(documents),
@@ -179,7 +186,7 @@ def verify(
     )
     for start in range(0, len(asked), _BLOCK):
         block = asked[start : start + _BLOCK]
-        answers = adapter.search(block, k, where=where)
+        answers = adapter.search(block, k, where=where, **brought)
         if len(answers) != len(block):
             reason = f"{len(answers)} answers to {len(block)} queries asked at once; whose is which cannot be known"
             report.offences.append(Offence(query=start, id=None, reason=reason))
@@ -238,7 +245,12 @@ class Judge:
     """Knows the truth about the documents (n, dimension) as the backend stores them; `allowed` (n,) by the filter."""
 
     def __init__(
-        self, adapter: Adapter, documents: SparseVectors, ids: list[tuple[Id, ...]], allowed: npt.NDArray[np.bool_]
+        self,
+        adapter: Adapter,
+        documents: SparseVectors,
+        ids: list[tuple[Id, ...]],
+        allowed: npt.NDArray[np.bool_],
+        codes: UInt8s | None = None,
     ) -> None:
         self._stored = adapter.stored(documents)
         self._slack = adapter.slack(documents).astype(np.float64)
@@ -246,6 +258,7 @@ class Judge:
         self._ids = [id_ for id_, *_ in ids]
         self._row = {spelling: row for row, spellings in enumerate(ids) for spelling in spellings}
         self._allowed = allowed
+        self._codes = codes
 
     def judge(self, query: SparseVector, hits: Hits, k: int) -> Verdict:
         """Of one answer. Each step may rely on the ones before it."""
@@ -258,6 +271,8 @@ class Judge:
             return self._blame(hits, int(np.argmin(deserved)), "shares no dimension with the query")
         if not (allowed := self._allowed[rows]).all():
             return self._blame(hits, int(np.argmin(allowed)), "does not match the filter")
+        if (coded := self._same_codes(hits, rows)) is not None and not coded.all():
+            return self._blame(hits, int(np.argmin(coded)), "has another residual code than it was written with")
         expected = exact[at]
         tolerance = tolerances(query, self._stored, self._slack, rows)
         errors = np.abs(hits.scores.astype(np.float64) - expected) / tolerance
@@ -272,6 +287,14 @@ class Judge:
         left_out[at] = False
         floor = float((expected + tolerance).min()) if len(hits) >= k else -np.inf
         return self._left_out(query, touched[left_out], exact[left_out], floor) or Verdict(worst=worst)
+
+    def _same_codes(self, hits: Hits, rows: Int64s) -> npt.NDArray[np.bool_] | None:
+        """Whether each hit brings its document's code, (m,); None where none are expected."""
+        if self._codes is None:
+            return None
+        if hits.codes is None or hits.codes.shape != self._codes[rows].shape:
+            return np.zeros(len(rows), np.bool_)
+        return np.asarray((hits.codes == self._codes[rows]).all(axis=1))
 
     def _form(self, hits: Hits, k: int) -> Verdict | None:
         """What is wrong with an answer whatever the query was."""

@@ -6,13 +6,15 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sparsevec.contract.connect import connect
 from sparsevec.errors import InvalidInput, JournalMismatch
+from sparsevec.exact.verify import verify
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.testing.conformance.coding import WIDTH, codes_of, same
-from sparsevec.testing.conformance.documents import rows
+from sparsevec.testing.conformance.documents import corpus, rows
 
 
 def test_codes_are_ingested_beside_their_vectors(tmp_path: Path) -> None:
@@ -63,3 +65,17 @@ def test_a_file_of_the_version_before_codes_is_read_and_written_on(tmp_path: Pat
         assert adapter.info().code_bytes is None
         adapter.upsert([2], rows({1: 2.0}))
         assert [hits.ids for hits in adapter.search(rows({1: 1.0}))] == [(2, 1)]
+
+
+def test_verify_compares_the_codes_of_hits_byte_for_byte() -> None:
+    documents, codes = corpus(60), codes_of(60)
+    with connect("local:") as adapter:
+        adapter.create(documents.dimension, code_bytes=WIDTH)
+        adapter.upsert(range(60), documents, codes=codes)
+        assert verify(adapter, documents, corpus(5, seed=1), codes=codes).exact
+        adapter.upsert([17], documents[17:18], codes=codes[17:18] ^ np.uint8(1))
+        report = verify(adapter, documents, documents, 60, codes=codes)
+        assert {offence.id for offence in report.offences} == {17}
+        assert "residual code" in report.offences[0].reason
+        with pytest.raises(InvalidInput, match="shape"):
+            verify(adapter, documents, documents, codes=codes[:, 1:])
