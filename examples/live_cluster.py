@@ -218,7 +218,7 @@ def main(url: str, n: int, kills: int) -> None:
             (answers,) = retriever.search(rows[told["searches"] % n], k=10, where={"brand": "b1"}, with_payloads=True)
             assert all((hit.payload or {})["brand"] == "b1" for hit in answers)
             told["searches"] += 1
-            return retriever.adapter.count()
+            return int(retriever.adapter.count())
 
         try:
             killed_retrofits(ours, folder / "model", n, kills, searching)

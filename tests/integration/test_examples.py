@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name: str, url: str, folder: Path, *options: str) -> str:
-    command = [sys.executable, EXAMPLES / name, url, *options]
+    command = [sys.executable, str(EXAMPLES / name), url, *options]
     told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=550)
     assert told.returncode == 0, told.stdout + told.stderr
     return told.stdout
