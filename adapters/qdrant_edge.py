@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -161,21 +162,21 @@ class QdrantEdgeAdapter(Connection):
         codes: UInt8s | None = None,
     ) -> Written:
         check_options(self._name, _CAN, versions=versions, routing=routing, missing=missing)
-        with self._writing:
-            shard, marker = self._existing()
-            ids, payloads = check_batch(ids, vectors, payloads, marker.dimension)
-            codes = check_codes(codes, vectors, marker.code_bytes)
+        _, marker = self._existing()
+        ids, payloads = check_batch(ids, vectors, payloads, marker.dimension)
+        codes = check_codes(codes, vectors, marker.code_bytes)
+        size = vectors.nnz * _WEIGHT_BYTES + len(ids) * (512 + 4 * (marker.code_bytes or 0))
+        size += sum(len(json.dumps(payload)) for payload in payloads if payload)
+        points, rows = [_point(id_) for id_ in ids], _vectors_to_wire(vectors, codes)
+        with self._writing:  # from here on one after the other; what is above goes on beside another write
+            shard, _ = self._existing()
             self._join(vectors)
-            size = vectors.nnz * _WEIGHT_BYTES + len(ids) * 4 * (marker.code_bytes or 0)
-            size += sum(len(json.dumps(payload)) + 512 for payload in payloads)
             self._folder.check_space(size)
-            points = [_point(id_) for id_ in ids]
             with engine_errors(self._folder):
                 found = shard.retrieve(points, with_payload=any(map(has_null, payloads)), with_vector=False)
             known = {record.id: record.payload or {} for record in found}
             make = missing in (None, "create")
             absent = {} if make else {id_: point for id_, point in zip(ids, points, strict=True) if point not in known}
-            rows = _vectors_to_wire(vectors, codes)
             documents = [d for d in zip(ids, points, rows, payloads, strict=True) if d[0] not in absent]
             operations = list(_operations(documents, known))
             with engine_errors(self._folder):
@@ -440,15 +441,15 @@ def _place(after: str | None) -> Any:
 
 
 def _operations(
-    documents: Sequence[tuple[Id, int | str | UUID, Mapping[str, Any], Payload]], known: Mapping[Any, Mapping[str, Any]]
+    documents: Sequence[tuple[Id, int | str | UUID, dict[str, Any], Payload]], known: Mapping[Any, Mapping[str, Any]]
 ) -> Iterator[edge.UpdateOperation]:
     """New points whole; of known ones our vector and the fields given. One process writes, so none comes between."""
     new = [
-        edge.Point(point, dict(row), {**payload, **original(id_)})
+        edge.Point(point, row, {**payload, **original(id_)})
         for id_, point, row, payload in documents
         if point not in known
     ]
-    old = [edge.PointVectors(point, dict(row)) for _, point, row, _ in documents if point in known]
+    old = [edge.PointVectors(point, row) for _, point, row, _ in documents if point in known]
     if new:
         yield edge.UpdateOperation.upsert_points(new)
     if old:
@@ -475,10 +476,13 @@ def _without_a_graph(code_bytes: int) -> edge.EdgeVectorParams:
 
 def _vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[str, Any]]:
     """Every vector of each point, by name."""
+    indices, values = vectors.indices.tolist(), vectors.values.tolist()
+    bounds = pairwise(vectors.indptr.tolist())
+    rows = [edge.SparseVector(indices[start:end], values[start:end]) for start, end in bounds]
     if codes is None:
-        return [{_VECTOR: _to_wire(row)} for row in vectors]
+        return [{_VECTOR: row} for row in rows]
     bytes_ = codes.astype(np.float32).tolist()
-    return [{_VECTOR: _to_wire(row), _CODE: code} for row, code in zip(vectors, bytes_, strict=True)]
+    return [{_VECTOR: row, _CODE: code} for row, code in zip(rows, bytes_, strict=True)]
 
 
 def _to_wire(row: SparseVector) -> edge.SparseVector:

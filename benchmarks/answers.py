@@ -26,7 +26,7 @@ import typer
 from elasticsearch import Elasticsearch
 
 from benchmarks.answers_table import picture, table
-from benchmarks.debian12 import DATA, DIMENSION, RESULTS, Data
+from benchmarks.debian12 import DATA, DIMENSION, RESULTS, SEED, Data
 from benchmarks.machine import machine
 from benchmarks.rivals import (
     FEW,
@@ -45,9 +45,16 @@ from benchmarks.rivals import (
 from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.learning.residual import learned_residual_codes
+from sparsevec.encoder.model import Model
+from sparsevec.encoder.recipe import ResidualRecipe
+from sparsevec.encoder.residual import name_of
+from sparsevec.encoder.store import ResidualConfig
 from sparsevec.measure.intervals import interval
+from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
+WIDTHS = (50, 100, 200, 300)
 STATES, FILTERS = ("fresh", "changed"), (None, MANY, FEW)
 _WARM = 20
 
@@ -191,7 +198,7 @@ class Bench:
                 if state == "changed" and system.changes:
                     system.change(self.again, self.gone, self.rows)
             for row, system in zip(rows, systems, strict=True):
-                for one in FILTERS:
+                for one in FILTERS if state == "fresh" else (None,):
                     if (one is None or system.filters) and (state == "fresh" or system.changes):
                         row.cells[f"{state} {one or 'all'}"] = self.measure(system, state, one)
         for system in reversed(systems):
@@ -206,15 +213,35 @@ class Bench:
 class Learned:
     encoder: SparseEncoder
     documents: SparseVectors
+    coded: dict[int, SparseEncoder]
+    """by bytes a document: the same encoder with residual codes"""
 
     @classmethod
     def at(cls, folder: Path | None, data: Data, rows: Float32s) -> Learned:
         if folder is not None:
-            documents = SparseVectors.load(folder / "documents")
-            return cls(SparseEncoder.load(folder), documents[: len(rows)])
+            documents = SparseVectors.load(folder / "documents")[: len(rows)]
+            return cls.of(SparseEncoder.load(folder), documents, data, rows)
         encoder = SparseEncoder(rows.shape[1], DIMENSION if len(rows) > 5000 else 2048)
         encoder.fit(rows, queries=data.sample, budget=Budget(nnz=32, flops=0.65))
-        return cls(encoder, encoder.refine(rows, queries=data.sample))
+        return cls.of(encoder, encoder.refine(rows, queries=data.sample), data, rows)
+
+    @classmethod
+    def of(cls, encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Float32s) -> Learned:
+        return cls(encoder, documents, {width: coded(encoder, documents, data, rows, width) for width in WIDTHS})
+
+
+def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Float32s, width: int) -> SparseEncoder:
+    """With residual codes of that width, learned as `refine` learns them; the rest is the same."""
+    model = encoder._fitted()
+    head = model.tensors["weights"], model.tensors["mean"]
+    learned, groups = learned_residual_codes(
+        rows, documents, data.sample, head, width, ResidualRecipe(), SEED, Whole(None, {"residual": 1.0})
+    )
+    tensors = model.tensors | learned
+    kept = ResidualConfig(bytes=width, groups=groups, name=name_of(tensors, tensors["mean"]))
+    made = SparseEncoder(encoder.input_dim, encoder.output_dim, SEED)
+    made._model = Model(model.config.model_copy(update={"residual": kept}), tensors)
+    return made
 
 
 def on_elasticsearch(base: str, learned: Learned) -> list[System]:
@@ -230,6 +257,10 @@ def on_elasticsearch(base: str, learned: Learned) -> list[System]:
         ElasticKnn(base, "int8_flat", None),
         sparse,
         Ours("second look", encoder, documents, "", shares=sparse),
+        *(
+            Ours(_named(width), other, documents, f"elasticsearch://{place}/answers-bench-{width}", **_RESIDUAL)
+            for width, other in learned.coded.items()
+        ),
         Beside("dense rows of that bbq_hnsw index", encoder, documents, beside, rerank="dense", dense_field="emb"),
     ]
 
@@ -257,7 +288,18 @@ def on_qdrant_edge(folder: Path, learned: Learned) -> list[System]:
         QdrantEdge(folder, "binary", 3),
         sparse,
         Ours("second look", encoder, documents, "", shares=sparse),
+        *(
+            Ours(_named(width), other, documents, f"qdrant+edge:{folder}/ours-{width}", **_RESIDUAL)
+            for width, other in learned.coded.items()
+        ),
     ]
+
+
+_RESIDUAL: dict[str, Any] = {"rerank": "residual", "candidates": 200}
+
+
+def _named(width: int) -> str:
+    return f"residual codes of {width} bytes"
 
 
 def main(
@@ -272,18 +314,19 @@ def main(
     bench, folder = Bench.of(given, rows, queries), Path(tempfile.mkdtemp(prefix="sparsevec-answers-"))
     learned = Learned.at(model, given, bench.rows)
     engines: dict[str, list[System]] = {"local": [FaissHnsw(), Rabitq(folder, 1), Rabitq(folder, 4)]}
-    engines["qdrant-edge"] = on_qdrant_edge(folder, learned)
     if elasticsearch is not None:
         engines["Elasticsearch"] = on_elasticsearch(elasticsearch, learned)
+    engines["qdrant-edge"] = on_qdrant_edge(folder, learned)
     found: list[Row] = []
     try:
         for engine, systems in engines.items():
-            for row in bench.run(engine, systems):
-                print(row.engine, row.name, row.built, row.cells, flush=True)
-                found.append(row)
+            found += bench.run(engine, systems)
+            written(found, f"{rows:,} documents, {queries:,} queries, {machine()}", out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    about = f"{rows:,} documents, {queries:,} queries, {machine()}"
+
+
+def written(found: Sequence[Row], about: str, out: Path) -> None:
     lines = json.dumps({"about": about, "rows": [asdict(row) for row in found]}, indent=1)
     (out / "answers.json").write_text(lines + "\n")
     (out / "answers.md").write_text(table(about, json.loads(lines)["rows"]))

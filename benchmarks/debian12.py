@@ -35,7 +35,7 @@ from benchmarks.machine import machine
 from sparsevec.answers.scoring import second_scores
 from sparsevec.dense import best, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.encoder.calibration import document_cut, query_cut
+from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.head import Projection, encoded
 from sparsevec.measure.cost import usage
 from sparsevec.measure.intervals import Interval, interval
@@ -182,8 +182,9 @@ def baseline(name: str) -> Maker:
         projection = Projection(head.weights, head.bias, head.mean)
         cut = document_cut(data.documents, projection, NNZ, 16)
         documents = encoded(data.documents, projection, cut)
-        for same in (query_cut(data.sample[:HELD_OUT], projection, usage(documents), FLOPS, 16), cut):
-            yield sparse_figures(data, encoded(data.queries, projection, same), documents, seconds)
+        bought = query_purse([data.sample[:HELD_OUT]], projection, usage(documents), FLOPS, 16)
+        for same in (bought, (cut, None)):
+            yield sparse_figures(data, encoded(data.queries, projection, *same), documents, seconds)
 
     return make
 

@@ -18,10 +18,10 @@ def main(url: str) -> None:
     payloads = [{"text": str(given["text"]), "long": len(str(given["text"])) > 400} for given in corpus.payloads[:1500]]
 
     encoder = sv.SparseEncoder(input_dim=dense.shape[1], output_dim=1024)
-    encoder.fit(dense, queries=corpus.sample, budget=sv.Budget(nnz=16))
+    encoder.fit(dense, queries=corpus.sample, budget=sv.Budget(nnz=16, residual_bytes=100))
     print(encoder.figures)
 
-    with sv.Retriever(encoder, sv.connect(url)) as retriever:
+    with sv.Retriever(encoder, sv.connect(url), rerank="residual") as retriever:
         print(retriever.add(ids, dense, payloads))
         question, query = corpus.words[0], corpus.word_vectors[0]
         print(f"\n{question}")

@@ -23,6 +23,7 @@ __all__ = [
     "best",
     "blocks",
     "dense_rows",
+    "distinct",
     "largest",
     "nearest",
     "query_rows",
@@ -38,24 +39,26 @@ _SCORES = 2**24  # similarities held at once
 # ---- the door
 
 
-def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vectors") -> Dense:
-    """`dense` as a floating array (n, columns), every row finite and not zero.
+def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vectors", *, zeros: bool = False) -> Dense:
+    """`dense` as a floating array (n, columns), every row finite and not zero, unless `zeros` may be among them.
 
     Raises InvalidVectors that names `what` and the first bad row. Without `columns` any width of at least 1 is taken.
     """
     rows = as_array(dense, what)
     if rows.ndim == 0:
         raise InvalidVectors(f"{what} must be an array (n, {columns or 'd'}), found {type(dense).__name__}")
-    return _checked(rows, columns, what)
+    return _checked(rows, columns, what, zeros)
 
 
-def query_rows(dense: Any, columns: int, what: str = "queries") -> Dense:
+def query_rows(dense: Any, columns: int, what: str = "queries", *, zeros: bool = False) -> Dense:
     """As `dense_rows`; one row (columns,) is taken too, as a batch of one. Raises InvalidVectors."""
     rows = as_array(dense, what)
-    return _checked(rows[None], columns, what) if rows.shape == (columns,) else dense_rows(dense, columns, what)
+    if rows.shape == (columns,):
+        return _checked(rows[None], columns, what, zeros)
+    return dense_rows(dense, columns, what, zeros=zeros)
 
 
-def _checked(rows: Reals, columns: int | None, what: str) -> Dense:
+def _checked(rows: Reals, columns: int | None, what: str, zeros: bool) -> Dense:
     width = "d" if columns is None else columns
     if rows.ndim != 2:
         one = "; one row is x[None, :]" if rows.ndim == 1 else ""
@@ -72,7 +75,7 @@ def _checked(rows: Reals, columns: int | None, what: str) -> Dense:
     if rows.dtype.kind != "f":
         rows = rows.astype(np.float32 if rows.dtype.itemsize <= 2 else np.float64)  # exactly
     for start, block in blocks(rows):
-        if (fault := _fault(block, start)) is not None:
+        if (fault := _fault(block, start, zeros)) is not None:
             raise InvalidVectors(f"{what}: {fault}")
     return rows
 
@@ -151,12 +154,12 @@ def _check_lengths(lengths: npt.NDArray[Any], what: str) -> None:
         )
 
 
-def _fault(block: Dense, start: int) -> str | None:
+def _fault(block: Dense, start: int, zeros: bool) -> str | None:
     largest_entry = np.abs(block).max(axis=1)
     if not np.isfinite(largest_entry).all():
         row = int(np.argmin(np.isfinite(largest_entry)))
         return f"row {start + row} holds NaN or infinity; leave it out or repair it"
-    if (largest_entry == 0).any():
+    if not zeros and (largest_entry == 0).any():
         return f"row {start + int(np.argmin(largest_entry))} is zero and has no direction; leave it out"
     return None
 
@@ -177,6 +180,13 @@ def unit_rows(rows: Dense) -> Float32s:
         block /= np.abs(block).max(axis=1, keepdims=True)
         units[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
     return units
+
+
+def distinct(rows: Float32s) -> Int64s:
+    """The numbers of rows (n, d) that no earlier one is equal to, ascending."""
+    _, first = np.unique(np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}"), return_index=True)
+    found: Int64s = np.sort(first).astype(np.int64)
+    return found
 
 
 class Nearest(NamedTuple):

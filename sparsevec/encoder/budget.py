@@ -9,34 +9,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from sparsevec.errors import InvalidInput
 
-__all__ = ["NNZ_PER_FLOP", "Budget", "check_budget", "least_cut", "resolved"]
+__all__ = ["NNZ_PER_FLOP", "Budget", "Limits", "check_budget", "least_cut", "resolved"]
 
 NNZ_PER_FLOP = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`nnz` weights a document, `flops` multiplications a pair, or both. Raises InvalidInput.
+    """`nnz` weights a document, `flops` multiplications a pair, or both; all that are given hold. Raises InvalidInput.
+
+    `query_nnz`, at most so many weights a query: the lists that a search opens, which is what it costs while a shard is
+    small.
 
     `residual_bytes` beside the sparse vector of each document say what it leaves out (`SparseEncoder.residual_codes`).
     """
 
     nnz: int | None = None
     flops: float | None = None
+    query_nnz: int | None = None
     residual_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.nnz is None and self.flops is None:
             raise InvalidInput("a budget needs nnz, flops or both, found neither; try Budget(nnz=32)")
-        if self.nnz is not None and (isinstance(self.nnz, bool) or not isinstance(self.nnz, int | np.integer)):
-            raise InvalidInput(f"budget nnz must be a whole number of weights, found {self.nnz!r}")
-        if self.nnz is not None and self.nnz < 1:
-            raise InvalidInput(f"budget nnz must be at least 1, found {self.nnz}")
+        for name, weights in (("nnz", self.nnz), ("query_nnz", self.query_nnz)):
+            if weights is not None and (isinstance(weights, bool) or not isinstance(weights, int | np.integer)):
+                raise InvalidInput(f"budget {name} must be a whole number of weights, found {weights!r}")
+            if weights is not None and weights < 1:
+                raise InvalidInput(f"budget {name} must be at least 1, found {weights}")
         width = self.residual_bytes
         if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
             raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
@@ -62,8 +68,19 @@ def check_budget(budget: object) -> Budget:
     raise InvalidInput(f"budget must be a sparsevec.Budget, found {type(budget).__name__} {budget!r:.60}; try {hint}")
 
 
-def resolved(budget: Budget, output_dim: int) -> tuple[int, float]:
-    """(nnz, flops) with the missing one filled in; raises InvalidInput when `output_dim` cannot meet them.
+class Limits(NamedTuple):
+    """What holds, in full."""
+
+    nnz: int
+    """of a document, in the mean"""
+    flops: float
+    """multiplications of a pair, in the mean"""
+    query_nnz: int | None
+    """of a query, at most; None leaves it to `flops`"""
+
+
+def resolved(budget: Budget, output_dim: int) -> Limits:
+    """`budget` with what it leaves open filled in; raises InvalidInput when `output_dim` cannot meet it.
 
     Only nnz: F = nnz / 50, but no less than a query as long as a document costs when the dimensions are used evenly.
     Only flops: nnz = 50 F, but no more than half of what lets a query be as long as a document.
@@ -84,12 +101,14 @@ def resolved(budget: Budget, output_dim: int) -> tuple[int, float]:
             f"budget flops={flops:g} cannot be met with nnz={nnz} and output_dim={output_dim}: a query of two weights "
             f"already costs {least:g}; lower nnz, raise flops or raise output_dim"
         )
+    if budget.query_nnz is not None and budget.query_nnz > output_dim:
+        raise InvalidInput(f"budget query_nnz={budget.query_nnz} must be at most output_dim={output_dim}; lower it")
     if flops > nnz:
         raise InvalidInput(
             f"budget flops={flops:g} cannot be spent with nnz={nnz}: a pair has no more multiplications than the "
             f"document has weights; lower flops to {nnz / NNZ_PER_FLOP:g} or so, or raise nnz"
         )
-    return nnz, float(flops)
+    return Limits(nnz, float(flops), None if budget.query_nnz is None else int(budget.query_nnz))
 
 
 def least_cut(spent: Callable[[float], float], allowed: float) -> float:

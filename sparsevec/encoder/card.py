@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from sparsevec.encoder.store import Config
+from sparsevec.encoder.store import Config, Figures
 from sparsevec.measure.intervals import Interval
 
 __all__ = ["card"]
+
+_NEAR = {
+    "cosine": "Near means a high cosine.",
+    "dot": "Near means a high inner product.",
+    "l2": "Near means a small Euclidean distance.",
+}
+_MADE = {
+    "untrained": "directions that nobody learned",
+    "head": "a head and a query tower",
+    "refined": "a head and a query tower, refined to one corpus",
+}
+_ASKED = {
+    "sample": "queries of the sample",
+    "documents": "documents",
+    "off-topic": "off-topic queries: two unlike documents mixed, and noise",
+}
 
 
 def card(config: Config) -> str:
     """`README.md` of a model folder."""
     figures = config.figures
     sample = "a sample of queries" if figures.asked == "sample" else "documents standing in for queries"
-    refined = "a head and a query tower" + (", refined to one corpus" if config.stage == "refined" else "")
+    made = _MADE[config.stage]
     asked = "queries" if figures.asked == "sample" else "documents, asked as queries for want of a sample,"
     warning = "".join(f"**{said[0].upper()}{said[1:]}.**\n\n" for said in figures.warnings)
     rows = [
         ("weights of a document", f"{config.nnz}", f"{figures.active_dims:.2f}"),
-        ("weights of a query", "", f"{figures.query_active_dims:.1f}"),
+        ("weights of a query", str(config.query_nnz or ""), f"{figures.query_active_dims:.1f}"),
         ("F, multiplications per query-document pair", f"{config.flops:.3g}", f"{figures.flops:.3f}"),
         ("R_sub, F over that of dimensions used equally often", "", f"{figures.r_sub:.2f}"),
         ("dimensions that no document uses", "", f"{figures.dead_dims} of {config.output_dim}"),
@@ -39,8 +55,8 @@ def card(config: Config) -> str:
     table = "\n".join(f"| {name} | {budget} | {measured} |" for name, budget, measured in rows)
     return f"""# A sparse encoder for dense vectors of {config.input_dim} dimensions
 
-{warning}Made by sparsevec: {refined}. Learned without labels, from documents and {sample},
-seed {config.seed}, in {figures.seconds:.0f} seconds. Near means a high cosine.
+{warning}Made by sparsevec: {made}. Without labels, from documents and {sample},
+seed {config.seed}, in {figures.seconds:.0f} seconds. {_NEAR[config.similarity]}
 
 ```python
 import sparsevec as sv
@@ -57,9 +73,34 @@ Documents live in the space `{config.fingerprint}`: search them with queries of 
 {table}
 
 Measured with {figures.queries} {asked} that were not trained on, over {figures.documents} documents of the
-corpus the encoder was made for; in brackets 95 % intervals over these queries. On other data, measure again. Weights of
-the vectors this was learned from are what it knows: it sees the world as the dense model does, with the same gaps.
+corpus the encoder was made for; in brackets 95 % intervals over these queries.
+{_kinds(figures)}
+On other data, measure again. Weights of the vectors this was learned from are what it knows: it sees the world as the
+dense model does, with the same gaps.
 """
+
+
+def _kinds(figures: Figures) -> str:
+    """Who else may ask."""
+    if not figures.kinds:
+        return ""
+    rows = [
+        f"| {_ASKED[kind.kind]} | {kind.queries} | {kind.flops:.3f} | {kind.recall_10:.3f} | "
+        f"{_quality(kind.recall_10_at_100, kind.recall_10_at_100_interval)} | {kind.scan_recall_10:.3f} | "
+        f"{kind.scan_recall_10_at_100:.3f} |"
+        for kind in figures.kinds
+    ]
+    return "\n".join(
+        [
+            "",
+            "Asked by others, beside a scan of one bit a component, which learns nothing and reads every document:",
+            "",
+            "| asked by | queries | F | top 10 | in 100 | scan: top 10 | in 100 |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def _quality(figure: float, interval: Interval | None) -> str:

@@ -3,95 +3,141 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
-from sparsevec.encoder.calibration import query_cut
-from sparsevec.encoder.head import Cut, Projection, encoded
 from sparsevec.encoder.model import Model
+from sparsevec.encoder.one_bit import one_bit_top
 from sparsevec.encoder.split import Split
-from sparsevec.measure.cost import usage
-from sparsevec.measure.intervals import paired_interval
+from sparsevec.encoder.store import KindOfQuery
+from sparsevec.measure.cost import flops
+from sparsevec.measure.intervals import interval, paired_interval
 from sparsevec.measure.recall import evaluate, recalls, sparse_top
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Judge"]
+__all__ = ["Asking", "Judge", "is_worse", "spacing"]
+
+_OTHERS = 256  # queries of each kind that is not the one learned for: their figures are to within .03
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Rows (q, input_dim) of one kind that ask, none of them learned from."""
+
+    kind: Literal["sample", "documents", "off-topic"]
+    rows: Dense
+    itself: Int64s | None
+    """(q,) of documents that ask, the place of each among those that are searched, or -1"""
+    units: Float32s
+    truth: Nearest
+
 
 _PLAIN = 16  # sixteenths of a power: weights as they are
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Held-out rows that ask, and the documents of the corpus that they search, at most `most` evenly spaced ones."""
+    """The documents of the corpus that are searched, at most `most` evenly spaced ones, and who asks."""
 
     documents: Dense
-    asking: Dense
-    itself: Int64s | None
-    """of documents that ask, the place of each among `documents`, or -1"""
-    asked_sample: bool
     units: Float32s
-    asking_units: Float32s
-    truth: Nearest
+    kinds: list[Asking]
+    """first the kind that was learned for: the sample, or documents in its place"""
 
     @classmethod
     def of(cls, rows: Split, most: int) -> Judge:
         step = spacing(len(rows.documents), most)
-        documents, asking, itself = rows.documents[::step], rows.queries_to_measure(), None
-        if rows.queries is None:
-            itself = np.where(rows.held_documents % step, -1, rows.held_documents // step)
-        units, asking_units = unit_rows(documents), unit_rows(asking)
-        truth = nearest(units, asking_units, 10, itself=itself)
-        return cls(documents, asking, itself, rows.queries is not None, units, asking_units, truth)
+        documents, units = rows.documents[::step], unit_rows(rows.documents[::step])
+        own, held = rows.documents_asking[rows.held_documents], rows.held_documents
+        itself = np.where(held % step, -1, held // step)
+        kinds = []
+        sample = rows.queries_to_measure()
+        if sample is not None:
+            kinds.append(_asking("sample", units, sample, None))
+            own, itself = own[:_OTHERS], itself[:_OTHERS]
+        kinds.append(_asking("documents", units, own, itself))
+        kinds.append(_asking("off-topic", units, _strangers(own[:_OTHERS]), None))
+        return cls(documents, units, kinds)
+
+    @property
+    def first(self) -> Asking:
+        return self.kinds[0]
 
     def recall_10(self, documents: SparseVectors, queries: SparseVectors) -> Float64s:
-        """(q,) of the codes of the same rows."""
-        candidates = sparse_top(documents, queries, 10, itself=self.itself)
-        return recalls(self.units, self.asking_units, candidates, self.truth)
-
-    def without_learning(self, ours: Float64s, dimension: int, nnz: int, flops: float) -> dict[str, Any]:
-        """What `Figures` say of the untrained baseline beside our recall_10 (q,)."""
-        theirs = self.untrained(dimension, nnz, flops)
-        return {"untrained_recall_10": float(theirs.mean()), "untrained_is_better": is_worse(ours, theirs)}
-
-    def untrained(self, dimension: int, nnz: int, flops: float) -> Float64s:
-        """recall_10 (q,) without learning, at the same price: documents keep their nnz largest dot products with
-        random documents, queries as many as `flops` pays for."""
-        mean = self.units.mean(axis=0)
-        picked = np.random.default_rng(0).permutation(dimension) % len(self.units)
-        projection = Projection(self.units[picked] - mean, np.zeros(dimension, np.float32), mean)
-        codes = encoded(self.documents, projection, Cut(nnz))
-        cut = query_cut(self.asking, projection, usage(codes), flops, _PLAIN)
-        return self.recall_10(codes, encoded(self.asking, projection, cut))
+        """(q,) of the codes of the documents and of the first kind."""
+        candidates = sparse_top(documents, queries, 10, itself=self.first.itself)
+        return recalls(self.units, self.first.units, candidates, self.first.truth)
 
     def second_look(self, documents: SparseVectors, queries: SparseVectors, looks: SparseVectors) -> Float64s:
-        """recall_10 (q,) of the sparse top 100 in the order of the second look."""
+        """recall_10 (q,) of the sparse top 100 in the order of the second look, for the first kind."""
         stored = documents.to_scipy()
         found = []
-        for look, rows in zip(looks, sparse_top(documents, queries, 100, itself=self.itself), strict=True):
+        for look, rows in zip(looks, sparse_top(documents, queries, 100, itself=self.first.itself), strict=True):
             query = np.zeros(documents.dimension)
             query[look.indices] = look.values
             rows = np.sort(rows)
             found.append(rows[best(stored[rows] @ query, 10)])
-        return recalls(self.units, self.asking_units, found, self.truth)
+        return recalls(self.units, self.first.units, found, self.first.truth)
 
     def residual(self, model: Model, documents: SparseVectors, queries: SparseVectors, candidates: int) -> Float64s:
-        """recall_10 (q,) of so many sparse candidates, re-ranked by their residual codes."""
-        residuals, found = model.residuals, []
+        """recall_10 (q,) of so many sparse candidates of the first kind, re-ranked by their residual codes."""
+        residuals, first, found = model.residuals, self.first, []
         assert residuals is not None
         codes = residuals.encoded(self.documents, documents)
-        for number, rows in enumerate(sparse_top(documents, queries, candidates, itself=self.itself)):
+        for number, rows in enumerate(sparse_top(documents, queries, candidates, itself=first.itself)):
             rows = np.sort(rows)
-            scores = residuals.scores(self.asking[number : number + 1], documents[rows], codes[rows])
+            scores = residuals.scores(first.rows[number : number + 1], documents[rows], codes[rows])
             found.append(rows[best(scores, 10)])
-        return recalls(self.units, self.asking_units, found, self.truth)
+        return recalls(self.units, first.units, found, first.truth)
 
-    def figures(self, documents: SparseVectors, queries: SparseVectors, **more: Any) -> dict[str, Any]:
-        """The fields of `Figures`, `more` among them."""
-        found = evaluate(self.documents, self.asking, documents, queries, itself=self.itself)
-        return found.model_dump() | {"asked": "sample" if self.asked_sample else "documents"} | more
+    def figures(self, documents: SparseVectors, queries: list[SparseVectors]) -> dict[str, Any]:
+        """Of the first kind, and of each, as `Figures` has them; `queries`: one batch a kind."""
+        first = self.first
+        found = evaluate(self.documents, first.rows, documents, queries[0], itself=first.itself).model_dump()
+        kinds = [self._kind(asking, documents, codes) for asking, codes in zip(self.kinds, queries, strict=True)]
+        return found | {"asked": first.kind, "kinds": tuple(kinds)}
+
+    def _kind(self, asking: Asking, documents: SparseVectors, queries: SparseVectors) -> KindOfQuery:
+        some = slice(0, _OTHERS)
+        itself = None if asking.itself is None else asking.itself[some]
+        units, truth = asking.units[some], Nearest(asking.truth.rows[some], asking.truth.scores[some])
+        candidates = sparse_top(documents, queries[some], 100, itself=itself)
+        scanned = one_bit_top(self.units, units, 100, itself=itself)
+
+        def at(k: int, found: list[Int64s]) -> Float64s:
+            return recalls(self.units, units, [rows[:k] for rows in found], truth)
+
+        at_100 = at(100, candidates)
+        return KindOfQuery(
+            kind=asking.kind,
+            queries=len(units),
+            recall_10=float(at(10, candidates).mean()),
+            recall_10_at_100=float(at_100.mean()),
+            recall_10_at_100_interval=interval(at_100),
+            flops=flops(queries, documents),
+            query_active_dims=queries.nnz / len(queries),
+            scan_recall_10=float(at(10, scanned).mean()),
+            scan_recall_10_at_100=float(at(100, scanned).mean()),
+        )
+
+
+def _asking(
+    kind: Literal["sample", "documents", "off-topic"], units: Float32s, rows: Dense, itself: Int64s | None
+) -> Asking:
+    asking = unit_rows(rows)
+    return Asking(kind, rows, itself, asking, nearest(units, asking, 10, itself=itself))
+
+
+def _strangers(rows: Dense) -> Dense:
+    """Each row mixed with one that it has nothing to do with, and as much noise: what nobody has seen before."""
+    generator, units = np.random.default_rng(0), unit_rows(rows)
+    others = units[np.roll(generator.permutation(len(units)), 1)]
+    noise = generator.standard_normal(units.shape) * units.std(axis=0)  # none in a column that all queries share
+    length = np.linalg.norm(noise, axis=1, keepdims=True)
+    return np.asarray(units + others + noise / np.maximum(length, 1e-30), np.float32)
 
 
 def is_worse(ours: Float64s, theirs: Float64s) -> bool:

@@ -22,12 +22,13 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Head", "Projection", "encoded", "strengths", "unit"]
+__all__ = ["Cut", "Float64s", "Head", "Projection", "Purse", "encoded", "strengths", "unit"]
 
 Float64s = npt.NDArray[np.float64]
 
 _ROW_BITS = 24  # a unit row is kept to 2**-24
 _NORM_BITS = 23  # squares of 23-bit integers add exactly in int64 up to 2**17 columns
+_DEAR = 4  # a dimension that takes a quarter of a purse, and four times the usual price, is left out
 _STRONGEST = 32  # a cut is relative to the length of this many largest activations
 _ROWS, _HELD = 512, 2**23  # at most so many rows, and so many activations, in one matrix product
 _SLICE = 2**18  # activations looked at together, so that they stay in the processor's cache
@@ -171,6 +172,30 @@ class Cut:
     sixteenths: int = 16
 
 
+class Purse:
+    """What a query may spend: it buys its largest activations until `spend` multiplications a document are gone.
+
+    prices (dimension,): the share of the documents that use each dimension, so a purse is F, of every single query and
+    not only in the mean. A dimension that many equal rows share would empty a purse at once, and is left out unless it
+    is the row's best.
+    """
+
+    def __init__(self, prices: npt.NDArray[np.floating], spend: float) -> None:
+        self.prices = prices.astype(np.float64)
+        self.spend = spend
+        self.dear = max(spend / _DEAR, _DEAR * float(self.prices.mean()))
+
+    def bought(self, indices: Int64s, values: Float64s) -> npt.NDArray[np.bool_]:
+        """Which of the m largest activations (b, m), best first, a row can pay for; always the best one."""
+        prices = self.prices[indices]
+        fair = (prices <= self.dear) & (values > 0)
+        fair[:, 0] = True
+        spent = np.cumsum(np.where(fair, prices, 0), axis=1)  # from left to right, always
+        kept: npt.NDArray[np.bool_] = fair & (spent <= self.spend)
+        kept[:, 0] = True
+        return kept
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """z = weights (unit(x) - mean) + bias, cut: (dimension, input_dim), (dimension,), (input_dim,), all float32."""
@@ -179,12 +204,14 @@ class Head:
     bias: Float32s
     mean: Float32s
     cut: Cut
+    purse: Purse | None = None
+    """of queries"""
 
 
-def encoded(rows: Dense, projection: Projection, cut: Cut) -> SparseVectors:
+def encoded(rows: Dense, projection: Projection, cut: Cut, purse: Purse | None = None) -> SparseVectors:
     """Each row of (n, input_dim) as its cut activations, of length 1; no row is empty."""
     cap = min(cut.cap, projection.dimension)
-    parts = [_sparse(*found, cut, projection.dimension) for found in projection.largest(rows, cap)]
+    parts = [_sparse(*found, cut, projection.dimension, purse) for found in projection.largest(rows, cap)]
     if not parts:
         return SparseVectors([0], [], np.empty(0, np.float32), projection.dimension)
     return SparseVectors.concat(parts)
@@ -199,8 +226,10 @@ def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int) -> SparseVectors:
+def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int, purse: Purse | None = None) -> SparseVectors:
     kept = strengths(values, cut.threshold)
+    if purse is not None:
+        kept &= purse.bought(indices, values)
     values = np.where(kept, values, 0)
     values[values[:, 0] <= 0, 0] = 1  # nothing fired: the dimension that came nearest
     weights = _power(values, cut.sixteenths)

@@ -10,8 +10,9 @@ import numpy as np
 
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
-from sparsevec.encoder.head import Cut, Head, Projection, encoded
+from sparsevec.encoder.head import Cut, Head, Projection, Purse, encoded
 from sparsevec.encoder.residual import ResidualCodes
+from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.store import Config, read, write
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -19,16 +20,20 @@ __all__ = ["Model", "query_projection"]
 
 
 class Model:
-    """`config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `second_look`
-    and those of `encoder.residual`."""
+    """Encodes rows as `similarity` makes them of the users'.
+
+    Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices` of a
+    query's purse, `second_look`, and those of `encoder.residual`.
+    """
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
         self.config = config
         self.tensors = tensors
+        self.similarity = Similarity.kept(config.similarity, tensors, config.input_dim)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the projections, which are made again where they are needed."""
-        return {"config": self.config, "tensors": self.tensors}
+        return {"config": self.config, "tensors": self.tensors, "similarity": self.similarity}
 
     @cached_property
     def document_projection(self) -> Projection:
@@ -39,6 +44,11 @@ class Model:
         return query_projection(self.tensors)
 
     @cached_property
+    def purse(self) -> Purse | None:
+        spend = self.config.queries.spend
+        return None if spend is None else Purse(self.tensors["prices"], spend)
+
+    @cached_property
     def residuals(self) -> ResidualCodes | None:
         kept = self.config.residual
         return None if kept is None else ResidualCodes(self.tensors, self.tensors["mean"], kept.groups, kept.name)
@@ -47,7 +57,8 @@ class Model:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))
 
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
-        return self._ours(encoded(rows, self.query_projection, _shortened(self.config.queries.cut(), nnz)))
+        cut = _shortened(self.config.queries.cut(), nnz)
+        return self._ours(encoded(rows, self.query_projection, cut, self.purse if nnz is None else None))
 
     @cached_property
     def second_look_projection(self) -> Projection:
@@ -74,7 +85,8 @@ class Model:
     def head(self, side: Literal["document", "query"]) -> Head:
         prefix, cut = ("", self.config.documents) if side == "document" else ("query_", self.config.queries)
         weights, bias = self.tensors[f"{prefix}weights"], self.tensors[f"{prefix}bias"]
-        return Head(weights, bias, self.tensors["mean"], cut.cut())
+        purse = None if side == "document" else self.purse
+        return Head(weights, bias, self.tensors["mean"], cut.cut(), purse)
 
     def _ours(self, vectors: SparseVectors) -> SparseVectors:
         return vectors.with_fingerprint(self.config.fingerprint)

@@ -127,12 +127,14 @@ class ResidualRecipe:
 class CalibrationRecipe:
     """How the budget is made true, and on how many rows it and the figures are measured."""
 
-    margin: float = 0.98  # of F: two standard errors of the mean of 512 queries, so that unseen ones stay within
+    longest: float = 4.0  # queries looked at, times what the budget pays for at the usual price
+    other_kinds: float = 1.04  # of F, that a query may spend at most, of whatever kind
     filled: float = 0.998  # of nnz: a cut that leaves so much of it in the mean is long enough
     document_sixteenths: int = 14  # power of a head's weights: strong ones count less
     query_sixteenths: int = 12
     refined_sixteenths: int = 16  # of queries: refining has learned how much strong weights count
     most_measured: int = 20_000  # documents that F and the figures are measured on
+    least_touched: int = 50  # weights in all that a query may meet in a collection too small to learn from: F times n
     usage_rows: int = 2000  # rows of which usage and lengths are estimated before training
 
 

@@ -31,7 +31,7 @@ import scipy.sparse as sp
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.head import Float64s, unit
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["HEADER", "TENSORS", "ResidualCodes", "UInt8s", "most_bytes", "name_of", "shapes"]
 
@@ -137,8 +137,8 @@ class ResidualCodes:
         self._check(codes)
         fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
         constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
-        seen = np.unique(stored.indices)
-        products = np.ldexp(self._decoder[seen] @ fixed, -_BITS - _ROW_BITS)
+        seen = np.unique(stored.indices).astype(np.int64)
+        products = self._products(fixed, seen)
         pairs = zip(seen.tolist(), products.tolist(), strict=True)
         asked = SparseVectors.from_rows([{at: product for at, product in pairs if product}], dimension=stored.dimension)
         return constant, asked, float(self._left(fixed, codes)[0])
@@ -149,13 +149,18 @@ class ResidualCodes:
         met[stored.indices] = True
         seen = np.flatnonzero(met)
         products = np.zeros(stored.dimension)
+        products[seen] = self._products(fixed, seen)
+        rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
+        return np.bincount(rows, products[stored.indices] * stored.values, minlength=len(stored)).astype(np.float64)
+
+    def _products(self, fixed: Float64s, dimensions: Int64s) -> Float64s:
+        """q . D_j of those dimensions, exact."""
         query = np.rint(np.ldexp(fixed, _QUERY_BITS - _ROW_BITS))
         high = np.rint(np.ldexp(query, -_LOW_BITS))
         parts = np.stack([high, query - np.ldexp(high, _LOW_BITS)], axis=1).astype(np.float32)
-        sums = (self._decoder.take(seen, axis=0) @ parts).astype(np.float64)  # (seen, 2), exact
-        products[seen] = np.ldexp(np.ldexp(sums[:, 0], _LOW_BITS) + sums[:, 1], -_QUERY_BITS - self._decoder_bits)
-        rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
-        return np.bincount(rows, products[stored.indices] * stored.values, minlength=len(stored)).astype(np.float64)
+        sums = (self._decoder.take(dimensions, axis=0) @ parts).astype(np.float64)
+        products: Float64s = np.ldexp(np.ldexp(sums[:, 0], _LOW_BITS) + sums[:, 1], -_QUERY_BITS - self._decoder_bits)
+        return products
 
     def _left(self, fixed: Float64s, codes: UInt8s) -> Float64s:
         asked = np.rint(np.ldexp(self._queries @ fixed, _BITS + self._queries_scale))

@@ -20,6 +20,8 @@ class Split:
 
     documents: Dense
     queries: Dense | None
+    documents_asking: Dense
+    """the documents as queries: the same rows where the similarity is the cosine"""
     trained_documents: Int64s
     held_documents: Int64s
     trained_queries: Int64s
@@ -28,18 +30,21 @@ class Split:
     def documents_to_train_on(self) -> Float32s:
         return unit_rows(self.documents[self.trained_documents])
 
+    def documents_that_ask(self) -> Float32s:
+        """Those to train on, as queries."""
+        return unit_rows(self.documents_asking[self.trained_documents])
+
     def queries_to_train_on(self) -> Float32s | None:
         return None if self.queries is None else unit_rows(self.queries[self.trained_queries])
 
     def documents_to_measure(self) -> Dense:
         return self.documents[self.held_documents]
 
-    def queries_to_measure(self) -> Dense:
-        """Of documents, where they stand in for queries: those that ask, and find others only."""
-        return self.documents_to_measure() if self.queries is None else self.queries[self.held_queries]
+    def queries_to_measure(self) -> Dense | None:
+        return None if self.queries is None else self.queries[self.held_queries]
 
 
-def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
+def split(documents: Dense, queries: Dense | None, documents_asking: Dense, seed: int) -> Split:
     """Hold out some of each (`SplitRecipe`). Raises InvalidVectors when there is too little to learn from."""
     recipe = SplitRecipe()
     if len(documents) < recipe.least_documents:
@@ -59,7 +64,7 @@ def split(documents: Dense, queries: Dense | None, seed: int) -> Split:
     generator = np.random.default_rng([seed, 1])
     held_documents, trained_documents = _two(len(documents), recipe, generator)
     held_queries, trained_queries = _two(0 if queries is None else len(queries), recipe, generator)
-    return Split(documents, queries, trained_documents, held_documents, trained_queries, held_queries)
+    return Split(documents, queries, documents_asking, trained_documents, held_documents, trained_queries, held_queries)
 
 
 def _two(n: int, recipe: SplitRecipe, generator: np.random.Generator) -> tuple[Int64s, Int64s]:

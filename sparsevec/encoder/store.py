@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,18 +14,24 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from sparsevec.encoder.head import Cut
+from sparsevec.encoder.head import Cut, Purse
 from sparsevec.encoder.residual import name_of, shapes
+from sparsevec.encoder.similarity import COLUMNS, Near
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.measure.cost import POSTING_BYTES
+from sparsevec.measure.intervals import Interval
 from sparsevec.measure.recall import Evaluation
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["Config", "CutConfig", "Figures", "ResidualConfig", "fingerprint", "read", "write"]
+__all__ = ["Config", "CutConfig", "Figures", "KindOfQuery", "ResidualConfig", "Stage", "fingerprint", "read", "write"]
 
 FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
+_MUCH = 0.04  # of the dense top 10 less than a scan finds, before it is said aloud
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
+
+
+Stage: TypeAlias = Literal["untrained", "head", "refined"]
 
 
 class _Strict(BaseModel):
@@ -38,10 +44,13 @@ class CutConfig(_Strict):
     cap: int = Field(ge=1)
     threshold: float = Field(ge=0, le=1)
     sixteenths: int = Field(ge=1, le=16)
+    spend: float | None = Field(default=None, gt=0)
+    """of queries: what one may spend, in multiplications a document; None in models of before there were purses"""
 
     @classmethod
-    def of(cls, cut: Cut) -> CutConfig:
-        return cls(cap=cut.cap, threshold=cut.threshold, sixteenths=cut.sixteenths)
+    def of(cls, cut: Cut, purse: Purse | None = None) -> CutConfig:
+        spend = None if purse is None else purse.spend
+        return cls(cap=cut.cap, threshold=cut.threshold, sixteenths=cut.sixteenths, spend=spend)
 
     def cut(self) -> Cut:
         return Cut(self.cap, self.threshold, self.sixteenths)
@@ -58,6 +67,21 @@ class ResidualConfig(_Strict):
     """of the codes: other tensors make others"""
 
 
+class KindOfQuery(_Strict):
+    """What one kind of queries finds and costs, beside a scan of one bit a component, which needs no learning."""
+
+    kind: Literal["sample", "documents", "off-topic"]
+    """off-topic: mixtures of two documents that have nothing to do with each other, and noise"""
+    queries: int
+    recall_10: float
+    recall_10_at_100: float
+    recall_10_at_100_interval: Interval
+    flops: float
+    query_active_dims: float
+    scan_recall_10: float
+    scan_recall_10_at_100: float
+
+
 class Figures(Evaluation):
     """Measured with queries that were not trained on; `fit`, `refine`, the model card and `config.json` have these."""
 
@@ -65,10 +89,14 @@ class Figures(Evaluation):
 
     asked: Literal["sample", "documents"]
     """who asked: queries of the sample, or held-out documents in their place, which flatters where queries are short"""
+    kinds: tuple[KindOfQuery, ...] = ()
+    """whoever else may ask, too"""
+    allowed_flops: float | None = None
+    """of the budget, unless queries are kept shorter than it pays for"""
+    refined_recall_10: float | None = None
+    """recall_10 of what refining made, where the head was better and was kept"""
     untrained_recall_10: float | None = None
-    """recall_10 of the `nnz` largest dot products with random documents, queries cut to the same F: no learning"""
-    untrained_is_better: bool = False
-    """by more than a 95 % interval over these queries"""
+    """recall_10 of directions of random documents for the same budget: what needs no learning"""
     head_recall_10: float | None = None
     """recall_10 of the same queries before the weights were fitted to the corpus; of a head, its own"""
     second_look_recall_10: float | None = None
@@ -77,6 +105,10 @@ class Figures(Evaluation):
     """recall_10 of the sparse top 300, re-ranked by residual codes"""
     refined_is_worse: bool = False
     """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
+    learned_recall_10: float | None = None
+    """recall_10 of the head, where no learning was better and was kept"""
+    too_few: bool = False
+    """there were too few documents to learn from"""
     seconds: float
     """of training"""
 
@@ -88,6 +120,8 @@ class Figures(Evaluation):
         """The figures in words, without the warnings."""
         who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
+        if not self.queries:
+            return "; ".join([f"{self.active_dims:.1f} weights a document, nothing to measure with", *self.warnings])
         again = self.second_look_recall_10
         looked = "" if again is None else f", {again:.3f} at a second look"
         coded = self.residual_recall_10
@@ -102,12 +136,35 @@ class Figures(Evaluation):
     def warnings(self) -> list[str]:
         """What speaks against using this model, in words; nothing where all is well."""
         said = []
-        if self.refined_is_worse:
+        if self.too_few:
+            said.append(
+                f"{self.documents} documents are too few to learn from: codes that need no learning serve, each "
+                "document has a dimension of its own, later ones are found less often; fit again when there are more"
+            )
+        if self.refined_recall_10 is not None:
+            said.append(f"refining gave less ({self.refined_recall_10:.3f}) than the head, which was kept")
+        elif self.refined_is_worse:
             said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
+        if self.allowed_flops is not None and self.flops < 0.95 * self.allowed_flops and not self.too_few:
+            said.append(
+                f"queries spend F {self.flops:.3g} of the {self.allowed_flops:.3g} allowed: no more of their "
+                "activations are positive"
+            )
         if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
             said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")
-        if self.untrained_is_better:
-            said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f} for the same F): do not use it")
+        if self.learned_recall_10 is not None:
+            said.append(f"learning gave less ({self.learned_recall_10:.3f}) than no learning, which was kept")
+        elif self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
+            said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")
+        for kind in self.kinds:
+            if kind.recall_10_at_100_interval.high < kind.scan_recall_10_at_100 - _MUCH:
+                asked = {"sample": "queries of the sample", "documents": "documents as queries"}.get(
+                    kind.kind, kind.kind
+                )
+                said.append(
+                    f"asked by {asked}, a scan of 1 bit a component finds more in 100 "
+                    f"({kind.scan_recall_10_at_100:.3f} against {kind.recall_10_at_100:.3f})"
+                )
         return said
 
 
@@ -120,7 +177,11 @@ class Config(_Strict):
     seed: int
     nnz: int = Field(ge=1)
     flops: float = Field(gt=0)
-    stage: Literal["head", "refined"]
+    query_nnz: int | None = Field(default=None, ge=1)
+    """weights that a query has at most; None leaves it to `flops`"""
+    similarity: Near = "cosine"
+    """of the dense search whose order is learned"""
+    stage: Stage
     documents: CutConfig
     queries: CutConfig
     figures: Figures
@@ -208,13 +269,18 @@ def _upgraded(raw: Any) -> Any:
 
 
 def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
-    matrix, vector = (config.output_dim, config.input_dim), (config.output_dim,)
-    expected = {"mean": (config.input_dim,), "weights": matrix, "bias": vector}
+    columns = config.input_dim + COLUMNS[config.similarity]
+    matrix, vector = (config.output_dim, columns), (config.output_dim,)
+    expected = {"mean": (columns,), "weights": matrix, "bias": vector}
     expected |= {"query_weights": matrix, "query_bias": vector}
+    if config.similarity != "cosine":
+        expected |= {"similarity": (config.input_dim + 2,)}
+    if config.queries.spend is not None:
+        expected |= {"prices": vector}
     if config.second_look is not None:
         expected |= {"second_look": matrix}
     if config.residual is not None:
-        expected |= shapes(config.output_dim, config.input_dim, config.residual.groups)
+        expected |= shapes(config.output_dim, columns, config.residual.groups)
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"

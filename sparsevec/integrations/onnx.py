@@ -46,7 +46,7 @@ def export(
         raise InvalidInput(f"nnz must be in [1, {encoder.output_dim}], found {nnz!r}")
     cap = min(head.cut.cap if nnz is None else nnz, encoder.output_dim)
     threshold = head.cut.threshold if nnz is None else 0.0
-    graph = _graph(onnx, head, cap, threshold)
+    graph = _graph(onnx, head, cap, threshold, head.purse if nnz is None else None)
     model = onnx.helper.make_model(
         graph, producer_name="sparsevec", opset_imports=[onnx.helper.make_opsetid("", _OPSET)], ir_version=8
     )
@@ -56,7 +56,7 @@ def export(
     whole_file(Path(path), model.SerializeToString())
 
 
-def _graph(onnx: Any, head: Any, cap: int, threshold: float) -> Any:
+def _graph(onnx: Any, head: Any, cap: int, threshold: float, purse: Any) -> Any:
     node, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto
     constants = {
         "mean": head.mean,
@@ -72,6 +72,14 @@ def _graph(onnx: Any, head: Any, cap: int, threshold: float) -> Any:
         "power": np.array(head.cut.sixteenths / 16, np.float32),
         "first": np.array([True] + [False] * (cap - 1)),
     }
+    if purse is not None:
+        constants |= {
+            "prices": purse.prices,
+            "cheap": purse.prices <= purse.dear,
+            "spend": np.array(purse.spend, np.float64),
+            "nothing": np.array(0, np.float64),
+            "along": np.array(1, np.int64),
+        }
     nodes = [
         node("ReduceL2", ["dense"], ["length"], axes=[1]),
         node("Div", ["dense", "length"], ["unit"]),
@@ -85,7 +93,8 @@ def _graph(onnx: Any, head: Any, cap: int, threshold: float) -> Any:
         node("ReduceL2", ["strong"], ["strength"], axes=[1]),
         node("Mul", ["strength", "threshold"], ["bar"]),
         node("Greater", ["positive", "bar"], ["above"]),
-        node("Or", ["above", "first"], ["kept"]),
+        *(_bought(node) if purse is not None else [node("Identity", ["above"], ["bought"])]),
+        node("Or", ["bought", "first"], ["kept"]),
         node("Where", ["kept", "positive", "zero"], ["cut"]),
         # nothing fired: weight 1 on the dimension that came nearest
         node("Greater", ["cut", "zero"], ["fired"]),
@@ -100,3 +109,18 @@ def _graph(onnx: Any, head: Any, cap: int, threshold: float) -> Any:
     outputs = [info("indices", kind.INT64, ["b", cap]), info("weights", kind.FLOAT, ["b", cap])]
     held = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
     return onnx.helper.make_graph(nodes, "sparsevec", inputs, outputs, held)
+
+
+def _bought(node: Any) -> list[Any]:
+    """As `encoder.head.Purse`: the largest activations until all is spent, without those that cost too much."""
+    return [
+        node("Gather", ["prices", "indices"], ["price"]),
+        node("Gather", ["cheap", "indices"], ["affordable"]),
+        node("Or", ["affordable", "first"], ["fair"]),
+        node("Where", ["fair", "price", "nothing"], ["paid"]),
+        node("CumSum", ["paid", "along"], ["spent"]),
+        node("Greater", ["spent", "spend"], ["empty"]),
+        node("Not", ["empty"], ["able"]),
+        node("And", ["fair", "able"], ["willing"]),
+        node("And", ["above", "willing"], ["bought"]),
+    ]

@@ -18,13 +18,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from sparsevec import IngestReport, SparseEncoder, SparseVectors, connect, ingest
+from sparsevec import Adapter, IngestReport, SparseEncoder, SparseVectors, connect, ingest
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput, SparsevecError, WrongSpace
 
 try:
@@ -34,6 +34,8 @@ except ImportError as error:
     raise ClientMissing.extra("ray", "ray") from error
 
 __all__ = ["write"]
+
+_Encoded: TypeAlias = tuple[SparseVectors, Any]
 
 _ROWS = 1000  # that are encoded at once
 
@@ -56,9 +58,10 @@ def write(
 
     `id` and `payload` name the other columns. `model`: a fitted encoder, which travels to the workers, or the folder of
     one, which every worker reads where it is; one that is not the driver's is refused. `credentials` go to `connect` on
-    each worker. Documents that are refused are collected on the driver in the file `failed`, made with the first; their
-    positions count within their task. `concurrency` (tasks at a time) and `ray_remote_args` go to Ray, `options`
-    (`empty`, `missing`, `in_flight`, `deadline`, ...) to `ingest` in each task.
+    each worker. Where the collection keeps residual codes they are made there, too. Documents that are refused are
+    collected on the driver in the file `failed`, made with the first; their positions count within their task.
+    `concurrency` (tasks at a time) and `ray_remote_args` go to Ray, `options` (`empty`, `missing`, `in_flight`,
+    `deadline`, ...) to `ingest` in each task.
 
     Raises InvalidInput for columns that are not there, InvalidVectors for rows of another width, ModelBroken where the
     model is not, CollectionError without a collection, WrongSpace (C18), and what `ingest` raises in a task, with that
@@ -121,12 +124,14 @@ class _Job:
         """One task: its report, and the lines of its dead letters."""
         encoder, tables = self.model.load(), [BlockAccessor.for_block(block) for block in blocks]
         with tempfile.TemporaryDirectory() as folder, connect(self.url, **self.credentials) as adapter:
-            letters = Path(folder) / "failed.jsonl"
+            letters, coded = Path(folder) / "failed.jsonl", adapter.info().code_bytes is not None
+            made, again = tee(chain.from_iterable(self._encoded(encoder, table, adapter, coded) for table in tables))
             report = ingest(
                 adapter,
                 chain.from_iterable(map(self._ids, tables)),
-                chain.from_iterable(self._vectors(encoder, table) for table in tables),
+                (vectors for vectors, _ in made),
                 chain.from_iterable(map(self._payloads, tables)) if len(self.columns) > 2 else None,
+                codes=chain.from_iterable(codes for _, codes in again) if coded else None,
                 failed=letters,
                 **self.options,
             )
@@ -135,10 +140,13 @@ class _Job:
     def _ids(self, table: Any) -> list[Any]:
         return list(table.to_arrow().column(self.columns[0]).to_pylist())
 
-    def _vectors(self, encoder: SparseEncoder, table: Any) -> Iterator[SparseVectors]:
+    def _encoded(self, encoder: SparseEncoder, table: Any, adapter: Adapter, coded: bool) -> Iterator[_Encoded]:
+        """Vectors and, for a collection that keeps them, residual codes; a few rows at a time."""
         for start in range(0, table.num_rows(), _ROWS):
             part = BlockAccessor.for_block(table.slice(start, min(start + _ROWS, table.num_rows()), copy=False))
-            yield encoder.encode_document(_dense(part.to_numpy(self.columns[1]), self.columns[1]))
+            dense = _dense(part.to_numpy(self.columns[1]), self.columns[1])
+            vectors = encoder.encode_document(dense)
+            yield vectors, encoder.residual_codes(dense, adapter.stored(vectors)) if coded else None
 
     def _payloads(self, table: Any) -> list[dict[str, Any]]:
         return list(table.to_arrow().select(self.columns[2:]).to_pylist())

@@ -77,6 +77,17 @@ def test_every_row_is_written_by_some_worker_and_counted_once(
     check(ours, encoder, dense)
 
 
+def test_residual_codes_are_made_on_the_workers(url: str, dense: Float32s) -> None:
+    coding = sv.SparseEncoder(24, 256).fit(dense, budget=sv.Budget(nnz=8, residual_bytes=16))
+    with sv.connect(url) as adapter:
+        adapter.create(256, fingerprint=coding.fingerprint, code_bytes=16)
+        report = write(dataset(dense), url, model=coding)
+        found = adapter.fetch([f"d{i}" for i in range(len(dense))])
+        assert report.written == len(dense)
+        assert found.codes is not None
+        assert np.array_equal(found.codes, coding.residual_codes(dense, coding.encode_document(dense)))
+
+
 class Doomed:
     """Kills the worker that holds a block shortly after it began to write: each of the first so many blocks once."""
 

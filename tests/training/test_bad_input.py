@@ -79,7 +79,6 @@ def test_sizes_that_make_no_sense_are_refused(sizes: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize(
     ("documents", "queries", "says"),
     [
-        (clustered(99, seed=0), None, "at least 100 documents"),
         (clustered(200, seed=0), clustered(20, seed=1), "at least 50 sample queries"),
         (np.ones((200, INPUT)), None, "same direction"),
         (spoiled(3, 4, np.nan), None, "documents: row 3"),

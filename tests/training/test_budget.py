@@ -71,7 +71,7 @@ def test_the_measured_figures_are_true_of_unseen_queries(
 def test_what_a_budget_leaves_open_follows_from_the_rest(
     budget: Budget, output_dim: int, due: tuple[int, float]
 ) -> None:
-    assert resolved(budget, output_dim) == pytest.approx(due)
+    assert resolved(budget, output_dim)[:2] == pytest.approx(due)
 
 
 @pytest.mark.parametrize(

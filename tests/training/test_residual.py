@@ -130,6 +130,16 @@ def test_the_score_is_near_the_cosine(coder: SparseEncoder) -> None:
     assert np.abs(coder.residual_scores(query[0], hits) - cosines).max() < 0.1
 
 
+def test_the_parts_of_a_score_add_up_to_it(coder: SparseEncoder) -> None:
+    dense, query = clustered(300, seed=11), clustered(1, seed=12)
+    hits = candidates(coder, dense, query[0])[:1]
+    assert hits.vectors is not None
+    assert hits.codes is not None
+    constant, asked, left = coder._residuals().parts(query, hits.vectors, hits.codes)
+    by_weights = (asked.to_scipy() @ hits.vectors.to_scipy().T).toarray()[0, 0]
+    assert constant + by_weights + left == pytest.approx(coder.residual_scores(query[0], hits)[0], abs=1e-6)
+
+
 def test_codes_are_taken_against_what_the_backend_keeps(coder: SparseEncoder) -> None:
     dense, query = clustered(300, seed=11), clustered(1, seed=12)[0]
     hits = candidates(coder, dense, query)

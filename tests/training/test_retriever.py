@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import sparsevec as sv
 from sparsevec.answers.retriever import AsyncRetriever, Retriever
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.connect import aconnect
+from sparsevec.contract.deadlines import remaining
+from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.errors import InvalidInput, WrongSpace
+from sparsevec.errors import InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
 from sparsevec.vectors import Float32s
 from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered, unit
@@ -124,3 +127,84 @@ def test_answers_are_the_same_with_asyncio(
             return await retriever.search(unseen_queries[:5])
 
     assert asyncio.run(search()) == expected
+
+
+# ---- what verify sees, and what a deadline reaches
+
+
+class Shuffled(Reference):
+    """Brings with each hit the vector of another."""
+
+    def search(self, *given: Any, **named: Any) -> list[Hits]:
+        found = super().search(*given, **named)
+        return [
+            hits if hits.vectors is None else replace(hits, vectors=hits.vectors[np.arange(len(hits))[::-1]])
+            for hits in found
+        ]
+
+
+class Forgetful(Reference):
+    """Leaves the best document out of every answer."""
+
+    def search(self, queries: Any, k: int = 10, **named: Any) -> list[Hits]:
+        return [hits[1:] for hits in super().search(queries, k + 1, **named)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Shuffled, "exact re-ranking of its candidates has"), (Forgetful, "was left out")]
+)
+def test_verify_finds_wrong_answers_and_wrong_candidates(
+    encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s, kind: type[Reference], said: str
+) -> None:
+    with Retriever(encoder, kind()) as retriever:
+        retriever.add(range(300), documents[:300])
+        report = sv.verify(retriever, documents[:300], unseen_queries[:4])
+        with pytest.raises(NotExact, match=said):
+            report.require_exact()
+
+
+def test_refined_documents_are_written_and_verified_as_they_are(
+    documents: Float32s, encoder: SparseEncoder, unseen_queries: Float32s
+) -> None:
+    refined = encoder.encode_document(documents[:200], nnz=4)
+    with Retriever(encoder, Reference()) as retriever:
+        retriever.add(range(200), documents[:200], vectors=refined)
+        sv.verify(retriever, documents[:200], unseen_queries[:3], vectors=refined).require_exact()
+        with pytest.raises(InvalidVectors, match="200 vectors for 7 dense rows"):
+            retriever.add(range(7), documents[:7], vectors=refined)
+
+
+def test_every_request_of_a_search_is_under_its_deadline(encoder: SparseEncoder, retriever: Retriever) -> None:
+    left: list[float] = []
+
+    def scorer(query: Float32s, documents: Documents) -> list[float]:
+        assert query.shape == (INPUT,)
+        left.append(remaining(1000.0))
+        return [0.0] * len(documents.ids)
+
+    Retriever(encoder, retriever._adapter, rerank=scorer).search(clustered(1, seed=9), deadline=60.0)
+    assert max(left) <= 60.0
+    with pytest.raises(InvalidInput, match="deadline must be a positive number"):
+        retriever.search(clustered(1, seed=9), deadline=0)
+
+
+def test_an_encoder_without_residual_codes_is_told_how_to_get_them(encoder: SparseEncoder) -> None:
+    with pytest.raises(InvalidInput, match=r"fit\(\.\.\., budget=Budget\(\.\.\., residual_bytes=100\)\)"):
+        Retriever(encoder, Reference(), rerank="residual")
+
+
+def test_a_task_that_is_cancelled_writes_no_more(encoder: SparseEncoder, documents: Float32s) -> None:
+    reference = Reference()
+
+    async def cancelled() -> int:
+        retriever = AsyncRetriever(encoder, InThreads(reference))
+        task = asyncio.create_task(retriever.add(range(1500), documents, batch_count=10))
+        while not (reference.info().exists and reference.count()):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.05)
+        return reference.count()
+
+    assert 0 < asyncio.run(cancelled()) < 1500

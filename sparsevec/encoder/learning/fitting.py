@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sparsevec.dense import distinct
 from sparsevec.encoder.learning.codes import dot_products, linear_top_k
 from sparsevec.encoder.learning.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe
@@ -57,7 +58,8 @@ def new_head(documents: Tensor, dimension: int, recipe: HeadRecipe, generator: t
     """Every dimension starts as the direction of one document, with noise: so each fires for something at once."""
     mean = documents.mean(dim=0)
     centred = documents - mean
-    seeds = centred[torch.randint(len(documents), (dimension,), generator=generator)]
+    different = torch.from_numpy(distinct(documents.numpy()))  # equal rows would all have the same direction
+    seeds = centred[different[torch.randint(len(different), (dimension,), generator=generator)]]
     noise = torch.randn(seeds.shape, generator=generator) * centred.std(dim=0)
     return Head(mean, F.normalize(seeds + recipe.seed_noise * noise, dim=1), recipe)
 

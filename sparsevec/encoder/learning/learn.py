@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
@@ -50,13 +51,16 @@ class Corpus:
         return zlib.crc32(self.sample.rows.numpy().data, zlib.crc32(self.documents.numpy().data))
 
 
-def new_corpus(documents: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int) -> Corpus:
-    """Of unit rows (n, input_dim) and (q, input_dim); asking (m,): the numbers of the documents that ask too."""
+def new_corpus(documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int) -> Corpus:
+    """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
+
+    asking (m,): their numbers.
+    """
     rows = torch.from_numpy(documents)
     m = min(neighbours, len(rows) // 4)
-    own = _others(rows[torch.from_numpy(asking)], rows, torch.from_numpy(asking), m)
-    sample = own.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries), rows, m)
-    return Corpus(rows, own, sample)
+    others = _others(torch.from_numpy(own), rows, torch.from_numpy(asking), m)
+    sample = others.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries), rows, m)
+    return Corpus(rows, others, sample)
 
 
 def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
@@ -71,13 +75,13 @@ def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
 
 
 def learned_towers(
-    corpus: Corpus, dimension: int, nnz: int, flops: float, seed: int, whole: Whole, checkpoint: Path | None
+    corpus: Corpus, dimension: int, limits: Limits, seed: int, whole: Whole, checkpoint: Path | None
 ) -> Tensors:
     """Stages 1 and 2, where every document asks: `mean`, `weights`, `bias`, `query_weights` and `query_bias`.
 
     checkpoint: a folder for one file a stage. Raises what `train` raises.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, nnz = torch.Generator().manual_seed(seed), limits.nnz
     recipe = tempered(head_recipe(len(corpus.documents), dimension, nnz), corpus.spread)
     head = new_head(corpus.documents, dimension, recipe, generator)
     _fit(head, corpus, nnz, nnz, recipe, 3 * seed, whole, checkpoint)
@@ -85,7 +89,7 @@ def learned_towers(
     with torch.no_grad():
         codes = linear_top_k(_some(corpus.documents) - head.mean, head.weights, head.bias, nnz)
     used = shares(codes.values, codes.indices, dimension)
-    longest = _longest(corpus.asking.rows, head.mean, head.weights, head.bias, used, nnz, flops, recipe.longer)
+    longest = _longest(corpus.asking.rows, head.mean, head.weights, head.bias, used, limits, recipe.longer)
     towers = towers_recipe(recipe)
     _fit(head, corpus, nnz, longest, towers, 3 * seed + 1, whole, checkpoint)  # other batches than the head has seen
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
@@ -125,30 +129,30 @@ def refined(
     corpus: Corpus,
     start: SparseVectors,
     tensors: Tensors,
-    nnz: int,
-    flops: float,
+    limits: Limits,
     seed: int,
     whole: Whole,
     checkpoint: Path | None,
 ) -> tuple[SparseVectors, Tensors]:
     """Stage 3: the codes of the documents, and `query_weights` and `query_bias` fitted to them.
 
-    start: the head's code of each document, a few weights longer than `nnz`. checkpoint: a folder for its file.
+    start: the head's code of each document, a few weights longer than it may be. checkpoint: a folder for its file.
     """
     codes = padded(start, -1)  # a negative weight counts as zero and stays
     mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
-    recipe = tempered(refine_recipe(len(bias), nnz), corpus.spread)
+    recipe = tempered(refine_recipe(len(bias), limits.nnz), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
-    longest = _longest(corpus.asking.rows, mean, weights, bias, used, nnz, flops, recipe.longer)
+    longest = _longest(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
-    prices = recipe.price * torch.from_numpy(used / used.mean()).float()
+    price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
+    prices = price * torch.from_numpy(used / used.mean()).float()
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
     _followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {"query_weights": free.query_weights.detach().numpy(), "query_bias": free.query_bias.detach().numpy()}
-    return _strongest(free, nnz, start.dimension), fitted
+    return _strongest(free, limits.nnz, start.dimension), fitted
 
 
 def _alike(queries: Tensor, alike: int) -> Tensor:
@@ -161,19 +165,19 @@ def _some(rows: Tensor) -> Tensor:
 
 
 def _longest(
-    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, nnz: int, flops: float, longer: float
+    queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, limits: Limits, longer: float
 ) -> int:
-    """How many of a query's largest activations to train: `longer` times what `flops` pays for now.
+    """How many of a query's largest activations to train: `longer` times what F pays for now, or all it may have.
 
     used (dimension,): share of the documents that use each dimension. Training makes queries avoid the dimensions that
     cost much, so that the budget will pay for more of them.
     """
-    prices = torch.from_numpy(nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
+    prices = torch.from_numpy(limits.nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
     with torch.no_grad():
         values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)
-    paid = int((spent <= flops).sum())
-    return min(max(1, int(longer * paid)), len(bias))
+    paid = int((spent <= limits.flops).sum())
+    return min(max(1, int(longer * paid)), limits.query_nnz or len(bias), len(bias))
 
 
 def _strongest(codes: Refined, nnz: int, dimension: int) -> SparseVectors:

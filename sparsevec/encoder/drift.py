@@ -1,0 +1,113 @@
+"""Whether the codes that a collection holds still suit its documents, or it is time to refine again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.dense import Dense, nearest, unit_rows
+from sparsevec.encoder.figures import spacing
+from sparsevec.encoder.model import Model
+from sparsevec.measure.cost import cost
+from sparsevec.measure.intervals import Interval, interval, paired_interval
+from sparsevec.measure.recall import recalls, sparse_top
+from sparsevec.vectors import SparseVectors
+
+__all__ = ["Drift", "drift"]
+
+_ASKING, _SEARCHED = 512, 20_000  # documents that ask, and that are searched: as for the figures of a fit
+_BUDGET = 1.05  # of F and of nnz, before it counts as broken
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What documents of today, asked as queries, find of each other in the codes that are stored."""
+
+    documents: int
+    """searched"""
+    newcomers: int
+    """of these, whose codes are the head's: they came after the last `refine`; 0 for a head"""
+    recall_10: float
+    recall_10_interval: Interval
+    flops: float
+    active_dims: float
+    found: float | None
+    """share of the fitted documents among the dense top tens that the sparse top tens have; None without any"""
+    found_newcomers: float | None
+    """the same of the newcomers"""
+    reasons: tuple[str, ...]
+    """to refine again, in words; none where all is as it was"""
+
+    @property
+    def refine_again(self) -> bool:
+        return bool(self.reasons)
+
+
+def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Drift:
+    """For rows (n, columns) as documents and as queries, and their stored codes."""
+    step = spacing(len(rows), _SEARCHED)
+    rows, asking, codes = rows[::step], asking[::step], codes[np.arange(0, len(codes), step)]
+    own = np.arange(0, len(rows), spacing(len(rows), _ASKING))
+    units, asked = unit_rows(rows), unit_rows(asking[own])
+    truth = nearest(units, asked, 10, itself=own)
+    queries = model.queries(asking[own], None)
+    found = sparse_top(codes, queries, 10, itself=own)
+    at_10, spent = recalls(units, asked, found, truth), cost(queries, codes)
+    new = _newcomers(model, rows, codes)
+    hit = np.array([np.isin(due, rows) for due, rows in zip(truth.rows, found, strict=True)])
+    fitted, later = _share(hit, ~new[truth.rows]), _share(hit, new[truth.rows])
+    between = interval(at_10)
+    return Drift(
+        documents=len(rows),
+        newcomers=int(new.sum()),
+        recall_10=float(at_10.mean()),
+        recall_10_interval=between,
+        flops=spent.flops,
+        active_dims=spent.active_dims,
+        found=fitted,
+        found_newcomers=later,
+        reasons=tuple(_reasons(model, spent.flops, spent.active_dims, between, hit, new[truth.rows])),
+    )
+
+
+def _newcomers(model: Model, rows: Dense, codes: SparseVectors) -> npt.NDArray[np.bool_]:
+    """(n,) whose stored code is what the encoder gives a document that comes today."""
+    if model.config.stage != "refined":
+        return np.zeros(len(rows), bool)
+    today = model.documents(rows, None)
+    same = np.zeros(len(rows), bool)
+    for number in np.flatnonzero(today.row_nnz == codes.row_nnz):
+        ours, theirs = today[int(number)], codes[int(number)]
+        same[number] = np.array_equal(ours.indices, theirs.indices) and np.allclose(
+            ours.values, theirs.values, rtol=2**-7
+        )  # backends keep 8 bits of a weight, or more
+    return same
+
+
+def _share(hit: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float | None:
+    return float(hit[of].mean()) if of.any() else None
+
+
+def _reasons(
+    model: Model, flops: float, nnz: float, between: Interval, hit: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]
+) -> list[str]:
+    config, said = model.config, []
+    if flops > _BUDGET * config.flops:
+        said.append(
+            f"a query costs F {flops:.3f}, the budget is {config.flops:.3g}: documents use other dimensions now"
+        )
+    if nnz > _BUDGET * config.nnz:
+        said.append(f"documents have {nnz:.1f} weights, the budget is {config.nnz}")
+    kept = next((kind.recall_10 for kind in config.figures.kinds if kind.kind == "documents"), None)
+    if kept is not None and between.high < kept:
+        said.append(f"documents find {between} of their dense top 10, {kept:.3f} when this was learned")
+    both = new.any(axis=1) & ~new.all(axis=1)
+    if both.any():
+        later, fitted = (
+            np.array([row[of].mean() for row, of in zip(hit[both], which[both], strict=True)]) for which in (new, ~new)
+        )
+        if (less := paired_interval(later, fitted)).high < 0:
+            said.append(f"newcomers are found less often than fitted documents, by {-less.high:.3f} to {-less.low:.3f}")
+    return said

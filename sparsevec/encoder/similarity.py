@@ -1,0 +1,119 @@
+"""Whatever similarity the user's dense search ranks by, as the cosine of rows with a column or two more.
+
+cosine: the rows as they are. dot: a document gets the column sqrt(R^2 - |x|^2), a query 0, so that all documents are R
+long and the cosine is q.x / (R |q|): the order of the inner product (Bachrach et al., "Speeding Up the Xbox
+Recommender System Using a Euclidean Transformation for Inner-Product Spaces", RecSys 2014; Neyshabur and Srebro, ICML
+2015). l2: |q - x|^2 = |q|^2 - 2 (q.x - |x|^2 / 2), so with c = x - centre a document is (c, (r^2 - |c|^2) / 2r) and a
+query (q - centre, r), of which the inner product has the order wanted; then as for dot. r is the usual length of c: any
+other gives the same order, this one keeps the columns alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsevec.dense import Dense, blocks
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.vectors import Float32s
+
+__all__ = ["COLUMNS", "Near", "Similarity", "check_similarity"]
+
+Near: TypeAlias = Literal["cosine", "dot", "l2"]
+COLUMNS: Mapping[str, int] = {"cosine": 0, "dot": 1, "l2": 2}
+"""more than the user's rows have"""
+_SPARE = 1.25  # R over the longest document that was learned from: later ones may be a little longer
+
+
+def check_similarity(near: object) -> Near:
+    """Raises InvalidInput for any other."""
+    if near not in get_args(Near):
+        raise InvalidInput(f"similarity must be {', '.join(map(repr, get_args(Near)))}, found {near!r}")
+    return near  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """The reduction, as learned from a corpus. `centre` (input_dim,), `length` r and `reach` R in the users' unit."""
+
+    near: Near
+    centre: npt.NDArray[np.float64]
+    length: float
+    reach: float
+
+    @classmethod
+    def of(cls, near: Near, documents: Dense) -> Similarity:
+        """For `documents` (n, input_dim); of none, as if they had length 1 around 0."""
+        d = documents.shape[1]
+        if near == "cosine" or not len(documents):
+            return cls(near, np.zeros(d), 1.0, _SPARE * 2)
+        centre = documents.mean(axis=0, dtype=np.float64) if near == "l2" else np.zeros(d)
+        squares = np.concatenate(
+            [np.square(block.astype(np.float64) - centre).sum(axis=1) for _, block in blocks(documents)]
+        )
+        if not (np.isfinite(squares).all() and squares.any()):
+            raise InvalidVectors(
+                f"similarity={near!r} needs lengths that float64 can square, and not all 0; found documents of lengths "
+                f"{np.sqrt(squares.min()):g} to {np.sqrt(squares.max()):g}; scale them all by one factor"
+            )
+        r = float(np.sqrt(squares.mean()))
+        if near == "l2":
+            squares += np.square((r**2 - squares) / (2 * r))
+        return cls(near, centre, r, _SPARE * float(np.sqrt(squares.max())))
+
+    def documents(self, rows: Dense) -> Dense:
+        """(n, input_dim) to (n, input_dim + COLUMNS). Raises InvalidVectors for rows longer than any learned from."""
+        if self.near == "cosine":
+            return rows
+        n, d = rows.shape
+        wide = np.empty((n, d + COLUMNS[self.near]), np.float32)
+        for start, block in blocks(rows):
+            part = block.astype(np.float64) - self.centre
+            if self.near == "l2":
+                extra = (self.length**2 - np.square(part).sum(axis=1)) / (2 * self.length)
+                part = np.concatenate([part, extra[:, None]], axis=1)
+            part /= self.reach
+            left = 1 - np.square(part).sum(axis=1)
+            if (left < 0).any():
+                row = int(np.argmin(left >= 0))
+                raise InvalidVectors(
+                    f"documents: row {start + row} is {np.sqrt(1 - left[row]):.2f} times as long as similarity="
+                    f"{self.near!r} was learned for; fit again with rows like it, or leave it out"
+                )
+            wide[start : start + len(block), :-1] = part
+            wide[start : start + len(block), -1] = np.sqrt(left)
+        return wide
+
+    def queries(self, rows: Dense) -> Dense:
+        """(q, input_dim) to (q, input_dim + COLUMNS), of any length."""
+        if self.near == "cosine":
+            return rows
+        wide = np.zeros((len(rows), rows.shape[1] + COLUMNS[self.near]))
+        wide[:, : rows.shape[1]] = rows.astype(np.float64) - self.centre
+        if self.near == "l2":
+            wide[:, -2] = self.length
+        wide[~wide.any(axis=1), -1] = 1  # a zero query by dot: all documents are equal, so any order is right
+        return wide
+
+    @property
+    def tensors(self) -> dict[str, Float32s]:
+        """What a model keeps of it beside its name: nothing for cosine."""
+        if self.near == "cosine":
+            return {}
+        return {"similarity": np.append(self.centre, [self.length, self.reach]).astype(np.float32)}
+
+    @classmethod
+    def kept(cls, near: Near, tensors: Mapping[str, Float32s], input_dim: int) -> Similarity:
+        """As `tensors` says."""
+        if near == "cosine":
+            return cls(near, np.zeros(input_dim), 1.0, 1.0)
+        numbers = tensors["similarity"].astype(np.float64)
+        return cls(near, numbers[:-2], float(numbers[-2]), float(numbers[-1]))
+
+    def rounded(self) -> Similarity:
+        """As it comes back from a model that was saved: learning and loading must see the same rows."""
+        return type(self).kept(self.near, self.tensors, len(self.centre))
