@@ -91,10 +91,9 @@ def code_mapping(code_bytes: int, vector_codes: bool) -> dict[str, Any]:
     """The field of residual codes. `benchmarks/code_storage.py` measures the ways.
 
     Doc values, which a search reads beside the `_id` for less than a millisecond in 100 hits, where `_source` has to be
-    unpacked for each; an `_id` is read from stored fields as before, since a copy of it in doc values pays on
-    Elasticsearch 8 and OpenSearch only, and is wrong in a copy of the index under other ids. A binary field is kept in
-    `_source` once more, which a partial update needs: 235 bytes for a code of 100. Where the server takes vectors out
-    of `_source` and puts them back for an update, a flat vector of bytes holds it once: 100 bytes.
+    unpacked for each. A binary field is kept in `_source` once more, which a partial update needs: 239 bytes for a code
+    of 100. Where the server takes vectors out of `_source` and puts them back for an update, a flat vector of bytes
+    holds it once: 101 bytes.
     """
     if not vector_codes or code_bytes > _LONGEST_VECTOR:
         return {"type": "binary", "doc_values": True}

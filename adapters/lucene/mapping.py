@@ -35,7 +35,7 @@ def new_index(
 
     `hides`: a server that would keep vectors out of `_source` (`hides_vectors`) is told not to. It would build them
     anew from term vectors, which rounds what `fetch` brings, and makes a repeated write look like a change. Only an
-    index with residual codes is left to it, where bytes count: a document of 32 weights has 320 bytes there, and 591
+    index with residual codes is left to it, where bytes count: a document of 32 weights has 314 bytes there, and 587
     with its weights in `_source`, once a merge has let go of what the engine keeps for recovery, which takes longer
     than the writing (`benchmarks/code_storage.py`).
     """

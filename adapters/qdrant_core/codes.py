@@ -1,10 +1,9 @@
 """Residual codes as Qdrant holds them: beside our vector, a dense one of bytes (uint8) without a graph. Pure.
 
 Measured on a server 1.18.3, 100 bytes a code, against a payload field in base64: a point's vectors are replaced by one
-operation, whole or not at all, where payloads are set one operation a point (1,000 points replaced: 0.3 s against
-3.0 s), and a code takes its bytes on disk and no more. What speaks against it: over REST a hit brings 5 characters a
-byte instead of 4/3, which costs a search for 100 hits less than a millisecond. `benchmarks/code_storage_qdrant.py`
-makes the figures.
+operation, whole or not at all, where payloads are set one operation a point (1,000 points replaced: 0.13 s against
+1.55 s). What speaks against it: over REST a hit brings 6 characters a byte instead of 2. `benchmarks/results/
+code_storage.md` has the figures, and `benchmarks/code_storage_qdrant.py` makes them.
 
 An application sees the vector in the collection's settings; no search goes to it, so it has no graph and lies on disk.
 """

@@ -187,7 +187,10 @@ def _hit(hit: Found, *, both: bool) -> str:
 
 def _why(hit: Found) -> str:
     """The largest parts as chips; all of them, with documents that use a dimension, unfold."""
-    shown = "".join(f"<span>{_text(one.name)} {one.score / hit.score:.0%}</span>" for one in hit.why[:3] if hit.score)
+    shares: dict[str, float] = {}
+    for one in hit.why[:3] if hit.score else ():
+        shares[one.name] = shares.get(one.name, 0.0) + one.score / hit.score
+    shown = "".join(f"<span>{_text(name)} {share:.0%}</span>" for name, share in shares.items())
     parts = "".join(f"<li><b>{_text(one.name)}</b> {one.score:+.3f}{_used_by(one)}</li>" for one in hit.why)
     return (
         f'<div class="matched">{shown}</div><details class="why"><summary>why {hit.score:.3f}</summary>'

@@ -31,13 +31,14 @@ __all__ = ["Flight"]
 
 @dataclass(slots=True, eq=False)
 class _Flying:
-    """A batch under way. `outcome` or `error` when it is done."""
+    """A batch under way; `outcome` or `error` when it is done, and `heard` when that has been noticed."""
 
     batch: Batch
     ids: set[Id]
     patience: Patience
     outcome: Outcome | None = None
     error: BaseException | None = None
+    heard: bool = False
 
 
 class Flight:
@@ -91,15 +92,16 @@ class Flight:
             self._allowed = max(1, self._allowed // 2)
             self._account.tell(event)
             return
+        event.heard = True
         if event.error is None:
             self._allowed = min(self._most, self._allowed + 1)
         self._record()
-        if self._flying and (error := self._flying[0].error) is not None:
-            raise error
+        if self._flying and (first := self._flying[0]).heard and first.error is not None:
+            raise first.error
 
     def _record(self, *, tell: bool = True) -> None:
-        """The batches that are settled, up to the first that is not."""
-        while self._flying and (first := self._flying[0]).outcome is not None:
+        """The batches that are known to be settled, up to the first that is not."""
+        while self._flying and (first := self._flying[0]).heard and first.outcome is not None:
             self._in_order = False
             self._flying.popleft()
             self._requests.claims.give_back(first.ids)
@@ -118,6 +120,8 @@ class Flight:
         if error is not None:
             self._patience.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for flying in self._flying:
+            flying.heard = True
         if error is not None and self._in_order:
             with suppress(Exception):  # the first error is the one to hear of
                 self._record(tell=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import threading
@@ -18,6 +19,7 @@ from sparsevec.contract.checks import Id
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput
 from sparsevec.ingestion.journal import Journal
 from sparsevec.ingestion.patience import Patience
+from sparsevec.ingestion.stream import Batch
 from tests.misbehaving import Clock, Guarding, Interrupted, Misbehaving
 
 DIMENSION = 100
@@ -66,6 +68,21 @@ def test_so_many_requests_are_under_way_and_no_more(at_once: int) -> None:
         report = sv.ingest(adapter, range(60), vectors(60), batch_count=3, in_flight=at_once)
         assert adapter.peak == at_once
         assert (report.written, report.given, adapter.count()) == (60, 60, 60)
+
+
+def test_what_is_settled_is_let_go_of() -> None:
+    alive: list[int] = []
+    with Crowd() as adapter:
+        sv.ingest(
+            adapter,
+            range(400),
+            vectors(400),
+            batch_count=2,
+            in_flight=4,
+            on_progress=lambda _: alive.append(sum(isinstance(one, Batch) for one in gc.get_objects())),
+        )
+    assert len(alive) > 200
+    assert max(alive) < 30  # four under way, their pieces and the window
 
 
 class Backwards(Crowd):
