@@ -269,8 +269,14 @@ def test_a_refined_corpus_that_is_worse_than_the_head_is_not_kept_and_that_is_sa
 def test_a_head_that_is_worse_than_no_learning_is_not_kept_and_that_is_said(
     documents: Float32s, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps so long that nothing is learned."""
-    monkeypatch.setattr(learn, "head_recipe", lambda *sizes: replace(head_recipe(*sizes), rate=3.0))
+    """A query tower whose dimensions are not those of the documents."""
+    learned = learn.learned_towers
+
+    def mixed_up(*arguments: Any) -> Any:
+        tensors = learned(*arguments)
+        return tensors | {"query_weights": tensors["query_weights"][::-1].copy()}
+
+    monkeypatch.setattr(learn, "learned_towers", mixed_up)
     encoder = SparseEncoder(INPUT, OUTPUT).fit(documents, budget=BUDGET)
     figures = encoder.figures
     assert figures.learned_recall_10 is not None
