@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.ingest import ingest as ingest
     from sparsevec.ingestion.removal import RemovalReport as RemovalReport
     from sparsevec.ingestion.removal import remove as remove
+    from sparsevec.live.findings import check as check
     from sparsevec.live.retrofitting import CatchUpReport as CatchUpReport
     from sparsevec.live.retrofitting import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import catch_up as catch_up
@@ -58,6 +59,8 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.measure.recall import evaluate as evaluate
     from sparsevec.planning.latency import LatencyModel as LatencyModel
     from sparsevec.planning.latency import latency_model as latency_model
+    from sparsevec.planning.outlook import Preview as Preview
+    from sparsevec.planning.outlook import preview as preview
     from sparsevec.vectors import SparseVector as SparseVector
     from sparsevec.vectors import SparseVectors as SparseVectors
 
@@ -79,11 +82,13 @@ _HOMES = {
     "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
     "ingestion.removal": "RemovalReport remove",
+    "live.findings": "check",
     "live.retrofitting": "CatchUpReport RetrofitReport catch_up follow retrofit",
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
     "planning.latency": "LatencyModel latency_model",
+    "planning.outlook": "Preview preview",
     "vectors": "SparseVector SparseVectors",
 }
 _HOME_OF = {name: f"sparsevec.{home}" for home, names in _HOMES.items() for name in names.split()}

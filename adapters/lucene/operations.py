@@ -36,6 +36,7 @@ from .ranking import Ranking
 from .scanning import Scanning
 from .searching import Searching
 from .session import PAGE, Refresh, Session
+from .surroundings import surroundings
 from .versions import codes_as_vectors, hides_vectors, version_created
 from .wire import json, path_of
 from .writing import CAN, Writing
@@ -111,7 +112,9 @@ class LuceneOperations:
             reason, _, advice = str(error).partition("; ")
             return [*found, Finding("blocking", "index", reason, advice)]
         found += [hazard.finding() for hazard in hazards(target, self._session.field)]
-        if not target.ours:
+        if target.write is not None:
+            found += yield from surroundings(target.write, self._session.field, server.max_body, not target.ours)
+        if not target.ours and not any(one.subject == "closed" for one in found):
             found += yield from self._on_documents(target)
         return found
 

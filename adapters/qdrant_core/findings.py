@@ -47,6 +47,7 @@ def _of_collection(name: str, vector: str, found: Collection | None) -> Iterator
     others = sorted({*found.sparse, *found.dense} - {vector})
     yield Finding("fine", "vectors", f"others beside it: {', '.join(map(repr, others)) or 'none'}")
     yield from _of_index(vector, found)
+    yield from _of_dense(found)
     yield from _of_strict_mode(found)
     yield from _of_cluster(found)
 
@@ -74,6 +75,18 @@ def _of_index(vector: str, found: Collection) -> Iterator[Finding]:
         yield Finding("warning", "datatype", f"the index of {vector!r} keeps {datatype}", advice)
     if index.get("on_disk") or index.get("memory") == "cold":
         yield Finding("warning", "on disk", f"the index of {vector!r} is on disk", "searches are about twice as slow")
+
+
+def _of_dense(found: Collection) -> Iterator[Finding]:
+    """What a sparse vector made of a dense one would be made of."""
+    raw = found.params.get("vectors") or {}
+    for vector, about in ({"": raw} if "size" in raw else raw).items():
+        if about.get("multivector_config"):
+            advice = "no row stands for the document; name another vector, or make a row with a function (dense_field=)"
+            yield Finding("blocking", "multivector", f"{vector!r} holds several dense rows a document", advice)
+        elif (datatype := str(about.get("datatype") or "float32").lower()) != "float32":
+            advice = "sparse vectors are made from the rounded rows; the original ones would do a little better"
+            yield Finding("warning", "dense rows", f"{vector!r} keeps its rows as {datatype}", advice)
 
 
 def _of_strict_mode(found: Collection) -> Iterator[Finding]:

@@ -96,6 +96,8 @@ class SecondLook:
     def scores(self, prepared: tuple[Float32s, SparseVectors], number: int, documents: Documents) -> Float32s:
         dense, sparse = prepared[0][number], prepared[1][number : number + 1]
         used = np.unique(documents.vectors.indices).astype(np.int64)
+        if not len(used):  # nobody was found, or only documents without weights
+            return np.zeros(len(documents.vectors), np.float32)
         looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
         return second_scores(looks[0], documents.vectors)
 

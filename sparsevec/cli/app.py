@@ -13,7 +13,7 @@ import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.learn import encode, evaluate_model, fit
-from sparsevec.cli.live import retrofit_command
+from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.options import EMBEDDER, Embedder, Json
 from sparsevec.cli.plan import cost, latency
@@ -159,6 +159,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "encode": encode,
     "eval": evaluate_model,
     "check": check,
+    "preview": preview_command,
     "retrofit": retrofit_command,
     "index": index,
     "search": search,

@@ -15,11 +15,13 @@ from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
+from sparsevec.files import read_dense
 from sparsevec.live.retrofitting import catch_up, retrofit
 from sparsevec.live.undoing import undo_retrofit
+from sparsevec.planning.outlook import preview
 from sparsevec.progress import Progress
 
-__all__ = ["retrofit_command"]
+__all__ = ["preview_command", "retrofit_command"]
 
 
 @failing
@@ -102,3 +104,43 @@ def retrofit_command(
                 return
             say(caught, as_json=as_json)
             time.sleep(max(0.0, every - (time.monotonic() - began)))
+
+
+@failing
+def preview_command(
+    url: Target,
+    dense_field: Annotated[
+        str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="A folder with an encoder; without it one is learned, and not kept.")
+    ] = None,
+    queries: Annotated[Path | None, typer.Option("--queries", help="Dense vectors of real queries (.npy, …).")] = None,
+    nnz: Annotated[int, typer.Option("--nnz", help="Of a new encoder: weights of a document.")] = 32,
+    flops: Annotated[
+        float | None, typer.Option("--flops", help="Of a new encoder: F, multiplications of a pair.")
+    ] = None,
+    dimension: Annotated[
+        int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
+    ] = 8192,
+    sample: Annotated[int, typer.Option("--sample", help="Dense vectors that are read.")] = 4000,
+    as_json: Json = False,
+) -> None:
+    """What sparse vectors would cost and find at URL, from a sample of its dense vectors; nothing is written there.
+
+    ```
+    sparsevec preview "elasticsearch://localhost:9200/products?field=sparse" --dense-field emb --model model/
+    ```
+    """
+    asking = None if queries is None else read_dense(queries)
+    with connected(url) as adapter:
+        seen = preview(
+            adapter,
+            dense_field=dense_field,
+            model=model,
+            queries=asking,
+            budget=Budget(nnz=nnz, flops=flops),
+            output_dim=dimension,
+            sample=sample,
+        )
+    say(seen, as_json=as_json)

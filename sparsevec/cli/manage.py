@@ -18,6 +18,7 @@ from sparsevec.contract.adapter import Adapter, Finding, Info
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_ids
 from sparsevec.ingestion.removal import remove
+from sparsevec.live.findings import check as look_around
 
 __all__ = ["check", "delete", "drop", "info"]
 
@@ -64,7 +65,13 @@ def info(url: Target, as_json: Json = False) -> None:
 
 
 @failing
-def check(url: Target, as_json: Json = False) -> None:
+def check(
+    url: Target,
+    dense_field: Annotated[
+        str | None, typer.Option("--dense-field", help="Look at the dense vectors in that field or vector, too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Look, and touch nothing: what would go wrong with sparse vectors there. Exit code 1 when something is in the way.
 
     ```
@@ -72,7 +79,7 @@ def check(url: Target, as_json: Json = False) -> None:
     ```
     """
     with connected(url) as adapter:
-        findings = adapter.check()
+        findings = look_around(adapter, dense_field=dense_field)
     if as_json:
         typer.echo(as_json_text([asdict(finding) for finding in findings]))
     else:

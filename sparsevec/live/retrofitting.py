@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.adapter import Adapter, Info, Page
+from sparsevec.contract.checks import Id
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
@@ -37,6 +38,7 @@ __all__ = ["CatchUpReport", "RetrofitReport", "catch_up", "follow", "opened", "r
 _log = logging.getLogger(__name__)
 _LOOKS = 5  # at most, of one retrofit: where others write all the time, the last of it is the next catch-up's
 _QUERIES = 50  # rows of the sample that ask, to verify
+_TRIES = 3  # of a verification while others write
 _IN_MEMORY = 200_000  # documents of a verification: 32 weights each are 50 MB
 
 
@@ -83,7 +85,7 @@ class RetrofitReport(BaseModel):
     """our field was added, by this run or an earlier one with the same folder"""
     looks: tuple[Look, ...]
     verified: VerifyReport | None = None
-    """of a sample of rows as queries; None: not asked for, or more documents than fit in memory"""
+    """of a sample of rows as queries; None: not asked for, too many documents for memory, or others wrote all along"""
     dry_run: bool = False
     seconds: float = 0.0
 
@@ -119,6 +121,8 @@ class RetrofitReport(BaseModel):
         lines.append(f"  {self.written:,} written, {self.looked_again:,} looked at again; {left}")
         if self.verified is not None:
             lines.append(f"  {self.verified}")
+        else:
+            lines.append("  not verified: not asked for, or others write at this moment")
         return "\n".join(lines)
 
 
@@ -190,7 +194,8 @@ def retrofit(
         else:
             note = _made(found, encoder)
             looks = list(_looks(found, note, looking, telling))
-            note = folder.keep(note.model_copy(update={"complete": looks[-1].settled, "identity": _identity(adapter)}))
+            note = folder.note_of(note.place, adapter.info()) or note  # with the checkpoint of the last look
+            note = folder.keep(note.model_copy(update={"complete": looks[-1].settled}))
             judged = _judged(found, encoder) if check else None
         report = RetrofitReport(
             place=place_of(adapter),
@@ -341,26 +346,32 @@ def _since(adapter: Adapter, dense: DenseSource, checkpoint: str, after: str | N
 
 
 def _judged(found: _Found, encoder: SparseEncoder) -> VerifyReport | None:
-    """Whether the backend answers what exact arithmetic says of all that it holds; once more where others wrote
-    between the scan and the searches."""
+    """Whether the backend answers what exact arithmetic says of all that it holds. None when that is too much to hold
+    in memory, or others write all the time, so that what was read is not what was searched."""
     queries = encoder.encode_query(found.sample.rows[:_QUERIES])
-    for last in (False, False, True):
-        ids: list[Any] = []
-        parts: list[SparseVectors] = []
-        for page in found.adapter.scan(vectors=True):
-            assert page.vectors is not None
-            assert page.holds is not None
-            rows = np.flatnonzero(page.holds)
-            ids += [page.ids[row] for row in rows.tolist()]
-            parts.append(page.vectors[rows])
-            if len(ids) > _IN_MEMORY:
-                return None
-        if not ids:
+    for _ in range(_TRIES):
+        if (held := _held(found.adapter)) is None:
             return None
-        report = verify(found.adapter, SparseVectors.concat(parts), queries, 10, ids=ids)
-        if report.exact or last:
+        report = verify(found.adapter, held[1], queries, 10, ids=held[0])
+        if report.exact or _held(found.adapter) == held:
             return report
     return None
+
+
+def _held(adapter: Adapter) -> tuple[list[Id], SparseVectors] | None:
+    """Every vector of ours, by id; None when there are none, or more than fit in memory."""
+    ids: list[Id] = []
+    parts: list[SparseVectors] = []
+    for page in adapter.scan(vectors=True):
+        assert page.vectors is not None
+        assert page.holds is not None
+        rows = np.flatnonzero(page.holds)
+        ids += [page.ids[row] for row in rows.tolist()]
+        parts.append(page.vectors[rows])
+        if len(ids) > _IN_MEMORY:
+            return None
+    order = sorted(range(len(ids)), key=lambda row: str(ids[row]))
+    return ([ids[row] for row in order], SparseVectors.concat(parts)[order]) if ids else None
 
 
 class _Telling:

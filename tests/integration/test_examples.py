@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, url: str, folder: Path) -> str:
-    told = subprocess.run(
-        [sys.executable, EXAMPLES / name, url], cwd=folder, capture_output=True, text=True, check=False, timeout=300
-    )
+def run(name: str, url: str, folder: Path, *options: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), url, *options]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=550)
     assert told.returncode == 0, told.stdout + told.stderr
     return told.stdout
 
@@ -46,3 +46,20 @@ def test_the_elasticsearch_example(elasticsearch_url: str, tmp_path: Path) -> No
 def test_the_opensearch_example(opensearch_url: str, tmp_path: Path) -> None:
     for _ in range(2):
         assert "all 500 hits exact" in run("opensearch.py", f"{opensearch_url}/front-example", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("elasticsearch9", marks=pytest.mark.elasticsearch),
+        pytest.param("elasticsearch8", marks=pytest.mark.elasticsearch),
+        pytest.param("opensearch3", marks=pytest.mark.opensearch),
+        pytest.param("qdrant", marks=pytest.mark.qdrant),
+    ],
+)
+def test_a_live_cluster_keeps_every_edit_while_a_retrofit_is_killed_ten_times(
+    engine_url: Callable[[str], str], engine: str, tmp_path: Path
+) -> None:
+    said = run("live_cluster.py", f"{engine_url(engine)}/live-example", tmp_path, "--kills", "10")
+    assert "0 revived, 0 lost, 0 doubled, 0 changed; 100.00% hold the code of their row" in said

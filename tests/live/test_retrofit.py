@@ -198,3 +198,27 @@ def test_the_same_from_a_shell_ends_in_reports_that_a_machine_reads(lucene: Luce
     assert told("--catch-up")["look"]["written"] == 0
     assert json.loads((model / "status.json").read_text())["stage"] == "caught up"
     assert told("--undo")["taken"] == N
+
+
+# ---- before anything is written
+
+
+def test_a_preview_says_what_it_would_cost_and_find_and_writes_nothing(shop: Shop, model: Path) -> None:
+    before = shop.documents()
+    seen = sv.preview(shop.url, dense_field="emb", model=model)
+    codes = sv.SparseEncoder.load(model).encode_document(dense_rows(N))
+    assert (seen.documents, seen.whole, seen.sample + seen.asked) == (N, True, N)
+    assert seen.bytes == pytest.approx(8 * codes.nnz, rel=0.05)
+    assert seen.postings == pytest.approx(seen.flops * N)
+    assert (seen.quality.documents, seen.quality_of_a_fourth.documents) == (270, 68)
+    low, high = seen.quality.recall_10_interval or (1, 0)
+    assert low <= seen.quality.recall_10 <= high
+    assert shop.documents() == before
+
+
+def test_a_preview_that_learns_keeps_no_encoder(lucene: LuceneShop) -> None:
+    seen = sv.preview(lucene.url, dense_field="emb", budget=sv.Budget(nnz=6, flops=0.5), output_dim=DIMENSION)
+    assert (seen.fitted, mapping(lucene)[lucene.index]["mappings"]["properties"].keys()) == (
+        True,
+        {"emb", "title", "brand"},
+    )

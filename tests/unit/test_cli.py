@@ -489,7 +489,21 @@ def test_it_says_its_version(script: list[str]) -> None:
     assert told.stdout == f"sparsevec {sv.__version__}\n"
 
 
-COMMANDS = ["demo", "fit", "encode", "index", "search", "verify", "eval", "info", "check", "delete", "drop", "retrofit"]
+COMMANDS = [
+    "demo",
+    "fit",
+    "encode",
+    "index",
+    "search",
+    "verify",
+    "eval",
+    "info",
+    "check",
+    "delete",
+    "drop",
+    "retrofit",
+    "preview",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
