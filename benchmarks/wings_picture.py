@@ -22,6 +22,9 @@ GROUND = "ground"
 FLOORS = (  # from the top
     ("cli",),
     ("demo", "testing"),
+    ("integrations",),
+    ("planning",),
+    ("live",),
     ("answers", "files"),
     ("encoder", "ingestion"),
     ("training", "exact"),
