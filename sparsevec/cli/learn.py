@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from sparsevec.cli.options import Ids, Json, check_output
 from sparsevec.cli.screen import as_json_text, failing, figures, note, say
 from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
+from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense, read_ids, read_qrels
 from sparsevec.measure.recall import evaluate
 from sparsevec.vectors import SparseVectors
@@ -24,6 +26,12 @@ __all__ = ["encode", "evaluate_model", "fit"]
 _BLOCK = 4096  # rows encoded between two movements of the bar
 _NNZ = 32  # weights of a document where nothing is said
 _CONFIG, _VECTORS = "config.json", "header.json"
+
+
+class Nearness(StrEnum):
+    cosine = "cosine"
+    dot = "dot"
+    l2 = "l2"
 
 
 @failing
@@ -37,6 +45,15 @@ def fit(
         int | None, typer.Option("--nnz", help=f"Weights of a document, in the mean; {_NNZ} without --flops.")
     ] = None,
     flops: Annotated[float | None, typer.Option("--flops", help="F: multiplications of a query-document pair.")] = None,
+    query_nnz: Annotated[
+        int | None, typer.Option("--query-nnz", help="At most so many weights a query: its lists.")
+    ] = None,
+    residual_bytes: Annotated[
+        int | None, typer.Option("--residual-bytes", help="Of a code beside each vector, to answer from: 60 to 300.")
+    ] = None,
+    similarity: Annotated[
+        Nearness, typer.Option("--similarity", help="What your dense search ranks by.")
+    ] = Nearness.cosine,
     dimension: Annotated[int, typer.Option("--dimension", "-d", help="Dimensions of the sparse vectors.")] = 8192,
     refine: Annotated[
         bool, typer.Option("--refine", help="Fit the weights to these documents too; they go to OUTPUT/documents.")
@@ -57,17 +74,19 @@ def fit(
     """
     check_output(output, _CONFIG)
     rows, sample = read_dense(dense), None if queries is None else read_dense(queries)
+    if not len(rows):
+        raise InvalidInput(f"expected documents to learn from in {dense}, found no rows")
     if nnz is None and flops is None:
         nnz = _NNZ
         note(f"Neither --nnz nor --flops was given: {_NNZ} weights a document.")
-    encoder = SparseEncoder(rows.shape[1], dimension, seed)
+    encoder = SparseEncoder(rows.shape[1], dimension, seed, similarity.value)
     part = 0.7 if refine else 1.0  # of the bar, for the first call
     fitting, refining = (None, None) if checkpoint is None else (checkpoint / "fit", checkpoint / "refine")
     with progress("learning") as done:
         encoder.fit(
             rows,
             sample,
-            budget=Budget(nnz=nnz, flops=flops),
+            budget=Budget(nnz=nnz, flops=flops, query_nnz=query_nnz, residual_bytes=residual_bytes),
             on_step=lambda at: done(part * at.fraction),
             checkpoint=fitting,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ __all__ = ["NNZ_PER_FLOP", "Budget", "Limits", "check_budget", "least_cut", "res
 NNZ_PER_FLOP = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Budget:
     """`nnz` weights a document, `flops` multiplications a pair, or both; all that are given hold. Raises InvalidInput.
 
@@ -34,6 +34,10 @@ class Budget:
     flops: float | None = None
     query_nnz: int | None = None
     residual_bytes: int | None = None
+
+    def __repr__(self) -> str:
+        given = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in given if value is not None)})"
 
     def __post_init__(self) -> None:
         if self.nnz is None and self.flops is None:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevec.encoder import Budget, Progress, SparseEncoder
+from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
 from sparsevec.encoder.learning import learn
 from sparsevec.encoder.recipe import HeadRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.similarity import Similarity
+from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotFitted
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import evaluate
@@ -66,8 +67,15 @@ def skewed(n: int, seed: int) -> Float32s:
     return np.where(generator.random((n, 1)) < 0.85, crowd, alone).astype(np.float32)
 
 
+def worthless(units: Float32s, dimension: int, seed: int) -> dict[str, Any]:
+    """Queries that know nothing of the documents' dimensions."""
+    tensors = random_directions(units, dimension, seed)
+    return tensors | {"query_weights": tensors["query_weights"][::-1].copy()}
+
+
 def r_sub_of(recipe: Callable[..., HeadRecipe], monkeypatch: pytest.MonkeyPatch) -> float:
     monkeypatch.setattr(learn, "head_recipe", recipe)
+    monkeypatch.setattr(stages, "random_directions", worthless)  # what was learned is kept, however little that is
     encoder = SparseEncoder(INPUT, OUTPUT).fit(skewed(800, 1), budget=Budget(nnz=NNZ))
     rows = skewed(1000, 2)
     documents = encoder.encode_document(rows)
@@ -243,7 +251,7 @@ def test_a_direction_that_all_rows_share_does_not_blind_the_teacher() -> None:
     figures = encoder.figures
     assert figures.untrained_recall_10 is not None
     assert figures.head_recall_10 is not None
-    assert figures.untrained_recall_10 < figures.head_recall_10 < figures.recall_10
+    assert figures.untrained_recall_10 < figures.head_recall_10 <= figures.recall_10
 
 
 def test_a_refined_corpus_that_is_worse_than_the_head_is_not_kept_and_that_is_said(

@@ -126,7 +126,7 @@ def test_the_state_that_was_given_out_does_not_change_afterwards() -> None:
 def test_the_repr_states_the_settings_and_not_the_state() -> None:
     schedule = controller(Budget(nnz=8), weight=0.1, ramp=100)
     schedule.saw(Seen(100, 1))
-    assert repr(schedule) == "BudgetController(Budget(nnz=8, flops=None), weight=0.1, ramp=100)"
+    assert repr(schedule) == "BudgetController(Budget(nnz=8), weight=0.1, ramp=100)"
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), max_size=300), st.integers(1, 50))

@@ -312,7 +312,7 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["verify", "reference:x", "model", "asked"], "not a whole folder written by SparseVectors.save"),
         (["encode", "docs", "dense.npy", "-o", "out"], "docs"),
         (["encode", "model", "wide.npy", "-o", "out"], "16"),
-        (["search", "reference:x"], "one of the two"),
+        (["search", "reference:x"], "one of the three"),
         (["search", "reference:x", "--vector", "[1]"], "must be a JSON object"),
         (["search", "reference:x", "--vector", '{"a": 1}'], "whole numbers"),
         (["index", "reference:x", "docs", "--create", "--ids", "short.jsonl"], "expected 400"),

@@ -79,7 +79,7 @@ def test_what_is_settled_is_let_go_of() -> None:
             vectors(400),
             batch_count=2,
             in_flight=4,
-            on_progress=lambda _: alive.append(sum(isinstance(one, Batch) for one in gc.get_objects())),
+            on_progress=lambda _: alive.append(sum(type(one) is Batch for one in gc.get_objects())),
         )
     assert len(alive) > 200
     assert max(alive) < 30  # four under way, their pieces and the window
