@@ -10,7 +10,7 @@ import pytest
 
 __all__ = ["Table"]
 
-_CLAUSES = [f"C{number}" for number in range(1, 19)]
+_CLAUSES = [f"C{number}" for number in range(1, 22)]
 _HEAD = """\
 # Which backend passes which clause
 
