@@ -14,11 +14,12 @@ import orjson
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
 
+from . import points
 from .answers import read_hits
 from .errors import says, to_error
 from .queries import reading_body
 from .session import Session
-from .wire import Answer, ask, good, json
+from .wire import Answer, ask, good
 
 __all__ = ["Reading"]
 
@@ -33,7 +34,11 @@ class Reading:
 
     def behind(self, after: str, k: int, takes: Callable[[Json], bool]) -> Operation[tuple[list[Json], str | None]]:
         """The next k hits that the search takes, and the place behind them; None at the end."""
-        point, place = _place(after) if after else ((yield from self._point()), None)
+        point, place = (
+            _place(after)
+            if after
+            else ((yield from points.opened(self._session.engine, self._session.path, _KEEP)), None)
+        )
         taken: list[Json] = []
         while True:
             size = min(self._most, k + 1 - len(taken))  # one more says whether there is more
@@ -44,23 +49,12 @@ class Reading:
             if len(taken) > k:
                 return taken[:k], orjson.dumps([point, taken[k - 1]["sort"]]).decode()
             if len(hits) < size:
-                yield from self._close(point)
+                yield from points.close(self._session.engine, point)
                 return taken, None
             place = hits[-1]["sort"]
 
     def _page(self, point: str, size: int, place: Any) -> Json:
         return reading_body(self._body, point, _KEEP, size, place)
-
-    def _point(self) -> Operation[str]:
-        action = ("_search", "point_in_time") if self._session.engine == "opensearch" else ("_pit",)
-        answer = yield from json("POST", self._session.path(*action), params={"keep_alive": _KEEP})
-        return str(answer["pit_id"] if "pit_id" in answer else answer["id"])
-
-    def _close(self, point: str) -> Operation[None]:
-        if self._session.engine == "opensearch":
-            yield from ask("DELETE", "/_search/point_in_time", body=orjson.dumps({"pit_id": [point]}))
-        else:
-            yield from ask("DELETE", "/_pit", body=orjson.dumps({"id": point}))
 
 
 def _place(after: str) -> tuple[str, list[Any]]:

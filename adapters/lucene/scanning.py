@@ -7,6 +7,7 @@ updates do not change. A place is the point in time and the last document of a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sparsevec.contract.adapter import Page
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput
 
+from . import points
 from .answers import read_dense, read_hits, read_vectors, version_of
 from .errors import says, to_error
 from .hazards import source_fault
@@ -23,7 +25,7 @@ from .ids import from_id
 from .index import HIDDEN, Field, Target, read_fields
 from .queries import HOLDS, page_body
 from .session import Session
-from .wire import Answer, ask, good, json, path_of
+from .wire import Answer, ask, good, path_of
 
 __all__ = ["Scanning"]
 
@@ -57,7 +59,7 @@ class Scanning:
         hits, point = read_hits(found), found.get("pit_id", point)
         if len(hits) > size:
             return list(hits[:size]), [point, hits[size - 1]["sort"]]
-        yield from self._close(point)
+        yield from points.close(self._session.engine, point)
         return list(hits), None
 
     # ---- what changed
@@ -116,16 +118,8 @@ class Scanning:
 
     def _point(self, index: str | None = None, params: Mapping[str, str] | None = None) -> Operation[str]:
         yield from self._session.refresh(force=index is not None)
-        action = ("_search", "point_in_time") if self._session.engine == "opensearch" else ("_pit",)
-        path = self._session.path(*action) if index is None else path_of(index, *action)
-        answer = yield from json("POST", path, params={"keep_alive": _KEEP, **(params or {})})
-        return str(answer["pit_id"] if "pit_id" in answer else answer["id"])
-
-    def _close(self, point: str) -> Operation[None]:
-        if self._session.engine == "opensearch":
-            yield from ask("DELETE", "/_search/point_in_time", body=orjson.dumps({"pit_id": [point]}))
-        else:
-            yield from ask("DELETE", "/_pit", body=orjson.dumps({"id": point}))
+        path = self._session.path if index is None else partial(path_of, index)
+        return (yield from points.opened(self._session.engine, path, _KEEP, params))
 
     def _source(self, target: Target, field: Field | None, payloads: bool, dense: str | None) -> Operation[Any]:
         if not payloads and dense is None:
