@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.adapter import Adapter, Finding, Info
-from sparsevec.contract.checks import Id
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.live.retrofitting import opened
-from sparsevec.live.rows import DenseSource, pages_of
+from sparsevec.live.rows import DenseSource, Widths, named, pages_of
 
 __all__ = ["check"]
 
@@ -42,42 +40,34 @@ def _of_dense(adapter: Adapter, info: Info, asked: DenseSource | None) -> Iterat
         yield Finding("fine", "dense rows", f"fields or vectors with dense rows: {names}", advice)
         return
     dense = asked if asked is not None else next(iter(info.dense))
-    name = repr(dense) if isinstance(dense, str) else "the function given"
     try:
-        yield from _of_rows(adapter, dense, name)
+        yield from _of_rows(adapter, dense, named(dense))
     except (AdapterError, InvalidInput) as error:
         reason, _, advice = str(error).partition("; ")
         yield Finding("blocking", "dense rows", reason, advice or "name another field with dense_field=")
 
 
 def _of_rows(adapter: Adapter, dense: DenseSource, name: str) -> Iterator[Finding]:
-    looked = without = odd = 0
-    widths: Counter[int] = Counter()
-    first: dict[int, Id] = {}
+    seen, odd = Widths(), 0
     for page in islice(pages_of(adapter, dense, size=_SAMPLE), 1):
         assert page.dense is not None
         for id_, row in zip(page.ids, page.dense, strict=True):
-            looked += 1
-            if row is None:
-                without += 1
-                continue
-            widths[len(row)] += 1
-            first.setdefault(len(row), id_)
-            odd += not np.isfinite(row).all() or not row.any()
+            if seen.see(row, id_):
+                odd += not np.isfinite(row).all() or not row.any()
+    looked, without = seen.looked, seen.without
     if not looked:
         yield Finding("fine", "dense rows", "there are no documents yet")
-    elif not widths:
+    elif not seen.counts:
         advice = "name the field or vector that holds them with dense_field="
         yield Finding("blocking", "dense rows", f"none of {looked:,} documents looked at has a row in {name}", advice)
-    elif len(widths) > 1:
-        told = ", ".join(f"{count:,} of {width} numbers (such as {first[width]!r})" for width, count in widths.items())
+    elif len(seen.counts) > 1:
         advice = "one encoder takes one width: make the rows anew with one model"
-        yield Finding("blocking", "dense rows", f"rows in {name} differ in width: {told}", advice)
+        yield Finding("blocking", "dense rows", f"rows in {name} differ in width: {seen}", advice)
     elif without + odd:
         told = f"of {looked:,} documents looked at {without:,} have no row in {name}, and {odd:,} one that is zero"
         advice = "these get no sparse vector and are found by no query; the report of a retrofit names them"
         level = "blocking" if odd == looked - without else "warning"
         yield Finding(level, "dense rows", told, advice)  # type: ignore[arg-type]
     else:
-        width = next(iter(widths))
+        width = next(iter(seen.counts))
         yield Finding("fine", "dense rows", f"all {looked:,} documents looked at have a row of {width} in {name}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["DenseSource", "Usable", "code_fingerprints", "pages_of", "row_fault", "usable"]
+__all__ = ["DenseSource", "Usable", "Widths", "code_fingerprints", "named", "pages_of", "row_fault", "usable"]
 
 DenseSource: TypeAlias = str | Callable[[Payload], Any]
 """A field or vector that holds dense rows, or what makes a row (d,), or None, of a document."""
@@ -42,6 +43,37 @@ def _made(dense: Callable[[Payload], Any], payload: Payload) -> Float32s | None:
     if row.ndim != 1:
         raise InvalidVectors(f"dense_field makes of each document a row (d,) or None, found shape {row.shape}")
     return row
+
+
+@dataclass(slots=True)
+class Widths:
+    """How wide the dense rows are that were looked at."""
+
+    looked: int = 0
+    without: int = 0
+    """documents that have no row"""
+    counts: Counter[int] = field(default_factory=Counter)
+    first: dict[int, Id] = field(default_factory=dict)
+    """the first document of each width"""
+
+    def see(self, row: Float32s | None, id_: Id) -> TypeGuard[Float32s]:
+        """Count one document; whether it has a row."""
+        self.looked += 1
+        if row is None:
+            self.without += 1
+            return False
+        self.counts[len(row)] += 1
+        self.first.setdefault(len(row), id_)
+        return True
+
+    def __str__(self) -> str:
+        each = (f"{count:,} of {width} numbers (such as {self.first[width]!r})" for width, count in self.counts.items())
+        return ", ".join(each)
+
+
+def named(dense: DenseSource) -> str:
+    """A source of dense rows, in a message."""
+    return repr(dense) if isinstance(dense, str) else "the function given"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput
-from sparsevec.live.rows import DenseSource, pages_of, row_fault
+from sparsevec.live.rows import DenseSource, Widths, named, pages_of, row_fault
 from sparsevec.vectors import Float32s
 
 __all__ = ["Sample", "dense_source", "drawn"]
@@ -65,19 +64,12 @@ def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None 
     ids: list[Id] = []
     rows: list[Float32s] = []
     faults: dict[Id, str] = {}
-    widths: Counter[int] = Counter()
-    first: dict[int, Id] = {}
-    looked = without = good = 0
-    whole = True
+    seen, good, whole = Widths(), 0, True
     for page in pages_of(adapter, dense):
         assert page.dense is not None
         for id_, row in zip(page.ids, page.dense, strict=True):
-            looked += 1
-            if row is None:
-                without += 1
+            if not seen.see(row, id_):
                 continue
-            widths[len(row)] += 1
-            first.setdefault(len(row), id_)
             if fault := row_fault(row, len(row)):
                 faults[id_] = fault
                 continue
@@ -87,27 +79,26 @@ def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None 
                 rows.append(row)
             elif (place := int(rng.integers(good))) < most:
                 ids[place], rows[place] = id_, row
-        if looked >= _READ * most:
+        if seen.looked >= _READ * most:
             whole = page.after is None
             break
-    _check(dense, looked, widths, first, width)
+    _check(dense, seen, width)
     if not rows:
-        raise InvalidInput(f"all {sum(widths.values())} dense rows are zero or not finite; nothing can be encoded")
-    return Sample(tuple(ids), np.stack(rows), looked, without, whole, faults)
+        raise InvalidInput(f"all {seen.counts.total()} dense rows are zero or not finite; nothing can be encoded")
+    return Sample(tuple(ids), np.stack(rows), seen.looked, seen.without, whole, faults)
 
 
-def _check(dense: DenseSource, looked: int, widths: Counter[int], first: dict[int, Id], width: int | None) -> None:
-    name = repr(dense) if isinstance(dense, str) else "the function given"
-    if not looked:
+def _check(dense: DenseSource, seen: Widths, width: int | None) -> None:
+    name, widths = named(dense), seen.counts
+    if not seen.looked:
         raise InvalidInput("the collection holds no documents; there is nothing to encode")
     if not widths:
         raise InvalidInput(
-            f"none of {looked:,} documents has a dense row in {name}; name the field or vector that holds them with "
-            f"dense_field= (fields that are left out of _source cannot be read back)"
+            f"none of {seen.looked:,} documents has a dense row in {name}; name the field or vector that holds them "
+            f"with dense_field= (fields that are left out of _source cannot be read back)"
         )
     if len(widths) > 1:
-        told = ", ".join(f"{count:,} of {size} numbers (such as {first[size]!r})" for size, count in widths.items())
-        raise InvalidInput(f"the dense rows in {name} differ in width: {told}; one encoder takes one width")
+        raise InvalidInput(f"the dense rows in {name} differ in width: {seen}; one encoder takes one width")
     if width is not None and width not in widths:
         raise InvalidInput(
             f"the encoder takes rows of {width} numbers, and those in {name} have {next(iter(widths))}; it was learned "
