@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import typer.main
 
@@ -21,17 +20,6 @@ SERVERS = {
     "elasticsearch://localhost:9200/products?field=sparse": "reference:cluster.db",
 }
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the two files that the pages load."""
-    centres = np.random.default_rng(0).normal(size=(20, 16))
-    for name, n in {"documents": 600, "queries": 100}.items():
-        rng = np.random.default_rng(n)
-        np.save(tmp_path / name, (centres[rng.integers(20, size=n)] + rng.normal(size=(n, 16))).astype(np.float32))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def blocks(page: Path, language: str) -> list[str]:

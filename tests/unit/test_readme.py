@@ -6,24 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 USE, *_ = re.findall(r"^## Use it\n.*?^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SERVER = "qdrant://localhost:6333/products?vector_name=sparse"
-
-
-@pytest.fixture
-def bought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the two files that the snippet loads."""
-    centres = np.random.default_rng(0).normal(size=(20, 16))
-    for name, n in {"documents": 400, "queries": 100}.items():
-        rng = np.random.default_rng(n)
-        np.save(tmp_path / name, (centres[rng.integers(20, size=n)] + rng.normal(size=(n, 16))).astype(np.float32))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(url: str) -> dict[str, object]:
@@ -35,7 +21,7 @@ def run(url: str) -> dict[str, object]:
     return names
 
 
-def test_the_snippet_runs_twice_and_its_filter_finds_something(bought: Path) -> None:
+def test_the_snippet_runs_twice_and_its_filter_finds_something(brought: Path) -> None:
     for _ in range(2):
         names = run("reference:products.db")
         hits = names["hits"]
