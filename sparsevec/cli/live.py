@@ -23,6 +23,17 @@ from sparsevec.progress import Progress
 
 __all__ = ["preview_command", "retrofit_command"]
 
+DenseField = Annotated[
+    str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
+]
+Weights = Annotated[int, typer.Option("--nnz", help="Of a new encoder: weights of a document.")]
+Multiplications = Annotated[
+    float | None, typer.Option("--flops", help="Of a new encoder: F, multiplications of a pair.")
+]
+Dimensions = Annotated[
+    int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
+]
+
 
 @failing
 def retrofit_command(
@@ -34,9 +45,7 @@ def retrofit_command(
             help="A folder with an encoder (`fit` wrote it); a new one gets an encoder, learned from a sample.",
         ),
     ],
-    dense_field: Annotated[
-        str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
-    ] = None,
+    dense_field: DenseField = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take away what a retrofit added, and nothing else.")] = False,
     catching_up: Annotated[
         bool, typer.Option("--catch-up", help="Write what is new, missing or stale since, and only that.")
@@ -44,13 +53,9 @@ def retrofit_command(
     every: Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")] = False,
     rate: Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")] = None,
-    nnz: Annotated[int, typer.Option("--nnz", help="Of a new encoder: weights of a document.")] = 32,
-    flops: Annotated[
-        float | None, typer.Option("--flops", help="Of a new encoder: F, multiplications of a pair.")
-    ] = None,
-    dimension: Annotated[
-        int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
-    ] = 8192,
+    nnz: Weights = 32,
+    flops: Multiplications = None,
+    dimension: Dimensions = 8192,
     sample: Annotated[int, typer.Option("--sample", help="Dense vectors that a new encoder is learned from.")] = 20_000,
     no_check: Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")] = False,
     as_json: Json = False,
@@ -109,20 +114,14 @@ def retrofit_command(
 @failing
 def preview_command(
     url: Target,
-    dense_field: Annotated[
-        str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
-    ] = None,
+    dense_field: DenseField = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="A folder with an encoder; without it one is learned, and not kept.")
     ] = None,
     queries: Annotated[Path | None, typer.Option("--queries", help="Dense vectors of real queries (.npy, …).")] = None,
-    nnz: Annotated[int, typer.Option("--nnz", help="Of a new encoder: weights of a document.")] = 32,
-    flops: Annotated[
-        float | None, typer.Option("--flops", help="Of a new encoder: F, multiplications of a pair.")
-    ] = None,
-    dimension: Annotated[
-        int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
-    ] = 8192,
+    nnz: Weights = 32,
+    flops: Multiplications = None,
+    dimension: Dimensions = 8192,
     sample: Annotated[int, typer.Option("--sample", help="Dense vectors that are read.")] = 4000,
     as_json: Json = False,
 ) -> None:

@@ -101,14 +101,8 @@ def _second_stage(rerank: str, candidates: int, input_dim: int, nnz: float, toke
     return model_rerank(Transformer.from_config(rerank), candidates, tokens, outputs)
 
 
-class _StageCost(BaseModel):
-    name: str
-    query: float
-    document: float
-
-
 class _Costs(BaseModel):
-    stages: list[_StageCost]
+    stages: list[Stage]
     query: float
     """FLOPs of one query"""
     document: float
@@ -133,7 +127,7 @@ class _Costs(BaseModel):
                 "quality_per_petaflop": quality_per_petaflop(quality, pipeline.query),
             }
         return cls(
-            stages=[_StageCost(name=one.name, query=one.query, document=one.document) for one in pipeline.stages],
+            stages=list(pipeline.stages),
             query=pipeline.query,
             document=pipeline.document,
             dense_scan=2.0 * documents * input_dim,
