@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from sparsevec.answers.scoring import second_scores
+from sparsevec.contract.searches import products
 from sparsevec.dense import best, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.calibration import document_cut, query_purse
@@ -146,9 +146,7 @@ def looked_again(data: Data, encoder: SparseEncoder, documents: SparseVectors, f
     """`figures` with what the second look makes of the candidates."""
     candidates = [np.sort(rows) for rows in sparse_top(documents, encoder.encode_query(data.queries), 100)]
     looks = encoder.encode_second_look(data.queries)
-    ordered = [
-        rows[best(second_scores(look, documents[rows]), 10)] for rows, look in zip(candidates, looks, strict=True)
-    ]
+    ordered = [rows[best(products(look, documents[rows])[0], 10)] for rows, look in zip(candidates, looks, strict=True)]
     return replace(figures, second_look=judged(data, ordered)["recall_10"])
 
 

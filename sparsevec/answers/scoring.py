@@ -16,12 +16,13 @@ import numpy as np
 from sparsevec.answers.calls import Call
 from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.searches import products
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "second_scores", "way_of"]
+__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "way_of"]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
 Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
@@ -36,11 +37,11 @@ class Way(Protocol):
     dense_field: str | None
     """what holds the dense rows that a score needs, None where it needs none"""
     few: ClassVar[int]
+    """how many times `candidates` a filter may leave to be answered from all of them"""
     with_vectors: ClassVar[bool]
     """a search brings the stored vectors with its hits, and nothing is read after it"""
     with_codes: ClassVar[bool]
     """and the residual codes"""
-    """how many times `candidates` a filter may leave to be answered from all of them"""
 
     def check(self) -> Operation[None]:
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
@@ -99,19 +100,11 @@ class SecondLook:
         if not len(used):  # nobody was found, or only documents without weights
             return np.zeros(len(documents.vectors), np.float32)
         looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
-        return second_scores(looks[0], documents.vectors)
+        return products(looks[0], documents.vectors)[0]
 
     def look(self, dense: Float32s) -> SparseVector:
         """The second query of one dense row, whole."""
         return self._encoder.encode_second_look(dense)[0]
-
-
-def second_scores(query: SparseVector, stored: SparseVectors) -> Float32s:
-    """The dot products of one query with the stored rows (m, dimension): (m,)."""
-    spread = np.zeros(stored.dimension)
-    spread[query.indices] = query.values
-    rows = np.repeat(np.arange(len(stored)), stored.row_nnz)
-    return np.bincount(rows, spread[stored.indices] * stored.values, minlength=len(stored)).astype(np.float32)
 
 
 class Residual:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Queries, check_k, check_queries
@@ -12,7 +13,7 @@ from sparsevec.contract.filters import Where
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["Search", "rescored"]
+__all__ = ["Search", "products", "rescored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,19 @@ def rescored(hits: Hits, query: SparseVector, k: int, *, with_vectors: bool) -> 
     """The k best of `hits`, which bring their vectors, by their product with `query`: the score is defined as that of a
     first look (float32 weights, float64 sums in ascending dimension order); ties in the order of `hits`."""
     assert hits.vectors is not None
-    scores, touched = _products(query, hits.vectors)
+    scores, touched = products(query, hits.vectors)
     kept = np.flatnonzero(touched)  # who shares no dimension is no hit
     best = kept[np.argsort(-scores[kept], kind="stable")][:k]
     chosen = hits.rows(best)
     return replace(chosen, scores=scores[best], vectors=chosen.vectors if with_vectors else None)
 
 
-def _products(query: SparseVector, vectors: SparseVectors) -> tuple[Float32s, np.ndarray]:
-    """The exact score (n,) of each row, and whether it shares a dimension with the query."""
+def products(query: SparseVector, vectors: SparseVectors) -> tuple[Float32s, npt.NDArray[np.bool_]]:
+    """The score (n,) of each row as it is defined, and whether the row shares a dimension with the query, (n,)."""
     at = np.searchsorted(query.indices, vectors.indices)
     known = at < len(query)
     known[known] = query.indices[at[known]] == vectors.indices[known]
     rows = np.repeat(np.arange(len(vectors)), vectors.row_nnz)[known]
-    products = query.values[at[known]].astype(np.float64) * vectors.values[known].astype(np.float64)
-    sums = np.bincount(rows, products, len(vectors))  # adds in the order given: dimensions ascending
+    parts = query.values[at[known]].astype(np.float64) * vectors.values[known].astype(np.float64)
+    sums = np.bincount(rows, parts, len(vectors))  # adds in the order given: dimensions ascending
     return sums.astype(np.float32), np.bincount(rows, minlength=len(vectors)) > 0
