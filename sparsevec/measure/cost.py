@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Int64s, SparseVectors
 
-__all__ = ["Cost", "cost", "document_frequency", "flops", "r_sub", "touched", "usage"]
+__all__ = ["Cost", "cost", "document_frequency", "flops", "r_sub", "touched", "touched_by_each", "usage"]
 
 POSTING_BYTES = 8  # a 32-bit document number and a float32 weight
 
@@ -50,6 +50,11 @@ def touched(queries: SparseVectors, documents: SparseVectors) -> float:
 
     At most F, and less where pairs share several dimensions. Counted, not estimated: it visits every posting.
     """
+    return float(touched_by_each(queries, documents).mean() / len(documents))
+
+
+def touched_by_each(queries: SparseVectors, documents: SparseVectors) -> Int64s:
+    """How many documents share at least one dimension with each query, (q,)."""
     _check_dimensions(queries, documents)
     if not len(queries) or not len(documents):
         raise InvalidVectors("expected at least one query and one document to count, found none")
@@ -60,8 +65,8 @@ def touched(queries: SparseVectors, documents: SparseVectors) -> float:
         for batch, own in sides
     )
     postings = answering.T.tocsr()
-    pairs = sum((asked[start : start + _QUERIES] @ postings).nnz for start in range(0, len(queries), _QUERIES))
-    return float(pairs / (len(queries) * len(documents)))
+    blocks = (asked[start : start + _QUERIES] @ postings for start in range(0, len(queries), _QUERIES))
+    return np.concatenate([np.diff(block.indptr) for block in blocks]).astype(np.int64)
 
 
 _QUERIES = 256  # at a time, so that their pairs stay in memory

@@ -29,7 +29,7 @@ from scipy.optimize import nnls
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import check_k
 from sparsevec.errors import InvalidInput
-from sparsevec.measure.cost import document_frequency
+from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
 from sparsevec.vectors import SparseVectors
 
@@ -51,11 +51,7 @@ def features(queries: SparseVectors, documents: SparseVectors, k: int | Sequence
     frequency = document_frequency(documents)
     lists = queries.row_nnz
     postings = np.add.reduceat(np.append(frequency[queries.indices], 0), queries.indptr[:-1]) * (lists > 0)
-    there = documents.to_scipy().astype(bool).astype(np.int32).T.tocsr()
-    asked = queries.to_scipy().astype(bool).astype(np.int32)
-    touched = np.concatenate(
-        [np.diff((asked[start : start + 64] @ there).indptr) for start in range(0, len(queries), 64)]
-    )
+    touched = touched_by_each(queries, documents)
     return np.column_stack([lists, postings, touched, np.minimum(np.broadcast_to(k, len(queries)), touched)]).astype(
         float
     )
