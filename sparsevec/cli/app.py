@@ -93,7 +93,7 @@ def demo(
 ) -> None:
     """Learn an encoder, write to an embedded engine, search, verify, and make a page of it. Needs no server.
 
-    Without a folder: 8,000 package descriptions of Debian and their MiniLM vectors, in about two minutes.
+    Without a folder: 8,000 package descriptions of Debian and their MiniLM vectors, in about three minutes.
 
     ```
     sparsevec demo
