@@ -127,21 +127,24 @@ class ResidualCodes:
         self._check(codes)
         if not len(codes):
             return np.empty(0, np.float32)
-        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
-        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        fixed, constant = self._asked(query)
         return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
 
     def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
         """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
         the stored weights are the middle term, on the dimensions that occur; and the code's part."""
         self._check(codes)
-        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
-        constant = math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
+        fixed, constant = self._asked(query)
         seen = np.unique(stored.indices).astype(np.int64)
         products = self._products(fixed, seen)
         pairs = zip(seen.tolist(), products.tolist(), strict=True)
         asked = SparseVectors.from_rows([{at: product for at, product in pairs if product}], dimension=stored.dimension)
         return constant, asked, float(self._left(fixed, codes)[0])
+
+    def _asked(self, query: Dense) -> tuple[Float64s, float]:
+        """One query (1, columns) to whole numbers (columns,), and q . mean."""
+        fixed = np.rint(np.ldexp(unit(query)[0], _ROW_BITS))
+        return fixed, math.ldexp(float(np.rint(np.ldexp(self._mean, _ROW_BITS)) @ fixed), -2 * _ROW_BITS)
 
     def _explained(self, fixed: Float64s, stored: SparseVectors) -> Float64s:
         """sum_j s_j (q . D_j), of the dimensions that occur."""
