@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
-from sparsevec.live.retrofitting import catch_up, retrofit
+from sparsevec.live.retrofitting import catch_up, follow, retrofit
 from sparsevec.live.undoing import undo_retrofit
 from sparsevec.planning.outlook import preview
 from sparsevec.progress import Progress
@@ -101,14 +100,12 @@ def retrofit_command(
         if not catching_up:
             say(report, as_json=as_json, sound=report.complete, good=report.settled or dry_run)
             return
-        while True:
-            began = time.monotonic()
+        if every is None:
             caught = catch_up(adapter, model=model, dense_field=dense_field, rate=rate)
-            if every is None:
-                say(caught, as_json=as_json, sound=caught.complete)
-                return
+            say(caught, as_json=as_json, sound=caught.complete)
+            return
+        for caught in follow(adapter, model=model, every=every, dense_field=dense_field, rate=rate):
             say(caught, as_json=as_json)
-            time.sleep(max(0.0, every - (time.monotonic() - began)))
 
 
 @failing
