@@ -3,7 +3,8 @@
     SparsevecError
     ├── InvalidVectors (ValueError)          the input is not a batch of vectors as `vectors` defines it
     ├── InvalidInput (ValueError)            another argument is wrong: ids, k, payloads, paths, budgets
-    │   └── NotFitted                        an encoder that has learned nothing yet
+    │   ├── NotFitted                        an encoder that has learned nothing yet
+    │   └── PlaceForgotten                   the backend does not know that place of a scan or ranking any more
     ├── ModelBroken                          a model or checkpoint that is not ours, or not a whole one
     ├── JournalMismatch                      a journal that belongs to another run, or is not a journal
     ├── CheckpointMismatch                   a checkpoint of another training: other settings, model or data
@@ -47,6 +48,7 @@ __all__ = [
     "NotExact",
     "NotFitted",
     "OutOfLimits",
+    "PlaceForgotten",
     "SparsevecError",
     "StorageFailed",
     "TrainingCollapsed",
@@ -72,6 +74,10 @@ class InvalidInput(SparsevecError, ValueError):
 
 class NotFitted(InvalidInput):
     """An encoder that has learned nothing yet; fit it, or load a saved one."""
+
+
+class PlaceForgotten(InvalidInput):
+    """The backend does not know that place of a scan or a ranking any more, or never did; begin again."""
 
 
 class ModelBroken(SparsevecError):

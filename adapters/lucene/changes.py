@@ -39,7 +39,7 @@ class SaysChanges(SyncAdapter):
     ) -> Iterator[Page]:
         """As `scan`, of the documents that were written since that checkpoint; deleted ones are not told.
 
-        Raises InvalidInput for a checkpoint of another index: scan from the start.
+        Raises PlaceForgotten for a checkpoint of another index: scan from the start.
         """
         asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "dense": dense, "size": check_size(size)}
         while True:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, PlaceForgotten
 
 from . import points
 from .answers import read_hits
@@ -69,11 +69,13 @@ def _place(after: str) -> tuple[str, list[Any]]:
 
 
 def _read(answer: Answer) -> Json:
-    """The answer to a page. Raises InvalidInput when its point in time is gone, or never was."""
+    """The answer to a page. Raises PlaceForgotten when its point in time is gone, or never was."""
     gone = answer.status == 404 and says(answer.body, "search_context_missing")
     never = answer.status == 400 and (says(answer.body, "search context id") or says(answer.body, "invalid id"))
     if gone or never or (answer.status == 200 and not answer.body.get("_shards", {}).get("total")):
         cause = None if answer.status == 200 else to_error(answer.status, answer.body)
-        raise InvalidInput('the backend has forgotten that place of the ranking; begin again with after=""') from cause
+        raise PlaceForgotten(
+            'the backend has forgotten that place of the ranking; begin again with after=""'
+        ) from cause
     found: Json = good(answer)
     return found

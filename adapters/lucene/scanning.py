@@ -15,7 +15,7 @@ import orjson
 
 from sparsevec.contract.adapter import Page
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import AdapterError, CollectionError, InvalidInput
+from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
 
 from . import points
 from .answers import read_dense, read_hits, read_vectors, version_of
@@ -160,7 +160,7 @@ def _shards(since: str, target: Target) -> list[tuple[str, int, int]]:
         told = orjson.loads(since)
         names = {index.settings["index.uuid"]: index.name for index in target.indices}
         if told.keys() != names.keys():
-            raise InvalidInput("the checkpoint is of another index than is there now; scan from the start")
+            raise PlaceForgotten("the checkpoint is of another index than is there now; scan from the start")
         return [(names[uuid], int(n), int(at)) for uuid, shards in told.items() for n, at in sorted(shards.items())]
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         if isinstance(error, InvalidInput):
@@ -181,10 +181,10 @@ def _read(answer: Answer) -> Mapping[str, Any]:
     gone = answer.status == 404 and says(answer.body, "search_context_missing")
     never = answer.status == 400 and says(answer.body, "search context id")
     if gone or never:
-        raise InvalidInput(_GONE) from _cause(answer)
+        raise PlaceForgotten(_GONE) from _cause(answer)
     found: Mapping[str, Any] = good(answer)
     if not found.get("_shards", {}).get("total"):
-        raise InvalidInput(_GONE)
+        raise PlaceForgotten(_GONE)
     return found
 
 

@@ -28,8 +28,10 @@ class SaysChanges(Protocol):
         after: str | None = None,
         size: int = 1000,
     ) -> Iterator[Page]:
-        """As `scan`, of the documents that were written since that checkpoint. Raises InvalidInput ("scan from the
-        start") when it is of another collection."""
+        """As `scan`, of the documents that were written since that checkpoint.
+
+        Raises PlaceForgotten when it is of another collection.
+        """
 
 
 def checkpoint_of(adapter: Adapter) -> str | None:

@@ -10,7 +10,6 @@ code of an older row, and the next walk mends it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,8 +23,9 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.contract.adapter import Adapter, Page, Version
 from sparsevec.contract.checks import Id
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import BackendDown, InvalidInput, printable
+from sparsevec.errors import BackendDown, PlaceForgotten, printable
 from sparsevec.ingestion.ingest import ingest
+from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience
 from sparsevec.ingestion.removal import remove
 from sparsevec.ingestion.report import IngestFailure
 from sparsevec.live.rows import Usable, code_fingerprints, usable
@@ -35,7 +35,6 @@ __all__ = ["Look", "Looking", "patient"]
 
 _NAMED = 10  # documents that a report names
 _RESTARTS = 5  # of a scan whose place the backend has forgotten
-_log = logging.getLogger(__name__)
 
 
 class Look(BaseModel):
@@ -279,21 +278,21 @@ def patient(scan: Callable[[str | None], Iterator[Page]], deadline: float) -> It
     """The pages of `scan(after)`, asked again while the backend is down, for `deadline` seconds without a page; and
     from the start where the backend has forgotten the place, since documents that are right are passed over."""
     after: str | None = None
-    restarts, pause, last = 0, 0.2, time.monotonic()
+    patience, restarts = Patience(deadline, SYSTEM_TIME), 0
     while True:
         try:
             for page in scan(after):
-                after, pause, last = page.after, 0.2, time.monotonic()
+                after = page.after
+                patience.progress()
                 yield page
-                last = time.monotonic()
+                patience.progress()  # whatever became of it took its own time
             return
         except BackendDown as error:
-            if time.monotonic() - last > deadline:
-                raise
-            _log.info("the scan waits for the backend: %s", printable(error))
-            time.sleep(error.retry_after or pause)
-            pause = min(20.0, 2 * pause)
-        except InvalidInput as error:
-            if after is None or restarts == _RESTARTS or "scan from the start" not in str(error):
+            try:
+                patience.wait(error)
+            except OutOfPatience:
+                raise error from None
+        except PlaceForgotten:
+            if after is None or restarts == _RESTARTS:
                 raise
             after, restarts = None, restarts + 1

@@ -23,7 +23,7 @@ from sparsevec.contract.adapter import Adapter, Info, Page
 from sparsevec.contract.checks import Id
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, PlaceForgotten, WrongSpace
 from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.folder import Folder, Note, place_of
@@ -308,11 +308,7 @@ def _made(found: _Found, encoder: SparseEncoder) -> Note:
         found.folder.keep(note.model_copy(update={"added": "making"}))
         found.adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
         added = "made"
-    return found.folder.keep(note.model_copy(update={"added": added, "identity": _identity(found.adapter)}))
-
-
-def _identity(adapter: Adapter) -> str | None:
-    return adapter.info().identity
+    return found.folder.keep(note.model_copy(update={"added": added, "identity": found.adapter.info().identity}))
 
 
 def _every(found: _Found, deadline: float) -> Iterator[Page]:
@@ -460,9 +456,7 @@ def _caught(
         try:
             pages = patient(partial(_since, adapter, dense, note.checkpoint), looking.deadline)
             return looking.look(pages, whole=False), None
-        except InvalidInput as error:
-            if "scan from the start" not in str(error):
-                raise
+        except PlaceForgotten:
             why = "the index is another one than at the last look"
     every = patient(lambda after: pages_of(adapter, dense, vectors=True, after=after), looking.deadline)
     return looking.look(every, whole=True), why
