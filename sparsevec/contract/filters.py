@@ -30,6 +30,7 @@ from sparsevec.contract.checks import Payload, key_fault
 from sparsevec.errors import InvalidInput
 
 __all__ = [
+    "BOUNDS",
     "All",
     "AnyIn",
     "AnyOf",
@@ -121,12 +122,13 @@ class AnyIn:
 
 Condition: TypeAlias = Union[AnyOf, Range, DateRange, Exists, Not, All, "AnyIn", EngineFilter]
 
-_BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
+BOUNDS: Mapping[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
     "lte": operator.le,
 }
+"""What each bound of a range asks of a value and its limit, which may be arrays."""
 _DEEPEST = 20  # filters within filters
 
 
@@ -177,11 +179,11 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
 def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
     if not isinstance(value, Mapping):
         return (_any_of(name, value),)
-    known = {*_BOUNDS, "not", "exists"}
+    known = {*BOUNDS, "not", "exists"}
     if not value or set(value) - known:
         raise InvalidInput(f"the condition on {name!r} must be made of {sorted(known)}, found {value!r:.80}")
     found: list[Condition] = []
-    if bounds := {bound: limit for bound, limit in value.items() if bound in _BOUNDS}:
+    if bounds := {bound: limit for bound, limit in value.items() if bound in BOUNDS}:
         found.append(_range(name, bounds))
     if "not" in value:
         found.append(Not(_any_of(name, value["not"])))
@@ -292,9 +294,9 @@ def _holds(condition: AnyOf | Range | DateRange, value: object) -> bool:
     if isinstance(condition, AnyOf):
         return any(_kind(value) == _kind(wanted) and value == wanted for wanted in condition.values)
     if isinstance(condition, Range):
-        return _number(value) and all(_BOUNDS[bound](value, limit) for bound, limit in condition.bounds)
+        return _number(value) and all(BOUNDS[bound](value, limit) for bound, limit in condition.bounds)
     moment = instant(value) if isinstance(value, str) else None
-    return moment is not None and all(_BOUNDS[bound](moment, limit) for bound, limit in condition.bounds)
+    return moment is not None and all(BOUNDS[bound](moment, limit) for bound, limit in condition.bounds)
 
 
 def _kind(value: object) -> type:

@@ -8,8 +8,7 @@ function. Its answers are then spread over the documents.
 from __future__ import annotations
 
 import json
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, reduce
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.filters import (
+    BOUNDS,
     All,
     AnyIn,
     AnyOf,
@@ -38,12 +38,6 @@ from sparsevec.vectors import Int64s
 
 __all__ = ["Columns"]
 
-_BOUNDS: dict[str, Callable[[Any, Any], Any]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 _EXACT = 2**53  # whole numbers below are float64 as they are
 _KEPT = 32  # answers to earlier filters
 _NO_DATE = np.iinfo(np.int64).min
@@ -176,5 +170,5 @@ def _microseconds(moment: datetime) -> int:
 def _within(numbers: Any, bounds: Iterable[tuple[str, Any]]) -> Mask:
     held: Mask = np.ones(len(numbers), bool)
     for bound, limit in bounds:
-        held &= _BOUNDS[bound](numbers, limit)
+        held &= BOUNDS[bound](numbers, limit)
     return held
