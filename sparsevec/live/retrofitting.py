@@ -28,7 +28,7 @@ from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.folder import Folder, Note, place_of
 from sparsevec.live.looks import Look, Looking, patient
-from sparsevec.live.rows import DenseSource, pages_of
+from sparsevec.live.rows import DenseSource, pages_of, source_name
 from sparsevec.live.sample import Sample, dense_source, drawn
 from sparsevec.progress import Listener, Progress
 from sparsevec.vectors import SparseVectors
@@ -140,11 +140,7 @@ class _Found:
 
     @property
     def named(self) -> str:
-        return _named(self.dense)
-
-
-def _named(dense: DenseSource) -> str:
-    return dense if isinstance(dense, str) else getattr(dense, "__qualname__", repr(dense))
+        return source_name(self.dense)
 
 
 def retrofit(
@@ -249,10 +245,10 @@ def _found(adapter: Adapter, folder: Folder, dense_field: DenseSource | None, mo
     encoder = folder.load() if folder.has_encoder() else None
     _check_field(info, note, encoder)
     dense = dense_source(info, dense_field)
-    if note is not None and note.dense != _named(dense):
+    if note is not None and note.dense != source_name(dense):
         raise InvalidInput(
-            f"{note.place} was filled from {note.dense!r}, this call names {_named(dense)!r}; undo it first, or name "
-            f"another field for the vectors of that one"
+            f"{note.place} was filled from {note.dense!r}, this call names {source_name(dense)!r}; undo it first, or "
+            f"name another field for the vectors of that one"
         )
     found = drawn(adapter, dense, most, width=encoder.input_dim if encoder else None, seed=seed)
     return _Found(adapter, folder, info, dense, note, encoder, found)
@@ -422,7 +418,7 @@ def catch_up(
         if dense_field is None and note is not None and note.dense:
             dense_field = note.dense
         dense = dense_source(info, dense_field)
-        known = note or Note(place=place, dense=_named(dense), fingerprint=encoder.fingerprint, added="was there")
+        known = note or Note(place=place, dense=source_name(dense), fingerprint=encoder.fingerprint, added="was there")
         telling = _Telling(folder, place, on_progress, None)
         telling.stage = "catching up"
         looking = Looking(adapter, encoder, rate=rate, deadline=deadline, tell=telling)

@@ -17,7 +17,17 @@ from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["DenseSource", "Usable", "Widths", "code_fingerprints", "named", "pages_of", "row_fault", "usable"]
+__all__ = [
+    "DenseSource",
+    "Usable",
+    "Widths",
+    "code_fingerprints",
+    "named",
+    "pages_of",
+    "row_fault",
+    "source_name",
+    "usable",
+]
 
 DenseSource: TypeAlias = str | Callable[[Payload], Any]
 """A field or vector that holds dense rows, or what makes a row (d,), or None, of a document."""
@@ -69,6 +79,11 @@ class Widths:
     def __str__(self) -> str:
         each = (f"{count:,} of {width} numbers (such as {self.first[width]!r})" for width, count in self.counts.items())
         return ", ".join(each)
+
+
+def source_name(dense: DenseSource) -> str:
+    """A source of dense rows, in a report and in what is kept."""
+    return dense if isinstance(dense, str) else getattr(dense, "__qualname__", repr(dense))
 
 
 def named(dense: DenseSource) -> str:

@@ -16,7 +16,7 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.live.folder import Folder, place_of
 from sparsevec.live.retrofitting import opened
-from sparsevec.live.rows import DenseSource
+from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched
 from sparsevec.measure.recall import Evaluation, evaluate
@@ -130,7 +130,7 @@ def preview(
     return Preview(
         place=place,
         backend=info.backend,
-        dense=dense if isinstance(dense, str) else getattr(dense, "__qualname__", repr(dense)),
+        dense=source_name(dense),
         documents=drawn_rows.looked,
         whole=drawn_rows.whole,
         sample=len(rows),
