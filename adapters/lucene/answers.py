@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from sparsevec.contract.adapter import UInt8s
+from sparsevec.contract.checks import gathered_codes
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 
@@ -79,25 +80,16 @@ def read_codes(found: Sequence[Json], field: Field, *, strict: bool) -> UInt8s |
     width = field.code_bytes
     if width is None:
         return None
-    codes = np.zeros((len(found), width), np.uint8)
-    for row, hit in enumerate(found):
-        code = _code(hit.get("fields", {}).get(field.code), width)
-        if code is not None:
-            codes[row] = np.frombuffer(code, np.uint8)
-        elif strict:
-            raise CollectionError(
-                f"document {hit['_id']!r} has a vector and no residual code of {width} bytes beside it: something else "
-                "wrote it, or a copy left the codes behind; write it again"
-            )
-    return codes
+    codes = (_code(hit.get("fields", {}).get(field.code), width) for hit in found)
+    return gathered_codes(codes, [hit.get("_id") for hit in found], width, strict=strict)
 
 
-def _code(values: Any, width: int) -> bytes | None:
-    """Base64, which OpenSearch does not pad."""
+def _code(values: Any, width: int) -> UInt8s | None:
+    """(width,), from base64, which OpenSearch does not pad."""
     if not isinstance(values, list) or len(values) != 1 or not isinstance(values[0], str):
         return None
     code = b64decode(values[0] + "=" * (-len(values[0]) % 4))
-    return code if len(code) == width else None
+    return np.frombuffer(code, np.uint8) if len(code) == width else None
 
 
 def version_of(hit: Json) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.adapter import UInt8s
-from sparsevec.errors import CollectionError
+from sparsevec.contract.checks import gathered_codes
 
 __all__ = ["PREFIX", "WITHOUT_A_GRAPH", "codes_from_wire", "vector_params"]
 
@@ -34,14 +34,6 @@ def codes_from_wire(
 ) -> UInt8s:
     """The code of each point, (m, width), from its vectors by name. A point without one has zeros; `strict` raises
     CollectionError for it, since its rank would be wrong."""
-    codes = np.zeros((len(vectors), width), np.uint8)
-    for row, held in enumerate(vectors):
-        code = held.get(name)
-        if isinstance(code, list) and len(code) == width:
-            codes[row] = np.array(code, np.float32)
-        elif strict:
-            raise CollectionError(
-                f"point {ids[row]!r} has a vector and no residual code of {width} bytes beside it: something else "
-                "wrote it, or a copy left the codes behind; write it again"
-            )
-    return codes
+    codes = (held.get(name) for held in vectors)
+    found = (np.array(code, np.float32) if isinstance(code, list) and len(code) == width else None for code in codes)
+    return gathered_codes(found, ids, width, strict=strict)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace, printable
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace, printable
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "check_vectors",
     "checked_payload",
     "dense_row",
+    "gathered_codes",
     "id_fault",
     "key_fault",
     "payload_fault",
@@ -159,6 +160,23 @@ def check_codes(codes: object, vectors: SparseVectors, code_bytes: int | None) -
             f"document, found {codes.shape}"
         )
     return np.ascontiguousarray(codes)
+
+
+def gathered_codes(codes: Iterable[Any], names: Sequence[object], width: int, *, strict: bool) -> Codes:
+    """The residual codes of m documents as a backend gives them, (width,) each or None, as (m, width).
+
+    A document without one has zeros; `strict` raises CollectionError for it, since its rank would be wrong (C19).
+    """
+    gathered = np.zeros((len(names), width), np.uint8)
+    for row, code in enumerate(codes):
+        if code is not None:
+            gathered[row] = code
+        elif strict:
+            raise CollectionError(
+                f"{names[row]!r} has a vector and no residual code of {width} bytes beside it: something else wrote "
+                "it, or a copy left the codes behind; write it again"
+            )
+    return gathered
 
 
 def _walked(ids: list[Id], payloads: Sequence[Payload]) -> list[Payload]:
