@@ -13,9 +13,9 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.ingestion.ingest import ingest
-from sparsevec.live.folder import Folder, Note, place_of
+from sparsevec.live.folder import Folder, Note
 from sparsevec.live.looks import patient
-from sparsevec.live.retrofitting import opened
+from sparsevec.live.opening import opened, place_of
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["UndoReport", "undo_retrofit"]

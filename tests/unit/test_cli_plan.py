@@ -89,3 +89,19 @@ def test_latency_says_what_an_engine_takes_and_for_what(tmp_path: Path) -> None:
     assert told["milliseconds"] > 0
     assert sum(told["shares"].values()) == pytest.approx(1)
     assert "µs a list" in told["said"]
+
+
+def test_fit_keeps_to_milliseconds_of_an_engine_that_was_probed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "dense.npy", rng.standard_normal((60, 16)).astype(np.float32))
+    engine = {"engine": "x", "documents": 60, "base": 0.5, "per_list": 0.1, "per_posting": 0, "per_touched": 0}
+    (tmp_path / "engine.json").write_text(
+        json.dumps({**engine, "per_hit": 0, "probes": 81, "error_median": 0, "error_95": 0, "said": "more"})
+    )
+    asked = ("fit", tmp_path / "dense.npy", "-d", 256, "--nnz", 4, "--engine", tmp_path / "engine.json")
+    said = sparsevec(*asked, "--milliseconds", 1.01, "-o", tmp_path / "model")
+    assert said.exit_code == 0, said.output
+    assert sv.SparseEncoder.load(tmp_path / "model").config.query_nnz == 5
+    refused = sparsevec(*asked, "--milliseconds", 0.2, "-o", tmp_path / "model")
+    assert refused.exit_code == 2
+    assert "raise milliseconds to 0.63" in refused.output
