@@ -15,7 +15,8 @@ from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
-from sparsevec.live.retrofitting import catch_up, follow, retrofit
+from sparsevec.live.catching_up import catch_up, follow
+from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.undoing import undo_retrofit
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview

@@ -14,8 +14,8 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.live.folder import Folder, place_of
-from sparsevec.live.retrofitting import opened
+from sparsevec.live.folder import Folder
+from sparsevec.live.opening import opened, place_of
 from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched

@@ -102,6 +102,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "find_frontier",
         "follow",
         "ingest",
+        "keep_refined",
         "latency_model",
         "preview",
         "read_dead_letters",
