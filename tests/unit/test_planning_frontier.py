@@ -24,7 +24,7 @@ LENGTHS = (16, 32, 64, 128)
 
 
 def truth(d: int, k: int, f: float, n: int) -> float:
-    return 0.98 - 0.5 * d**-0.2 - 0.04 * f**-0.5 - 0.8 * n**-0.25 - 0.3 * k**-0.5
+    return float(0.98 - 0.5 * d**-0.2 - 0.04 * f**-0.5 - 0.8 * n**-0.25 - 0.3 * k**-0.5)
 
 
 def runs(sizes: tuple[int, ...], noise: float = 0.0, seed: int = 0) -> list[Seen]:
@@ -174,7 +174,7 @@ def test_the_last_line_says_what_to_take(frontier: Frontier) -> None:
 
 def test_a_panel_is_a_picture_with_a_mark_for_each_configuration(frontier: Frontier) -> None:
     for axis in ("flops", "bytes", "milliseconds"):
-        svg = ElementTree.fromstring(panel(frontier, axis))  # type: ignore[arg-type]
+        svg = ElementTree.fromstring(panel(frontier, axis))
         circles = svg.findall("circle")
         assert len(circles) == len(EVERY) + 1
         width, height = map(float, svg.attrib["viewBox"].split()[2:])
