@@ -264,7 +264,7 @@ class _Search:
             for point in trial.points
             if trial.shape == best.shape and point.query_nnz == best.query_nnz
         )
-        return model.warning([point.lists, model.documents * point.flops, model.documents * point.touched, point.hits])
+        return model.warning(model.counted(point.lists, point.flops, point.touched, point.hits))
 
     def _laws(self) -> dict[int, Law]:
         """One for each width of residual codes."""
