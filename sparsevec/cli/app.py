@@ -16,7 +16,7 @@ from sparsevec.cli.learn import encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.options import EMBEDDER, Embedder, Json
-from sparsevec.cli.plan import cost, latency
+from sparsevec.cli.plan import cost, frontier, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
 from sparsevec.cli.texts import answered, embed
 from sparsevec.demo.corpus import from_folder, shipped
@@ -166,6 +166,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "cost": cost,
     "latency": latency,
+    "frontier": frontier,
     "info": info,
     "delete": delete,
     "drop": drop,

@@ -70,6 +70,9 @@ def fit(
         typer.Option("--checkpoint", help="A folder: after a kill, the same command goes on."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda or cuda:1; a GPU where there is one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn an encoder within a budget, without labels, and compare it with what needs no learning.
@@ -104,10 +107,15 @@ def fit(
             budget=budget,
             on_step=lambda at: done(part * at.fraction),
             checkpoint=fitting,
+            device=device,
         )
         if refine:
             documents = encoder.refine(
-                rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction), checkpoint=refining
+                rows,
+                sample,
+                on_step=lambda at: done(part + (1 - part) * at.fraction),
+                checkpoint=refining,
+                device=device,
             )
         encoder.save(output)
         if refine:

@@ -38,6 +38,7 @@ def learned_second_look(
     recipe: SecondLookRecipe,
     seed: int,
     whole: Whole,
+    device: torch.device,
 ) -> tuple[Float32s, float]:
     """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes."""
     stored, (rows, asked_codes, own) = codes.to_scipy(), asked
@@ -45,7 +46,7 @@ def learned_second_look(
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
     start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
-    look = _Look(start, recipe.first, codes, torch.from_numpy(rows - mean), candidates, scores, teacher)
+    look = _Look(start, recipe.first, codes, rows - mean, candidates, scores, teacher, device)
     optimizer = torch.optim.Adam(
         [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
         betas=recipe.betas,
@@ -54,14 +55,14 @@ def learned_second_look(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
     generator = torch.Generator().manual_seed(seed)
     for step in range(1, recipe.steps + 1):
-        drawn = torch.randint(len(rows), (recipe.batch,), generator=generator)
+        drawn = torch.randint(len(rows), (recipe.batch,), generator=generator).to(device)
         loss = listwise_kl(look.teacher[drawn] / recipe.temperature, look(drawn) / recipe.temperature).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         whole.at("second look", step, recipe.steps, f"second look {step}/{recipe.steps}", loss=loss.item())
-    learned: Float32s = look.map.detach().numpy()
+    learned: Float32s = look.map.detach().cpu().numpy()
     return learned, float(look.first.detach())
 
 
@@ -88,17 +89,18 @@ class _Look:
         start: Float32s,
         first: float,
         codes: SparseVectors,
-        queries: Tensor,
+        queries: Float32s,
         candidates: Int64s,
         scores: Float32s,
         teacher: Float32s,
+        device: torch.device,
     ) -> None:
-        self.map = torch.from_numpy(start).requires_grad_()
-        self.first = torch.tensor(first, requires_grad=True)
-        self.teacher = torch.from_numpy(teacher.astype(np.float32))
-        self._queries, self._candidates = queries, torch.from_numpy(candidates)
-        self._scores = torch.from_numpy(scores)
-        self._stored = padded(codes, 0)
+        self.map = torch.from_numpy(start).to(device).requires_grad_()
+        self.first = torch.tensor(first, device=device, requires_grad=True)
+        self.teacher = torch.from_numpy(teacher.astype(np.float32)).to(device)
+        self._queries, self._candidates = torch.from_numpy(queries).to(device), torch.from_numpy(candidates).to(device)
+        self._scores = torch.from_numpy(scores).to(device)
+        self._stored = padded(codes, 0).to(device)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(b,) query numbers to (b, candidates) second scores."""
