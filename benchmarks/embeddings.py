@@ -110,7 +110,7 @@ def cifar(data: Path) -> Rows:
     from PIL import Image
 
     parts = []
-    for file in sorted((data / "cifar100").glob("train_*.webp"))[:3]:
+    for file in sorted((data / "cifar100").glob("train_*.webp"))[:5]:
         sheet = np.asarray(Image.open(file).convert("RGB"))
         down, across = sheet.shape[0] // 32, sheet.shape[1] // 32
         parts.append(sheet.reshape(down, 32, across, 32, 3).transpose(0, 2, 1, 3, 4).reshape(down * across, -1))

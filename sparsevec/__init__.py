@@ -45,11 +45,12 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.ingestion.ingest import ingest as ingest
     from sparsevec.ingestion.removal import RemovalReport as RemovalReport
     from sparsevec.ingestion.removal import remove as remove
+    from sparsevec.live.catching_up import catch_up as catch_up
+    from sparsevec.live.catching_up import follow as follow
+    from sparsevec.live.codes import keep_refined as keep_refined
     from sparsevec.live.findings import check as check
-    from sparsevec.live.retrofitting import CatchUpReport as CatchUpReport
-    from sparsevec.live.retrofitting import RetrofitReport as RetrofitReport
-    from sparsevec.live.retrofitting import catch_up as catch_up
-    from sparsevec.live.retrofitting import follow as follow
+    from sparsevec.live.reports import CatchUpReport as CatchUpReport
+    from sparsevec.live.reports import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import retrofit as retrofit
     from sparsevec.live.undoing import UndoReport as UndoReport
     from sparsevec.live.undoing import undo_retrofit as undo_retrofit
@@ -57,6 +58,9 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
     from sparsevec.measure.recall import evaluate as evaluate
+    from sparsevec.planning.frontier import CostLimits as CostLimits
+    from sparsevec.planning.frontier import Frontier as Frontier
+    from sparsevec.planning.halving import find_frontier as find_frontier
     from sparsevec.planning.latency import LatencyModel as LatencyModel
     from sparsevec.planning.latency import latency_model as latency_model
     from sparsevec.planning.outlook import Preview as Preview
@@ -82,11 +86,16 @@ _HOMES = {
     "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
     "ingestion.removal": "RemovalReport remove",
+    "live.catching_up": "catch_up follow",
+    "live.codes": "keep_refined",
     "live.findings": "check",
-    "live.retrofitting": "CatchUpReport RetrofitReport catch_up follow retrofit",
+    "live.reports": "CatchUpReport RetrofitReport",
+    "live.retrofitting": "retrofit",
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
+    "planning.frontier": "CostLimits Frontier",
+    "planning.halving": "find_frontier",
     "planning.latency": "LatencyModel latency_model",
     "planning.outlook": "Preview preview",
     "vectors": "SparseVector SparseVectors",

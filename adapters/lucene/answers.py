@@ -61,7 +61,7 @@ def read_dense(source: Json, path: str) -> Float32s | None:
             value = value.get(key) if isinstance(value, Mapping) else None
     if value is None or value == []:
         return None
-    if not isinstance(value, list) or not all(isinstance(x, (int, float)) for x in value):
+    if not isinstance(value, list) or not {float, int, bool}.issuperset(map(type, value)):
         raise BackendUnsupported(f"field {path!r} holds no dense rows: expected a list of numbers, found {value!r:.60}")
     return np.array(value, np.float32)
 

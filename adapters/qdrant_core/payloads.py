@@ -55,6 +55,6 @@ def dense_from_wire(value: object) -> Float32s | None:
     """A dense row, (d,), as a vector or a payload field holds it; None where it is none."""
     if not isinstance(value, (list, tuple)) or not value:
         return None
-    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
+    if not {float, int}.issuperset(map(type, value)):  # a bool is neither
         return None
     return np.asarray(value, np.float32)

@@ -19,6 +19,7 @@ from sparsevec.encoder import Budget, Figures, SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense, read_ids, read_qrels
 from sparsevec.measure.recall import evaluate
+from sparsevec.planning.latency import LatencyModel
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["encode", "evaluate_model", "fit"]
@@ -48,6 +49,12 @@ def fit(
     query_nnz: Annotated[
         int | None, typer.Option("--query-nnz", help="At most so many weights a query: its lists.")
     ] = None,
+    milliseconds: Annotated[
+        float | None, typer.Option("--milliseconds", help="Of a query on --engine, as its latency model says.")
+    ] = None,
+    engine: Annotated[
+        Path | None, typer.Option("--engine", help="A file with what `latency --json` printed; for --milliseconds.")
+    ] = None,
     residual_bytes: Annotated[
         int | None, typer.Option("--residual-bytes", help="Of a code beside each vector, to answer from: 60 to 300.")
     ] = None,
@@ -63,6 +70,9 @@ def fit(
         typer.Option("--checkpoint", help="A folder: after a kill, the same command goes on."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda or cuda:1; a GPU where there is one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn an encoder within a budget, without labels, and compare it with what needs no learning.
@@ -79,6 +89,14 @@ def fit(
     if nnz is None and flops is None:
         nnz = _NNZ
         note(f"Neither --nnz nor --flops was given: {_NNZ} weights a document.")
+    budget = Budget(
+        nnz,
+        flops,
+        query_nnz,
+        residual_bytes,
+        milliseconds=milliseconds,
+        engine=None if engine is None else LatencyModel.load(engine),
+    )
     encoder = SparseEncoder(rows.shape[1], dimension, seed, similarity.value)
     part = 0.7 if refine else 1.0  # of the bar, for the first call
     fitting, refining = (None, None) if checkpoint is None else (checkpoint / "fit", checkpoint / "refine")
@@ -86,13 +104,18 @@ def fit(
         encoder.fit(
             rows,
             sample,
-            budget=Budget(nnz=nnz, flops=flops, query_nnz=query_nnz, residual_bytes=residual_bytes),
+            budget=budget,
             on_step=lambda at: done(part * at.fraction),
             checkpoint=fitting,
+            device=device,
         )
         if refine:
             documents = encoder.refine(
-                rows, sample, on_step=lambda at: done(part + (1 - part) * at.fraction), checkpoint=refining
+                rows,
+                sample,
+                on_step=lambda at: done(part + (1 - part) * at.fraction),
+                checkpoint=refining,
+                device=device,
             )
         encoder.save(output)
         if refine:

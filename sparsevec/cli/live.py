@@ -15,8 +15,10 @@ from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
-from sparsevec.live.retrofitting import catch_up, follow, retrofit
+from sparsevec.live.catching_up import catch_up, follow
+from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.undoing import undo_retrofit
+from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
 from sparsevec.progress import Progress
 
@@ -120,6 +122,9 @@ def preview_command(
     flops: Multiplications = None,
     dimension: Dimensions = 8192,
     sample: Annotated[int, typer.Option("--sample", help="Dense vectors that are read.")] = 4000,
+    engine: Annotated[
+        Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What sparse vectors would cost and find at URL, from a sample of its dense vectors; nothing is written there.
@@ -138,5 +143,6 @@ def preview_command(
             budget=Budget(nnz=nnz, flops=flops),
             output_dim=dimension,
             sample=sample,
+            latency=None if engine is None else LatencyModel.load(engine),
         )
     say(seen, as_json=as_json)

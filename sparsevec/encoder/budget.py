@@ -9,15 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from sparsevec.errors import InvalidInput
 
-__all__ = ["NNZ_PER_FLOP", "Budget", "Limits", "check_budget", "least_cut", "resolved"]
+__all__ = ["NNZ_PER_FLOP", "Budget", "Engine", "Limits", "check_budget", "least_cut", "resolved"]
 
 NNZ_PER_FLOP = 50
+
+
+class Engine(Protocol):
+    """Whoever knows how long a query takes: `sparsevec.LatencyModel`."""
+
+    def longest_query(self, milliseconds: float, nnz: int, dimension: int, flops: float) -> int:
+        """How many weights a query may have. Raises InvalidInput when not even one, naming what can be met."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -28,12 +36,16 @@ class Budget:
     small.
 
     `residual_bytes` beside the sparse vector of each document say what it leaves out (`SparseEncoder.residual_codes`).
+
+    `milliseconds` of a query on `engine`, as its latency model predicts them: queries are as short as that needs.
     """
 
     nnz: int | None = None
     flops: float | None = None
     query_nnz: int | None = None
     residual_bytes: int | None = None
+    milliseconds: float | None = None
+    engine: Engine | None = None
 
     def __repr__(self) -> str:
         given = ((one.name, getattr(self, one.name)) for one in fields(self))
@@ -52,6 +64,14 @@ class Budget:
             raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
         if self.flops is not None and not _is_positive(self.flops):
             raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r}")
+        if self.milliseconds is not None and not _is_positive(self.milliseconds):
+            raise InvalidInput(f"budget milliseconds must be a positive number, found {self.milliseconds!r}")
+        if (self.milliseconds is None) != (self.engine is None) or isinstance(self.engine, str):
+            raise InvalidInput(
+                "budget milliseconds are those of an engine, found "
+                f"milliseconds={self.milliseconds!r} and engine={self.engine!r:.60}; give both, the engine as its "
+                "latency model: sv.latency_model(adapter, documents)"
+            )
 
 
 def _is_positive(number: object) -> bool:
@@ -112,7 +132,17 @@ def resolved(budget: Budget, output_dim: int) -> Limits:
             f"budget flops={flops:g} cannot be spent with nnz={nnz}: a pair has no more multiplications than the "
             f"document has weights; lower flops to {nnz / NNZ_PER_FLOP:g} or so, or raise nnz"
         )
-    return Limits(nnz, float(flops), None if budget.query_nnz is None else int(budget.query_nnz))
+    limits = Limits(nnz, float(flops), None if budget.query_nnz is None else int(budget.query_nnz))
+    return limits if budget.milliseconds is None else _in_time(limits, budget, output_dim)
+
+
+def _in_time(limits: Limits, budget: Budget, output_dim: int) -> Limits:
+    """With queries as short as the time asks for; they cost no more than as many lists of even length."""
+    assert budget.engine is not None
+    assert budget.milliseconds is not None
+    longest = budget.engine.longest_query(budget.milliseconds, limits.nnz, output_dim, limits.flops)
+    flops = min(limits.flops, max(2, longest) * limits.nnz / output_dim)
+    return Limits(limits.nnz, flops, min(longest, limits.query_nnz or longest))
 
 
 def least_cut(spent: Callable[[float], float], allowed: float) -> float:

@@ -51,9 +51,9 @@ class SparseEncoder:
     """A linear head on frozen dense vectors, learned without labels.
 
     `input_dim` columns in, `output_dim` dimensions out, of which a row uses few. What counts as near is the cosine, or
-    the inner product or the distance where `similarity` says so: sparse scores then rank as these do. The
-    same seed gives the same vectors, to the last bit on one thread. Encoding needs neither torch nor a particular
-    batch: a row gives the same bits alone or among a million. Pickle and copy give an encoder that encodes the same.
+    the inner product or the distance where `similarity` says so: sparse scores then rank as these do. The same seed
+    gives the same vectors, to the last bit on one thread of a CPU. Encoding needs neither torch nor a particular batch:
+    a row gives the same bits alone or among a million. Pickle and copy give an encoder that encodes the same.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class SparseEncoder:
         budget: Budget,
         on_step: Listener | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        device: str | None = None,
     ) -> SparseEncoder:
         """Learn the head from documents (n, input_dim), and from a sample of queries (q, input_dim) where there is one.
 
@@ -112,7 +113,8 @@ class SparseEncoder:
 
         `on_step` is called with each event of
         `sparsevec.progress`. checkpoint: a folder, written every few seconds; call `fit` again with the same arguments
-        after a kill, and it goes on to the same bits. Needs the extra `train`.
+        after a kill, and it goes on to the same bits. device: what torch learns on; a GPU where it sees one, which
+        learns something else of the same quality (its sums have no fixed order). Needs the extra `train`.
 
         Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed; for the checkpoint
         CheckpointMismatch, ModelBroken or StorageFailed.
@@ -122,7 +124,7 @@ class SparseEncoder:
         documents, whole = self._rows(dense, "documents"), Whole(on_step, _FIT)
         asking = None if queries is None else self._rows(queries, "queries")
         similarity = Similarity.of(self.similarity, documents).rounded()
-        task = Task(similarity, self.input_dim, self.output_dim, self.seed, limits, budget.residual_bytes)
+        task = Task(similarity, self.input_dim, self.output_dim, self.seed, limits, budget.residual_bytes, device)
         if len(documents) < SplitRecipe().least_documents:
             if budget.residual_bytes is not None:
                 raise InvalidInput(
@@ -145,14 +147,15 @@ class SparseEncoder:
         *,
         on_step: Listener | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        device: str | None = None,
     ) -> SparseVectors:
         """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 
         Documents that come later are encoded with `encode_document`, on the same scale. Pass the sample of `fit` again:
         the rows that were held out there stay held out. The queries' side goes on from where it is, so a second call
         learns more; to begin anew, load the encoder that `fit` gave. Where the head does better on the held-out rows,
-        it is kept and the documents are as it encodes them; `figures.refined_is_worse` says so. `on_step` and
-        `checkpoint` as in `fit`. Needs the extra `train`.
+        it is kept and the documents are as it encodes them; `figures.refined_is_worse` says so. `on_step`,
+        `checkpoint` and `device` as in `fit`. Needs the extra `train`.
 
         Raises NotFitted, and what `fit` raises.
         """
@@ -163,7 +166,7 @@ class SparseEncoder:
             return self.encode_document(documents)
         limits = Limits(config.nnz, config.flops, config.query_nnz)
         width = None if config.residual is None else config.residual.bytes
-        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width)
+        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width, device)
         rows = self._split(documents, asking, model.similarity)
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes

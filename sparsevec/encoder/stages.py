@@ -42,6 +42,8 @@ class Task:
     seed: int
     limits: Limits
     residual_bytes: int | None
+    device: str | None
+    """of torch; None: a GPU where there is one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     documents, limits = rows.documents_to_train_on(), task.limits
     neighbours = head_recipe(len(documents), task.output_dim, limits.nnz).neighbours
     learn, asking = learning(), np.arange(len(documents))
-    corpus = learn.new_corpus(documents, rows.documents_that_ask(), asking, rows.queries_to_train_on(), neighbours)
+    sample = rows.queries_to_train_on()
+    corpus = learn.new_corpus(documents, rows.documents_that_ask(), asking, sample, neighbours, task.device)
     whole.at("neighbours", 1, 1)
     tensors = learn.learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
 
@@ -124,7 +127,7 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         figures |= {"head_recall_10": theirs, "learned_recall_10": ours}
     whole.at("budget", 1, 1)
     trained = encoded(rows.documents[rows.trained_documents], _document_side(kept.tensors), kept.documents)
-    kept, first = _with_second_look(kept, rows, trained, task.seed, whole)
+    kept, first = _with_second_look(kept, rows, trained, task, whole, _file(checkpoint, "second look"))
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
 
@@ -178,19 +181,25 @@ def _with_residual(
 
 
 def _with_second_look(
-    towers: _Towers, rows: Split, codes: SparseVectors, seed: int, whole: Whole
+    towers: _Towers, rows: Split, codes: SparseVectors, task: Task, whole: Whole, checkpoint: Path | None
 ) -> tuple[_Towers, float]:
     """With the map that re-orders candidates, learned from the codes of the trained documents, and a."""
     documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), SecondLookRecipe()
-    own = np.random.default_rng([seed, 2]).permutation(len(documents))[: recipe.most_own]
+    own = np.random.default_rng([task.seed, 2]).permutation(len(documents))[: recipe.most_own]
     asking = rows.documents_that_ask()[own]
     asking = asking if sample is None else np.concatenate([sample, asking])
     numbers = np.concatenate([np.full(len(asking) - len(own), -1), own])
     asked = encoded(asking, query_projection(towers.tensors), towers.queries, towers.purse)
+    mean, device = towers.tensors["mean"], learning().chosen_device(task.device)
     learned, first = learning("second_look").learned_second_look(
-        documents, codes, (asking, asked, numbers), towers.tensors["mean"], recipe, seed, whole
+        documents, codes, (asking, asked, numbers), mean, recipe, 3 * task.seed, whole, checkpoint, device
     )
     return replace(towers, tensors=towers.tensors | {"second_look": learned}), first
+
+
+def _file(checkpoint: Path | None, name: str) -> Path | None:
+    """Fit and refine may share a folder."""
+    return None if checkpoint is None else checkpoint / f"{name}.checkpoint"
 
 
 # ---- refine
@@ -208,7 +217,7 @@ def refined(
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
     learn, documents = learning(), unit_rows(rows.documents)
     asking = rows.documents_that_ask(), rows.trained_documents
-    corpus = learn.new_corpus(documents, *asking, rows.queries_to_train_on(), stage.neighbours)
+    corpus = learn.new_corpus(documents, *asking, rows.queries_to_train_on(), stage.neighbours, task.device)
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
     codes, tower = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
@@ -239,7 +248,9 @@ def refined(
     elif beside.head_recall_10 is not None:
         figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
     whole.at("budget", 1, 1)
-    made, first = _with_second_look(made, rows, codes[rows.trained_documents], task.seed, whole)
+    made, first = _with_second_look(
+        made, rows, codes[rows.trained_documents], task, whole, _file(checkpoint, "refined look")
+    )
     whole.at("measure", 1, 2, "measuring on queries that were not learned from, beside the head")
     model = _measured(
         made,

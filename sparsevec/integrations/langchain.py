@@ -6,7 +6,8 @@
 
 A document's text lies in the payload field `text_key`, its metadata beside it, one field each, so that filters reach
 them; filters are those of `sparsevec.contract.filters`. A write that was not whole raises WriteFailed, with the report
-of what became of every document. Scores are those of the final ranking; asynchronous calls run in threads.
+of what became of every document; an embedder that fails, changes its width or returns NaN is told before anything is
+written. Scores are those of the final ranking; asynchronous calls run in threads.
 """
 
 from __future__ import annotations
@@ -15,21 +16,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-import numpy as np
-
-from sparsevec.answers.retriever import Retriever
-from sparsevec.contract.adapter import Documents
+from sparsevec import Retriever
 from sparsevec.contract.filters import Where
-from sparsevec.errors import ClientMissing, InvalidInput, WriteFailed
+from sparsevec.errors import InvalidInput
 from sparsevec.integrations.embedders import embed
+from sparsevec.integrations.guest import guest
+from sparsevec.integrations.store import Store
 
-try:
+with guest("langchain-core", "langchain"):
     from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
     from langchain_core.vectorstores import VectorStore
     from langchain_core.vectorstores.utils import maximal_marginal_relevance
-except ImportError as error:
-    raise ClientMissing.extra("langchain-core", "langchain") from error
 
 __all__ = ["SparsevecVectorStore"]
 
@@ -39,10 +37,7 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
 
     def __init__(self, embedding: Embeddings, retriever: Retriever, *, text_key: str = "text") -> None:
         """Makes the collection when it is not there. Raises what `Adapter.create` raises."""
-        self._embedding, self._retriever, self._text_key = embedding, retriever, text_key
-        adapter, encoder = retriever.adapter, retriever.encoder
-        if not adapter.info().exists:
-            adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
+        self._embedding, self._store = embedding, Store(retriever, text_key)
 
     @property
     def embeddings(self) -> Embeddings:
@@ -91,30 +86,23 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
             )
         if not given:
             return []
-        payloads = [self._payload(text, metadata) for text, metadata in zip(given, beside, strict=True)]
-        report = self._retriever.add(named, embed(given, self._embedding.embed_documents), payloads, **options)
-        if report.failed:
-            raise WriteFailed(f"{report.failed} of {len(given)} documents were not written: {report}", report)
+        payloads = [self._store.payload(text, metadata) for text, metadata in zip(given, beside, strict=True)]
+        self._store.write(named, embed(given, self._embedding.embed_documents), payloads, **options)
         return named
 
-    def _payload(self, text: str, metadata: dict[str, Any]) -> dict[str, Any]:
-        if self._text_key in metadata:
-            raise InvalidInput(f"metadata has a field {self._text_key!r}, where the text goes: choose another text_key")
-        return {**metadata, self._text_key: text}
-
     def delete(self, ids: list[str] | None = None, **options: Any) -> bool:
-        """Take documents away; an id that is not there is no error. Raises InvalidInput without ids, or for options."""
+        """Take documents away; an id that is not there is no error. Raises InvalidInput without ids, or for options,
+        and WriteFailed with the report."""
         if ids is None or options:
             raise InvalidInput("expected ids to delete; to forget the whole collection: retriever.adapter.drop()")
-        self._retriever.delete(ids)
+        self._store.delete(ids)
         return True
 
     # ---- read
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Those that are there, in the order asked for."""
-        found = self._retriever.adapter.fetch(list(dict.fromkeys(ids))) if ids else None
-        return [] if found is None else [self._document(*pair) for pair in zip(found.ids, found.payloads, strict=True)]
+        return [self._document(*pair) for pair in self._store.fetched(ids)]
 
     def similarity_search(self, query: str, k: int = 4, filter: Where | None = None, **options: Any) -> list[Document]:  # noqa: A002
         """The k best documents; `options` are those of `Retriever.search`."""
@@ -143,12 +131,8 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
     def _found(
         self, dense: Sequence[float], k: int, where: Where | None, options: dict[str, Any]
     ) -> list[tuple[Document, float]]:
-        query = np.asarray(dense, np.float32)
-        (hits,) = self._retriever.search(query, k, where=where, with_payloads=True, **options)
-        if len(hits) < k and where is None:  # few documents: all of them, also those that share nothing with the query
-            everyone: Where = {self._text_key: {"exists": True}}
-            (hits,) = self._retriever.search(query, k, where=everyone, with_payloads=True, **options)
-        return [(self._document(hit.id, hit.payload or {}), hit.score) for hit in hits]
+        hits = self._store.search(dense, k, where, **options)
+        return [(self._document(hit.id, hit.payload), hit.score) for hit in hits]
 
     def max_marginal_relevance_search(
         self,
@@ -173,16 +157,13 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         **options: Any,
     ) -> list[Document]:
         """The same of a dense query; how near two documents are is the cosine of their sparse vectors."""
-        dense = np.asarray(embedding, np.float32)
-        (hits,) = self._retriever.search(dense, fetch_k, where=filter, **options)
+        hits = self._store.search(embedding, fetch_k, filter, **options)
         if not len(hits):
             return []
-        held: Documents = self._retriever.adapter.fetch(hits.ids)
-        query = self._retriever.encoder.encode_query(dense).to_dense()[0]
-        rows = list(held.vectors.to_dense())
-        picked = maximal_marginal_relevance(query, rows, lambda_mult=lambda_mult, k=k)
+        query, rows, held = self._store.near(embedding, hits)
+        picked = maximal_marginal_relevance(query, list(rows), lambda_mult=lambda_mult, k=k)
         return [self._document(held.ids[row], held.payloads[row]) for row in picked]
 
     def _document(self, id_: Any, payload: Any) -> Document:
-        metadata = {name: value for name, value in payload.items() if name != self._text_key}
-        return Document(id=str(id_), page_content=str(payload.get(self._text_key, "")), metadata=metadata)
+        text, metadata = self._store.text_and_metadata(payload)
+        return Document(id=str(id_), page_content=text or "", metadata=metadata)

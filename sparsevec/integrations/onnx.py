@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.errors import InvalidInput
+from sparsevec.integrations.guest import guest
 from sparsevec.storage import whole_file
 
 __all__ = ["export"]
@@ -37,10 +38,8 @@ def export(
 
     Raises NotFitted, InvalidInput, StorageFailed, ClientMissing.
     """
-    try:
+    with guest("onnx", "onnx"):
         import onnx
-    except ImportError:
-        raise ClientMissing.extra("onnx", "onnx") from None
     head = encoder.head(side)
     if nnz is not None and not 1 <= nnz <= encoder.output_dim:
         raise InvalidInput(f"nnz must be in [1, {encoder.output_dim}], found {nnz!r}")

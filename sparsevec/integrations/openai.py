@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sparsevec.errors import BackendDown, BackendUnsupported, ClientMissing, InvalidInput
+from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput
+from sparsevec.integrations.guest import guest
 
 __all__ = ["embedder"]
 
@@ -24,10 +25,8 @@ def embedder(model: str = "", *, base_url: str | None = None, retries: int = _RE
     """
     if not model:
         raise InvalidInput("an endpoint has many models; name one: openai:text-embedding-3-small")
-    try:
+    with guest("openai", "openai"):
         import openai
-    except ImportError:
-        raise ClientMissing.extra("openai", "openai") from None
     key = os.environ.get("OPENAI_API_KEY") or "none"  # endpoints of one's own often want none
     client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries)
 

@@ -25,13 +25,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sparsevec import Adapter, IngestReport, SparseEncoder, SparseVectors, connect, ingest
-from sparsevec.errors import ClientMissing, CollectionError, InvalidInput, SparsevecError, WrongSpace
+from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WrongSpace
+from sparsevec.integrations.guest import guest
 
-try:
+with guest("ray", "ray"):
     from ray.data import Datasink
     from ray.data.block import BlockAccessor
-except ImportError as error:
-    raise ClientMissing.extra("ray", "ray") from error
 
 __all__ = ["write"]
 

@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.errors import InvalidInput
+from sparsevec.integrations.guest import guest
 
-try:
+with guest("sentence-transformers", "sentence-transformers"):
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers import SparseEncoder as TheirSparseEncoder
     from sentence_transformers.base.modules import Module
     from torch import Tensor
-except ImportError as error:
-    raise ClientMissing.extra("sentence-transformers>=6", "sentence-transformers") from error
 
 from sparsevec.training import BudgetController, Seen, flops, unit
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.errors import InvalidInput
+from sparsevec.integrations.guest import guest
 
 __all__ = ["embedder"]
 
@@ -14,10 +15,8 @@ def embedder(model: str = "") -> Any:
     """Texts to rows of length 1 (n, 256). Raises ClientMissing; InvalidInput for a model: there is one."""
     if model:
         raise InvalidInput(f"wordllama brings one model; write --embedder wordllama, found wordllama:{model:.40}")
-    try:
+    with guest("wordllama", "text"):
         import wordllama
-    except ImportError:
-        raise ClientMissing.extra("wordllama", "text") from None
     inside = Path(wordllama.__file__).parent  # where the package keeps the weights; elsewhere it would download them
     loaded = wordllama.WordLlama.load(cache_dir=inside, disable_download=True)
     return lambda texts: loaded.embed(texts, norm=True)

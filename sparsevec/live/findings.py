@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Adapter, Finding, Info
 from sparsevec.errors import AdapterError, InvalidInput
-from sparsevec.live.retrofitting import opened
+from sparsevec.live.opening import opened
 from sparsevec.live.rows import DenseSource, Widths, named, pages_of
 
 __all__ = ["check"]

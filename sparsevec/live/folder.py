@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.contract.adapter import Info
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, JournalMismatch, StorageFailed, printable
 from sparsevec.storage import storage_errors, whole_file
 
-__all__ = ["Folder", "Note", "place_of"]
+__all__ = ["Folder", "Note"]
 
 _NOTES, _STATUS, _LOCK, _CONFIG = "retrofit.json", "status.json", "retrofit.lock", "config.json"
 _EVERY = 2.0  # seconds between two statuses
@@ -158,8 +158,3 @@ class _Status(BaseModel):
 
 def _same(one: Note, other: Note) -> bool:
     return one.place == other.place or (one.identity is not None and one.identity == other.identity)
-
-
-def place_of(adapter: Adapter) -> str:
-    """The collection in messages, and in notes."""
-    return repr(adapter).removesuffix(">").partition(" ")[2].removesuffix(" (closed)")

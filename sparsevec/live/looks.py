@@ -18,82 +18,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
-from sparsevec.contract.adapter import Adapter, Page, Version
+from sparsevec.contract.adapter import Adapter, Page, UInt8s, Version
 from sparsevec.contract.checks import Id
-from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import BackendDown, PlaceForgotten, printable
+from sparsevec.errors import BackendDown, PlaceForgotten
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience
 from sparsevec.ingestion.removal import remove
 from sparsevec.ingestion.report import IngestFailure
-from sparsevec.live.rows import Usable, code_fingerprints, usable
-from sparsevec.vectors import SparseVectors
+from sparsevec.live.codes import Codes, code_fingerprints
+from sparsevec.live.reports import Look
+from sparsevec.live.rows import Usable, usable
+from sparsevec.live.seen import Seen, row_marks
+from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Look", "Looking", "patient"]
+__all__ = ["Looking", "patient"]
 
 _NAMED = 10  # documents that a report names
+_COLUMNS = ("ids", "vectors", "versions", "routing", "codes")
 _RESTARTS = 5  # of a scan whose place the backend has forgotten
-
-
-class Look(BaseModel):
-    """What one walk found and did. looked = right + missing + stale + without + faulty + cleared, and
-    missing + stale = written + gone + changed + failed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    whole: bool
-    """every document was read, not only what the backend says has changed"""
-    looked: int = 0
-    right: int = 0
-    """held the code of their present row already"""
-    missing: int = 0
-    """had a row, and no vector of ours"""
-    stale: int = 0
-    """held a vector that is not the code of their row"""
-    without: int = 0
-    """have no dense row, and no vector of ours"""
-    cleared: int = 0
-    """had no dense row any more: our vector was taken out"""
-    faulty: int = 0
-    """have a dense row that cannot be encoded: of another width, zero, or not finite"""
-    written: int = 0
-    gone: int = 0
-    """were deleted between the look and the write, and stay deleted"""
-    changed: int = 0
-    """were changed between the look and the write, and left alone: the next look sees them as they are"""
-    failed: int = 0
-    """were refused by the backend"""
-    failures: tuple[IngestFailure, ...] = ()
-    """the first few that were faulty or failed"""
-    retries: int = 0
-    seconds: float = 0.0
-
-    @property
-    def settled(self) -> bool:
-        """Nothing was left to do, so that a next look would find nothing but what others do meanwhile."""
-        return not (self.written or self.changed or self.cleared)
-
-    def __str__(self) -> str:
-        read = "all" if self.whole else "what changed"
-        parts = {
-            "held the code of their row": self.right,
-            "had none": self.missing,
-            "had another": self.stale,
-            "have no row": self.without,
-            "lost their row": self.cleared,
-            "have a row that cannot be encoded": self.faulty,
-        }
-        found = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
-        outcome = {
-            "were deleted meanwhile": self.gone,
-            "changed meanwhile": self.changed,
-            "were refused": self.failed,
-        }
-        told = ", ".join([f"{self.written:,} written", *(f"{n:,} {what}" for what, n in outcome.items() if n)])
-        lines = [f"{self.looked:,} documents looked at ({read}): {found or 'none'}; {told}, in {self.seconds:.1f} s"]
-        return "\n".join([*lines, *(f"  {one.id!r}: {printable(one.reason)}" for one in self.failures)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,39 +47,48 @@ class _Batch:
     vectors: SparseVectors
     versions: tuple[Version | None, ...] | None
     routing: tuple[str | None, ...]
+    codes: UInt8s | None
+    """(n, code_bytes), where the collection keeps residual codes"""
 
 
 class Looking:
-    """What every look at one collection shares. `rate`: documents a second that are written at most; None: as many as
-    the backend takes. `tell` is called with the counts of documents looked at and written."""
+    """What every look at one collection shares. `seen`: the rows of the last look. `rate`: documents a second that are
+    written at most; None: as many as the backend takes. `tell` is called with the counts of documents looked at and
+    written."""
 
     def __init__(
         self,
         adapter: Adapter,
-        encoder: SparseEncoder,
+        codes: Codes,
         *,
+        seen: Seen,
         rate: float | None = None,
         deadline: float = 300.0,
         tell: Callable[[int, int], None] = lambda _looked, _written: None,
     ) -> None:
-        self.adapter, self.encoder, self.rate, self.deadline, self.tell = adapter, encoder, rate, deadline, tell
+        self.adapter, self.codes, self.seen = adapter, codes, seen
+        self.rate, self.deadline, self.tell = rate, deadline, tell
 
     def look(self, pages: Iterator[Page], *, whole: bool, write: bool = True) -> Look:
         """Walk through `pages`, which have dense rows and vectors. `write=False` counts what would be written.
 
         Raises what `ingest` raises; whatever was written before stays, and the next look passes over it.
         """
-        return _Walk(self).go(pages, whole, write=write)
+        look = _Walk(self).go(pages, whole, write=write)
+        if write:
+            self.seen.keep(whole=whole)
+        return look
 
 
 class _Walk:
     def __init__(self, shared: Looking) -> None:
-        self._adapter, self._encoder, self._rate = shared.adapter, shared.encoder, shared.rate
+        self._adapter, self._codes, self._seen, self._rate = shared.adapter, shared.codes, shared.seen, shared.rate
+        self._encoder = shared.codes.encoder
         self._deadline, self._tell = shared.deadline, shared.tell
         info = self._adapter.info()
-        self._ours, self._can = info.ours, info.capabilities
+        self._ours, self._can, self._residual = info.ours, info.capabilities, info.code_bytes
         self._began = time.monotonic()
-        self._count = dict.fromkeys(("looked", "right", "missing", "stale", "without", "cleared", "faulty"), 0)
+        self._count = dict.fromkeys(("looked", "right", "missing", "stale", "without", "cleared", "faulty", "moved"), 0)
         self._failures: list[IngestFailure] = []
         self._asked = 0  # to be written
 
@@ -144,7 +96,7 @@ class _Walk:
         batches = self._batches(pages, write)
         if not write:
             deque(batches, maxlen=0)
-            return Look(whole=whole, **self._count, failures=tuple(self._failures), seconds=self._seconds)
+            return Look(whole=whole, **self._found(), failures=tuple(self._failures), seconds=self._seconds)
         columns = _Columns(batches)
         written = ingest(
             self._adapter,
@@ -152,13 +104,14 @@ class _Walk:
             columns.vectors(),
             versions=columns.column("versions") if self._can.versions else None,
             routing=columns.column("routing") if self._can.routing else None,
+            codes=columns.column("codes") if self._residual else None,
             missing="skip",
             empty="write",
             deadline=self._deadline,
         )
         return Look(
             whole=whole,
-            **self._count,
+            **self._found(),
             written=written.written,
             gone=written.skipped,
             changed=written.stale,
@@ -167,6 +120,9 @@ class _Walk:
             retries=written.retries,
             seconds=self._seconds,
         )
+
+    def _found(self) -> dict[str, Any]:
+        return self._count if self._seen.remembers else {**self._count, "moved": None}
 
     @property
     def _seconds(self) -> float:
@@ -185,21 +141,26 @@ class _Walk:
                 self._throttle(len(needed) + len(lost))
                 yield from self._cleared(page, lost)
                 if len(needed):
-                    yield self._batch(page, rows.at[needed], codes[needed])
+                    yield self._batch(page, rows.at[needed], codes[needed], rows.rows[needed])
             self._tell(self._count["looked"], self._asked)
 
     def _judged(self, page: Page, rows: Usable) -> tuple[npt.NDArray[np.int64], SparseVectors]:
         """Which of the usable rows need a write, and the code of each of them."""
         assert page.holds is not None  # a scan always says so
-        codes = self._encoder.encode_document(rows.rows)
+        codes = self._codes.of(rows.rows)
         present = code_fingerprints(self._adapter.stored(self._vectors(page)[rows.at]))
         expected = code_fingerprints(self._adapter.stored(codes))
         holds = page.holds[rows.at] | (codes.row_nnz == 0)  # engines cannot all tell an empty vector from none
         right = holds & (present == expected)
+        known = self._seen.knows(row_marks([page.ids[i] for i in rows.at.tolist()], rows.rows))
+        moved = holds & ~known & self._seen.remembers
+        if self._residual:  # it says what the sparse code leaves out, and that has moved
+            right &= ~moved
         self._add("looked", len(page))
         self._add("right", int(right.sum()))
         self._add("missing", int((~holds).sum()))
         self._add("stale", int((holds & ~right).sum()))
+        self._add("moved", int(moved.sum()))
         self._add("faulty", len(rows.faults))
         room = _NAMED - len(self._failures)
         self._failures += [IngestFailure.of(id_, fault) for id_, fault in list(rows.faults.items())[:room]]
@@ -234,11 +195,21 @@ class _Walk:
         else:
             remove(self._adapter, [page.ids[i] for i in lost.tolist()], deadline=self._deadline).require_complete()
 
-    def _batch(self, page: Page, at: npt.NDArray[np.int64], codes: SparseVectors) -> _Batch:
+    def _batch(
+        self, page: Page, at: npt.NDArray[np.int64], vectors: SparseVectors, rows: Float32s | None = None
+    ) -> _Batch:
+        """The documents at these positions with new vectors; `rows`: their dense rows, None where they have none."""
         chosen = at.tolist()
         versions = tuple(page.versions[i] for i in chosen) if page.versions is not None else None
         routing = tuple(page.routing[i] if page.routing is not None else None for i in chosen)
-        return _Batch(tuple(page.ids[i] for i in chosen), codes, versions, routing)
+        return _Batch(tuple(page.ids[i] for i in chosen), vectors, versions, routing, self._residuals(vectors, rows))
+
+    def _residuals(self, vectors: SparseVectors, rows: Float32s | None) -> UInt8s | None:
+        if self._residual is None:
+            return None
+        if rows is None:
+            return np.zeros((len(vectors), self._residual), np.uint8)
+        return self._encoder.residual_codes(rows, self._adapter.stored(vectors))
 
     def _throttle(self, more: int) -> None:
         self._asked += more
@@ -254,7 +225,7 @@ class _Columns:
 
     def __init__(self, batches: Iterator[_Batch]) -> None:
         self._batches = batches
-        self._waiting: dict[str, deque[Any]] = {name: deque() for name in ("ids", "vectors", "versions", "routing")}
+        self._waiting: dict[str, deque[Any]] = {name: deque() for name in _COLUMNS}
 
     def _more(self) -> bool:
         if (batch := next(self._batches, None)) is None:
@@ -271,7 +242,8 @@ class _Columns:
     def column(self, name: str) -> Iterator[Any]:
         waiting = self._waiting[name]
         while waiting or self._more():
-            yield from waiting.popleft() or ()
+            batch = waiting.popleft()
+            yield from () if batch is None else batch
 
 
 def patient(scan: Callable[[str | None], Iterator[Page]], deadline: float) -> Iterator[Page]:

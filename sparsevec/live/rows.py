@@ -1,27 +1,23 @@
-"""The dense rows of a page of documents: which can be encoded, which cannot and why, and eight bytes for each code."""
+"""The dense rows of a page of documents: which can be encoded, and which cannot and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
-from itertools import pairwise
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import InvalidVectors
-from sparsevec.vectors import Float32s, Int64s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s
 
 __all__ = [
     "DenseSource",
     "Usable",
     "Widths",
-    "code_fingerprints",
     "named",
     "pages_of",
     "row_fault",
@@ -127,17 +123,3 @@ def row_fault(row: Float32s, width: int) -> str | None:
     if not row.any():
         return "its dense row is zero and has no direction"
     return None
-
-
-def code_fingerprints(vectors: SparseVectors) -> npt.NDArray[np.uint64]:
-    """Eight bytes for each of n vectors, (n,): equal for equal vectors, different for different ones but by accident.
-
-    Of `adapter.stored(encoder.encode_document(row))` they say whether a document holds the code of its present row.
-    """
-    ends: Sequence[int] = vectors.indptr.tolist()
-    indices, values = vectors.indices.astype("<u4", copy=False), vectors.values.astype("<f4", copy=False)
-    digests = b"".join(
-        blake2b(indices[start:end].tobytes() + values[start:end].tobytes(), digest_size=8).digest()
-        for start, end in pairwise(ends)
-    )
-    return np.frombuffer(digests, "<u8").astype(np.uint64)

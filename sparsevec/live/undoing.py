@@ -13,9 +13,10 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.ingestion.ingest import ingest
-from sparsevec.live.folder import Folder, Note, place_of
+from sparsevec.live.folder import Folder, Note
 from sparsevec.live.looks import patient
-from sparsevec.live.retrofitting import opened
+from sparsevec.live.opening import opened, place_of
+from sparsevec.live.seen import Seen
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["UndoReport", "undo_retrofit"]
@@ -66,6 +67,7 @@ def undo_retrofit(
             raise CollectionError(f"{place} was dropped and made again since the retrofit, so it is not undone")
         report = _emptied(adapter, note, deadline) if note.added == "was there" else _dropped(adapter, note)
         folder.forget(note)
+        Seen(folder.path, place).forget()
         folder.tell({"place": place, "stage": "undone", "report": report.model_dump(mode="json")}, at_once=True)
     _log.info("undo of %s: %d vectors taken out", place, report.taken)
     return report

@@ -3,6 +3,7 @@
     model = latency_model(adapter, documents)             # documents: the SparseVectors that the collection holds
     print(model)
     model.predict(features(queries, documents, k=10))     # milliseconds of each query
+    encoder.fit(dense, budget=Budget(nnz=32, milliseconds=2.5, engine=model))
 
 F counts multiplications. An engine also pays for opening each posting list, for every document that it has to rank, and
 for the hits that it hands over:
@@ -17,18 +18,22 @@ time, the median of several rounds in which the probes take turns, so that a slo
 
 from __future__ import annotations
 
+import bisect
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import check_k
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
 from sparsevec.vectors import SparseVectors
@@ -74,6 +79,18 @@ class LatencyModel(BaseModel):
     error_median: float
     """of (predicted - measured) / measured, of probes that the fit has not seen"""
     error_95: float
+    hits: int = 100
+    """that a query of a `Budget(milliseconds=…)` asks for"""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LatencyModel:
+        """What `sparsevec latency --json` printed into a file. Raises InvalidInput."""
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InvalidInput(
+                f"expected in {printable(path)} what `sparsevec latency URL DOCUMENTS --json` prints: {error}"
+            ) from error
 
     @property
     def coefficients(self) -> Float64s:
@@ -84,21 +101,58 @@ class LatencyModel(BaseModel):
         """Milliseconds (q,) of `features` (q, 4)."""
         return _with_base(np.atleast_2d(np.asarray(counted, np.float64))) @ self.coefficients
 
+    def of(self, lists: float, flops: float, touched: float, hits: int, documents: float | None = None) -> float:
+        """Milliseconds of a query of so many lists and hits, of F `flops`, that touches that share of the documents.
+
+        Among as many documents as were probed, or among `documents`, which lengthens the same lists.
+        """
+        return float(self.predict(self.counted(lists, flops, touched, hits, documents))[0])
+
+    def counted(
+        self, lists: float, flops: float, touched: float, hits: int, documents: float | None = None
+    ) -> list[float]:
+        """The features of such a query."""
+        n = self.documents if documents is None else documents
+        return [lists, n * flops, n * touched, min(hits, n * touched)]
+
+    def longest_query(self, milliseconds: float, nnz: int, dimension: int, flops: float) -> int:
+        """The most weights that a query may have to take `milliseconds` for `hits` hits, by this model.
+
+        Of codes with `nnz` weights a document, evenly over `dimension`, whose F is at most `flops`. Lists that meet by
+        chance touch a share 1 - exp(-F) of the documents; those of real codes overlap more, and touch fewer. Raises
+        InvalidInput, naming the least that can be met, when one weight takes longer.
+        """
+
+        def taken(lists: int) -> float:
+            spent = min(flops, lists * nnz / dimension)
+            return self.of(lists, spent, -math.expm1(-spent), self.hits)
+
+        if (least := taken(1)) > milliseconds:
+            raise InvalidInput(
+                f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a "
+                f"query of one weight that asks for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
+                f"request as such; raise milliseconds to {1.05 * least:.3g}, or ask for fewer hits"
+            )
+        return bisect.bisect_right(range(1, dimension + 1), milliseconds, key=taken)
+
     def shares(self, counted: npt.ArrayLike) -> dict[str, float]:
         """Which part of the mean time goes to a request as such, to lists, postings, touched documents and hits."""
         parts = _with_base(np.atleast_2d(np.asarray(counted, np.float64))).mean(axis=0) * self.coefficients
         total = parts.sum() or 1.0
         return {name: float(part / total) for name, part in zip(("request", *FEATURES), parts, strict=True)}
 
-    def warning(self, counted: npt.ArrayLike) -> str | None:
-        """Where F misleads: what to change instead, when multiplications are a small part of the time."""
+    def warning(self, counted: npt.ArrayLike, documents: float | None = None) -> str | None:
+        """Where F misleads: what to change instead, when multiplications are a small part of the time.
+
+        Among as many documents as were probed, or `documents`.
+        """
         shares = self.shares(counted)
         worked = shares["postings"] + shares["touched"]
         if worked >= _WORKED:
             return None
         advice = "shorter queries save more: Budget(query_nnz=…)" if shares["lists"] > worked else "ask for fewer hits"
         return (
-            f"on {self.engine} with {self.documents:,} documents F is {worked:.0%} of a query's time "
+            f"on {self.engine} with {documents or self.documents:,.0f} documents F is {worked:.0%} of a query's time "
             f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
         )
 

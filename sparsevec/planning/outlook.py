@@ -14,17 +14,20 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.live.folder import Folder, place_of
-from sparsevec.live.retrofitting import opened
+from sparsevec.live.folder import Folder
+from sparsevec.live.opening import opened, place_of
 from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched
 from sparsevec.measure.recall import Evaluation, evaluate
+from sparsevec.planning.latency import LatencyModel, features
+from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s
 
 __all__ = ["Preview", "preview"]
 
 _LONGEST = 5  # lists that are named
+_HITS = 100  # candidates of a query, as a Retriever asks for
 _ASKING = 0.1  # share of the sample that asks, where there are no queries
 _SMALLER = 4  # the second, smaller corpus that quality is judged on, to see how it changes with size
 
@@ -67,6 +70,10 @@ class Preview(BaseModel):
     """of all documents looked at, as measured here; a backfill writes them as well, and takes longer"""
     quality: Evaluation
     quality_of_a_fourth: Evaluation
+    milliseconds: float | None = None
+    """of a query for 100 hits among all documents looked at, where a latency model was given"""
+    slow: str | None = None
+    """why F is not the time there"""
 
     def __str__(self) -> str:
         big, small = self.quality, self.quality_of_a_fourth
@@ -86,6 +93,8 @@ class Preview(BaseModel):
                 f"({big.recall_10_at_100_interval}), which is what re-ranking can reach",
                 f"  among {small.documents:,}: {small.recall_10:.3f} and {small.recall_10_at_100:.3f}; that is how it "
                 f"changes as documents become more",
+                *([] if self.milliseconds is None else [f"  {self.milliseconds:.3g} ms a query for 100 hits"]),
+                *([] if self.slow is None else [f"  {self.slow}"]),
             ]
         )
 
@@ -100,13 +109,14 @@ def preview(
     queries: Any | None = None,
     sample: int = 4000,
     seed: int = 0,
+    latency: LatencyModel | None = None,
     **credentials: Any,
 ) -> Preview:
     """Read a sample of dense rows and say what a `retrofit` with the same arguments would cost and find.
 
     `model`: a folder with an encoder; without one, an encoder is learned from the sample and thrown away (the extra
-    `train`). `queries` (q, d): real ones; without, a tenth of the sample asks, which no document then is. Raises what
-    `retrofit` raises before it changes anything.
+    `train`). `queries` (q, d): real ones; without, a tenth of the sample asks, which no document then is. `latency`: of
+    another collection on that engine, to say milliseconds. Raises what `retrofit` raises before it changes anything.
     """
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 200:
         raise InvalidInput(f"sample must be at least 200 rows, found {sample!r:.80}")
@@ -126,6 +136,7 @@ def preview(
     encoding = (time.perf_counter() - began) / len(rows) * drawn_rows.looked
     asked = encoder.encode_query(asking)
     spent, frequency = cost(asked, codes), np.sort(document_frequency(codes))[::-1]
+    taken = None if latency is None else _scaled(features(asked, codes, _HITS), drawn_rows.looked / len(codes))
     fourth = np.arange(0, len(rows), _SMALLER)
     return Preview(
         place=place,
@@ -147,7 +158,14 @@ def preview(
         read_and_encode_seconds=reading + encoding,
         quality=evaluate(rows, asking, codes, asked),
         quality_of_a_fourth=evaluate(rows[fourth], asking, codes[fourth], asked),
+        milliseconds=None if latency is None or taken is None else float(latency.predict(taken).mean()),
+        slow=None if latency is None or taken is None else latency.warning(taken, drawn_rows.looked),
     )
+
+
+def _scaled(counted: Float64s, times: float) -> Float64s:
+    """Features of queries over so many times the documents: postings and touched grow, lists do not."""
+    return np.column_stack([counted[:, 0], times * counted[:, 1], times * counted[:, 2], np.full(len(counted), _HITS)])
 
 
 def _split(rows: Float32s, queries: Any | None, width: int, seed: int) -> tuple[Float32s, Float32s]:

@@ -96,6 +96,9 @@ class TopK:
     def regularized(self, regularizer: Callable[[Any], Tensor]) -> Tensor:
         return regularizer(self)
 
+    def to(self, device: torch.device) -> TopK:
+        return TopK(self.values.to(device), self.indices.to(device), self.dimension)
+
     def dense(self) -> Tensor:
         """(b, dimension), for a regulariser that looks at single activations."""
         return self.values.new_zeros(len(self), self.dimension).scatter(1, self.indices, self.values)

@@ -1,5 +1,6 @@
 """The LangChain store: the framework's own standard suite, and what is ours."""
 
+# mypy: disable-error-code="misc"
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def retriever(request: pytest.FixtureRequest, of_six_columns: sv.SparseEncoder, 
         yield found
 
 
-class TestTheStandardSuite(VectorStoreIntegrationTests):  # type: ignore[misc]
+class TestTheStandardSuite(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self, retriever: sv.Retriever) -> SparsevecVectorStore:
         return SparsevecVectorStore(EMBEDDING, retriever)

@@ -216,6 +216,14 @@ def test_a_preview_says_what_it_would_cost_and_find_and_writes_nothing(shop: Sho
     assert shop.documents() == before
 
 
+def test_a_preview_says_milliseconds_by_a_model_of_the_engine(lucene: LuceneShop, model: Path) -> None:
+    figures: dict[str, Any] = {"per_posting": 0, "per_touched": 0, "per_hit": 0.001, "error_median": 0, "error_95": 0}
+    engine = sv.LatencyModel(engine="busy", documents=5000, base=1.0, per_list=0.1, probes=81, **figures)
+    seen = sv.preview(lucene.url, dense_field="emb", model=model, latency=engine)
+    assert seen.milliseconds == pytest.approx(1.0 + 0.1 * seen.clauses + 0.1, abs=0.01)
+    assert f"on busy with {N} documents F is 0%" in str(seen)
+
+
 def test_a_preview_that_learns_keeps_no_encoder(lucene: LuceneShop) -> None:
     seen = sv.preview(lucene.url, dense_field="emb", budget=sv.Budget(nnz=6, flops=0.5), output_dim=DIMENSION)
     assert (seen.fitted, mapping(lucene)[lucene.index]["mappings"]["properties"].keys()) == (

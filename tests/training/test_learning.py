@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
 from sparsevec.encoder.learning import learn
@@ -53,6 +54,24 @@ def test_the_refined_corpus_is_as_good_as_it_was(
 ) -> None:
     found = measured(*refined, documents, unseen_queries)
     assert found == pytest.approx(GOLDEN["refined"], abs=0.01)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+def test_on_a_gpu_it_learns_something_as_good(
+    documents: Float32s, queries: Float32s, unseen_queries: Float32s, tmp_path: Path
+) -> None:
+    encoder = SparseEncoder(INPUT, OUTPUT, seed=0)
+    encoder.fit(documents, queries, budget=BUDGET, device="cuda", checkpoint=tmp_path)
+    head = measured(encoder, encoder.encode_document(documents), documents, unseen_queries)
+    assert head == pytest.approx(GOLDEN["head"], abs=0.03)
+    refined = measured(encoder, encoder.refine(documents, queries, device="cuda"), documents, unseen_queries)
+    assert refined == pytest.approx(GOLDEN["refined"], abs=0.03)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
+    with pytest.raises(InvalidInput, match=f"device='{device}' cannot be learned on .* give 'cpu', 'cuda'"):
+        SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, device=device)
 
 
 # ---- what each mechanism is for
@@ -150,7 +169,7 @@ def kill(checkpoint: Path, folder: Path, chance: Random, steps: int) -> None:
 def test_fit_and_refine_killed_in_any_stage_go_on_to_the_same_bits(tmp_path: Path) -> None:
     steps, due = finish(tmp_path / "whole", tmp_path / "model")
     chance = Random(0)
-    for so_many in (140, 160, 240):  # in the head, in the towers, in refine: each goes on where the last was killed
+    for so_many in (140, 160, 400, 600, 600):  # in each stage in turn: each goes on where the last was killed
         kill(tmp_path / "killed", tmp_path / "other", chance, so_many)
     again, found = finish(tmp_path / "killed", tmp_path / "other")
     assert found == due
@@ -161,7 +180,8 @@ def test_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     plain = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
     kept = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, checkpoint=tmp_path / "fit")
     assert kept.encode_query(SMALL) == plain.encode_query(SMALL)
-    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == ["head.checkpoint", "towers.checkpoint"]
+    kept_files = sorted(path.name for path in (tmp_path / "fit").iterdir())
+    assert kept_files == ["head.checkpoint", "second look.checkpoint", "towers.checkpoint"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from sparsevec.contract.adapter import Hits
 from sparsevec.dense import nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.learning.residual import learned_codewords
+from sparsevec.encoder.recipe import ResidualRecipe
 from sparsevec.errors import InvalidInput, InvalidVectors, ModelBroken, NotFitted, WrongSpace
 from sparsevec.measure.recall import sparse_top
 from sparsevec.vectors import Float32s, SparseVectors
@@ -173,6 +175,14 @@ def test_the_card_and_the_figures_say_what_they_give(coder: SparseEncoder, tmp_p
     assert figure > coder.figures.recall_10
     assert f"residual codes of {WIDTH} bytes |  | {figure:.3f}" in (tmp_path / "model" / "README.md").read_text()
     assert f"{figure:.3f} by residual codes" in str(coder.figures)
+
+
+def test_a_crowd_of_weak_components_shares_a_byte() -> None:
+    rows = np.random.default_rng(0).standard_normal((2500, 48)) * np.linspace(1, 0.01, 48)
+    codewords = learned_codewords(rows, ResidualRecipe())
+    assert codewords.shape == (48, 256)
+    left = np.square(rows[:, :, None] - codewords).sum(axis=1).min(axis=1).mean()
+    assert left < 0.95 * np.square(rows).sum(axis=1).mean()  # eight bits among so many are worth little, not nothing
 
 
 def test_the_same_seed_makes_the_same_codes(coder: SparseEncoder, documents: Float32s, queries: Float32s) -> None:

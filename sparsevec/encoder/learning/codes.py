@@ -1,11 +1,13 @@
-"""From activations to top-k codes and to their products, for training: (b, k), never (b, dimension)."""
+"""From activations to top-k codes and to their products, for training: (b, k), on a CPU never (b, dimension).
+
+There scipy multiplies sparse matrices; a GPU does a dense product of such a batch in less time than a sparse one.
+"""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -40,7 +42,7 @@ class _LinearTopK(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:
         rows, indices, values = ctx.saved_tensors
         flat = gradients[0] * (values > 0)
-        of_weights = torch.from_numpy(_csr(flat, indices, ctx.dimension).T @ rows.numpy())
+        of_weights = _sent_back(TopK(flat, indices, ctx.dimension), rows)
         return None, of_weights, column_sums(flat, indices, ctx.dimension), None
 
 
@@ -55,20 +57,29 @@ class _DotProducts(torch.autograd.Function):
     def forward(ctx: Any, qv: Tensor, qi: Tensor, dv: Tensor, di: Tensor, dimension: int) -> Tensor:
         ctx.save_for_backward(qv, qi, dv, di)
         ctx.dimension = dimension
-        return torch.from_numpy((_csr(qv, qi, dimension) @ _csr(dv, di, dimension).T).toarray())
+        queries, documents = TopK(qv, qi, dimension), TopK(dv, di, dimension)
+        if qv.device.type != "cpu":
+            return queries.dense() @ documents.dense().T
+        return torch.from_numpy((_csr(queries) @ _csr(documents).T).toarray())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         qv, qi, dv, di = ctx.saved_tensors
-        upstream = gradients[0].numpy()  # (q, b)
-        of_queries = _csr(dv, di, ctx.dimension).T @ upstream.T  # (dimension, q): what the documents send back
-        of_documents = _csr(qv, qi, ctx.dimension).T @ upstream  # (dimension, b)
+        of_queries = _sent_back(TopK(dv, di, ctx.dimension), gradients[0].T)  # (dimension, q)
+        of_documents = _sent_back(TopK(qv, qi, ctx.dimension), gradients[0])  # (dimension, b)
         return _own(of_queries, qi), None, _own(of_documents, di), None, None
 
 
-def _own(of_dimensions: npt.NDArray[np.float32], indices: Tensor) -> Tensor:
+def _sent_back(codes: TopK, rows: Tensor) -> Tensor:
+    """codes.T @ rows: codes (b, k), rows (b, m), to (dimension, m)."""
+    if rows.device.type != "cpu":
+        return codes.dense().T @ rows
+    return torch.from_numpy(_csr(codes).T @ rows.numpy())
+
+
+def _own(of_dimensions: Tensor, indices: Tensor) -> Tensor:
     """(dimension, b) at each row's own indices (b, k): (b, k)."""
-    return torch.from_numpy(of_dimensions[indices.numpy(), np.arange(len(indices))[:, None]])
+    return of_dimensions[indices, torch.arange(len(indices), device=indices.device)[:, None]]
 
 
 def padded(vectors: SparseVectors, missing: float) -> TopK:
@@ -80,7 +91,7 @@ def padded(vectors: SparseVectors, missing: float) -> TopK:
     return TopK(torch.from_numpy(weights), torch.from_numpy(indices), vectors.dimension)
 
 
-def _csr(values: Tensor, indices: Tensor, dimension: int) -> sp.csr_array:
-    b, k = indices.shape
-    parts = (values.detach().numpy().reshape(-1), indices.numpy().reshape(-1), np.arange(0, b * k + 1, k))
-    return sp.csr_array(parts, shape=(b, dimension))
+def _csr(codes: TopK) -> sp.csr_array:
+    b, k = codes.indices.shape
+    parts = (codes.values.detach().numpy().reshape(-1), codes.indices.numpy().reshape(-1), np.arange(0, b * k + 1, k))
+    return sp.csr_array(parts, shape=(b, codes.dimension))

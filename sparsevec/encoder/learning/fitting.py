@@ -87,16 +87,16 @@ class Pool:
         return (self._draw() for _ in range(_STRETCH))
 
     def _draw(self) -> Batch:
-        recipe = self.recipe
-        anchors = torch.randint(len(self.documents), (recipe.documents,))
-        queries = torch.randint(len(self.queries), (recipe.queries,))
+        recipe, device = self.recipe, self.documents.device
+        anchors = torch.randint(len(self.documents), (recipe.documents,), device=device)
+        queries = torch.randint(len(self.queries), (recipe.queries,), device=device)
         drawn = [anchors, self._near(self.document_neighbours, anchors), self._near(self.query_neighbours, queries)]
         numbers = torch.unique(torch.cat(drawn))
         rows = noisy(self.queries[queries], share=recipe.noisy)
         return Batch(self.documents[numbers], rows, torch.searchsorted(numbers, anchors))
 
     def _near(self, neighbours: Tensor, rows: Tensor) -> Tensor:
-        picks = torch.randint(neighbours.shape[1], (len(rows), self.recipe.positives))
+        picks = torch.randint(neighbours.shape[1], (len(rows), self.recipe.positives), device=rows.device)
         return neighbours[rows[:, None], picks].reshape(-1)
 
 
@@ -119,7 +119,7 @@ class Fitting:
 
         student = dot_products(queries, documents) * head.log_scale.exp()
         teacher = asking @ batch.documents.T / recipe.temperature
-        itself = torch.zeros(student.shape, dtype=torch.bool)
+        itself = torch.zeros_like(student, dtype=torch.bool)
         itself[torch.arange(anchors), batch.anchors] = True
         kl = listwise_kl(teacher.masked_fill(itself, -1e9), student.masked_fill(itself, -1e9))
         matching = recipe.query_share * kl[anchors:].mean() + (1 - recipe.query_share) * kl[:anchors].mean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,15 +14,15 @@ from torch import Tensor
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
+from sparsevec.encoder.learning.following import followed
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
-from sparsevec.errors import TrainingCollapsed
+from sparsevec.errors import InvalidInput
 from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, shares
-from sparsevec.training.loop import TrainStep
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
+__all__ = ["Corpus", "Tensors", "chosen_device", "learned_towers", "new_corpus", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
 
@@ -48,19 +47,35 @@ class Corpus:
 
     @property
     def checksum(self) -> int:
-        return zlib.crc32(self.sample.rows.numpy().data, zlib.crc32(self.documents.numpy().data))
+        return zlib.crc32(self.sample.rows.cpu().numpy().data, zlib.crc32(self.documents.cpu().numpy().data))
 
 
-def new_corpus(documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int) -> Corpus:
+def new_corpus(
+    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str | None
+) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
 
-    asking (m,): their numbers.
+    asking (m,): their numbers. All that is learned from them is learned on `device`; InvalidInput for an unknown one.
     """
-    rows = torch.from_numpy(documents)
+    place = chosen_device(device)
+    rows = torch.from_numpy(documents).to(place)
     m = min(neighbours, len(rows) // 4)
-    others = _others(torch.from_numpy(own), rows, torch.from_numpy(asking), m)
-    sample = others.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries), rows, m)
+    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m)
+    sample = others.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries).to(place), rows, m)
     return Corpus(rows, others, sample)
+
+
+def chosen_device(device: str | None) -> torch.device:
+    """The one that is named, or a GPU where torch sees one. Raises InvalidInput."""
+    try:
+        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(
+            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1', or leave it out"
+        ) from None
+    return place
 
 
 def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
@@ -83,7 +98,7 @@ def learned_towers(
     """
     generator, nnz = torch.Generator().manual_seed(seed), limits.nnz
     recipe = tempered(head_recipe(len(corpus.documents), dimension, nnz), corpus.spread)
-    head = new_head(corpus.documents, dimension, recipe, generator)
+    head = new_head(corpus.documents.cpu(), dimension, recipe, generator).to(corpus.documents.device)
     _fit(head, corpus, nnz, nnz, recipe, 3 * seed, whole, checkpoint)
     head.part()
     with torch.no_grad():
@@ -93,7 +108,7 @@ def learned_towers(
     towers = towers_recipe(recipe)
     _fit(head, corpus, nnz, longest, towers, 3 * seed + 1, whole, checkpoint)  # other batches than the head has seen
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
-    return {name: getattr(head, name).detach().numpy() for name in names}
+    return {name: getattr(head, name).detach().cpu().numpy() for name in names}
 
 
 def _fit(
@@ -110,16 +125,7 @@ def _fit(
     pool = Pool(corpus.documents, corpus.own.near, asking.rows, asking.near, recipe)
     objective = Fitting(head, nnz, longest, recipe)
     file = None if checkpoint is None else checkpoint / f"{recipe.stage}.checkpoint"
-    _followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
-
-
-def _followed(steps: Iterator[TrainStep], stage: str, whole: Whole) -> None:
-    """All steps, each an event. TrainingCollapsed names the stage."""
-    try:
-        for step in steps:
-            whole.at(stage, step.step, step.steps, f"{stage} {step.text}", weight=step.pair_weight, **step.figures)
-    except TrainingCollapsed as error:
-        raise TrainingCollapsed(f"{stage}: {error.diagnosis}") from error
+    followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
 
 
 # ---- refine
@@ -138,21 +144,22 @@ def refined(
 
     start: the head's code of each document, a few weights longer than it may be. checkpoint: a folder for its file.
     """
-    codes = padded(start, -1)  # a negative weight counts as zero and stays
-    mean, weights, bias = (torch.from_numpy(tensors[n].copy()) for n in ("mean", "query_weights", "query_bias"))
+    device = corpus.documents.device
+    codes = padded(start, -1).to(device)  # a negative weight counts as zero and stays
+    mean, weights, bias = (torch.tensor(tensors[n], device=device) for n in ("mean", "query_weights", "query_bias"))
     recipe = tempered(refine_recipe(len(bias), limits.nnz), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = _longest(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
     price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
-    prices = price * torch.from_numpy(used / used.mean()).float()
+    prices = price * torch.from_numpy(used / used.mean()).float().to(device)
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
-    _followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
-    fitted = {"query_weights": free.query_weights.detach().numpy(), "query_bias": free.query_bias.detach().numpy()}
-    return _strongest(free, limits.nnz, start.dimension), fitted
+    followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
+    fitted = {name: getattr(free, name).detach().cpu().numpy() for name in ("query_weights", "query_bias")}
+    return _strongest(free.cpu(), limits.nnz, start.dimension), fitted
 
 
 def _alike(queries: Tensor, alike: int) -> Tensor:
@@ -172,7 +179,7 @@ def _longest(
     used (dimension,): share of the documents that use each dimension. Training makes queries avoid the dimensions that
     cost much, so that the budget will pay for more of them.
     """
-    prices = torch.from_numpy(limits.nnz / used.sum() * used)  # of one weight at each dimension, in multiplications
+    prices = torch.from_numpy(limits.nnz / used.sum() * used).to(bias.device)  # of one weight, in multiplications
     with torch.no_grad():
         values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)

@@ -13,13 +13,14 @@ __all__ = ["mixed", "noisy"]
 
 def noisy(rows: Tensor, *, share: float = 1.0, reach: float = 1.0) -> Tensor:
     """unit(row + r g / sqrt(input_dim)) of a `share` of unit rows (q, input_dim); g normal, r uniform in (0, reach)."""
-    lengths = reach * torch.rand(len(rows), 1) / math.sqrt(rows.shape[1])
-    lengths *= torch.rand(len(rows), 1) < share
-    return F.normalize(rows + lengths * torch.randn(rows.shape), dim=1)
+    lengths = reach * torch.rand(len(rows), 1, device=rows.device) / math.sqrt(rows.shape[1])
+    lengths *= torch.rand(len(rows), 1, device=rows.device) < share
+    return F.normalize(rows + lengths * torch.randn_like(rows), dim=1)
 
 
 def mixed(rows: Tensor, alike: Tensor, reach: float) -> Tensor:
     """Rows (q, input_dim) moved some of the way to one of those that `alike` (q, m) names, and a little aside."""
-    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1)))
-    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], torch.rand(len(rows), 1)), dim=1)
+    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1), device=rows.device))
+    share = torch.rand(len(rows), 1, device=rows.device)
+    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], share), dim=1)
     return noisy(between, reach=reach)

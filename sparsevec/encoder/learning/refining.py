@@ -31,6 +31,7 @@ from sparsevec.training.schedules import constant
 
 __all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "refining"]
 
+_SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
 
 
@@ -46,9 +47,14 @@ class Asking(NamedTuple):
 
 
 def near(rows: Tensor, documents: Tensor, m: int) -> Asking:
-    """The rows (q, input_dim) with their m nearest documents."""
-    found = nearest(documents.numpy(), rows.numpy(), m)
-    return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
+    """The rows (q, input_dim) with their m nearest documents, best first."""
+    if rows.device.type == "cpu":
+        found = nearest(documents.numpy(), rows.numpy(), m)
+        return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
+    size = max(1, _SCORES // max(1, len(documents)))
+    tops = [(rows[start : start + size] @ documents.T).topk(m, dim=1) for start in range(0, len(rows), size)]
+    similarities, numbers = (torch.cat(same) for same in zip(*tops, strict=True))
+    return Asking(rows, numbers, similarities)
 
 
 class Refined(nn.Module):
@@ -93,7 +99,7 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Asking]:
         epoch = self._drawn()
-        order = torch.randperm(len(epoch.rows))
+        order = torch.randperm(len(epoch.rows), device=epoch.rows.device)
         return (epoch.some(rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
 
     def _drawn(self) -> Asking:
@@ -117,8 +123,8 @@ class Refining:
         refined, recipe = self.refined, self.recipe
         raw = linear_top_k(batch.rows - refined.mean, refined.query_weights, refined.query_bias, self.longest)
         queries = TopK(F.normalize(raw.values, dim=1), raw.indices, raw.dimension)
-        drawn = torch.randint(len(self.documents), (recipe.drawn,))
-        picks = torch.randint(recipe.drawn, (len(batch.rows), recipe.random))
+        drawn = torch.randint(len(self.documents), (recipe.drawn,), device=self.documents.device)
+        picks = torch.randint(recipe.drawn, (len(batch.rows), recipe.random), device=drawn.device)
         candidates = torch.cat([batch.near, drawn[picks]], dim=1)  # (b, m)
         strangers = (batch.rows @ self.documents[drawn].T).gather(1, picks)
         teacher = torch.cat([batch.similarities, strangers], dim=1) / recipe.temperature
@@ -193,7 +199,7 @@ class _CandidateScores(torch.autograd.Function):
         flat = candidates.reshape(-1)
         met = dimensions.index_select(0, flat).view(b, m * k)
         strength = weights.index_select(0, flat).view(b, m * k)
-        query = torch.zeros(b, dimension).scatter_(1, indices, values).gather(1, met)
+        query = values.new_zeros(b, dimension).scatter_(1, indices, values).gather(1, met)
         ctx.save_for_backward(indices, met, strength, query, flat)
         ctx.shape = (b, m, k, dimension, len(weights))
         return (query * strength.clamp_min(0)).view(b, m, k).sum(dim=2)
@@ -203,6 +209,6 @@ class _CandidateScores(torch.autograd.Function):
         indices, met, strength, query, flat = ctx.saved_tensors
         b, m, k, dimension, n = ctx.shape
         spread = gradients[0].reshape(b, m, 1).expand(b, m, k).reshape(b, m * k) * (strength > 0)
-        of_weights = torch.zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
-        of_query = torch.zeros(b, dimension).scatter_add_(1, met, spread * strength)
+        of_weights = spread.new_zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
+        of_query = spread.new_zeros(b, dimension).scatter_add_(1, met, spread * strength)
         return of_query.gather(1, indices), None, of_weights, None, None, None

@@ -21,7 +21,7 @@ from sparsevec.encoder.residual import HEADER, TENSORS
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["learned_residual_codes"]
+__all__ = ["learned_codewords", "learned_residual_codes"]
 
 _NORMAL = (1.0, 0.3634, 0.1175, 0.03454, 0.009497, 0.002499, 0.000642, 0.000163, 0.0000411)
 """Mean squared error of the best scalar quantiser of a normal variable, 0 to 8 bits (J. Max, 1960)."""
@@ -56,7 +56,7 @@ def learned_residual_codes(
     whole.at("residual", 2, 3, "residual codes: placing codewords")
     some = shaped[generator.permutation(len(shaped))[: recipe.rows]]
     groups = _groups(np.square(shaped).mean(axis=0), width - HEADER, recipe.weak)
-    codewords = np.concatenate([_codewords(some[:, group], recipe) for group in groups])
+    codewords = np.concatenate([learned_codewords(some[:, group], recipe) for group in groups])
     order = np.concatenate(groups)
     whole.at("residual", 3, 3)
     made = (decoder, basis[order], asked[order], codewords, gains)
@@ -112,8 +112,8 @@ def _water(variances: Float64s, bits: float) -> float:
     return high
 
 
-def _codewords(rows: Float64s, recipe: ResidualRecipe) -> Float64s:
-    """(components of one group, 256)."""
+def learned_codewords(rows: Float64s, recipe: ResidualRecipe) -> Float64s:
+    """Of rows (n, components) of one group: (components, 256)."""
     words = _product([_levels(column, bits) for column, bits in zip(rows.T, _shares(rows), strict=True)])
     if rows.shape[1] > 1 and len(rows) >= recipe.least_rows:  # fewer would be learned by heart
         for _ in range(recipe.moves):
@@ -149,5 +149,9 @@ def _levels(column: Float64s, bits: int) -> Float64s:
 
 
 def _product(levels: list[Float64s]) -> Float64s:
-    """Every combination of levels: (components, 256)."""
-    return np.stack([grid.reshape(-1) for grid in np.meshgrid(*levels, indexing="ij")])
+    """Every combination of levels, of which there are 256: (components, 256), the last component fastest."""
+    repeats, each = [], 256
+    for level in levels:
+        each //= len(level)
+        repeats.append(each)
+    return np.stack([np.resize(np.repeat(level, each), 256) for level, each in zip(levels, repeats, strict=True)])

@@ -1,0 +1,126 @@
+"""What a retrofit finds before it changes anything, and what it learns from that: everything that can be refused is
+refused here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from sparsevec.live.codes import Codes, keep_refined
+from sparsevec.live.folder import Folder, Note
+from sparsevec.live.opening import place_of
+from sparsevec.live.rows import DenseSource, source_name
+from sparsevec.live.sample import Sample, dense_source, drawn
+from sparsevec.live.telling import Telling
+from sparsevec.progress import Listener
+
+__all__ = ["Found", "Lessons", "find", "learned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is there."""
+
+    adapter: Adapter
+    folder: Folder
+    info: Info
+    dense: DenseSource
+    note: Note | None
+    encoder: SparseEncoder | None
+    """in the folder"""
+    sample: Sample
+
+    @property
+    def named(self) -> str:
+        return source_name(self.dense)
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """How an encoder is learned, where there is none, and whether its codes are refined to this corpus."""
+
+    budget: Budget
+    output_dim: int
+    queries: Any | None
+    refine: bool
+    seed: int
+
+
+def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int, lessons: Lessons) -> Found:
+    """Raises what `retrofit` raises before it changes anything."""
+    info = adapter.info()
+    if blocking := [finding for finding in adapter.check() if finding.level == "blocking"]:
+        raise BackendUnsupported("; ".join(f"{finding.found}: {finding.advice}" for finding in blocking))
+    note = folder.note_of(place_of(adapter), info)
+    encoder = folder.load() if folder.has_encoder() else None
+    _check_field(info, note, encoder)
+    dense = dense_source(info, asked)
+    if note is not None and note.dense != source_name(dense):
+        raise InvalidInput(
+            f"{note.place} was filled from {note.dense!r}, this call names {source_name(dense)!r}; undo it first, or "
+            f"name another field for the vectors of that one"
+        )
+    sample = drawn(adapter, dense, most, width=encoder.input_dim if encoder else None, seed=lessons.seed)
+    if lessons.refine:
+        _check_refining(info, encoder, sample)
+    return Found(adapter, folder, info, dense, note, encoder, sample)
+
+
+def _check_field(info: Info, note: Note | None, encoder: SparseEncoder | None) -> None:
+    """Our field must not be there, or be what an earlier run with this folder left, or an empty collection of ours."""
+    if not info.exists:
+        return
+    if info.fingerprint is not None and encoder is not None and info.fingerprint != encoder.fingerprint:
+        raise WrongSpace(
+            f"the field holds vectors of the encoder {info.fingerprint}, the folder's is {encoder.fingerprint}; name "
+            f"another field, and move over to it"
+        )
+    known = note is not None and (encoder is None or note.fingerprint == encoder.fingerprint)
+    if not known and not (info.ours and info.fingerprint is None):
+        who = f"an encoder {info.fingerprint}" if info.fingerprint else "others"
+        raise CollectionError(
+            f"the field is there already, with vectors of {who}, and this folder does not know it; name another field, "
+            f"catch up with it if the encoder is the same, or drop it first"
+        )
+    kept = info.code_bytes
+    if encoder is not None and kept is not None and kept != encoder.residual_bytes:
+        raise InvalidInput(
+            f"the field keeps residual codes of {kept} bytes, and those of the encoder have "
+            f"{encoder.residual_bytes or 0}; name another field"
+        )
+
+
+def _check_refining(info: Info, encoder: SparseEncoder | None, sample: Sample) -> None:
+    if not sample.whole or len(sample.rows) + len(sample.faults) + sample.without < sample.looked:
+        raise InvalidInput(
+            f"refining takes every dense row at once, and the sample of {len(sample.rows):,} is not all of "
+            f"{sample.looked:,} documents or more; raise sample= as far as memory allows, or leave refine out"
+        )
+    if info.exists and info.code_bytes is not None and encoder is not None:
+        raise InvalidInput(
+            "the field holds residual codes of the encoder as it was before refining; refine into another field"
+        )
+
+
+def learned(found: Found, lessons: Lessons, telling: Telling, on_progress: Listener | None) -> Codes:
+    """The codes of rows: of the encoder that is there or is learned now, refined where that is asked for."""
+    rows, folder = found.sample.rows, found.folder
+    encoder = found.encoder
+    if encoder is None:
+        encoder = SparseEncoder(found.sample.width, lessons.output_dim, lessons.seed)
+        with telling.doing("fit") as told:
+            encoder.fit(rows, lessons.queries, budget=lessons.budget, on_step=on_progress)
+            told |= {"rows": len(rows), "encoder": encoder.fingerprint}
+        if not lessons.refine:
+            folder.save(encoder)
+    codes = Codes.load(folder.path, encoder)
+    if lessons.refine and not len(codes):
+        with telling.doing("refine") as told:
+            documents = encoder.refine(rows, lessons.queries, on_step=on_progress)
+            folder.save(encoder)
+            told |= {"rows": len(rows), "kept": keep_refined(folder.path, rows, documents)}
+        codes = Codes.load(folder.path, encoder)
+    return codes

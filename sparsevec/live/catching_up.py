@@ -1,0 +1,110 @@
+"""`catch_up` with what others did since, and `follow`, which does so again and again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import CollectionError, PlaceForgotten, WrongSpace
+from sparsevec.live.changes import checkpoint_of, pages_since
+from sparsevec.live.codes import Codes
+from sparsevec.live.folder import Folder, Note
+from sparsevec.live.looks import Looking, patient
+from sparsevec.live.opening import check_rate, opened, place_of
+from sparsevec.live.reports import CatchUpReport, Look
+from sparsevec.live.rows import DenseSource, pages_of, source_name
+from sparsevec.live.sample import dense_source
+from sparsevec.live.seen import Seen
+from sparsevec.live.telling import Telling
+from sparsevec.progress import Listener
+
+__all__ = ["catch_up", "follow"]
+
+
+def catch_up(
+    where: str | Adapter,
+    *,
+    model: str | os.PathLike[str],
+    dense_field: DenseSource | None = None,
+    rate: float | None = None,
+    deadline: float = 300.0,
+    dry_run: bool = False,
+    on_progress: Listener | None = None,
+    **credentials: Any,
+) -> CatchUpReport:
+    """Find what is new, missing or stale since the last look, and write only that.
+
+    Where the backend can say what changed (Elasticsearch, OpenSearch) only that is read; elsewhere, or when that was
+    forgotten, every document is, and the report says why. The arguments are those of `retrofit`; the field may also
+    have been made and filled by hand, with the encoder in `model` (and, where its codes were refined, `keep_refined`).
+    `dry_run` says what would be written. Raises what `retrofit` raises.
+    """
+    check_rate(rate)
+    with opened(where, credentials) as adapter, Folder(model).locked() as folder:
+        encoder, info, place = folder.load(), adapter.info(), place_of(adapter)
+        note = folder.note_of(place, info)
+        _check_same(info, encoder, place)
+        if dense_field is None and note is not None and note.dense:
+            dense_field = note.dense
+        dense = dense_source(info, dense_field)
+        known = note or Note(place=place, dense=source_name(dense), fingerprint=encoder.fingerprint, added="was there")
+        telling, seen = Telling(folder, place, on_progress), Seen(folder.path, place)
+        telling.stage = "catching up"
+        looking = Looking(
+            adapter, Codes.load(folder.path, encoder), seen=seen, rate=rate, deadline=deadline, tell=telling
+        )
+        checkpoint = checkpoint_of(adapter)
+        look, why = _caught(adapter, dense, known, looking, checkpoint, write=not dry_run)
+        telling.look("catch-up", look)
+        if not dry_run:
+            folder.keep(known.model_copy(update={"checkpoint": checkpoint, "identity": info.identity}))
+        report = CatchUpReport(place=place, fingerprint=encoder.fingerprint, look=look, why_whole=why, dry_run=dry_run)
+        telling.end("caught up", report)
+    return report
+
+
+def _check_same(info: Info, encoder: SparseEncoder, place: str) -> None:
+    if not info.exists:
+        raise CollectionError(f"{place} is not there; retrofit adds it")
+    if info.fingerprint is not None and info.fingerprint != encoder.fingerprint:
+        raise WrongSpace(
+            f"{place} holds vectors of the encoder {info.fingerprint}, the folder's is {encoder.fingerprint}; name the "
+            f"folder of that one"
+        )
+
+
+def _caught(
+    adapter: Adapter, dense: DenseSource, note: Note, looking: Looking, checkpoint: str | None, *, write: bool
+) -> tuple[Look, str | None]:
+    if checkpoint is None:
+        why: str | None = "this backend does not say what changed"
+    elif note.checkpoint is None:
+        why = "there was no whole look before that anything could have changed since"
+    else:
+        try:
+            pages = patient(partial(pages_since, adapter, dense, note.checkpoint), looking.deadline)
+            return looking.look(pages, whole=False, write=write), None
+        except PlaceForgotten:
+            why = "the index is another one than at the last look"
+    every = patient(lambda after: pages_of(adapter, dense, vectors=True, after=after), looking.deadline)
+    return looking.look(every, whole=True, write=write), why
+
+
+def follow(
+    where: str | Adapter,
+    *,
+    model: str | os.PathLike[str],
+    every: float = 60.0,
+    sleep: Callable[[float], None] = time.sleep,
+    **options: Any,
+) -> Iterator[CatchUpReport]:
+    """Catch up every so many seconds, for as long as the caller asks for the next report. `options`: `catch_up`'s."""
+    while True:
+        began = time.monotonic()
+        yield catch_up(where, model=model, **options)
+        sleep(max(0.0, every - (time.monotonic() - began)))

@@ -1,0 +1,71 @@
+"""`Telling`: how far a run is and what it found, to whoever wants to know: the log, the status file, metrics, a caller.
+
+Each stage ends in one line of the log `sparsevec.live`, a word and a JSON object, which is also the record's attribute
+`sparsevec`. No url with credentials, and no payload, is in any of it: places are named as messages name them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel
+
+from sparsevec.live.folder import Folder
+from sparsevec.live.metrics import count_look
+from sparsevec.live.reports import Look
+from sparsevec.progress import Listener, Progress
+
+__all__ = ["Telling"]
+
+_log = logging.getLogger("sparsevec.live")
+
+
+class Telling:
+    """Of one run at one place. `total`: documents that a whole look will see, where that is known."""
+
+    def __init__(self, folder: Folder, place: str, listener: Listener | None = None) -> None:
+        self._folder, self._place, self._listener = folder, place, listener
+        self._began = time.monotonic()
+        self.stage = "begins"
+        self.total: int | None = None
+
+    @contextmanager
+    def doing(self, stage: str) -> Iterator[dict[str, Any]]:
+        """One stage: what is put into the dict is told at its end."""
+        self.stage, began, figures = stage, time.monotonic(), dict[str, Any]()
+        self._status({}, at_once=True)
+        yield figures
+        self._line(stage, {**figures, "seconds": round(time.monotonic() - began, 3)})
+
+    def look(self, stage: str, look: Look) -> None:
+        """A look is at its end."""
+        self._line(stage, look.model_dump(mode="json", exclude={"failures"}))
+        count_look(self._place, stage, look)
+
+    def __call__(self, looked: int, written: int) -> None:
+        """So many documents of this stage were looked at, and so many are to be written."""
+        seconds = time.monotonic() - self._began
+        self._status({"looked": looked, "total": self.total, "written": written})
+        if self._listener is not None:
+            fraction = min(1.0, looked / self.total) if self.total else 0.0
+            text = f"{looked:,} documents looked at, {written:,} to be written"
+            figures = {"looked": looked, "written": written}
+            self._listener(Progress(self.stage, looked, self.total or 0, fraction, seconds, text, figures))
+
+    def end(self, stage: str, report: BaseModel) -> None:
+        """The run is at its end: the status holds the whole report."""
+        self.stage = stage
+        self._status({"report": report.model_dump(mode="json")}, at_once=True)
+        self._line(stage, {"seconds": round(time.monotonic() - self._began, 3)})
+
+    def _status(self, figures: dict[str, Any], *, at_once: bool = False) -> None:
+        self._folder.tell({"place": self._place, "stage": self.stage, **figures}, at_once=at_once)
+
+    def _line(self, stage: str, figures: dict[str, Any]) -> None:
+        said = {"stage": stage, "place": self._place, **figures}
+        _log.info("live %s", json.dumps(said), extra={"sparsevec": said})
