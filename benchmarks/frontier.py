@@ -3,8 +3,8 @@
     python -m benchmarks.frontier TRIALS/ [TRIALS/ ...]
 
 Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
-largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search, and
-the choice that is judged is the best by prediction alone. Results: benchmarks/results/frontier.json.
+largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search,
+and the choice that is judged is the best by prediction alone. Results: benchmarks/results/frontier.json.
 """
 
 from __future__ import annotations
