@@ -12,7 +12,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-__all__ = ["drawn", "picture", "table"]
+__all__ = ["drawn", "picture", "table", "verdicts"]
 
 Row = dict[str, Any]
 Engines = Mapping[str, dict[str, Any]]
@@ -51,7 +51,40 @@ def table(engines: Engines) -> str:
         lines += [
             _line([_name(row), *_built(row["built"]), *(_cell(row["cells"].get(key)) for key in shown)]) for row in some
         ]
+        if first := next((row for row in some if not row["ours"]), None):
+            lines += verdicts(first, [row for row in some if row["ours"]], shown)
     return "\n".join(lines) + "\n"
+
+
+def verdicts(first: Row, ours: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """Where each of ours is better, equal and worse than the engine's own default: recall where the intervals do not
+    meet, time by the median ratio, bytes and seconds to build; a tenth more or less is equal."""
+    if not ours:
+        return []
+    lines = [f"\nOurs beside {first['name']} (recall / time):\n"]
+    lines.append(_line(["", "bytes", "ingest and merge", *(_COLUMNS[key] for key in shown)]))
+    lines.append(_line(["---"] * (3 + len(shown))))
+    for row in ours:
+        sizes = [_less(row["built"]["bytes"], first["built"]["bytes"]), _less(_seconds(row), _seconds(first))]
+        cells = [_verdict(row["cells"].get(key), first["cells"].get(key)) for key in shown]
+        lines.append(_line([row["name"], *sizes, *cells]))
+    return lines
+
+
+def _seconds(row: Row) -> float:
+    return float(row["built"]["ingest"] + row["built"]["merge"])
+
+
+def _less(one: float, other: float) -> str:
+    return "better" if one < 0.9 * other else "worse" if one > 1.1 * other else "equal"
+
+
+def _verdict(one: Row | None, other: Row | None) -> str:
+    if one is None or other is None:
+        return ""
+    (low, high), (least, most) = one["interval"], other["interval"]
+    recall = "better" if low > most else "worse" if high < least else "equal"
+    return f"{recall} / {_less(one['ratio'], 1)}"
 
 
 def _line(cells: Sequence[str]) -> str:
