@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from enum import Enum
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,10 +23,37 @@ from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "way_of"]
+__all__ = [
+    "USUAL",
+    "DenseRows",
+    "Own",
+    "Rerank",
+    "Residual",
+    "Scorer",
+    "SecondLook",
+    "Usual",
+    "Way",
+    "usual_candidates",
+    "usual_rerank",
+    "way_of",
+]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
 Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
+
+
+class Usual(Enum):
+    """What a caller who says nothing gets."""
+
+    RERANK = "second look, unless the model's card says that it is worse"
+
+
+USUAL: Final = Usual.RERANK
+
+_FEW, _MANY, _FINE = 100, 300, 200
+"""candidates, and the bytes from which on a residual code is finer than what the first 100 leave out: on debian12 300
+candidates add .003 to the recall at 60 bytes, .005 at 110, .006 at 200 and .007 at 300, where that is half of the error
+(`benchmarks/residual_codes.py`)"""
 
 _COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
 """similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
@@ -70,6 +98,20 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
             f'rerank must be "second look", "residual", "dense", a callable or None, found {rerank!r:.80}'
         )
     return Own(rerank)
+
+
+def usual_rerank(encoder: SparseEncoder) -> Rerank:
+    """ "second look"; None, the sparse order, where the model's card says that a second look finds less."""
+    figures = encoder.figures
+    again = figures.second_look_recall_10
+    worse = again is not None and again < figures.recall_10
+    return None if worse else "second look"
+
+
+def usual_candidates(rerank: Rerank, encoder: SparseEncoder) -> int:
+    """100; 300 for residual codes of 200 bytes or more."""
+    fine = rerank == "residual" and (encoder.residual_bytes or 0) >= _FINE
+    return _MANY if fine else _FEW
 
 
 class SecondLook:

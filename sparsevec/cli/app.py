@@ -12,11 +12,12 @@ from pydantic import BaseModel
 import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
+from sparsevec.cli.frontier import frontier
 from sparsevec.cli.learn import encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.options import EMBEDDER, Embedder, Json
-from sparsevec.cli.plan import cost, frontier, latency
+from sparsevec.cli.plan import cost, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
 from sparsevec.cli.texts import answered, embed
 from sparsevec.demo.corpus import from_folder, shipped

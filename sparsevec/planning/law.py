@@ -2,7 +2,7 @@
 
 Two laws are tried, of d dimensions, k weights a document, F multiplications a pair and n documents:
 
-    sum       recall = R - a d^-alpha - b F^-beta - c n^-gamma - e k^-kappa
+    sum       recall = R - a d^-alpha - b F^-beta - c n^-gamma - e k^-kappa, c of either sign
     product   1 - recall = A d^-alpha F^-beta n^-gamma k^-kappa, whose exponents may bend with log F and log n
 
 Least squares of recall over the square root of what is missed, which is about its standard error, and weak priors
@@ -58,9 +58,9 @@ class _Form:
 
 
 def _sum(parameters: Float64s, columns: Float64s) -> Float64s:
-    most, *terms = parameters
-    shares, exponents = np.exp(terms[:4]), np.exp(terms[4:])
-    missed: Float64s = (shares * np.exp(-exponents * columns)).sum(axis=1)
+    most, rows, *terms = parameters  # more documents may help or harm: the sign of their term is free
+    shares, exponents = np.append(np.exp(terms[:3]), rows), np.exp(terms[3:])
+    missed: Float64s = (shares * np.exp(-exponents * columns)).sum(axis=1) - rows
     return np.asarray(1 - np.exp(most) - missed)
 
 
@@ -70,9 +70,9 @@ def _product(parameters: Float64s, columns: Float64s) -> Float64s:
     return np.asarray(1 - np.exp(np.minimum(terms @ parameters, 0.0)))
 
 
-_FORMS = (  # exponents of n: .12 at one code among 1,250 to 20,000 descriptions, .05 to .2 elsewhere
-    _Form("sum", _sum, (-3.0, *(-3.0,) * 4, *(math.log(0.3),) * 4), (2.0, *(1.5,) * 4, *(0.7,) * 4)),
-    _Form("product", _product, (-1.5, 0.1, 0.1, 0.3, 0.12, *(0.0,) * 4), (2.0, 0.3, 0.3, 0.3, 0.1, *(0.05,) * 4)),
+_FORMS = (  # the exponent of n may have either sign: more rows teach more, and lie closer
+    _Form("sum", _sum, (-3.0, 0.0, *(-3.0,) * 3, *(math.log(0.3),) * 4), (2.0, 0.2, *(1.5,) * 3, *(0.7,) * 4)),
+    _Form("product", _product, (-1.5, 0.1, 0.1, 0.3, 0.0, *(0.0,) * 4), (2.0, 0.3, 0.3, 0.3, 0.2, *(0.05,) * 4)),
 )
 _CARRIED = (0.0, 0.5, 1.0)
 _CENTRE = np.log([4096, 32, 0.5, 4000])  # parameters are of a configuration in the middle, so that they are of order 1
