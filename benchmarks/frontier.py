@@ -1,6 +1,7 @@
 """How well the law of a frontier predicts, and what its choice is worth beside a full search, from trials on disk.
 
-    python -m benchmarks.frontier TRIALS/ [TRIALS/ ...]
+    python -m benchmarks.frontier learn TRIALS/ documents.npy --queries queries.npy --shape 2048x32 --rows 1250
+    python -m benchmarks.frontier judge TRIALS/ [TRIALS/ ...]
 
 Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
 largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search,
@@ -18,8 +19,9 @@ import numpy as np
 import typer
 
 from benchmarks.machine import machine
+from sparsevec.planning.halving import WIDTHS, shuffled
 from sparsevec.planning.law import Law, Seen
-from sparsevec.planning.trials import Goal, Point, Trial
+from sparsevec.planning.trials import Goal, Point, Shape, Trial, tried
 
 RESULTS = Path(__file__).parent / "results/frontier.json"
 LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
@@ -92,7 +94,24 @@ def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, 
     return found
 
 
-def main(folders: Annotated[list[Path], typer.Argument(help="One for each set, with its trials.")]) -> None:
+def learn(
+    folder: Path,
+    dense: Path,
+    rows: Annotated[int, typer.Option(help="How many documents are learned from.")],
+    shape: Annotated[list[str], typer.Option(help="DIMENSIONxWEIGHTS; several times for several.")],
+    queries: Annotated[Path | None, typer.Option(help="Real ones; half of them, at most 300, judge.")] = None,
+) -> None:
+    """Learn each shape from the first rows of the order that a frontier takes them in; those that are kept stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    some = shuffled(np.load(dense), None if queries is None else np.load(queries), 0).first(rows)
+    for name in shape:
+        dimension, nnz = map(int, name.split("x"))
+        file = folder / f"{dimension}-{nnz}-{rows}.json"
+        if not file.exists():
+            file.write_text(tried(Shape(dimension=dimension, nnz=nnz), some, widths=WIDTHS).model_dump_json())
+
+
+def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, with its trials.")]) -> None:
     """Predict, compare, and keep the figures."""
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for folder in folders:
@@ -113,4 +132,7 @@ def main(folders: Annotated[list[Path], typer.Argument(help="One for each set, w
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer()
+    app.command()(learn)
+    app.command()(judge)
+    app()

@@ -33,7 +33,7 @@ from sparsevec.planning.notebook import Notebook, Settings
 from sparsevec.planning.trials import Goal, Point, Rows, Shape, Trial, tried
 from sparsevec.progress import Listener, Progress
 
-__all__ = ["find_frontier", "shapes_of"]
+__all__ = ["DIMENSIONS", "WEIGHTS", "WIDTHS", "find_frontier", "shapes_of", "shuffled"]
 
 DIMENSIONS, WEIGHTS = (2048, 4096, 8192), (16, 32, 64)
 WIDTHS = (60, 120)
@@ -77,7 +77,7 @@ def find_frontier(
         raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
     if limits.milliseconds is not None and latency is None:
         raise InvalidInput("a limit of milliseconds needs the engine's latency model: latency=latency_model(…)")
-    rows = _shuffled(dense, queries, seed)
+    rows = shuffled(dense, queries, seed)
     used = tuple(sorted({int(width) for width in widths})) if goal == "answers" else ()
     widest = most_bytes(rows.documents.shape[1])
     if not all(_NARROWEST <= width <= widest for width in used):
@@ -92,7 +92,8 @@ def shapes_of(dimensions: Sequence[int] = DIMENSIONS, weights: Sequence[int] = W
     return [Shape(dimension=d, nnz=nnz) for d in dimensions for nnz in weights if 16 * nnz <= d]
 
 
-def _shuffled(dense: Any, queries: Any | None, seed: int) -> Rows:
+def shuffled(dense: Any, queries: Any | None, seed: int) -> Rows:
+    """The rows in the order in which runs take them, with queries to learn from and others to judge."""
     documents = np.asarray(dense_rows(dense, what="documents"), np.float32)
     generator = np.random.default_rng([seed, 5])
     documents = documents[generator.permutation(len(documents))]
