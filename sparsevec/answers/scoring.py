@@ -184,7 +184,14 @@ class Residual:
         return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
-        return self._encoder.residual_scores(prepared[number], _as_hits(documents))
+        """NaN where a document has no weights, and so no code: it may be there for other fields' sake."""
+        held = np.flatnonzero(documents.vectors.row_nnz)
+        hits = _as_hits(documents)
+        if len(held) == len(documents.ids):
+            return self._encoder.residual_scores(prepared[number], hits)
+        scores = np.full(len(documents.ids), np.nan, np.float32)
+        scores[held] = self._encoder.residual_scores(prepared[number], hits.rows(held))
+        return scores
 
     def parts(self, dense: Float32s, document: Documents) -> tuple[float, SparseVectors, float]:
         """Of one document's score: what all have, the query of its stored weights, and what its code adds."""
