@@ -20,10 +20,10 @@ A re-ranked score is *defined* (`answers.scoring`), so the answers are the same 
 and what is stored of them are; `sv.verify(retriever, ...)` holds it to that. Ties go to the candidate that the sparse
 search had higher.
 
-**Filters that leave few documents.** A filter that leaves at most 10 × `candidates` documents, at most `candidates` for
-a callable, is answered from all of them, without the sparse search: among few documents many share no dimension with a
-query, and are no candidates though they are near. Ties go to the lower id, ints before strings. So the answers there
-are those of an exhaustive re-ranking.
+**Filters that leave few documents.** A filter that leaves at most 2 × `candidates` documents, 3 × for dense rows and
+1 × for a callable, is answered from all of them, without the sparse search: among few documents many share no dimension
+with a query, and are no candidates though they are near. Ties go to the lower id, ints before strings. So the answers
+there are those of an exhaustive re-ranking.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents

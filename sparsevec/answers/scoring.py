@@ -118,7 +118,7 @@ class SecondLook:
     """By the weights that are stored anyway, and a second, signed query of full length that the encoder has learned."""
 
     dense_field: str | None = None
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 2  # each read costs as much as a candidate's: twice is the dearest that a filter makes a query
     with_vectors: ClassVar[bool] = True
     with_codes: ClassVar[bool] = False
 
@@ -153,7 +153,7 @@ class Residual:
     """By residual codes: what the sparse code of a document does not say of its dense row, in a few bytes beside it."""
 
     dense_field: str | None = None
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 2
     with_vectors: ClassVar[bool] = True
     with_codes: ClassVar[bool] = True
 
