@@ -42,8 +42,8 @@ class Task:
     seed: int
     limits: Limits
     residual_bytes: int | None
-    device: str | None
-    """of torch; None: a GPU where there is one"""
+    device: str
+    """of torch"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Corpus:
 
 
 def new_corpus(
-    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str | None
+    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str
 ) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
 
@@ -65,15 +65,15 @@ def new_corpus(
     return Corpus(rows, others, sample)
 
 
-def chosen_device(device: str | None) -> torch.device:
-    """The one that is named, or a GPU where torch sees one. Raises InvalidInput."""
+def chosen_device(device: str) -> torch.device:
+    """The one that is named. Raises InvalidInput."""
     try:
-        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+        place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInput(
-            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1', or leave it out"
+            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1'"
         ) from None
     return place
 
