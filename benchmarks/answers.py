@@ -1,22 +1,26 @@
 """Final answers beside what a user would pick instead: recall, bytes, seconds to build, milliseconds to answer.
 
-    python -m benchmarks.answers [--rows 20000] [--queries 300] [--model FOLDER] [--elasticsearch http://127.0.0.1:9200]
+    python -m benchmarks.answers MODELS [--part local] [--rows 20000] [--queries 300] [--elasticsearch URL]
 
 Debian package descriptions as MiniLM vectors (benchmarks/debian12.py). Recall@10 of the exact dense top 10, among the
 documents that the filter keeps, with a 95 % interval over queries; bytes a document on disk after a merge, of the whole
 index with its payload and what it keeps of the dense rows, by the engine's own statistics, or in memory where it says
-so; p50 and p95 at one client that asks one query after the other, encoding included. "Changed": a fifth of the
-documents written again and a tenth deleted, merged. Without --elasticsearch its rows are left out. `--model` holds what
-`sparsevec fit --refine` wrote, else it is learned. Results: benchmarks/results/answers.json, .md and .svg.
+so; p50 and p95 at one client, encoding included. Every query is asked of all systems of an engine, one after the other
+and beginning with another one each time, so that what else the machine does falls on all of them; "x" is the median of
+the ratios to the first of them. "Changed": a fifth of the documents written again and a tenth deleted, merged.
+
+MODELS is a folder for models: what is not there yet is fitted first (minutes). A part that is not named stays as it is
+in the results: benchmarks/results/answers.json, .md and .svg.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +29,7 @@ import numpy as np
 import typer
 from elasticsearch import Elasticsearch
 
-from benchmarks.answers_table import picture, table
+from benchmarks.answers_table import drawn
 from benchmarks.debian12 import DATA, DIMENSION, RESULTS, SEED, Data
 from benchmarks.machine import machine
 from benchmarks.rivals import (
@@ -45,6 +49,7 @@ from benchmarks.rivals import (
 from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.head import Float64s
 from sparsevec.encoder.learning.residual import learned_residual_codes
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.recipe import ResidualRecipe
@@ -54,8 +59,9 @@ from sparsevec.measure.intervals import interval
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
-WIDTHS = (50, 100, 200, 300)
-STATES, FILTERS = ("fresh", "changed"), (None, MANY, FEW)
+_ENGINE = "elasticsearch://"
+WIDTHS, SHORT = (50, 100, 200, 300), (100, 200)  # of codes, beside queries of any length and of 64 lists
+FILTERS = (None, MANY, FEW)
 _WARM = 20
 
 
@@ -67,6 +73,8 @@ class Cell:
     interval: tuple[float, float]
     p50: float
     p95: float
+    ratio: float
+    """median, over queries, of the time to that of the engine's first system"""
 
 
 @dataclass(slots=True)
@@ -178,29 +186,41 @@ class Bench:
         at = np.array(sorted(set(kept) - (set(self.gone) if state == "changed" else set())))
         return [set(at[np.argsort(-(self.rows[at] @ query), kind="stable")[:10]].tolist()) for query in self.queries]
 
-    def measure(self, system: System, state: str, field: str | None) -> Cell:
-        for query in self.queries[:_WARM]:
-            system.ask(query, field)
-        recalls, seconds = [], []
-        for query, due in zip(self.queries, self.truth(state, field), strict=True):
-            began = time.perf_counter()
-            found = system.ask(query, field)
-            seconds.append(time.perf_counter() - began)
-            recalls.append(len(due & set(found)) / len(due))
+    def measure(self, systems: Sequence[System], state: str, field: str | None) -> list[Cell]:
+        """Of all systems, each query by each of them before the next."""
+        for system in systems:
+            for query in self.queries[:_WARM]:
+                system.ask(query, field)
+        truth = self.truth(state, field)
+        recalls, seconds = np.empty((2, len(systems), len(self.queries)))
+        for number, (query, due) in enumerate(zip(self.queries, truth, strict=True)):
+            for at in np.roll(range(len(systems)), -number).tolist():
+                began = time.perf_counter()
+                found = systems[at].ask(query, field)
+                seconds[at, number] = time.perf_counter() - began
+                recalls[at, number] = len(due & set(found)) / len(due)
+        return [self._cell(*one, seconds[0]) for one in zip(recalls, seconds, strict=True)]
+
+    @staticmethod
+    def _cell(recalls: Float64s, seconds: Float64s, first: Float64s) -> Cell:
         p50, p95 = (1000 * float(np.quantile(seconds, part)) for part in (0.5, 0.95))
-        return Cell(float(np.mean(recalls)), interval(recalls), p50, p95)
+        found = interval(recalls)
+        assert found is not None  # many queries
+        return Cell(float(recalls.mean()), found, p50, p95, float(np.median(seconds / first)))
 
     def run(self, engine: str, systems: Sequence[System]) -> Iterator[Row]:
         """Of one engine: all are built, then asked, then changed, then asked again."""
         rows = [Row(system.name, engine, system.build(self.rows), isinstance(system, Ours)) for system in systems]
-        for state in STATES:
-            for system in systems:
-                if state == "changed" and system.changes:
-                    system.change(self.again, self.gone, self.rows)
-            for row, system in zip(rows, systems, strict=True):
-                for one in FILTERS if state == "fresh" else (None,):
-                    if (one is None or system.filters) and (state == "fresh" or system.changes):
-                        row.cells[f"{state} {one or 'all'}"] = self.measure(system, state, one)
+        for state, one in [("fresh", one) for one in FILTERS] + [("changed", None)]:
+            if state == "changed":
+                for system in systems:
+                    if system.changes:
+                        system.change(self.again, self.gone, self.rows)
+            can = [at for at, system in enumerate(systems) if (state == "fresh" or system.changes)]
+            can = [at for at in can if one is None or systems[at].filters]
+            if can:
+                for at, cell in zip(can, self.measure([systems[at] for at in can], state, one), strict=True):
+                    rows[at].cells[f"{state} {one or 'all'}"] = cell
         for system in reversed(systems):
             system.close()
         yield from rows
@@ -211,23 +231,25 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
+    """An encoder, what it made of the documents, and by bytes a document the same with residual codes."""
+
     encoder: SparseEncoder
     documents: SparseVectors
-    coded: dict[int, SparseEncoder]
-    """by bytes a document: the same encoder with residual codes"""
+    coded: Mapping[int, SparseEncoder]
 
     @classmethod
-    def at(cls, folder: Path | None, data: Data, rows: Float32s) -> Learned:
-        if folder is not None:
-            documents = SparseVectors.load(folder / "documents")[: len(rows)]
-            return cls.of(SparseEncoder.load(folder), documents, data, rows)
-        encoder = SparseEncoder(rows.shape[1], DIMENSION if len(rows) > 5000 else 2048)
-        encoder.fit(rows, queries=data.sample, budget=Budget(nnz=32, flops=0.65))
-        return cls.of(encoder, encoder.refine(rows, queries=data.sample), data, rows)
-
-    @classmethod
-    def of(cls, encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Float32s) -> Learned:
-        return cls(encoder, documents, {width: coded(encoder, documents, data, rows, width) for width in WIDTHS})
+    def at(cls, folder: Path, data: Data, rows: Float32s, widths: Sequence[int], budget: Budget) -> Learned:
+        """From a folder, which is filled with what is not there yet."""
+        if not (folder / "model").exists():
+            encoder = SparseEncoder(rows.shape[1], DIMENSION if len(rows) > 5000 else 2048)
+            encoder.fit(rows, queries=data.sample, budget=budget)
+            encoder.refine(rows, queries=data.sample).save(folder / "documents")
+            encoder.save(folder / "model")
+        encoder, documents = SparseEncoder.load(folder / "model"), SparseVectors.load(folder / "documents")
+        for width in widths:
+            if not (folder / f"{width}").exists():
+                coded(encoder, documents, data, rows, width).save(folder / f"{width}")
+        return cls(encoder, documents, {width: SparseEncoder.load(folder / f"{width}") for width in widths})
 
 
 def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Float32s, width: int) -> SparseEncoder:
@@ -244,24 +266,34 @@ def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Fl
     return made
 
 
-def on_elasticsearch(base: str, learned: Learned) -> list[System]:
-    encoder, documents = learned.encoder, learned.documents
+def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
     place = base.partition("://")[2]
     bbq = ElasticKnn(base, "bbq_hnsw", None)
-    sparse = Ours("sparse order", encoder, documents, f"elasticsearch://{place}/answers-bench-ours", rerank=None)
-    beside = f"elasticsearch://{place}/{bbq.index}?field=sparse"
+    sparse = Ours("sparse order", wide.encoder, wide.documents, f"{_ENGINE}{place}/answers-bench-ours", rerank=None)
     return [
         bbq,
         ElasticKnn(base, "bbq_hnsw", 9.9, shares=bbq),
         ElasticKnn(base, "int8_hnsw", None),
         ElasticKnn(base, "int8_flat", None),
         sparse,
-        Ours("second look", encoder, documents, "", shares=sparse),
-        *(
-            Ours(_named(width), other, documents, f"elasticsearch://{place}/answers-bench-{width}", **_RESIDUAL)
-            for width, other in learned.coded.items()
+        Ours("second look", wide.encoder, wide.documents, "", shares=sparse, rerank="second look"),
+        *with_codes(f"{_ENGINE}{place}/answers-bench", wide),
+        *with_codes(f"{_ENGINE}{place}/answers-bench-short", short, ", queries of 64 lists", candidates=200),
+        Beside(
+            "dense rows of that bbq_hnsw index",
+            wide.encoder,
+            wide.documents,
+            f"{_ENGINE}{place}/{bbq.index}?field=sparse",
+            rerank="dense",
+            dense_field="emb",
         ),
-        Beside("dense rows of that bbq_hnsw index", encoder, documents, beside, rerank="dense", dense_field="emb"),
+    ]
+
+
+def with_codes(url: str, learned: Learned, about: str = "", **options: Any) -> list[Ours]:
+    return [
+        Ours(f"codes of {width} bytes{about}", one, learned.documents, f"{url}-{width}", rerank="residual", **options)
+        for width, one in learned.coded.items()
     ]
 
 
@@ -279,58 +311,52 @@ class Beside(Ours):
         return super().build(rows)
 
 
-def on_qdrant_edge(folder: Path, learned: Learned) -> list[System]:
-    encoder, documents = learned.encoder, learned.documents
-    sparse = Ours("sparse order", encoder, documents, f"qdrant+edge:{folder}/ours", rerank=None)
+def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:
+    sparse = Ours("sparse order", wide.encoder, wide.documents, f"qdrant+edge:{folder}/ours", rerank=None)
     return [
         QdrantEdge(folder),
         QdrantEdge(folder, "int8", 3),
         QdrantEdge(folder, "binary", 3),
         sparse,
-        Ours("second look", encoder, documents, "", shares=sparse),
-        *(
-            Ours(_named(width), other, documents, f"qdrant+edge:{folder}/ours-{width}", **_RESIDUAL)
-            for width, other in learned.coded.items()
-        ),
+        Ours("second look", wide.encoder, wide.documents, "", shares=sparse, rerank="second look"),
+        *with_codes(f"qdrant+edge:{folder}/ours", wide),
     ]
 
 
-_RESIDUAL: dict[str, Any] = {"rerank": "residual", "candidates": 200}
-
-
-def _named(width: int) -> str:
-    return f"residual codes of {width} bytes"
-
-
 def main(
+    models: Annotated[Path, typer.Argument(help="folder of the models; made where they are not there")],
+    part: Annotated[list[str] | None, typer.Option(help="local, qdrant-edge, elasticsearch; all by default")] = None,
     data: Annotated[Path, typer.Option(help="the folder of debian12")] = DATA,
     rows: Annotated[int, typer.Option(help="documents")] = 20_000,
     queries: Annotated[int, typer.Option(help="dev queries")] = 300,
-    model: Annotated[Path | None, typer.Option(help="what `sparsevec fit --refine -o` wrote")] = None,
-    elasticsearch: Annotated[str | None, typer.Option(help="url of a node of 9.x")] = None,
+    elasticsearch: Annotated[str, typer.Option(help="url of a node of 9.x")] = "http://127.0.0.1:9200",
     out: Annotated[Path, typer.Option(help="where the results go")] = RESULTS,
 ) -> None:
     given = Data.load(data)
     bench, folder = Bench.of(given, rows, queries), Path(tempfile.mkdtemp(prefix="sparsevec-answers-"))
-    learned = Learned.at(model, given, bench.rows)
-    engines: dict[str, list[System]] = {"local": [FaissHnsw(), Rabitq(folder, 1), Rabitq(folder, 4)]}
-    if elasticsearch is not None:
-        engines["Elasticsearch"] = on_elasticsearch(elasticsearch, learned)
-    engines["qdrant-edge"] = on_qdrant_edge(folder, learned)
-    found: list[Row] = []
+    wide = Learned.at(models / "wide", given, bench.rows, WIDTHS, Budget(nnz=32, flops=0.65))
+    short = Learned.at(models / "short", given, bench.rows, SHORT, Budget(nnz=32, flops=0.65, query_nnz=64))
+    engines: dict[str, Callable[[], list[System]]] = {
+        "local": lambda: [FaissHnsw(), Rabitq(folder, 1), Rabitq(folder, 4)],
+        "qdrant-edge": lambda: on_qdrant_edge(folder, wide),
+        "elasticsearch": lambda: on_elasticsearch(elasticsearch, wide, short),
+    }
+    about = f"{rows:,} documents, {queries:,} queries, {machine()}"
     try:
-        for engine, systems in engines.items():
-            found += bench.run(engine, systems)
-            written(found, f"{rows:,} documents, {queries:,} queries, {machine()}", out)
+        for engine in part or engines:
+            began = time.strftime("%Y-%m-%d")
+            found = list(bench.run(engine, engines[engine]()))
+            written(engine, found, f"{about}, load average {os.getloadavg()[1]:.0f}, {began}", out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def written(found: Sequence[Row], about: str, out: Path) -> None:
-    lines = json.dumps({"about": about, "rows": [asdict(row) for row in found]}, indent=1)
-    (out / "answers.json").write_text(lines + "\n")
-    (out / "answers.md").write_text(table(about, json.loads(lines)["rows"]))
-    picture(json.loads(lines)["rows"], out / "answers.svg")
+def written(engine: str, found: Sequence[Row], about: str, out: Path) -> None:
+    """Into the results, in place of what was there of that engine."""
+    kept: dict[str, Any] = json.loads((out / "answers.json").read_text()) if (out / "answers.json").exists() else {}
+    kept[engine] = {"about": about, "rows": [asdict(row) for row in found]}
+    (out / "answers.json").write_text(json.dumps(kept, indent=1) + "\n")
+    drawn(out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-__all__ = ["picture", "table"]
+__all__ = ["drawn", "picture", "table", "verdicts"]
 
 Row = dict[str, Any]
+Engines = Mapping[str, dict[str, Any]]
+
+_ABOUT = (
+    "Recall@10 of the exact dense top 10 (95 % interval), p50 / p95 at the client, and the median of the ratios to the "
+    "first system of the engine, query by query. The machine did other things beside: read ratios.\n"
+)
 
 _COLUMNS = {
     "fresh all": "fresh",
@@ -25,19 +32,59 @@ _COLUMNS = {
 }
 
 
-def table(about: str, rows: Sequence[Row]) -> str:
-    """Recall@10 with its 95 % interval, and p50 / p95 in milliseconds."""
-    lines = [f"# Final answers beside what one would pick instead\n\n{about}; `python -m benchmarks.answers`.\n"]
-    for engine in dict.fromkeys(row["engine"] for row in rows):
-        some = [row for row in rows if row["engine"] == engine]
+def drawn(out: Path) -> None:
+    """answers.md and answers.svg from answers.json, which are beside each other."""
+    engines: Engines = json.loads((out / "answers.json").read_text())
+    (out / "answers.md").write_text(table(engines))
+    picture(engines, out / "answers.svg")
+
+
+def table(engines: Engines) -> str:
+    """Recall@10 with its 95 % interval, p50 / p95 in milliseconds, and x, how long it took beside the first row."""
+    lines = ["# Final answers beside what one would pick instead\n\n`python -m benchmarks.answers`. " + _ABOUT]
+    for engine, about in engines.items():
+        some = about["rows"]
         shown = [key for key in _COLUMNS if any(key in row["cells"] for row in some)]
-        lines.append(f"\n## {engine}\n")
+        lines.append(f"\n## {engine}\n\n{about['about']}\n")
         lines.append(_line(["", "bytes a document", "ingest / merge, s", *(_COLUMNS[key] for key in shown)]))
         lines.append(_line(["---"] * (3 + len(shown))))
         lines += [
             _line([_name(row), *_built(row["built"]), *(_cell(row["cells"].get(key)) for key in shown)]) for row in some
         ]
+        if first := next((row for row in some if not row["ours"]), None):
+            lines += verdicts(first, [row for row in some if row["ours"]], shown)
     return "\n".join(lines) + "\n"
+
+
+def verdicts(first: Row, ours: Sequence[Row], shown: Sequence[str]) -> list[str]:
+    """Where each of ours is better, equal and worse than the engine's own default: recall where the intervals do not
+    meet, time by the median ratio, bytes and seconds to build; a tenth more or less is equal."""
+    if not ours:
+        return []
+    lines = [f"\nOurs beside {first['name']} (recall / time):\n"]
+    lines.append(_line(["", "bytes", "ingest and merge", *(_COLUMNS[key] for key in shown)]))
+    lines.append(_line(["---"] * (3 + len(shown))))
+    for row in ours:
+        sizes = [_less(row["built"]["bytes"], first["built"]["bytes"]), _less(_seconds(row), _seconds(first))]
+        cells = [_verdict(row["cells"].get(key), first["cells"].get(key)) for key in shown]
+        lines.append(_line([row["name"], *sizes, *cells]))
+    return lines
+
+
+def _seconds(row: Row) -> float:
+    return float(row["built"]["ingest"] + row["built"]["merge"])
+
+
+def _less(one: float, other: float) -> str:
+    return "better" if one < 0.9 * other else "worse" if one > 1.1 * other else "equal"
+
+
+def _verdict(one: Row | None, other: Row | None) -> str:
+    if one is None or other is None:
+        return ""
+    (low, high), (least, most) = one["interval"], other["interval"]
+    recall = "better" if low > most else "worse" if high < least else "equal"
+    return f"{recall} / {_less(one['ratio'], 1)}"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -57,16 +104,17 @@ def _cell(cell: Row | None) -> str:
     if cell is None:
         return ""
     low, high = cell["interval"]
-    return f"{cell['recall']:.3f} ({low:.3f}-{high:.3f}), {cell['p50']:.1f} / {cell['p95']:.1f} ms"
+    return (
+        f"{cell['recall']:.3f} ({low:.3f}-{high:.3f}), {cell['p50']:.1f} / {cell['p95']:.1f} ms, {cell['ratio']:.2g}x"
+    )
 
 
-def picture(rows: Sequence[Row], path: Path) -> None:
+def picture(engines: Engines, path: Path) -> None:
     """Recall against bytes, and against milliseconds; ours filled."""
-    engines = list(dict.fromkeys(row["engine"] for row in rows))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for axis, (of, label) in zip(axes, (("bytes", "bytes a document"), ("p50", "p50, ms")), strict=True):
-        for engine, colour in zip(engines, ("#777777", "#c2410c", "#1d4ed8"), strict=False):
-            for row in (row for row in rows if row["engine"] == engine):
+        for (engine, about), colour in zip(engines.items(), ("#777777", "#1d4ed8", "#c2410c"), strict=False):
+            for row in about["rows"]:
                 cell = row["cells"]["fresh all"]
                 x = row["built"]["bytes"] if of == "bytes" else cell["p50"]
                 face = colour if row["ours"] else "none"

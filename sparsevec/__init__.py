@@ -62,6 +62,9 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.measure.cost import cost as cost
     from sparsevec.measure.recall import Evaluation as Evaluation
     from sparsevec.measure.recall import evaluate as evaluate
+    from sparsevec.planning.frontier import CostLimits as CostLimits
+    from sparsevec.planning.frontier import Frontier as Frontier
+    from sparsevec.planning.halving import find_frontier as find_frontier
     from sparsevec.planning.latency import LatencyModel as LatencyModel
     from sparsevec.planning.latency import latency_model as latency_model
     from sparsevec.planning.outlook import Preview as Preview
@@ -96,6 +99,8 @@ _HOMES = {
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",
+    "planning.frontier": "CostLimits Frontier",
+    "planning.halving": "find_frontier",
     "planning.latency": "LatencyModel latency_model",
     "planning.outlook": "Preview preview",
     "vectors": "SparseVector SparseVectors",

@@ -23,7 +23,7 @@ from .errors import failure, read_error, to_error
 from .ids import id_fault, to_id
 from .index import Field
 from .text import to_json
-from .weights import refusals
+from .weights import refusals, short
 
 __all__ = [
     "BULK_PATHS",
@@ -128,7 +128,7 @@ def to_lines(
     refused = refusals(vectors)
     taken = {field.name, field.present, *hidden}
     before, behind = _around(field)
-    for row, (id_, vector, payload) in enumerate(zip(ids, to_json(vectors), payloads, strict=True)):
+    for row, (id_, vector, payload) in enumerate(zip(ids, to_json(short(vectors)), payloads, strict=True)):
         if fault := refused.get(row) or id_fault(id_, ours) or _payload_fault(payload, taken):
             failed[id_] = Failure(fault)
             continue

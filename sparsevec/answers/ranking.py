@@ -27,7 +27,7 @@ from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "in_order", "of_hits"]
+__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "check_encoder", "in_order", "of_hits"]
 
 Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 
@@ -79,6 +79,12 @@ class Fusion:
         return fused(rankings, self.k, weights=self.weights)
 
 
+def check_encoder(encoder: object) -> None:
+    """Raises InvalidInput unless it is a SparseEncoder."""
+    if not isinstance(encoder, SparseEncoder):
+        raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
+
+
 class Ranking:
     """How queries are encoded, and how candidates become answers."""
 
@@ -91,8 +97,7 @@ class Ranking:
         ranks: bool = False,
     ) -> None:
         """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
-        if not isinstance(encoder, SparseEncoder):
-            raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
+        check_encoder(encoder)
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._ranks = False, ranks

@@ -4,7 +4,8 @@
     retriever.add(ids, dense, payloads)                           # encodes, ingests, reports
     answers = retriever.search(queries, k=10, where={"brand": "acme"}, group_by="parent", deadline=0.5)
 
-The sparse search finds `candidates` documents of each query, exactly. Which of them are the answer is said by `rerank`:
+The sparse search finds `candidates` documents of each query, exactly: 100, or 300 for residual codes of 200 bytes or
+more. Which of them are the answer is said by `rerank`, the second look unless the model's card says that it finds less:
 
 - "second look": by the weights that are stored anyway. The encoder has learned a second, signed query of full length;
   a candidate's score is its dot product with the stored vector. Needs nothing beside the sparse field.
@@ -19,10 +20,10 @@ A re-ranked score is *defined* (`answers.scoring`), so the answers are the same 
 and what is stored of them are; `sv.verify(retriever, ...)` holds it to that. Ties go to the candidate that the sparse
 search had higher.
 
-**Filters that leave few documents.** A filter that leaves at most 10 × `candidates` documents, at most `candidates` for
-a callable, is answered from all of them, without the sparse search: among few documents many share no dimension with a
-query, and are no candidates though they are near. Ties go to the lower id, ints before strings. So the answers there
-are those of an exhaustive re-ranking.
+**Filters that leave few documents.** A filter that leaves at most 2 × `candidates` documents, 3 × for dense rows and
+1 × for a callable, is answered from all of them, without the sparse search: among few documents many share no dimension
+with a query, and are no candidates though they are near. Ties go to the lower id, ints before strings. So the answers
+there are those of an exhaustive re-ranking.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents
@@ -40,8 +41,8 @@ from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
 from sparsevec.answers.judging import AnswersReport, verified
-from sparsevec.answers.ranking import Fusion, Ranking
-from sparsevec.answers.scoring import Rerank
+from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
+from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_k
 from sparsevec.contract.deadlines import within
@@ -63,11 +64,16 @@ class _Answering:
         encoder: SparseEncoder,
         adapter: Any,
         *,
-        rerank: Rerank = "second look",
-        candidates: int = 100,
+        rerank: Rerank | Usual = USUAL,
+        candidates: int | None = None,
         dense_field: str | None = None,
     ) -> None:
-        """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
+        """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
+        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Raises
+        InvalidInput when the encoder cannot do what `rerank` asks for."""
+        check_encoder(encoder)
+        rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
+        candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
         self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, ranks), adapter
 

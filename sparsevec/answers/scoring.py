@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from enum import Enum
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,10 +23,37 @@ from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["DenseRows", "Own", "Rerank", "Residual", "Scorer", "SecondLook", "Way", "way_of"]
+__all__ = [
+    "USUAL",
+    "DenseRows",
+    "Own",
+    "Rerank",
+    "Residual",
+    "Scorer",
+    "SecondLook",
+    "Usual",
+    "Way",
+    "usual_candidates",
+    "usual_rerank",
+    "way_of",
+]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
 Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
+
+
+class Usual(Enum):
+    """What a caller who says nothing gets."""
+
+    RERANK = "second look, unless the model's card says that it is worse"
+
+
+USUAL: Final = Usual.RERANK
+
+_FEW, _MANY, _FINE = 100, 300, 200
+"""candidates, and the bytes from which on a residual code is finer than what the first 100 leave out: on debian12 300
+candidates add .003 to the recall at 60 bytes, .005 at 110, .006 at 200 and .007 at 300, where that is half of the error
+(`benchmarks/residual_codes.py`)"""
 
 _COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
 """similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
@@ -72,11 +100,25 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
     return Own(rerank)
 
 
+def usual_rerank(encoder: SparseEncoder) -> Rerank:
+    """ "second look"; None, the sparse order, where the model's card says that a second look finds less."""
+    figures = encoder.figures
+    again = figures.second_look_recall_10
+    worse = again is not None and again < figures.recall_10
+    return None if worse else "second look"
+
+
+def usual_candidates(rerank: Rerank, encoder: SparseEncoder) -> int:
+    """100; 300 for residual codes of 200 bytes or more."""
+    fine = rerank == "residual" and (encoder.residual_bytes or 0) >= _FINE
+    return _MANY if fine else _FEW
+
+
 class SecondLook:
     """By the weights that are stored anyway, and a second, signed query of full length that the encoder has learned."""
 
     dense_field: str | None = None
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 2  # each read costs as much as a candidate's: twice is the dearest that a filter makes a query
     with_vectors: ClassVar[bool] = True
     with_codes: ClassVar[bool] = False
 
@@ -111,7 +153,7 @@ class Residual:
     """By residual codes: what the sparse code of a document does not say of its dense row, in a few bytes beside it."""
 
     dense_field: str | None = None
-    few: ClassVar[int] = 10
+    few: ClassVar[int] = 2
     with_vectors: ClassVar[bool] = True
     with_codes: ClassVar[bool] = True
 
@@ -142,7 +184,14 @@ class Residual:
         return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
-        return self._encoder.residual_scores(prepared[number], _as_hits(documents))
+        """NaN where a document has no weights, and so no code: it may be there for other fields' sake."""
+        held = np.flatnonzero(documents.vectors.row_nnz)
+        hits = _as_hits(documents)
+        if len(held) == len(documents.ids):
+            return self._encoder.residual_scores(prepared[number], hits)
+        scores = np.full(len(documents.ids), np.nan, np.float32)
+        scores[held] = self._encoder.residual_scores(prepared[number], hits.rows(held))
+        return scores
 
     def parts(self, dense: Float32s, document: Documents) -> tuple[float, SparseVectors, float]:
         """Of one document's score: what all have, the query of its stored weights, and what its code adds."""

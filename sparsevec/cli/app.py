@@ -12,6 +12,7 @@ from pydantic import BaseModel
 import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
+from sparsevec.cli.frontier import frontier
 from sparsevec.cli.learn import encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
@@ -166,6 +167,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "cost": cost,
     "latency": latency,
+    "frontier": frontier,
     "info": info,
     "delete": delete,
     "drop": drop,

@@ -70,9 +70,7 @@ def fit(
         typer.Option("--checkpoint", help="A folder: after a kill, the same command goes on."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same vectors.")] = 0,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda or cuda:1; a GPU where there is one.")
-    ] = None,
+    device: Annotated[str, typer.Option("--device", help="What torch learns on: cpu, cuda or cuda:1.")] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Learn an encoder within a budget, without labels, and compare it with what needs no learning.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,9 @@ from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
+from sparsevec.measure.cost import r_sub
 from sparsevec.measure.labels import run_quality
-from sparsevec.planning.latency import features, latency_model
+from sparsevec.planning.latency import LatencyModel, features, latency_model
 from sparsevec.planning.stages import (
     Pipeline,
     Stage,
@@ -44,11 +46,12 @@ def cost(
     document_tokens: Annotated[float, typer.Option("--document-tokens", help="Tokens of a document, mean.")] = 128,
     query_tokens: Annotated[float, typer.Option("--query-tokens", help="Tokens of a query, mean.")] = 16,
     encoder: Annotated[
-        Path | None, typer.Option("--encoder", help="A folder that `fit` wrote: gives the next four.")
+        Path | None, typer.Option("--encoder", help="A folder that `fit` wrote: gives the next five.")
     ] = None,
     input_dim: Annotated[int, typer.Option("--input-dim", help="Columns of the dense vectors.")] = 384,
     dimension: Annotated[int, typer.Option("--dimension", "-d", help="Dimensions of the sparse vectors.")] = 8192,
     nnz: Annotated[float, typer.Option("--nnz", help="Weights of a document.")] = 32,
+    query_nnz: Annotated[float, typer.Option("--query-nnz", help="Weights of a query, mean.")] = 180,
     flops: Annotated[float, typer.Option("--flops", help="F, multiplications of a query-document pair.")] = 0.65,
     candidates: Annotated[int, typer.Option("--candidates", help="How many the second stage looks at.")] = 100,
     rerank: Annotated[
@@ -61,6 +64,9 @@ def cost(
     rerank_outputs: Annotated[int, typer.Option("--rerank-outputs", help="Tokens that it generates; 0: a score.")] = 0,
     run: Annotated[Path | None, typer.Option("--run", help="A TREC run of the pipeline: adds quality.")] = None,
     qrels: Annotated[Path | None, typer.Option("--qrels", help="TREC judgements, for --run.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
+    ] = None,
     measure: Annotated[str, typer.Option("--measure", help="Of quality, for --run: nDCG@10, AP, P@5.")] = "nDCG@10",
     as_json: Json = False,
 ) -> None:
@@ -76,6 +82,7 @@ def cost(
     if encoder is not None:
         config = SparseEncoder.load(encoder).config
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops
+        query_nnz = config.figures.query_active_dims
     stages: list[Stage] = []
     if model is not None:
         stages.append(embedding(Transformer.from_config(model), document_tokens, query_tokens))
@@ -84,7 +91,9 @@ def cost(
         stages.append(_second_stage(rerank, candidates, input_dim, nnz, rerank_tokens, rerank_outputs))
     pipeline = Pipeline(tuple(stages))
     quality = None if run is None or qrels is None else list(run_quality(run, qrels, measure).values())
-    say(_Costs.of(pipeline, documents, input_dim, quality, measure), as_json=as_json)
+    costs = _Costs.of(pipeline, documents, input_dim, quality, measure)
+    searched = _Search.of(documents, dimension, nnz, query_nnz, flops, candidates, engine)
+    say(costs.model_copy(update={"search": searched}), as_json=as_json)
 
 
 def _second_stage(rerank: str, candidates: int, input_dim: int, nnz: float, tokens: float, outputs: int) -> Stage:
@@ -101,7 +110,53 @@ def _second_stage(rerank: str, candidates: int, input_dim: int, nnz: float, toke
     return model_rerank(Transformer.from_config(rerank), candidates, tokens, outputs)
 
 
+class _Search(BaseModel):
+    """What retrieval is, in every word that is used for its cost."""
+
+    flops: float
+    """F"""
+    r_sub: float
+    lists: float
+    postings: float
+    milliseconds: float | None
+    warning: str | None
+    said: str
+
+    @classmethod
+    def of(
+        cls,
+        documents: float,
+        dimension: int,
+        nnz: float,
+        query_nnz: float,
+        flops: float,
+        candidates: int,
+        engine: Path | None,
+    ) -> _Search:
+        spread = r_sub(flops, nnz, query_nnz, dimension)
+        said = (
+            f"Retrieval: F {flops:.3g} multiplications a pair, R_sub {spread:.2f} (1: dimensions evenly used); a query "
+            f"reads {query_nnz:.0f} lists, {documents * flops:,.0f} postings = {counted(2 * documents * flops)}"
+        )
+        taken, warning = None, None
+        if engine is not None:
+            model = LatencyModel.load(engine)
+            features = model.counted(query_nnz, flops, -math.expm1(-flops), candidates, documents)
+            taken, warning = float(model.predict(features)[0]), model.warning(features, documents)
+            said += f", {taken:.3g} ms on {model.engine} for {candidates} hits"
+        return cls(
+            flops=flops,
+            r_sub=spread,
+            lists=query_nnz,
+            postings=documents * flops,
+            milliseconds=taken,
+            warning=warning,
+            said=f"{said}.",
+        )
+
+
 class _Costs(BaseModel):
+    search: _Search | None = None
     stages: list[Stage]
     query: float
     """FLOPs of one query"""
@@ -137,8 +192,10 @@ class _Costs(BaseModel):
         )
 
     def __str__(self) -> str:
+        searched = [] if self.search is None else [self.search.said, *filter(None, [self.search.warning])]
         lines = [
             self.table,
+            *searched,
             f"A scan of the dense rows in place of retrieval: {counted(self.dense_scan)} a query.",
             f"{self.queries_per_petaflop:,.0f} queries a PetaFLOP.",
         ]

@@ -106,6 +106,7 @@ class SecondLookRecipe:
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam: 500 steps are too few for .999
     temperature: float = 0.03  # at most, of teacher and student alike: both are dense products, or near
     candidates: int = 100  # of each query, to be re-ordered
+    checkpoint_every: int = 50
     most_own: int = 7000  # documents that ask, too: what keeps a sample from being learned by heart
 
 

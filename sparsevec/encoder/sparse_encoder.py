@@ -103,7 +103,7 @@ class SparseEncoder:
         budget: Budget,
         on_step: Listener | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        device: str | None = None,
+        device: str = "cpu",
     ) -> SparseEncoder:
         """Learn the head from documents (n, input_dim), and from a sample of queries (q, input_dim) where there is one.
 
@@ -113,8 +113,8 @@ class SparseEncoder:
 
         `on_step` is called with each event of
         `sparsevec.progress`. checkpoint: a folder, written every few seconds; call `fit` again with the same arguments
-        after a kill, and it goes on to the same bits. device: what torch learns on; a GPU where it sees one, which
-        learns something else of the same quality (its sums have no fixed order). Needs the extra `train`.
+        after a kill, and it goes on to the same bits. device: what torch learns on, "cpu" or "cuda"; a GPU
+        adds in no fixed order, so that the same seed learns other bits there. Needs the extra `train`.
 
         Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed; for the checkpoint
         CheckpointMismatch, ModelBroken or StorageFailed.
@@ -147,7 +147,7 @@ class SparseEncoder:
         *,
         on_step: Listener | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        device: str | None = None,
+        device: str = "cpu",
     ) -> SparseVectors:
         """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 

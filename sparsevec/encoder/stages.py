@@ -42,8 +42,8 @@ class Task:
     seed: int
     limits: Limits
     residual_bytes: int | None
-    device: str | None
-    """of torch; None: a GPU where there is one"""
+    device: str
+    """of torch"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         figures |= {"head_recall_10": theirs, "learned_recall_10": ours}
     whole.at("budget", 1, 1)
     trained = encoded(rows.documents[rows.trained_documents], _document_side(kept.tensors), kept.documents)
-    kept, first = _with_second_look(kept, rows, trained, task, whole)
+    kept, first = _with_second_look(kept, rows, trained, task, whole, _file(checkpoint, "second look"))
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
 
@@ -181,7 +181,7 @@ def _with_residual(
 
 
 def _with_second_look(
-    towers: _Towers, rows: Split, codes: SparseVectors, task: Task, whole: Whole
+    towers: _Towers, rows: Split, codes: SparseVectors, task: Task, whole: Whole, checkpoint: Path | None
 ) -> tuple[_Towers, float]:
     """With the map that re-orders candidates, learned from the codes of the trained documents, and a."""
     documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), SecondLookRecipe()
@@ -192,9 +192,14 @@ def _with_second_look(
     asked = encoded(asking, query_projection(towers.tensors), towers.queries, towers.purse)
     mean, device = towers.tensors["mean"], learning().chosen_device(task.device)
     learned, first = learning("second_look").learned_second_look(
-        documents, codes, (asking, asked, numbers), mean, recipe, task.seed, whole, device
+        documents, codes, (asking, asked, numbers), mean, recipe, 3 * task.seed, whole, checkpoint, device
     )
     return replace(towers, tensors=towers.tensors | {"second_look": learned}), first
+
+
+def _file(checkpoint: Path | None, name: str) -> Path | None:
+    """Fit and refine may share a folder."""
+    return None if checkpoint is None else checkpoint / f"{name}.checkpoint"
 
 
 # ---- refine
@@ -243,7 +248,9 @@ def refined(
     elif beside.head_recall_10 is not None:
         figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
     whole.at("budget", 1, 1)
-    made, first = _with_second_look(made, rows, codes[rows.trained_documents], task, whole)
+    made, first = _with_second_look(
+        made, rows, codes[rows.trained_documents], task, whole, _file(checkpoint, "refined look")
+    )
     whole.at("measure", 1, 2, "measuring on queries that were not learned from, beside the head")
     model = _measured(
         made,

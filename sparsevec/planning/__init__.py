@@ -1,1 +1,1 @@
-"""Before you pay: what each stage of a search costs, how long an engine takes for it. The command line may come in."""
+"""Before you pay: what a search costs, by stage and in milliseconds, and what is best. The command line may come in."""

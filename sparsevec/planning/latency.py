@@ -101,10 +101,19 @@ class LatencyModel(BaseModel):
         """Milliseconds (q,) of `features` (q, 4)."""
         return _with_base(np.atleast_2d(np.asarray(counted, np.float64))) @ self.coefficients
 
-    def of(self, lists: float, flops: float, touched: float, hits: int) -> float:
-        """Milliseconds of a query of so many lists and hits, of F `flops`, that touches that share of the documents."""
-        counted = [lists, self.documents * flops, self.documents * touched, min(hits, self.documents * touched)]
-        return float(self.predict(counted)[0])
+    def of(self, lists: float, flops: float, touched: float, hits: int, documents: float | None = None) -> float:
+        """Milliseconds of a query of so many lists and hits, of F `flops`, that touches that share of the documents.
+
+        Among as many documents as were probed, or among `documents`, which lengthens the same lists.
+        """
+        return float(self.predict(self.counted(lists, flops, touched, hits, documents))[0])
+
+    def counted(
+        self, lists: float, flops: float, touched: float, hits: int, documents: float | None = None
+    ) -> list[float]:
+        """The features of such a query."""
+        n = self.documents if documents is None else documents
+        return [lists, n * flops, n * touched, min(hits, n * touched)]
 
     def longest_query(self, milliseconds: float, nnz: int, dimension: int, flops: float) -> int:
         """The most weights that a query may have to take `milliseconds` for `hits` hits, by this model.
@@ -132,15 +141,18 @@ class LatencyModel(BaseModel):
         total = parts.sum() or 1.0
         return {name: float(part / total) for name, part in zip(("request", *FEATURES), parts, strict=True)}
 
-    def warning(self, counted: npt.ArrayLike) -> str | None:
-        """Where F misleads: what to change instead, when multiplications are a small part of the time."""
+    def warning(self, counted: npt.ArrayLike, documents: float | None = None) -> str | None:
+        """Where F misleads: what to change instead, when multiplications are a small part of the time.
+
+        Among as many documents as were probed, or `documents`.
+        """
         shares = self.shares(counted)
         worked = shares["postings"] + shares["touched"]
         if worked >= _WORKED:
             return None
         advice = "shorter queries save more: Budget(query_nnz=…)" if shares["lists"] > worked else "ask for fewer hits"
         return (
-            f"on {self.engine} with {self.documents:,} documents F is {worked:.0%} of a query's time "
+            f"on {self.engine} with {documents or self.documents:,.0f} documents F is {worked:.0%} of a query's time "
             f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
         )
 

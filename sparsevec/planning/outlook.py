@@ -159,7 +159,7 @@ def preview(
         quality=evaluate(rows, asking, codes, asked),
         quality_of_a_fourth=evaluate(rows[fourth], asking, codes[fourth], asked),
         milliseconds=None if latency is None or taken is None else float(latency.predict(taken).mean()),
-        slow=None if latency is None or taken is None else latency.warning(taken),
+        slow=None if latency is None or taken is None else latency.warning(taken, drawn_rows.looked),
     )
 
 

@@ -9,5 +9,5 @@ PAGE = Path(__file__).parents[2] / "docs/how/guests.md"
 
 
 def test_the_page_runs() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    exec(compile(code, PAGE.name, "exec"), {"__name__": "guests"})
+    code = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile("\n".join(code), PAGE.name, "exec"), {"__name__": "guests"})

@@ -221,7 +221,7 @@ def test_a_preview_says_milliseconds_by_a_model_of_the_engine(lucene: LuceneShop
     engine = sv.LatencyModel(engine="busy", documents=5000, base=1.0, per_list=0.1, probes=81, **figures)
     seen = sv.preview(lucene.url, dense_field="emb", model=model, latency=engine)
     assert seen.milliseconds == pytest.approx(1.0 + 0.1 * seen.clauses + 0.1, abs=0.01)
-    assert "on busy with 5,000 documents F is 0%" in str(seen)
+    assert f"on busy with {N} documents F is 0%" in str(seen)
 
 
 def test_a_preview_that_learns_keeps_no_encoder(lucene: LuceneShop) -> None:

@@ -169,7 +169,7 @@ def kill(checkpoint: Path, folder: Path, chance: Random, steps: int) -> None:
 def test_fit_and_refine_killed_in_any_stage_go_on_to_the_same_bits(tmp_path: Path) -> None:
     steps, due = finish(tmp_path / "whole", tmp_path / "model")
     chance = Random(0)
-    for so_many in (140, 160, 240):  # in the head, in the towers, in refine: each goes on where the last was killed
+    for so_many in (140, 160, 400, 600, 600):  # in each stage in turn: each goes on where the last was killed
         kill(tmp_path / "killed", tmp_path / "other", chance, so_many)
     again, found = finish(tmp_path / "killed", tmp_path / "other")
     assert found == due
@@ -180,7 +180,8 @@ def test_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     plain = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
     kept = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, checkpoint=tmp_path / "fit")
     assert kept.encode_query(SMALL) == plain.encode_query(SMALL)
-    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == ["head.checkpoint", "towers.checkpoint"]
+    kept_files = sorted(path.name for path in (tmp_path / "fit").iterdir())
+    assert kept_files == ["head.checkpoint", "second look.checkpoint", "towers.checkpoint"]
 
 
 @pytest.mark.parametrize(

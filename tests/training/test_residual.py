@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.adapter import Hits
 from sparsevec.dense import nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.learning.residual import learned_codewords
 from sparsevec.encoder.recipe import ResidualRecipe
 from sparsevec.errors import InvalidInput, InvalidVectors, ModelBroken, NotFitted, WrongSpace
+from sparsevec.exact.reference import Reference
 from sparsevec.measure.recall import sparse_top
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered
@@ -270,3 +272,14 @@ def test_a_model_whose_codewords_were_changed_is_broken(coder: SparseEncoder, tm
     config.write_text(config.read_text().replace(name, "0123456789abcdef"))
     with pytest.raises(ModelBroken, match="residual codes are not those of 0123456789abcdef"):
         SparseEncoder.load(tmp_path / "model")
+
+
+def test_a_document_without_weights_among_few_that_a_filter_leaves_is_no_answer(
+    coder: SparseEncoder, documents: Float32s
+) -> None:
+    with Retriever(coder, Reference(), rerank="residual") as retriever:
+        retriever.add(range(20), documents[:20], [{"few": row < 3} for row in range(20)])
+        bare = SparseVectors([0, 0], [], [], coder.output_dim).with_fingerprint(coder.fingerprint)
+        retriever.adapter.upsert([20], bare, [{"few": True}], codes=np.zeros((1, coder.residual_bytes or 0), np.uint8))
+        [answers] = retriever.search(documents[:1], k=10, where={"few": True})
+    assert sorted(map(int, answers.ids)) == [0, 1, 2]

@@ -18,6 +18,7 @@ from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.model import Model
 from sparsevec.errors import InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
 from sparsevec.vectors import Float32s
@@ -99,6 +100,15 @@ def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, r
         Retriever(encoder, Reference(), rerank="auto")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="expected a SparseEncoder"):
         Retriever("model/", Reference())  # type: ignore[arg-type]
+
+
+def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_less(encoder: SparseEncoder) -> None:
+    worse = SparseEncoder(INPUT, OUTPUT)
+    config = encoder.config
+    figures = config.figures.model_copy(update={"second_look_recall_10": config.figures.recall_10 - 0.01})
+    worse._model = Model(config.model_copy(update={"figures": figures}), encoder._fitted().tensors)
+    assert "rerank='second look'" in repr(Retriever(encoder, Reference()))
+    assert "rerank=None" in repr(Retriever(worse, Reference()))
 
 
 def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents: Float32s) -> None:

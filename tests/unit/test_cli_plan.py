@@ -21,6 +21,9 @@ MINILM = {
 }
 
 
+NO_ERROR = {"error_median": 0, "error_95": 0}
+
+
 def sparsevec(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
@@ -47,6 +50,17 @@ def test_cost_adds_quality_per_petaflop_from_a_run(config: Path, tmp_path: Path)
     told = json.loads(said.output)
     assert told["quality"] == pytest.approx(1 / 3)  # a is right, b wrong, c not answered
     assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 3)
+
+
+def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -> None:
+    engine = {"engine": "busy", "documents": 100, "base": 1.0, "per_list": 0.1, "per_posting": 0.001, "per_touched": 0}
+    (tmp_path / "engine.json").write_text(json.dumps({**engine, "per_hit": 0, "probes": 81} | NO_ERROR))
+    asked = ("--documents", 1000, "-d", 4096, "--nnz", 32, "--query-nnz", 64, "--flops", 0.5)
+    told = json.loads(sparsevec("cost", *asked, "--engine", tmp_path / "engine.json", "--json").output)["search"]
+    assert (told["flops"], told["r_sub"], told["lists"], told["postings"]) == (0.5, 1.0, 64, 500)
+    assert told["milliseconds"] == pytest.approx(1 + 6.4 + 0.5)
+    assert "on busy with 1,000 documents F is 6% of a query's time" in told["warning"]
+    assert "500 postings = 1 kFLOP, 7.9 ms on busy for 100 hits" in told["said"]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +109,7 @@ def test_fit_keeps_to_milliseconds_of_an_engine_that_was_probed(tmp_path: Path) 
     rng = np.random.default_rng(0)
     np.save(tmp_path / "dense.npy", rng.standard_normal((60, 16)).astype(np.float32))
     engine = {"engine": "x", "documents": 60, "base": 0.5, "per_list": 0.1, "per_posting": 0, "per_touched": 0}
-    (tmp_path / "engine.json").write_text(
-        json.dumps({**engine, "per_hit": 0, "probes": 81, "error_median": 0, "error_95": 0, "said": "more"})
-    )
+    (tmp_path / "engine.json").write_text(json.dumps({**engine, "per_hit": 0, "probes": 81, "said": "more"} | NO_ERROR))
     asked = ("fit", tmp_path / "dense.npy", "-d", 256, "--nnz", 4, "--engine", tmp_path / "engine.json")
     said = sparsevec(*asked, "--milliseconds", 1.01, "-o", tmp_path / "model")
     assert said.exit_code == 0, said.output

@@ -57,6 +57,16 @@ def test_a_kept_weight_is_at_most_one_part_in_256_nearer_to_zero(vectors: Sparse
     assert weights.stored(weights.stored(vectors)) == weights.stored(vectors)
 
 
+def test_a_weight_is_written_in_the_fewest_decimals_of_which_the_same_is_kept() -> None:
+    (body,) = to_json(weights.short(rows({1: 0.31415927, 2: 1.0, 3: 0.1, 4: 1.00390625})))
+    assert json.loads(body) == {"1": 0.314, "2": 1.0, "3": 0.1, "4": 1.004}
+
+
+@given(strategies.vectors(weights=strategies.signed_weights))
+def test_what_is_kept_of_short_weights_is_the_same(vectors: SparseVectors) -> None:
+    assert weights.stored(weights.short(vectors)) == weights.stored(vectors)
+
+
 @given(st.floats(2.0**-120, 2.0**120, width=32))
 def test_a_weight_reads_back_as_the_same_float32(weight: float) -> None:
     (body,) = to_json(rows({7: weight}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,12 +14,12 @@ from torch import Tensor
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
+from sparsevec.encoder.learning.following import followed
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
-from sparsevec.errors import InvalidInput, TrainingCollapsed
+from sparsevec.errors import InvalidInput
 from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, shares
-from sparsevec.training.loop import TrainStep
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Corpus", "Tensors", "chosen_device", "learned_towers", "new_corpus", "refined"]
@@ -52,7 +51,7 @@ class Corpus:
 
 
 def new_corpus(
-    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str | None
+    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str
 ) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
 
@@ -66,15 +65,15 @@ def new_corpus(
     return Corpus(rows, others, sample)
 
 
-def chosen_device(device: str | None) -> torch.device:
-    """The one that is named, or a GPU where torch sees one. Raises InvalidInput."""
+def chosen_device(device: str) -> torch.device:
+    """The one that is named. Raises InvalidInput."""
     try:
-        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+        place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInput(
-            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1', or leave it out"
+            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1'"
         ) from None
     return place
 
@@ -126,16 +125,7 @@ def _fit(
     pool = Pool(corpus.documents, corpus.own.near, asking.rows, asking.near, recipe)
     objective = Fitting(head, nnz, longest, recipe)
     file = None if checkpoint is None else checkpoint / f"{recipe.stage}.checkpoint"
-    _followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
-
-
-def _followed(steps: Iterator[TrainStep], stage: str, whole: Whole) -> None:
-    """All steps, each an event. TrainingCollapsed names the stage."""
-    try:
-        for step in steps:
-            whole.at(stage, step.step, step.steps, f"{stage} {step.text}", weight=step.pair_weight, **step.figures)
-    except TrainingCollapsed as error:
-        raise TrainingCollapsed(f"{stage}: {error.diagnosis}") from error
+    followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
 
 
 # ---- refine
@@ -167,7 +157,7 @@ def refined(
     file = None if checkpoint is None else checkpoint / "refine.checkpoint"
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
-    _followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
+    followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {name: getattr(free, name).detach().cpu().numpy() for name in ("query_weights", "query_bias")}
     return _strongest(free.cpu(), limits.nnz, start.dimension), fitted
 

@@ -2,28 +2,39 @@
 
 A candidate's second score is y . s for its stored code s and y = M (q - mean) + a x, with x the sparse query that found
 it. M starts as a decoder: the ridge regression of the documents' dense rows on their codes, so that y . s comes near
-the dense product. Then M and a learn to rank each query's own candidates as the dense vectors do.
+the dense product. Then M and a learn to rank each query's own candidates as the dense vectors do. The steps are those
+of `sparsevec.training.train`.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsevec.encoder.learning.codes import padded
 from sparsevec.encoder.learning.decoder import ridge_decoder
+from sparsevec.encoder.learning.following import followed
 from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
+from sparsevec.training.codes import TopK
+from sparsevec.training.loop import Objective, Plan, TrainStep, train
 from sparsevec.training.losses import listwise_kl
+from sparsevec.training.schedules import constant
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Asked", "learned_second_look"]
 
 _SCORES = 2**22  # held at a time
+_STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
+_USUAL = 512  # documents by which a step says what is stored
 
 
 Asked: TypeAlias = tuple[Float32s, SparseVectors, Int64s]
@@ -38,32 +49,30 @@ def learned_second_look(
     recipe: SecondLookRecipe,
     seed: int,
     whole: Whole,
+    checkpoint: Path | None,
     device: torch.device,
 ) -> tuple[Float32s, float]:
-    """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes."""
+    """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes.
+
+    Raises what `train` raises, also for the file `checkpoint`.
+    """
     stored, (rows, asked_codes, own) = codes.to_scipy(), asked
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
     start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
-    look = _Look(start, recipe.first, codes, rows - mean, candidates, scores, teacher, device)
-    optimizer = torch.optim.Adam(
-        [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
-        betas=recipe.betas,
-        fused=True,
+    asking = Asking(
+        torch.from_numpy(rows - mean).to(device),
+        padded(asked_codes, 0).to(device),
+        torch.from_numpy(candidates).to(device),
+        torch.from_numpy(scores).to(device),
+        torch.from_numpy(teacher.astype(np.float32)).to(device),
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(1, recipe.steps + 1):
-        drawn = torch.randint(len(rows), (recipe.batch,), generator=generator).to(device)
-        loss = listwise_kl(look.teacher[drawn] / recipe.temperature, look(drawn) / recipe.temperature).mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        whole.at("second look", step, recipe.steps, f"second look {step}/{recipe.steps}", loss=loss.item())
-    learned: Float32s = look.map.detach().cpu().numpy()
-    return learned, float(look.first.detach())
+    look = Look(start, recipe.first).to(device)
+    data = zlib.crc32(codes.values.data, zlib.crc32(np.ascontiguousarray(rows).data))
+    objective = Looking(look, padded(codes, 0).to(device), asking, recipe)
+    followed(_looking(objective, seed, data, checkpoint), "second look", whole)
+    return look.map.detach().cpu().numpy(), float(look.first.detach())
 
 
 def _candidates(stored: sp.csr_array, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
@@ -81,31 +90,65 @@ def _candidates(stored: sp.csr_array, asked: SparseVectors, itself: Int64s, k: i
     return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
 
 
-class _Look:
-    """Scores of each query's candidates as a function of the map and of `first`, a."""
+class Look(nn.Module):
+    """M (dimension, input_dim) and a."""
 
-    def __init__(
-        self,
-        start: Float32s,
-        first: float,
-        codes: SparseVectors,
-        queries: Float32s,
-        candidates: Int64s,
-        scores: Float32s,
-        teacher: Float32s,
-        device: torch.device,
-    ) -> None:
-        self.map = torch.from_numpy(start).to(device).requires_grad_()
-        self.first = torch.tensor(first, device=device, requires_grad=True)
-        self.teacher = torch.from_numpy(teacher.astype(np.float32)).to(device)
-        self._queries, self._candidates = torch.from_numpy(queries).to(device), torch.from_numpy(candidates).to(device)
-        self._scores = torch.from_numpy(scores).to(device)
-        self._stored = padded(codes, 0).to(device)
+    def __init__(self, start: Float32s, first: float) -> None:
+        super().__init__()
+        self.map = nn.Parameter(torch.from_numpy(start))
+        self.first = nn.Parameter(torch.tensor(first))
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(b,) query numbers to (b, candidates) second scores."""
-        candidates = self._candidates[rows]
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Queries and the candidates that each has to order."""
+
+    rows: Tensor  # (q, input_dim), the mean taken off
+    codes: TopK  # (q, k)
+    candidates: Tensor  # (q, m) numbers of documents
+    scores: Tensor  # (q, m), sparse
+    teacher: Tensor  # (q, m), dense
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """The objective, and the numbers of queries that it is asked about."""
+
+    look: Look
+    stored: TopK  # (n, k)
+    asking: Asking
+    recipe: SecondLookRecipe
+
+    def __iter__(self) -> Iterator[Tensor]:
+        many, device = len(self.asking.rows), self.asking.rows.device
+        return (torch.randint(many, (self.recipe.batch,), device=device) for _ in range(_STRETCH))
+
+    def __call__(self, drawn: Tensor) -> Objective:
+        asking, stored, temperature = self.asking, self.stored, self.recipe.temperature
+        candidates = asking.candidates[drawn]  # (b, m)
         b, m = candidates.shape
-        met = self._stored.indices[candidates].view(b, -1)
-        strengths = (self._queries[rows] @ self.map.T).gather(1, met) * self._stored.values[candidates].view(b, -1)
-        return strengths.view(b, m, -1).sum(dim=2) + self.first * self._scores[rows]
+        met = stored.indices[candidates].view(b, -1)
+        products = (asking.rows[drawn] @ self.look.map.T).gather(1, met) * stored.values[candidates].view(b, -1)
+        scores = products.view(b, m, -1).sum(dim=2) + self.look.first * asking.scores[drawn]
+        loss = listwise_kl(asking.teacher[drawn] / temperature, scores / temperature).mean()
+        usual = TopK(stored.values[:_USUAL], stored.indices[:_USUAL], stored.dimension)
+        return Objective(loss, usual, TopK(asking.codes.values[drawn], asking.codes.indices[drawn], stored.dimension))
+
+
+def _looking(objective: Looking, seed: int, data: int, checkpoint: Path | None) -> Iterator[TrainStep]:
+    """Train the objective's look in place. data: a checksum of what is learned from."""
+    look, recipe = objective.look, objective.recipe
+    optimizer = torch.optim.Adam(
+        [{"params": [look.map], "lr": recipe.rate}, {"params": [look.first], "lr": recipe.first_rate}],
+        betas=recipe.betas,
+        fused=True,
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / recipe.steps))
+    plan = Plan(
+        steps=recipe.steps,
+        document_regularizer_weight=constant(0.0),  # the codes are what they are
+        seed=seed,
+        settings=asdict(recipe) | {"data": data},
+    )
+    every = recipe.checkpoint_every
+    return train(look, objective, objective, optimizer, plan, scheduler=scheduler, checkpoint=checkpoint, every=every)

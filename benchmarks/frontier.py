@@ -1,0 +1,138 @@
+"""How well the law of a frontier predicts, and what its choice is worth beside a full search, from trials on disk.
+
+    python -m benchmarks.frontier learn TRIALS/ documents.npy --queries queries.npy --shape 2048x32 --rows 1250
+    python -m benchmarks.frontier judge TRIALS/ [TRIALS/ ...]
+
+Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
+largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search,
+and the choice that is judged is the best by prediction alone. Results: benchmarks/results/frontier.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.machine import machine
+from sparsevec.planning.halving import WIDTHS, shuffled
+from sparsevec.planning.law import Law, Seen
+from sparsevec.planning.trials import Goal, Point, Shape, Trial, tried
+
+RESULTS = Path(__file__).parent / "results/frontier.json"
+LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
+
+
+def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
+    shape = trial.shape
+    return Seen(shape.dimension, shape.nnz, point.query_nnz, point.flops, trial.documents, point.recall(goal))
+
+
+def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
+    """Of one set: the largest runs as they were predicted, and what the choice by prediction lost."""
+    largest = max(trial.documents for trial in trials)
+    pairs = [(t, p) for t in trials for p in t.points if p.residual_bytes == width]
+    small = [(t, p) for t, p in pairs if t.documents <= largest / 4]
+    truth = [(t, p) for t, p in pairs if t.documents == largest]
+    law = Law.fitted([seen(t, p, goal) for t, p in small])
+    known = {(t.shape, p.query_nnz) for t, p in small}
+    rows = []
+    for trial, point in truth:
+        if (trial.shape, point.query_nnz) in known:
+            recall, interval = law.predict(seen(trial, point, goal), largest)
+            rows.append((trial, point, recall, interval))
+    off = np.array([recall - point.recall(goal) for _, point, recall, _ in rows])
+    biggest = max((trial.shape for trial, *_ in rows), key=lambda shape: (shape.dimension, shape.nnz))
+    of_biggest = [gap for (trial, *_), gap in zip(rows, off, strict=True) if trial.shape == biggest]
+    lost = {}
+    for limit in LIMITS:
+        within = [row for row in rows if row[1].flops <= limit]
+        if within:
+            chosen, best = max(within, key=lambda row: row[2])[1], max(row[1].recall(goal) for row in within)
+            lost[str(limit)] = best - chosen.recall(goal)
+    return {
+        "documents": largest,
+        "from": sorted({t.documents for t, _ in small}),
+        "law": law.form,
+        "configurations": len(rows),
+        "mean_absolute_error": float(np.abs(off).mean()),
+        "largest_shape_mean_error": float(np.mean(of_biggest)),
+        "within_1.5_points": float((np.abs(off) <= 0.015).mean()),
+        "in_interval": float(np.mean([i.low <= p.recall(goal) <= i.high for _, p, _, i in rows])),
+        "recall_lost_by_the_choice": lost,
+    }
+
+
+def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, float]]:
+    """For each limit of F the best number of weights among the largest runs: what optimal sparsity is."""
+    largest = max(trial.documents for trial in trials)
+    found = []
+    for limit in LIMITS:
+        rows = [
+            (point.recall(goal), trial.shape.dimension, trial.shape.nnz, point.lists, point.flops)
+            for trial in trials
+            for point in trial.points
+            if trial.documents == largest and point.residual_bytes == width and point.flops <= limit
+        ]
+        if rows:
+            recall, dimension, nnz, lists, flops = max(rows)
+            found.append(
+                {
+                    "limit": limit,
+                    "recall": recall,
+                    "dimension": dimension,
+                    "nnz": nnz,
+                    "sparsity": 1 - nnz / dimension,
+                    "lists": lists,
+                    "flops": flops,
+                }
+            )
+    return found
+
+
+def learn(
+    folder: Path,
+    dense: Path,
+    rows: Annotated[int, typer.Option(help="How many documents are learned from.")],
+    shape: Annotated[list[str], typer.Option(help="DIMENSIONxWEIGHTS; several times for several.")],
+    queries: Annotated[Path | None, typer.Option(help="Real ones; half of them, at most 300, judge.")] = None,
+) -> None:
+    """Learn each shape from the first rows of the order that a frontier takes them in; those that are kept stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    some = shuffled(np.load(dense), None if queries is None else np.load(queries), 0).first(rows)
+    for name in shape:
+        dimension, nnz = map(int, name.split("x"))
+        file = folder / f"{dimension}-{nnz}-{rows}.json"
+        if not file.exists():
+            file.write_text(tried(Shape(dimension=dimension, nnz=nnz), some, widths=WIDTHS).model_dump_json())
+
+
+def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, with its trials.")]) -> None:
+    """Predict, compare, and keep the figures."""
+    results: dict[str, Any] = {"machine": machine(), "sets": {}}
+    for folder in folders:
+        trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+        results["sets"][folder.name] = {
+            "seconds": {
+                f"{t.shape.dimension} x {t.shape.nnz}, {t.documents}": round(t.seconds, 1)
+                for t in sorted(trials, key=lambda t: (t.documents, t.shape.dimension, t.shape.nnz))
+            },
+            "answers": told(trials, "answers", 0),
+            "answers, 60 residual bytes": told(trials, "answers", 60),
+            "candidates": told(trials, "candidates", 0),
+            "optimal sparsity": sparsity(trials, "candidates", 0),
+            "optimal sparsity, answers": sparsity(trials, "answers", 0),
+        }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results["sets"], indent=1))
+
+
+if __name__ == "__main__":
+    app = typer.Typer()
+    app.command()(learn)
+    app.command()(judge)
+    app()

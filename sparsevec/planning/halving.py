@@ -1,0 +1,303 @@
+"""Which dimensions, weights, length of query and residual bytes are best for a budget, found on the user's own rows.
+
+    found = find_frontier(dense, sample, limits=CostLimits(flops=0.65), seconds=900, folder="frontier/")
+    print(found)                                # what is best at which cost; in the last line, what to take
+    encoder = SparseEncoder(384, found.best.shape.dimension).fit(dense, sample, budget=found.best.budget)
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is learned from a sixteenth of the rows, the best
+third of them from a quarter, the best two from all, as far as the time goes. What was not learned from all rows is
+predicted by a law fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the
+same call goes on, and other limits are answered from the same runs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sparsevec.dense import dense_rows
+from sparsevec.encoder import Budget
+from sparsevec.encoder.budget import resolved
+from sparsevec.encoder.residual import most_bytes
+from sparsevec.errors import InvalidInput
+from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within
+from sparsevec.planning.latency import LatencyModel
+from sparsevec.planning.law import Law, Seen
+from sparsevec.planning.notebook import Notebook, Settings
+from sparsevec.planning.trials import Goal, Point, Rows, Shape, Trial, tried
+from sparsevec.progress import Listener, Progress
+
+__all__ = ["DIMENSIONS", "WEIGHTS", "WIDTHS", "find_frontier", "shapes_of", "shuffled"]
+
+DIMENSIONS, WEIGHTS = (2048, 4096, 8192), (16, 32, 64)
+WIDTHS = (60, 120)
+_GROWTH = 4  # rows of a run over those of one of the stage before
+_LEAST = 400  # rows of the smallest run: half as many again as the least that a head is learned from
+_STAGES = 3
+_KEPT = 3  # of so many shapes one goes on
+_FINAL = 2  # shapes that are learned from all rows
+_JUDGED = 300  # queries that judge: the standard error of a recall is then about .01, of a difference less
+_NARROWEST = 8  # bytes, as `Budget` has it
+_LEARNED = 50  # queries of a sample at least
+
+
+def find_frontier(
+    dense: Any,
+    queries: Any | None = None,
+    *,
+    limits: CostLimits,
+    seconds: float,
+    goal: Goal = "answers",
+    shapes: Sequence[Shape] | None = None,
+    widths: Sequence[int] = WIDTHS,
+    refine: bool = False,
+    latency: LatencyModel | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    on_step: Listener | None = None,
+) -> Frontier:
+    """Look for the best configuration for documents (n, input_dim) within `limits`, in `seconds` of wall-clock time.
+
+    queries (q, input_dim): real ones; some learn, others judge. Without them a tenth of the documents asks, which no
+    document then is. goal: recall of the final answers, or of the hundred candidates that are re-ranked. shapes: those
+    that compete. widths: bytes of residual codes that do, beside none. refine: runs are refined, too. latency: of the
+    engine, for a limit of milliseconds; they are counted for as many documents as it was fitted on. folder: where runs
+    are kept. At least one run is made, and one that has begun is ended. Needs the extra `train`.
+
+    Raises InvalidInput where no configuration meets the limits, naming the nearest that was looked at;
+    CheckpointMismatch for a folder with runs of other rows or settings; what `fit` raises.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
+    if limits.milliseconds is not None and latency is None:
+        raise InvalidInput("a limit of milliseconds needs the engine's latency model: latency=latency_model(…)")
+    rows = shuffled(dense, queries, seed)
+    used = tuple(sorted({int(width) for width in widths})) if goal == "answers" else ()
+    widest = most_bytes(rows.documents.shape[1])
+    if not all(_NARROWEST <= width <= widest for width in used):
+        raise InvalidInput(f"widths of residual codes must be {_NARROWEST} to {widest} bytes, found {list(used)}")
+    competing = _feasible(shapes_of() if shapes is None else shapes, limits)
+    notebook = Notebook(Settings.of(rows, used, refine, seed), folder)
+    return _Search(rows, limits, goal, latency, notebook, float(seconds), on_step).run(competing)
+
+
+def shapes_of(dimensions: Sequence[int] = DIMENSIONS, weights: Sequence[int] = WEIGHTS) -> list[Shape]:
+    """Each of the dimensions with each number of weights that is sparse in it."""
+    return [Shape(dimension=d, nnz=nnz) for d in dimensions for nnz in weights if 16 * nnz <= d]
+
+
+def shuffled(dense: Any, queries: Any | None, seed: int) -> Rows:
+    """The rows in the order in which runs take them, with queries to learn from and others to judge."""
+    documents = np.asarray(dense_rows(dense, what="documents"), np.float32)
+    generator = np.random.default_rng([seed, 5])
+    documents = documents[generator.permutation(len(documents))]
+    if queries is None:
+        asking = min(_JUDGED, len(documents) // 10)
+        sample, judging, documents = None, documents[:asking], documents[asking:]
+    else:
+        asked = np.asarray(dense_rows(queries, documents.shape[1], "queries"), np.float32)
+        asked = asked[generator.permutation(len(asked))]
+        judged = min(_JUDGED, len(asked) // 2)
+        judging, sample = asked[:judged], asked[judged:] if len(asked) - judged >= _LEARNED else None
+    if len(documents) < _LEAST or len(judging) < _LEARNED:
+        raise InvalidInput(
+            f"expected at least {_LEAST} documents and {_LEARNED} queries that judge (half of those given, or a tenth "
+            f"of the documents), found {len(documents)} and {len(judging)}"
+        )
+    return Rows(documents, sample, judging)
+
+
+def _feasible(shapes: Sequence[Shape], limits: CostLimits) -> list[Shape]:
+    """Those that an encoder can have and that are not too large for the limit of bytes by their weights alone."""
+    found = []
+    for shape in shapes:
+        resolved(Budget(nnz=shape.nnz), shape.dimension)
+        if limits.bytes is None or 8 * shape.nnz <= limits.bytes:
+            found.append(shape)
+    if not found:
+        least = min((8 * shape.nnz for shape in shapes), default=0)
+        raise InvalidInput(f"bytes={limits.bytes:g} cannot be met: the fewest weights that compete take {least}")
+    return found
+
+
+@dataclass
+class _Search:
+    """One run of halving; what is known at any moment is in the notebook."""
+
+    rows: Rows
+    limits: CostLimits
+    goal: Goal
+    latency: LatencyModel | None
+    notebook: Notebook
+    seconds: float
+    on_step: Listener | None
+
+    @property
+    def documents(self) -> int:
+        return len(self.rows.documents)
+
+    # ---- the runs
+
+    def run(self, shapes: Sequence[Shape]) -> Frontier:
+        """Stage after stage, until all are made or the time is spent."""
+        for stage, size in enumerate(sizes := _sizes(self.documents)):
+            for shape in shapes:
+                if self._made(shape, size) is None:
+                    if self.notebook.trials and self._expected(shape, size) > self.seconds - self.notebook.seconds:
+                        return self.frontier()
+                    self.notebook.add(self._tried(shape, size))
+            if stage + 1 < len(sizes):
+                shapes = self._best(shapes, _FINAL if stage + 2 == len(sizes) else math.ceil(len(shapes) / _KEPT))
+        return self.frontier()
+
+    def _made(self, shape: Shape, size: int) -> Trial | None:
+        found = (trial for trial in self.notebook.trials if (trial.shape, trial.documents) == (shape, size))
+        return next(found, None)
+
+    def _tried(self, shape: Shape, size: int) -> Trial:
+        settings, told = self.notebook.settings, None
+        if self.on_step is not None:
+            told = partial(self._tell, shape, size)
+        return tried(
+            shape,
+            self.rows.first(size),
+            widths=settings.widths,
+            refine=settings.refine,
+            seed=settings.seed,
+            checkpoint=self.notebook.checkpoint(shape, size),
+            on_step=told,
+        )
+
+    def _tell(self, shape: Shape, size: int, event: Progress) -> None:
+        assert self.on_step is not None
+        spent = min(1.0, (self.notebook.seconds + event.seconds) / self.seconds)
+        said = f"{shape} a document, {size:,} rows: {event.text}"
+        self.on_step(replace(event, fraction=spent, text=said))
+
+    def _expected(self, shape: Shape, size: int) -> float:
+        """Seconds of a run: those of the same shape with fewer rows, or of others with as many, in proportion."""
+        known = [one for one in self.notebook.trials if one.shape == shape] or list(self.notebook.trials)
+        last = max(known, key=lambda one: (one.documents, one.seconds))
+        return float(last.seconds * max(1.0, size / last.documents) ** self._growth())
+
+    def _growth(self) -> float:
+        """How seconds grow with rows: the exponent, of shapes that were learned from different numbers of rows."""
+        found = [
+            math.log(large.seconds / small.seconds) / math.log(large.documents / small.documents)
+            for large in self.notebook.trials
+            for small in self.notebook.trials
+            if large.shape == small.shape and large.documents > small.documents
+        ]
+        return float(np.median(found)) if found else 1.0
+
+    def _best(self, shapes: Sequence[Shape], count: int) -> list[Shape]:
+        """So many, by the best that each is expected to find within the limits."""
+        expected = dict.fromkeys(shapes, -math.inf)
+        for one in self.configurations():
+            if one.shape in expected and one.excess(self.limits.given) <= 1:
+                expected[one.shape] = max(expected[one.shape], one.recall)
+        return sorted(shapes, key=lambda shape: -expected[shape])[: max(count, 1)]
+
+    # ---- what follows from them
+
+    def frontier(self) -> Frontier:
+        """Of all trials so far."""
+        configurations = self.configurations()
+        best = best_within(configurations, self.limits)
+        laws = self._laws()
+        return Frontier(
+            documents=self.documents,
+            queries=len(self.rows.asking),
+            goal=self.goal,
+            engine=None if self.latency is None else self.latency.engine,
+            configurations=tuple(configurations),
+            limits=self.limits,
+            best=best,
+            warning=self._warning(best),
+            predicted=_said(laws),
+            trials=len(self.notebook.trials),
+            seconds=self.notebook.seconds,
+        )
+
+    def configurations(self) -> list[Configuration]:
+        """Each setting once, as measured with all documents, or else as the law predicts it from the largest run."""
+        laws, largest = self._laws(), {}
+        for trial in sorted(self.notebook.trials, key=lambda trial: trial.documents):
+            for point in trial.points:
+                largest[trial.shape, point.query_nnz, point.residual_bytes] = trial, point
+        return [self._configuration(trial, point, laws) for trial, point in largest.values()]
+
+    def _configuration(self, trial: Trial, point: Point, laws: dict[int, Law]) -> Configuration:
+        measured = trial.documents == self.documents
+        recall, between = point.recall(self.goal), point.interval(self.goal)
+        if not measured:
+            recall, between = laws[point.residual_bytes].predict(seen(trial, point, self.goal), self.documents)
+        return Configuration(
+            shape=trial.shape,
+            query_nnz=point.query_nnz,
+            residual_bytes=point.residual_bytes,
+            lists=point.lists,
+            flops=point.flops,
+            bytes=point.bytes,
+            milliseconds=self._milliseconds(point),
+            recall=recall,
+            interval=between,
+            measured=measured,
+        )
+
+    def _milliseconds(self, point: Point) -> float | None:
+        return None if self.latency is None else self.latency.of(point.lists, point.flops, point.touched, point.hits)
+
+    def _warning(self, best: Configuration) -> str | None:
+        """Where F misleads on the engine."""
+        model, held = self.latency, self.notebook.trials
+        if model is None:
+            return None
+        point = next(
+            point
+            for trial in reversed(held)
+            for point in trial.points
+            if trial.shape == best.shape and point.query_nnz == best.query_nnz
+        )
+        return model.warning(model.counted(point.lists, point.flops, point.touched, point.hits))
+
+    def _laws(self) -> dict[int, Law]:
+        """One for each width of residual codes."""
+        found: dict[int, list[Seen]] = {}
+        for trial in self.notebook.trials:
+            for point in trial.points:
+                found.setdefault(point.residual_bytes, []).append(seen(trial, point, self.goal))
+        return {width: Law.fitted(of_width) for width, of_width in found.items()}
+
+
+def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
+    """What a law is fitted to."""
+    return Seen(
+        dimension=trial.shape.dimension,
+        nnz=trial.shape.nnz,
+        query_nnz=point.query_nnz,
+        flops=point.flops,
+        documents=trial.documents,
+        recall=point.recall(goal),
+    )
+
+
+def _sizes(n: int) -> list[int]:
+    """Of the runs of each stage, the last with all."""
+    found = [n]
+    while found[-1] // _GROWTH >= _LEAST and len(found) < _STAGES:
+        found.append(found[-1] // _GROWTH)
+    return found[::-1]
+
+
+def _said(laws: dict[int, Law]) -> str:
+    if len(laws) == 1:
+        return f"predicted by the {laws.popitem()[1]}"
+    parts = (f"with {width or 'no'} residual bytes the {law}" for width, law in sorted(laws.items()))
+    return f"predicted by laws: {'; '.join(parts)}"

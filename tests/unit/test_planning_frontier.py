@@ -1,0 +1,189 @@
+"""The frontier without any training: what a law predicts, what a budget takes, and the page."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import sparsevec as sv
+from sparsevec.errors import InvalidInput
+from sparsevec.measure.intervals import Interval
+from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, pareto
+from sparsevec.planning.law import Law, Seen
+from sparsevec.planning.picture import page, panel
+from sparsevec.planning.trials import Shape
+
+# ---- the law
+
+SHAPES = [(2048, 16), (2048, 32), (4096, 32), (8192, 16), (8192, 32), (8192, 64)]
+LENGTHS = (16, 32, 64, 128)
+
+
+def truth(d: int, k: int, f: float, n: int) -> float:
+    return float(0.98 - 0.5 * d**-0.2 - 0.04 * f**-0.5 - 0.8 * n**-0.25 - 0.3 * k**-0.5)
+
+
+def runs(sizes: tuple[int, ...], noise: float = 0.0, seed: int = 0) -> list[Seen]:
+    rng = np.random.default_rng(seed)
+    return [
+        Seen(d, k, m, m * k / d, n, truth(d, k, m * k / d, n) + noise * rng.standard_normal())
+        for n in sizes
+        for d, k in SHAPES
+        for m in LENGTHS
+    ]
+
+
+def off(law: Law, sizes: tuple[int, ...]) -> float:
+    return max(abs(law.predict(one, one.documents)[0] - one.recall) for one in runs(sizes))
+
+
+def test_a_law_predicts_four_times_the_rows() -> None:
+    assert off(Law.fitted(runs((1250, 5000))), (20_000,)) < 0.015
+    assert off(Law.fitted(runs((1250, 2500, 5000), noise=0.004)), (20_000,)) < 0.015
+
+
+def test_what_it_would_have_been_off_is_known_from_the_largest_runs() -> None:
+    law = Law.fitted(runs((1250, 5000), noise=0.003))
+    smaller = Law.fitted(runs((1250,), noise=0.003))
+    assert law.missed is not None
+    assert law.missed < off(smaller, (5000,))  # the better of several laws, in the mean
+    assert smaller.missed is None
+
+
+def test_nine_of_ten_intervals_hold_what_was_predicted() -> None:
+    held = []
+    for seed in range(5):
+        law = Law.fitted(runs((1250, 2500, 5000), noise=0.004, seed=seed))
+        for one in runs((20_000,), noise=0.004, seed=100 + seed):
+            low, high = law.predict(one, one.documents)[1]
+            held.append(low <= one.recall <= high)
+    assert np.mean(held) > 0.9
+
+
+def test_the_further_the_wider() -> None:
+    law = Law.fitted(runs((1250, 2500), noise=0.004))
+    like = runs((2500,))[0]
+    near, far = (law.predict(like, n)[1] for n in (5000, 40_000))
+    assert far.high - far.low > near.high - near.low
+
+
+def test_a_recall_stays_between_nothing_and_all() -> None:
+    law = Law.fitted([Seen(4096, 32, 32, 0.25, n, recall) for n, recall in ((500, 0.97), (2000, 0.999))])
+    recall, (low, high) = law.predict(Seen(4096, 32, 32, 0.25, 2000, 0.999), 10**7)
+    assert 0 <= low <= recall <= high <= 1
+
+
+# ---- what a budget takes
+
+
+def made(nnz: int, query_nnz: int | None, recall: float, **costs: Any) -> Configuration:
+    told = {"flops": 0.5, "bytes": 8.0 * nnz, "milliseconds": 2.0, "residual_bytes": 0, "measured": True, **costs}
+    half = 0.01 if told["measured"] else 0.05
+    return Configuration(
+        shape=Shape(dimension=8192, nnz=nnz),
+        query_nnz=query_nnz,
+        lists=query_nnz or 100,
+        recall=recall,
+        interval=Interval(recall - half, recall + half),
+        **told,
+    )
+
+
+SMALL = made(16, 32, 0.80, flops=0.1, milliseconds=1.0)
+CODED = made(16, 64, 0.90, flops=0.2, milliseconds=3.0, bytes=188.0, residual_bytes=60)
+LONG = made(32, None, 0.85, flops=0.64)
+HOPED = made(64, 128, 0.93, flops=0.9, measured=False)
+EVERY = (SMALL, CODED, LONG, HOPED)
+
+
+@pytest.mark.parametrize(
+    ("limits", "best"),
+    [
+        (CostLimits(flops=0.15), SMALL),
+        (CostLimits(flops=1.0), CODED),  # what was measured, before what was only predicted a little higher
+        (CostLimits(milliseconds=2.5), HOPED),
+        (CostLimits(milliseconds=2.5, flops=0.7), LONG),
+        (CostLimits(bytes=150), SMALL),
+    ],
+)
+def test_a_budget_takes_the_best_that_can_be_counted_on(limits: CostLimits, best: Configuration) -> None:
+    assert best_within(EVERY, limits) == best
+
+
+def test_a_budget_that_nothing_meets_names_the_nearest() -> None:
+    with pytest.raises(InvalidInput, match=r"F ≤ 0\.01; the nearest has flops 0\.1: .*16 weights.*32 weights a query"):
+        best_within(EVERY, CostLimits(flops=0.01))
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, True, "much"])
+def test_a_limit_that_makes_no_sense_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="limit of bytes"):
+        CostLimits(bytes=wrong)
+
+
+def test_no_limit_at_all_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="flops, bytes, milliseconds"):
+        CostLimits()
+
+
+def test_a_front_rises_with_its_cost() -> None:
+    assert pareto(EVERY, "flops") == [SMALL, CODED, HOPED]
+    assert pareto(EVERY, "milliseconds") == [SMALL, HOPED]
+
+
+def test_a_configuration_says_the_budget_that_makes_it() -> None:
+    assert CODED.budget == sv.Budget(nnz=16, flops=0.2, query_nnz=64, residual_bytes=60)
+    assert made(32, None, 0.8, flops=0.6412).budget == sv.Budget(nnz=32, flops=0.65)
+
+
+# ---- the page
+
+
+@pytest.fixture
+def frontier() -> Frontier:
+    return Frontier(
+        documents=20_000,
+        queries=300,
+        goal="answers",
+        engine="<engine>",
+        configurations=EVERY,
+        limits=CostLimits(flops=0.7, bytes=300),
+        best=CODED,
+        warning="F is <not> time",
+        predicted="predicted by a law",
+        trials=7,
+        seconds=100.0,
+    )
+
+
+def test_a_frontier_answers_other_budgets(frontier: Frontier) -> None:
+    assert frontier.take(CostLimits(flops=0.15)) == SMALL
+    assert frontier.front("flops") == [SMALL, CODED]  # the others have more bytes than the limit
+    assert Frontier.model_validate_json(frontier.model_dump_json()) == frontier
+
+
+def test_the_last_line_says_what_to_take(frontier: Frontier) -> None:
+    advice = str(frontier).split("\n")[-1]
+    assert "F ≤ 0.7, ≤ 300 bytes a document" in advice
+    assert "dimension 8192, Budget(nnz=16, flops=0.2, query_nnz=64, residual_bytes=60)" in advice
+
+
+def test_a_panel_is_a_picture_with_a_mark_for_each_configuration(frontier: Frontier) -> None:
+    for axis in ("flops", "bytes", "milliseconds"):
+        svg = ElementTree.fromstring(panel(frontier, axis))
+        circles = svg.findall("circle")
+        assert len(circles) == len(EVERY) + 1
+        width, height = map(float, svg.attrib["viewBox"].split()[2:])
+        assert all(0 <= float(one.attrib["cx"]) <= width and 0 <= float(one.attrib["cy"]) <= height for one in circles)
+        assert sum(one.attrib.get("fill") == "none" for one in circles) == 1  # predicted
+
+
+def test_the_page_shows_text_of_others_as_text(frontier: Frontier) -> None:
+    shown = page(frontier)
+    assert "<not>" not in shown
+    assert "F is &lt;not&gt; time" in shown
+    assert "class=taken" in shown
