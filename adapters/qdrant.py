@@ -48,6 +48,8 @@ _TIMEOUT = 60  # seconds
 class QdrantAdapter(SyncAdapter, SyncRanks):
     """The sparse vector `vector_name` of one collection of the server behind `client`, for threads."""
 
+    _operations: QdrantOperations
+
     def __init__(
         self,
         client: QdrantClient,
@@ -71,6 +73,10 @@ class QdrantAdapter(SyncAdapter, SyncRanks):
         """`timeout` (seconds, 60 when not given), `api_key`, `verify` (a CA file), ... are keyword arguments."""
         client, names, origin = _opened(QdrantClient, url, credentials)
         return cls(client, **names, owns_client=True, origin=origin)
+
+    def names(self, pattern: str) -> list[str]:
+        """Of the collections that `pattern` stands for: names, wildcards, aliases, with commas between."""
+        return self._run(self._operations.names(pattern))
 
     @classmethod
     def from_client(cls, client: QdrantClient, *, collection: str, vector_name: str = "sparse") -> Self:

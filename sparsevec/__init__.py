@@ -49,6 +49,10 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.live.catching_up import follow as follow
     from sparsevec.live.codes import keep_refined as keep_refined
     from sparsevec.live.findings import check as check
+    from sparsevec.live.many import EachReport as EachReport
+    from sparsevec.live.many import catch_up_each as catch_up_each
+    from sparsevec.live.many import retrofit_each as retrofit_each
+    from sparsevec.live.many import undo_each as undo_each
     from sparsevec.live.reports import CatchUpReport as CatchUpReport
     from sparsevec.live.reports import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import retrofit as retrofit
@@ -89,6 +93,7 @@ _HOMES = {
     "live.catching_up": "catch_up follow",
     "live.codes": "keep_refined",
     "live.findings": "check",
+    "live.many": "EachReport catch_up_each retrofit_each undo_each",
     "live.reports": "CatchUpReport RetrofitReport",
     "live.retrofitting": "retrofit",
     "live.undoing": "UndoReport undo_retrofit",

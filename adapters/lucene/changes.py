@@ -1,4 +1,5 @@
-"""What the doors for threads have beyond the contract: what changed since a checkpoint, by the `_seq_no` of Lucene."""
+"""What the doors for threads have beyond the contract: what changed since a checkpoint, by the `_seq_no` of Lucene, and
+which indices a pattern or an alias stands for."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ class SaysChanges(SyncAdapter):
     """Over `LuceneOperations`."""
 
     _operations: LuceneOperations
+
+    def names(self, pattern: str) -> list[str]:
+        """Of the open indices that `pattern` stands for: names, wildcards, aliases, data streams, commas between."""
+        return self._run(self._operations.names(pattern))
 
     def checkpoint(self) -> str | None:
         """Where the index is now: `changed` brings what is written after it, and perhaps a little of what was before.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
@@ -38,7 +39,7 @@ from .searching import Searching
 from .session import PAGE, Refresh, Session
 from .surroundings import surroundings
 from .versions import codes_as_vectors, hides_vectors, version_created
-from .wire import json, path_of
+from .wire import ask, good, json, path_of
 from .writing import CAN, Writing
 
 __all__ = ["LuceneOperations"]
@@ -72,6 +73,19 @@ class LuceneOperations:
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
 
     # ---- what is there
+
+    def names(self, pattern: str) -> Operation[list[str]]:
+        """Of the open indices that a pattern stands for."""
+        answer = yield from ask("GET", path_of("_resolve", "index", quote(pattern, safe="*,")))
+        if answer.status == 404:  # a name without wildcards that nobody has
+            return []
+        found = good(answer)
+        indices = {one["name"] for one in found["indices"] if "open" in one.get("attributes", ["open"])}
+        for alias in found["aliases"]:
+            indices |= set(_listed(alias["indices"]))
+        for stream in found["data_streams"]:
+            indices |= set(_listed(stream["backing_indices"]))
+        return sorted(indices)
 
     def info(self) -> Operation[Info]:
         target = yield from self._session.look()
@@ -275,6 +289,10 @@ class LuceneOperations:
     def slack(self, vectors: SparseVectors) -> Operation[Float32s]:
         yield from ()  # a conversation without a request
         return np.zeros(vectors.nnz, np.float32)
+
+
+def _listed(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
 
 
 _contract: type[Operations] = LuceneOperations

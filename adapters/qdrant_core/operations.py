@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 from sparsevec.contract.adapter import Finding, Info
@@ -34,6 +35,14 @@ class QdrantOperations(Writes, Reads, Ranking):
             return Info(backend, self._can, exists=True, ours=found.ours, dense=found.dense)
         about = (note.dimension, note.fingerprint, note.identity or None)
         return Info(backend, self._can, True, found.ours, *about, dense=found.dense, code_bytes=note.code_bytes)
+
+    def names(self, pattern: str) -> Operation[list[str]]:
+        """Of the collections that a pattern stands for: names, wildcards, aliases, with commas between."""
+        there = [one["name"] for one in (yield from self._ask("get_collections"))["collections"]]
+        aliases = (yield from self._ask("get_aliases"))["aliases"]
+        wanted = pattern.split(",")
+        named = {one["collection_name"] for one in aliases if any(fnmatchcase(one["alias_name"], w) for w in wanted)}
+        return sorted(named | {name for name in there if any(fnmatchcase(name, w) for w in wanted)})
 
     def check(self) -> Operation[list[Finding]]:
         version = yield from self._version(anew=True)

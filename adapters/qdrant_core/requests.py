@@ -76,6 +76,7 @@ def own_filter(body: Any) -> dict[str, Any]:
 _REST = {
     "info": ("GET", "/"),
     "get_aliases": ("GET", "/aliases"),
+    "get_collections": ("GET", "/collections"),
     "get_collection": ("GET", "/collections/{collection}"),
     "create_collection": ("PUT", "/collections/{collection}"),
     "update_collection": ("PATCH", "/collections/{collection}"),

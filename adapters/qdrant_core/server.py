@@ -40,7 +40,7 @@ class Server:
 
     def _ask(self, call: str, *, vector: str = "", **body: Any) -> Operation[Any]:
         """One request. What was read of the collection is forgotten when the server says that it is another now."""
-        name = "" if call in ("info", "get_aliases") else self._name
+        name = "" if call in ("info", "get_aliases", "get_collections") else self._name
         try:
             return (yield Request(call, name, body, vector))
         except CollectionError:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sparsevec.cli.bars import stages
-from sparsevec.cli.credentials import connected
+from sparsevec.cli.credentials import connected, credentials
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
+from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
-from sparsevec.live.catching_up import catch_up, follow
+from sparsevec.live.catching_up import catch_up
+from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
+from sparsevec.live.settings import Settings
 from sparsevec.live.undoing import undo_retrofit
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
@@ -38,14 +44,20 @@ Dimensions = Annotated[
 
 @failing
 def retrofit_command(
-    url: Target,
+    url: Annotated[
+        str | None,
+        typer.Argument(metavar="URL", help="The collection with the field or vector to add; or a pattern of several."),
+    ] = None,
     model: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--model",
             help="A folder with an encoder (`fit` wrote it); a new one gets an encoder, learned from a sample.",
         ),
-    ],
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A sparsevec.toml with all of this; what is given here goes first.")
+    ] = None,
     dense_field: DenseField = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take away what a retrofit added, and nothing else.")] = False,
     catching_up: Annotated[
@@ -54,10 +66,20 @@ def retrofit_command(
     every: Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")] = False,
     rate: Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")] = None,
-    nnz: Weights = 32,
+    nnz: Annotated[int | None, typer.Option("--nnz", help="Of a new encoder: weights of a document (32).")] = None,
     flops: Multiplications = None,
-    dimension: Dimensions = 8192,
-    sample: Annotated[int, typer.Option("--sample", help="Dense vectors that a new encoder is learned from.")] = 20_000,
+    dimension: Annotated[
+        int | None, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the vectors (8192).")
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", help="Of a new encoder: dense vectors of real queries (.npy, …).")
+    ] = None,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Fit the codes to this corpus; the sample must be all of it.")
+    ] = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", help="Dense vectors that a new encoder is learned from (20000).")
+    ] = None,
     no_check: Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,45 +91,80 @@ def retrofit_command(
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --dense-field emb --model model/
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --catch-up
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --undo
+    sparsevec retrofit --config sparsevec.toml --catch-up
     ```
     """
-    if undo + catching_up + dry_run > 1:
-        raise InvalidInput("--undo, --catch-up and --dry-run are three ways to run; name one")
+    if undo + (catching_up or dry_run) > 1:
+        raise InvalidInput("--undo goes without --catch-up and --dry-run")
     if every is not None and not catching_up:
         raise InvalidInput("--every belongs to --catch-up")
-    with connected(url) as adapter:
-        if undo:
-            taken = undo_retrofit(adapter, model=model)
-            say(taken, as_json=as_json, sound=taken.complete)
-            return
+    given = {
+        "url": url,
+        "model": model,
+        "dense_field": dense_field,
+        "nnz": nnz,
+        "flops": flops,
+        "dimension": dimension,
+        "queries": queries,
+        "refine": refine or None,
+        "sample": sample,
+        "rate": rate,
+        "every": every,
+        "verify": False if no_check else None,
+    }
+    settings = Settings.read(config, given)
+    once = _Calls(settings, as_json=as_json)
+    if undo:
+        once(undo_retrofit, undo_each)
+    elif catching_up:
+        while True:
+            began = time.monotonic()
+            once(catch_up, catch_up_each, dense_field=settings.dense_field, rate=settings.rate, dry_run=dry_run)
+            if settings.every is None:
+                return
+            time.sleep(max(0.0, began + settings.every - time.monotonic()))
+    else:
         with nullcontext() if as_json else stages() as watch:
 
             def told(progress: Progress) -> None:
                 if watch is not None:
                     watch(progress.stage, min(progress.fraction, 0.999))
 
-            if not catching_up:
-                report = retrofit(
-                    adapter,
-                    model=model,
-                    dense_field=dense_field,
-                    budget=Budget(nnz=nnz, flops=flops),
-                    output_dim=dimension,
-                    sample=sample,
-                    rate=rate,
-                    check=not no_check,
-                    dry_run=dry_run,
-                    on_progress=told,
-                )
-        if not catching_up:
-            say(report, as_json=as_json, sound=report.complete, good=report.settled or dry_run)
-            return
-        if every is None:
-            caught = catch_up(adapter, model=model, dense_field=dense_field, rate=rate)
-            say(caught, as_json=as_json, sound=caught.complete)
-            return
-        for caught in follow(adapter, model=model, every=every, dense_field=dense_field, rate=rate):
-            say(caught, as_json=as_json)
+            report = once.report(
+                retrofit,
+                retrofit_each,
+                dense_field=settings.dense_field,
+                budget=settings.budget,
+                output_dim=settings.dimension,
+                queries=None if settings.queries is None else read_dense(settings.queries),
+                refine=settings.refine,
+                sample=settings.sample,
+                rate=settings.rate,
+                check=settings.verify,
+                dry_run=dry_run,
+                on_progress=told,
+            )
+        say(report, as_json=as_json, sound=report.complete, good=dry_run or getattr(report, "settled", True))
+
+
+class _Calls:
+    """What is done with one collection, or with each that the url stands for."""
+
+    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+        place = Url.parse(settings.url)
+        self._settings, self._json = settings, as_json
+        self._secrets = credentials(place.engine, os.environ) if place.host else {}
+        self._several = len(collections(settings.url, **self._secrets)) > 1 or bool({*"*,"} & {*place.path})
+
+    def report(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> Any:
+        options |= {"model": self._settings.model, "deadline": self._settings.deadline}
+        if self._several:
+            return each(self._settings.url, credentials=self._secrets, **options)
+        return one(self._settings.url, **options, **self._secrets)
+
+    def __call__(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> None:
+        report = self.report(one, each, **options)
+        say(report, as_json=self._json, sound=report.complete or self._settings.every is not None)
 
 
 @failing
