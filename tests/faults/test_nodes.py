@@ -201,7 +201,7 @@ def test_a_disk_that_is_full_ends_the_run_soon_and_says_why(tmp_path: Path) -> N
                 exchange.answer(exchange.forward())
 
             collection.proxy.script = in_turn([None, fills])
-            with pytest.raises(CollectionError, match="flood-stage|a full disk") as stopped:
+            with pytest.raises(CollectionError, match=r"flood-stage|a full disk") as stopped:
                 collection.ingest(given, **resumable)
             assert 50 <= stopped.value.report.given == stopped.value.report.written < 300
             demand("1b")
