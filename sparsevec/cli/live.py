@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
-from sparsevec.live.catching_up import catch_up
+from sparsevec.live.catching_up import catch_up, repeated
 from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.settings import Settings
@@ -115,14 +115,15 @@ def retrofit_command(
     settings = Settings.read(config, given)
     once = _Calls(settings, as_json=as_json)
     if undo:
-        once(undo_retrofit, undo_each)
+        once.say(once.report(undo_retrofit, undo_each))
     elif catching_up:
-        while True:
-            began = time.monotonic()
-            once(catch_up, catch_up_each, dense_field=settings.dense_field, rate=settings.rate, dry_run=dry_run)
-            if settings.every is None:
-                return
-            time.sleep(max(0.0, began + settings.every - time.monotonic()))
+        read = {"dense_field": settings.dense_field, "rate": settings.rate, "dry_run": dry_run}
+        caught = partial(once.report, catch_up, catch_up_each, **read)
+        if settings.every is None:
+            once.say(caught())
+            return
+        for report in repeated(caught, settings.every):
+            once.say(report)
     else:
         with nullcontext() if as_json else stages() as watch:
 
@@ -162,8 +163,7 @@ class _Calls:
             return each(self._settings.url, credentials=self._secrets, **options)
         return one(self._settings.url, **options, **self._secrets)
 
-    def __call__(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> None:
-        report = self.report(one, each, **options)
+    def say(self, report: Any) -> None:
         say(report, as_json=self._json, sound=report.complete or self._settings.every is not None)
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.encoder import SparseEncoder
@@ -23,7 +23,9 @@ from sparsevec.live.seen import Seen
 from sparsevec.live.telling import Telling
 from sparsevec.progress import Listener
 
-__all__ = ["catch_up", "follow"]
+__all__ = ["catch_up", "follow", "repeated"]
+
+_Report = TypeVar("_Report")
 
 
 def catch_up(
@@ -104,7 +106,12 @@ def follow(
     **options: Any,
 ) -> Iterator[CatchUpReport]:
     """Catch up every so many seconds, for as long as the caller asks for the next report. `options`: `catch_up`'s."""
+    return repeated(partial(catch_up, where, model=model, **options), every, sleep)
+
+
+def repeated(do: Callable[[], _Report], every: float, sleep: Callable[[float], None] = time.sleep) -> Iterator[_Report]:
+    """What `do` reports, again every so many seconds from its beginning, or at once where it took longer."""
     while True:
         began = time.monotonic()
-        yield catch_up(where, model=model, **options)
+        yield do()
         sleep(max(0.0, every - (time.monotonic() - began)))

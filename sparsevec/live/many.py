@@ -23,7 +23,7 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, printable
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.folder import Folder
-from sparsevec.live.opening import check_sample
+from sparsevec.live.opening import USUAL, check_sample
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.rows import DenseSource
@@ -114,7 +114,7 @@ def retrofit_each(
         if not folder.has_encoder():
             rows = _rows_of(urls, dense_field, max(16, sample // len(urls)), seed, secrets)
             encoder = SparseEncoder(rows.shape[1], output_dim, seed)
-            encoder.fit(rows, queries, budget=budget or Budget(nnz=32, flops=0.65), on_step=on_progress)
+            encoder.fit(rows, queries, budget=budget or USUAL, on_step=on_progress)
             folder.save(encoder)
     given: dict[str, Any] = {
         "model": model,

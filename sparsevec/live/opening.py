@@ -8,9 +8,13 @@ from typing import Any
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import connect
+from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 
-__all__ = ["check_rate", "check_sample", "opened", "place_of"]
+__all__ = ["USUAL", "check_rate", "check_sample", "opened", "place_of"]
+
+USUAL = Budget(nnz=32, flops=0.65)
+"""of an encoder that is learned for a collection, where the caller says nothing"""
 
 
 @contextmanager

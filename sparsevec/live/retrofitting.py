@@ -20,7 +20,7 @@ from sparsevec.live.beforehand import Found, Lessons, find, learned
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.looks import Looking, patient
-from sparsevec.live.opening import check_rate, check_sample, opened, place_of
+from sparsevec.live.opening import USUAL, check_rate, check_sample, opened, place_of
 from sparsevec.live.proving import proved
 from sparsevec.live.reports import Look, RetrofitReport
 from sparsevec.live.rows import DenseSource, pages_of
@@ -73,7 +73,7 @@ def retrofit(
     began = time.perf_counter()
     check_rate(rate)
     check_sample(sample)
-    lessons = Lessons(budget or Budget(nnz=32, flops=0.65), output_dim, queries, refine, seed)
+    lessons = Lessons(budget or USUAL, output_dim, queries, refine, seed)
     with opened(where, credentials) as adapter, Folder(model).locked() as folder:
         place = place_of(adapter)
         telling = Telling(folder, place, on_progress)

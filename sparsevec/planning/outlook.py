@@ -15,7 +15,7 @@ from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.live.folder import Folder
-from sparsevec.live.opening import opened, place_of
+from sparsevec.live.opening import USUAL, opened, place_of
 from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched
@@ -128,9 +128,7 @@ def preview(
         reading = time.perf_counter() - began
         place = place_of(adapter)
     rows, asking = _split(drawn_rows.rows, queries, drawn_rows.width, seed)
-    encoder = loaded or SparseEncoder(drawn_rows.width, output_dim, seed).fit(
-        rows, queries, budget=budget or Budget(nnz=32, flops=0.65)
-    )
+    encoder = loaded or SparseEncoder(drawn_rows.width, output_dim, seed).fit(rows, queries, budget=budget or USUAL)
     began = time.perf_counter()
     codes = encoder.encode_document(rows)
     encoding = (time.perf_counter() - began) / len(rows) * drawn_rows.looked
