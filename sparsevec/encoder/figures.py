@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.one_bit import one_bit_top
+from sparsevec.encoder.residual import ResidualCodes, UInt8s
 from sparsevec.encoder.split import Split
 from sparsevec.encoder.store import KindOfQuery
 from sparsevec.measure.cost import flops
@@ -18,7 +20,7 @@ from sparsevec.measure.recall import evaluate, recalls, sparse_top
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Asking", "Judge", "is_worse", "spacing"]
+__all__ = ["Asking", "Judge", "by_residual", "by_second_look", "is_worse", "spacing"]
 
 _OTHERS = 256  # queries of each kind that is not the one learned for: their figures are to within .03
 
@@ -73,24 +75,17 @@ class Judge:
 
     def second_look(self, documents: SparseVectors, queries: SparseVectors, looks: SparseVectors) -> Float64s:
         """recall_10 (q,) of the sparse top 100 in the order of the second look, for the first kind."""
-        stored = documents.to_scipy()
-        found = []
-        for look, rows in zip(looks, sparse_top(documents, queries, 100, itself=self.first.itself), strict=True):
-            query = np.zeros(documents.dimension)
-            query[look.indices] = look.values
-            rows = np.sort(rows)
-            found.append(rows[best(stored[rows] @ query, 10)])
+        candidates = sparse_top(documents, queries, 100, itself=self.first.itself)
+        found = by_second_look(documents, looks, candidates)
         return recalls(self.units, self.first.units, found, self.first.truth)
 
     def residual(self, model: Model, documents: SparseVectors, queries: SparseVectors, candidates: int) -> Float64s:
         """recall_10 (q,) of so many sparse candidates of the first kind, re-ranked by their residual codes."""
-        residuals, first, found = model.residuals, self.first, []
+        residuals, first = model.residuals, self.first
         assert residuals is not None
         codes = residuals.encoded(self.documents, documents)
-        for number, rows in enumerate(sparse_top(documents, queries, candidates, itself=first.itself)):
-            rows = np.sort(rows)
-            scores = residuals.scores(first.rows[number : number + 1], documents[rows], codes[rows])
-            found.append(rows[best(scores, 10)])
+        top = sparse_top(documents, queries, candidates, itself=first.itself)
+        found = by_residual(residuals, first.rows, documents, codes, top)
         return recalls(self.units, first.units, found, first.truth)
 
     def figures(self, documents: SparseVectors, queries: list[SparseVectors]) -> dict[str, Any]:
@@ -138,6 +133,29 @@ def _strangers(rows: Dense) -> Dense:
     noise = generator.standard_normal(units.shape) * units.std(axis=0)  # none in a column that all queries share
     length = np.linalg.norm(noise, axis=1, keepdims=True)
     return np.asarray(units + others + noise / np.maximum(length, 1e-30), np.float32)
+
+
+def by_second_look(documents: SparseVectors, looks: SparseVectors, candidates: Iterable[Int64s]) -> list[Int64s]:
+    """The ten best of each query's candidates in the order that its second look gives them, ties to the lower row."""
+    stored, found = documents.to_scipy(), []
+    for look, rows in zip(looks, candidates, strict=True):
+        query = np.zeros(documents.dimension)
+        query[look.indices] = look.values
+        rows = np.sort(rows)
+        found.append(rows[best(stored[rows] @ query, 10)])
+    return found
+
+
+def by_residual(
+    residuals: ResidualCodes, asking: Dense, documents: SparseVectors, codes: UInt8s, candidates: Iterable[Int64s]
+) -> list[Int64s]:
+    """The same by the residual codes (n, width) of the documents, for dense queries (q, input_dim)."""
+    found = []
+    for number, rows in enumerate(candidates):
+        rows = np.sort(rows)
+        scores = residuals.scores(asking[number : number + 1], documents[rows], codes[rows])
+        found.append(rows[best(scores, 10)])
+    return found
 
 
 def is_worse(ours: Float64s, theirs: Float64s) -> bool:

@@ -14,7 +14,7 @@ from sparsevec.errors import InvalidInput
 from sparsevec.measure.intervals import Interval
 from sparsevec.planning.trials import Goal, Shape
 
-__all__ = ["AXES", "Axis", "Configuration", "CostLimits", "Frontier"]
+__all__ = ["AXES", "HEADER", "Axis", "Configuration", "CostLimits", "Frontier"]
 
 Axis: TypeAlias = Literal["flops", "bytes", "milliseconds"]
 AXES: dict[Axis, str] = {
@@ -108,7 +108,8 @@ class Configuration(BaseModel):
         return (*sizes, *costs, f"{self.recall:.3f}", str(self.interval), said)
 
 
-_HEADER = ("dimension", "nnz", "query nnz", "residual bytes", "lists", "F", "bytes")
+HEADER = ("dimension", "nnz", "query nnz", "residual bytes", "lists", "F", "bytes")
+"""what a configuration is and costs, column by column of a table"""
 
 
 class Frontier(BaseModel):
@@ -147,7 +148,7 @@ class Frontier(BaseModel):
     def header(self) -> tuple[str, ...]:
         """Of the table of configurations."""
         taken = () if self.engine is None else ("ms",)
-        return (*_HEADER, *taken, f"recall of the {self.goal}", "95 %", "")
+        return (*HEADER, *taken, f"recall of the {self.goal}", "95 %", "")
 
     @property
     def axis(self) -> Axis:

@@ -199,7 +199,7 @@ class _Search:
     def _best(self, shapes: Sequence[Shape], count: int) -> list[Shape]:
         """So many, by the best that each is expected to find within the limits."""
         expected = dict.fromkeys(shapes, -math.inf)
-        for one in self.configurations():
+        for one in self._configurations(self._laws()):
             if one.shape in expected and one.excess(self.limits.given) <= 1:
                 expected[one.shape] = max(expected[one.shape], one.recall)
         return sorted(shapes, key=lambda shape: -expected[shape])[: max(count, 1)]
@@ -208,9 +208,9 @@ class _Search:
 
     def frontier(self) -> Frontier:
         """Of all trials so far."""
-        configurations = self.configurations()
-        best = best_within(configurations, self.limits)
         laws = self._laws()
+        configurations = self._configurations(laws)
+        best = best_within(configurations, self.limits)
         return Frontier(
             documents=self.documents,
             queries=len(self.rows.asking),
@@ -225,9 +225,9 @@ class _Search:
             seconds=self.notebook.seconds,
         )
 
-    def configurations(self) -> list[Configuration]:
-        """Each setting once, as measured with all documents, or else as the law predicts it from the largest run."""
-        laws, largest = self._laws(), {}
+    def _configurations(self, laws: dict[int, Law]) -> list[Configuration]:
+        """Each setting once, as measured with all documents, or else as its law predicts it from the largest run."""
+        largest = {}
         for trial in sorted(self.notebook.trials, key=lambda trial: trial.documents):
             for point in trial.points:
                 largest[trial.shape, point.query_nnz, point.residual_bytes] = trial, point

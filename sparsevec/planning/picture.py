@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from sparsevec.planning.frontier import AXES, Axis, Configuration, Frontier
+from sparsevec.planning.frontier import AXES, HEADER, Axis, Configuration, Frontier
 
 __all__ = ["page", "panel"]
 
@@ -163,11 +163,8 @@ def _mark(one: Configuration, scale: _Scale, axis: Axis, colour: str) -> str:
     low, high = (scale.y(max(scale.bottom, end)) for end in one.interval)
     between = "" if one.measured else f'<path d="M{x} {low}V{high}" stroke="{colour}" opacity=".35"/>'
     fill = colour if one.measured else "none"
-    said = ", ".join(f"{name} {cell}".strip() for name, cell in zip(_NAMES, one.cells(), strict=False))
+    said = ", ".join(f"{name} {cell}".strip() for name, cell in zip(HEADER, one.cells(), strict=False))
     return (
         f'{between}<circle cx="{x}" cy="{y}" r="3.2" fill="{fill}" stroke="{colour}" stroke-width="1.4">'
         f"<title>{_text(said)}</title></circle>"
     )
-
-
-_NAMES = ("dimension", "nnz", "query nnz", "residual bytes", "lists", "F", "bytes")

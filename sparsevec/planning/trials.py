@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from sparsevec.dense import Nearest, best, nearest, unit_rows
+from sparsevec.dense import Nearest, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.figures import by_residual, by_second_look
 from sparsevec.encoder.recipe import ResidualRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, name_of
 from sparsevec.encoder.stages import learning
@@ -189,7 +189,8 @@ class _Judge:
         queries = encoder.encode_query(self.rows.asking, length)
         hits = ResidualRecipe().candidates
         found = sparse_top(self.codes, queries, hits)
-        at_100 = recalls(self.units, self.asking, [rows[:_CANDIDATES] for rows in found], self.truth)
+        some = [rows[:_CANDIDATES] for rows in found]
+        at_100 = recalls(self.units, self.asking, some, self.truth)
         spent, reached = cost(queries, self.codes), touched(queries, self.codes)
 
         def point(width: int, ranked: list[Int64s], handed: int) -> Point:
@@ -208,27 +209,8 @@ class _Judge:
                 candidates_interval=interval(at_100),
             )
 
-        yield point(0, self._second_look(encoder, queries, [rows[:_CANDIDATES] for rows in found]), _CANDIDATES)
+        looks = encoder.encode_second_look(self.rows.asking, queries=queries)
+        yield point(0, by_second_look(self.codes, looks, some), _CANDIDATES)
         for one in self.coded if length in _CODED else ():
-            yield point(one.codes.width, self._residual(one, found), hits)
-
-    def _second_look(self, encoder: SparseEncoder, queries: SparseVectors, found: list[Int64s]) -> list[Int64s]:
-        stored, ranked = self.codes.to_scipy(), []
-        for look, rows in zip(encoder.encode_second_look(self.rows.asking, queries=queries), found, strict=True):
-            query = np.zeros(self.codes.dimension)
-            query[look.indices] = look.values
-            ranked.append(_ten(rows, stored[np.sort(rows)] @ query))
-        return ranked
-
-    def _residual(self, coded: _Coded, found: list[Int64s]) -> list[Int64s]:
-        ranked = []
-        for number, rows in enumerate(found):
-            at = np.sort(rows)
-            scores = coded.codes.scores(self.rows.asking[number : number + 1], self.codes[at], coded.documents[at])
-            ranked.append(_ten(rows, scores))
-        return ranked
-
-
-def _ten(rows: Int64s, scores: Float32s) -> Int64s:
-    """The best ten of `rows`; scores are in ascending order of the rows."""
-    return np.sort(rows)[best(scores, 10)]
+            ranked = by_residual(one.codes, self.rows.asking, self.codes, one.documents, found)
+            yield point(one.codes.width, ranked, hits)
