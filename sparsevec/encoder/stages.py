@@ -127,7 +127,7 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         figures |= {"head_recall_10": theirs, "learned_recall_10": ours}
     whole.at("budget", 1, 1)
     trained = encoded(rows.documents[rows.trained_documents], _document_side(kept.tensors), kept.documents)
-    kept, first = _with_second_look(kept, rows, trained, task, whole, _file(checkpoint, "second look"))
+    kept, first = _with_second_look(kept, rows, trained, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
 
@@ -181,25 +181,35 @@ def _with_residual(
 
 
 def _with_second_look(
-    towers: _Towers, rows: Split, codes: SparseVectors, task: Task, whole: Whole, checkpoint: Path | None
+    towers: _Towers,
+    rows: Split,
+    codes: SparseVectors,
+    task: Task,
+    whole: Whole,
+    checkpoint: Path | None,
+    stage: str,
 ) -> tuple[_Towers, float]:
-    """With the map that re-orders candidates, learned from the codes of the trained documents, and a."""
+    """With the map that re-orders candidates, learned from the codes of the trained documents, and a. `stage` names
+    its checkpoint: fit and refine may share a folder."""
     documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), SecondLookRecipe()
     own = np.random.default_rng([task.seed, 2]).permutation(len(documents))[: recipe.most_own]
     asking = rows.documents_that_ask()[own]
     asking = asking if sample is None else np.concatenate([sample, asking])
     numbers = np.concatenate([np.full(len(asking) - len(own), -1), own])
     asked = encoded(asking, query_projection(towers.tensors), towers.queries, towers.purse)
-    mean, device = towers.tensors["mean"], learning().chosen_device(task.device)
     learned, first = learning("second_look").learned_second_look(
-        documents, codes, (asking, asked, numbers), mean, recipe, 3 * task.seed, whole, checkpoint, device
+        documents,
+        codes,
+        (asking, asked, numbers),
+        towers.tensors["mean"],
+        recipe,
+        3 * task.seed,
+        whole,
+        checkpoint,
+        stage,
+        task.device,
     )
     return replace(towers, tensors=towers.tensors | {"second_look": learned}), first
-
-
-def _file(checkpoint: Path | None, name: str) -> Path | None:
-    """Fit and refine may share a folder."""
-    return None if checkpoint is None else checkpoint / f"{name}.checkpoint"
 
 
 # ---- refine
@@ -248,9 +258,7 @@ def refined(
     elif beside.head_recall_10 is not None:
         figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
     whole.at("budget", 1, 1)
-    made, first = _with_second_look(
-        made, rows, codes[rows.trained_documents], task, whole, _file(checkpoint, "refined look")
-    )
+    made, first = _with_second_look(made, rows, codes[rows.trained_documents], task, whole, checkpoint, "refined look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from, beside the head")
     model = _measured(
         made,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.dense import distinct
 from sparsevec.encoder.learning.codes import dot_products, linear_top_k
+from sparsevec.encoder.learning.following import STRETCH
 from sparsevec.encoder.learning.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe
 from sparsevec.training.codes import TopK
@@ -31,7 +32,6 @@ from sparsevec.training.schedules import Evenness
 __all__ = ["Fitting", "Head", "Pool", "fitting", "new_head"]
 
 _SETTLED = 20  # steps: top-k codes have their nnz at once, and a head of documents is even from the start
-_STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
 
 
 class Head(nn.Module):
@@ -84,7 +84,7 @@ class Pool:
     recipe: HeadRecipe
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._draw() for _ in range(_STRETCH))
+        return (self._draw() for _ in range(STRETCH))
 
     def _draw(self) -> Batch:
         recipe, device = self.recipe, self.documents.device

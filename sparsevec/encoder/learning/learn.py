@@ -14,15 +14,14 @@ from torch import Tensor
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
-from sparsevec.encoder.learning.following import followed
+from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
-from sparsevec.errors import InvalidInput
 from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, shares
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Corpus", "Tensors", "chosen_device", "learned_towers", "new_corpus", "refined"]
+__all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
 
@@ -63,19 +62,6 @@ def new_corpus(
     others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m)
     sample = others.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries).to(place), rows, m)
     return Corpus(rows, others, sample)
-
-
-def chosen_device(device: str) -> torch.device:
-    """The one that is named. Raises InvalidInput."""
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInput(
-            f"device={device!r} cannot be learned on ({reason}); give 'cpu', 'cuda' or 'cuda:1'"
-        ) from None
-    return place
 
 
 def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
@@ -124,7 +110,7 @@ def _fit(
     asking = corpus.asking
     pool = Pool(corpus.documents, corpus.own.near, asking.rows, asking.near, recipe)
     objective = Fitting(head, nnz, longest, recipe)
-    file = None if checkpoint is None else checkpoint / f"{recipe.stage}.checkpoint"
+    file = checkpoint_file(checkpoint, recipe.stage)
     followed(fitting(objective, pool, seed, corpus.checksum, file), recipe.stage, whole)
 
 
@@ -154,7 +140,7 @@ def refined(
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
     price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
     prices = price * torch.from_numpy(used / used.mean()).float().to(device)
-    file = None if checkpoint is None else checkpoint / "refine.checkpoint"
+    file = checkpoint_file(checkpoint, "refine")
     data = zlib.crc32(start.values.data, corpus.checksum)
     objective = Refining(free, corpus.documents, longest, recipe)
     followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)

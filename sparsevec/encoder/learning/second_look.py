@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.encoder.learning.codes import padded
 from sparsevec.encoder.learning.decoder import ridge_decoder
-from sparsevec.encoder.learning.following import followed
+from sparsevec.encoder.learning.following import STRETCH, checkpoint_file, chosen_device, followed
 from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
 from sparsevec.training.codes import TopK
@@ -33,7 +33,6 @@ from sparsevec.vectors import Float32s, Int64s, SparseVectors
 __all__ = ["Asked", "learned_second_look"]
 
 _SCORES = 2**22  # held at a time
-_STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
 _USUAL = 512  # documents by which a step says what is stored
 
 
@@ -50,28 +49,29 @@ def learned_second_look(
     seed: int,
     whole: Whole,
     checkpoint: Path | None,
-    device: torch.device,
+    stage: str,
+    device: str,
 ) -> tuple[Float32s, float]:
     """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes.
 
-    Raises what `train` raises, also for the file `checkpoint`.
+    checkpoint: a folder for the file of `stage`. Raises what `train` raises, InvalidInput for an unknown device.
     """
-    stored, (rows, asked_codes, own) = codes.to_scipy(), asked
+    stored, (rows, asked_codes, own), place = codes.to_scipy(), asked, chosen_device(device)
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
     start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
     asking = Asking(
-        torch.from_numpy(rows - mean).to(device),
-        padded(asked_codes, 0).to(device),
-        torch.from_numpy(candidates).to(device),
-        torch.from_numpy(scores).to(device),
-        torch.from_numpy(teacher.astype(np.float32)).to(device),
+        torch.from_numpy(rows - mean).to(place),
+        padded(asked_codes, 0).to(place),
+        torch.from_numpy(candidates).to(place),
+        torch.from_numpy(scores).to(place),
+        torch.from_numpy(teacher.astype(np.float32)).to(place),
     )
-    look = Look(start, recipe.first).to(device)
+    look = Look(start, recipe.first).to(place)
     data = zlib.crc32(codes.values.data, zlib.crc32(np.ascontiguousarray(rows).data))
-    objective = Looking(look, padded(codes, 0).to(device), asking, recipe)
-    followed(_looking(objective, seed, data, checkpoint), "second look", whole)
+    objective = Looking(look, padded(codes, 0).to(place), asking, recipe)
+    followed(_looking(objective, seed, data, checkpoint_file(checkpoint, stage)), "second look", whole)
     return look.map.detach().cpu().numpy(), float(look.first.detach())
 
 
@@ -121,7 +121,7 @@ class Looking:
 
     def __iter__(self) -> Iterator[Tensor]:
         many, device = len(self.asking.rows), self.asking.rows.device
-        return (torch.randint(many, (self.recipe.batch,), device=device) for _ in range(_STRETCH))
+        return (torch.randint(many, (self.recipe.batch,), device=device) for _ in range(STRETCH))
 
     def __call__(self, drawn: Tensor) -> Objective:
         asking, stored, temperature = self.asking, self.stored, self.recipe.temperature
