@@ -10,7 +10,7 @@ one back; and nothing of this lies in the collection, where it would have to be 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from sparsevec.errors import InvalidVectors, ModelBroken, WrongSpace, printable
 from sparsevec.storage import storage_errors, whole_folder
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Codes", "code_fingerprints", "keep_refined", "nine_bits"]
+__all__ = ["Codes", "code_fingerprints", "keep_refined", "marks", "nine_bits", "places"]
 
 _FOLDER, _KEYS, _CODES = "refined", "keys.npy", "codes"
 _READ = 10_000  # rows encoded at a time
@@ -48,9 +48,8 @@ class Codes:
         codes = self.encoder.encode_document(rows)
         if self._keys is None or self._refined is None or not len(self._keys) or not len(codes):
             return codes
-        keys = _keys(codes)
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        known = np.flatnonzero(self._keys[at] == keys)
+        at, there = places(self._keys, _keys(codes))
+        known = np.flatnonzero(there)
         if not len(known):
             return codes
         order = np.arange(len(codes))
@@ -125,8 +124,15 @@ def code_fingerprints(vectors: SparseVectors, values: Float32s | None = None) ->
     ends: Sequence[int] = vectors.indptr.tolist()
     weights = (vectors.values if values is None else values).astype("<f4", copy=False)
     indices = vectors.indices.astype("<u4", copy=False)
-    digests = b"".join(
-        blake2b(indices[start:end].tobytes() + weights[start:end].tobytes(), digest_size=8).digest()
-        for start, end in pairwise(ends)
-    )
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    return marks(indices[start:end].tobytes() + weights[start:end].tobytes() for start, end in pairwise(ends))
+
+
+def marks(parts: Iterable[bytes]) -> UInt64s:
+    """Eight bytes for each: different for different ones but by accident."""
+    return np.frombuffer(b"".join(blake2b(part, digest_size=8).digest() for part in parts), "<u8").astype(np.uint64)
+
+
+def places(known: UInt64s, asked: UInt64s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where each of `asked` (n,) stands in `known`, in ascending order and not empty, and whether it stands there."""
+    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return at, known[at] == asked

@@ -12,10 +12,11 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import printable
-from sparsevec.live.codes import UInt64s, nine_bits
+from sparsevec.live.codes import UInt64s, marks, nine_bits, places
 from sparsevec.storage import whole_file
 from sparsevec.vectors import Float32s
 
@@ -42,13 +43,12 @@ class Seen:
         """There was a look before."""
         return self._known is not None
 
-    def knows(self, marks: UInt64s) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which of these were there at the last look, (n,)."""
-        self._new.append(marks)
+    def knows(self, rows: UInt64s) -> npt.NDArray[np.bool_]:
+        """Which of these `row_marks` were there at the last look, (n,)."""
+        self._new.append(rows)
         if self._known is None or not len(self._known):
-            return np.zeros(len(marks), bool)
-        at = np.minimum(np.searchsorted(self._known, marks), len(self._known) - 1)
-        return np.asarray(self._known[at] == marks)
+            return np.zeros(len(rows), bool)
+        return places(self._known, rows)[1]
 
     def keep(self, *, whole: bool) -> None:
         """The look is at its end: what it saw is what the next one knows; after one at what changed, the rest too."""
@@ -78,7 +78,4 @@ def row_marks(ids: Sequence[Id], rows: Float32s) -> UInt64s:
     update, where it normalises them.
     """
     cut = nine_bits(rows).astype("<f4", copy=False)
-    digests = b"".join(
-        blake2b(repr(id_).encode() + row.tobytes(), digest_size=8).digest() for id_, row in zip(ids, cut, strict=True)
-    )
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    return marks(repr(id_).encode() + row.tobytes() for id_, row in zip(ids, cut, strict=True))
