@@ -3,12 +3,9 @@ itself."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from string import Template
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +13,8 @@ import numpy.typing as npt
 from sparsevec.demo.pictures import Curve, colours, quality_pictures, usage_picture
 from sparsevec.errors import printable
 from sparsevec.measure.recall import Evaluation
+from sparsevec.pages import cards, filled, legend, text
+from sparsevec.pages import table as html_table
 
 __all__ = ["Curve", "Found", "Search", "Story", "page", "table"]
 
@@ -111,33 +110,31 @@ def page(story: Story) -> str:
     """One HTML page with everything inlined, readable in light and dark and on a phone."""
     ours, dense = list(story.rows.values())[-1], next(iter(story.rows.values()))
     colour = colours(story.curves, story.usages)
-    return Template((files("sparsevec.demo") / "page.html").read_text(encoding="utf-8")).substitute(
-        title=_text(story.title),
+    header, *lines = table(story.rows)
+    return filled(
+        "sparsevec.demo",
+        "page.html",
+        title=text(story.title),
         tone="good" if story.good else "poor",
-        corpus=_text(story.corpus),
-        asked=_text(story.asked),
-        engine=_text(story.engine),
-        cards="".join(_card(*card) for card in _cards(story, ours, dense)),
+        corpus=text(story.corpus),
+        asked=text(story.asked),
+        engine=text(story.engine),
+        cards=cards(_cards(story, ours, dense)),
         searches="".join(map(_search, story.searches[:_OPEN])),
         more=_more(story.searches[_OPEN:]),
         exact="Every answer is exact" if story.exact else "Not every answer is exact",
         exact_tone="good" if story.exact else "poor",
-        verdict=_text(story.verdict),
-        written=_text(story.written),
-        table=_html_table(table(story.rows)),
-        legend=_legend(colour, [curve.name for curve in story.curves]),
+        verdict=text(story.verdict),
+        written=text(story.written),
+        table=html_table(header, lines),
+        legend=legend({curve.name: colour[curve.name] for curve in story.curves}),
         quality="".join(quality_pictures(story.curves, colour)),
-        usage_legend=_legend(colour, list(story.usages)),
+        usage_legend=legend({name: colour[name] for name in story.usages}),
         usage=usage_picture(story.usages, colour),
-        stages="".join(f"<li>{_text(name)}: {took:.1f} s</li>" for name, took in story.seconds.items()),
+        stages="".join(f"<li>{text(name)}: {took:.1f} s</li>" for name, took in story.seconds.items()),
         total=f"{sum(story.seconds.values()):.1f}",
         likes=_likes(story.likes),
     )
-
-
-def _text(words: object) -> str:
-    """Escaped, for a person: line breaks stay, other control characters stand as escapes."""
-    return html.escape("\n".join(printable(line, 10_000) for line in str(words).split("\n")))
 
 
 def _cards(story: Story, ours: Evaluation, dense: Evaluation) -> list[tuple[str, str]]:
@@ -151,10 +148,6 @@ def _cards(story: Story, ours: Evaluation, dense: Evaluation) -> list[tuple[str,
     ]
 
 
-def _card(figure: str, words: str) -> str:
-    return f"<div><b>{html.escape(figure)}</b><span>{html.escape(words)}</span></div>"
-
-
 def _more(searches: Sequence[Search]) -> str:
     if not searches:
         return ""
@@ -166,7 +159,7 @@ def _search(search: Search) -> str:
     sides = [_side("answers", search.found, dense)]
     if search.dense:
         sides.append(_side("dense, exact", search.dense, sparse))
-    return f'<article><h3>{_text(search.text)}</h3><div class="sides">{"".join(sides)}</div></article>'
+    return f'<article><h3>{text(search.text)}</h3><div class="sides">{"".join(sides)}</div></article>'
 
 
 def _side(name: str, hits: Sequence[Found], others: set[int | str]) -> str:
@@ -180,8 +173,8 @@ def _hit(hit: Found, *, both: bool) -> str:
     also = ' <span class="both" title="found by both">both</span>' if both else ""
     chips = _why(hit) if hit.why else ""
     like = f'<button type="button" data-like="{hit.row}">more like this</button>' if hit.row >= 0 else ""
-    name = _text(printable(hit.id, 80))
-    words = f"<br>{_text(_beside(hit))}" if _beside(hit) else ""
+    name = text(printable(hit.id, 80))
+    words = f"<br>{text(_beside(hit))}" if _beside(hit) else ""
     return f"<li><b>{name}</b> <small>{hit.score:.3f}</small>{also}{words}{chips}{like}</li>"
 
 
@@ -190,8 +183,8 @@ def _why(hit: Found) -> str:
     shares: dict[str, float] = {}
     for one in hit.why[:3] if hit.score else ():
         shares[one.name] = shares.get(one.name, 0.0) + one.score / hit.score
-    shown = "".join(f"<span>{_text(name)} {share:.0%}</span>" for name, share in shares.items())
-    parts = "".join(f"<li><b>{_text(one.name)}</b> {one.score:+.3f}{_used_by(one)}</li>" for one in hit.why)
+    shown = "".join(f"<span>{text(name)} {share:.0%}</span>" for name, share in shares.items())
+    parts = "".join(f"<li><b>{text(one.name)}</b> {one.score:+.3f}{_used_by(one)}</li>" for one in hit.why)
     return (
         f'<div class="matched">{shown}</div><details class="why"><summary>why {hit.score:.3f}</summary>'
         f"<ul>{parts}</ul></details>"
@@ -199,7 +192,7 @@ def _why(hit: Found) -> str:
 
 
 def _used_by(reason: Reason) -> str:
-    names = ", ".join(_text(printable(name, 40)) for name in reason.examples)
+    names = ", ".join(text(printable(name, 40)) for name in reason.examples)
     return f" <small>most in {names}</small>" if names else ""
 
 
@@ -215,22 +208,3 @@ def _likes(likes: Mapping[int, Sequence[Found]]) -> str:
 def _beside(hit: Found) -> str:
     """The text, where it says more than the id."""
     return "" if hit.text == str(hit.id) else printable(hit.text)
-
-
-def _legend(colour: Mapping[str, str], names: Sequence[str]) -> str:
-    return "".join(f'<li><i style="background:{colour[name]}"></i>{_text(name)}</li>' for name in names)
-
-
-def _html_table(lines: list[list[str]]) -> str:
-    header, *rows = lines
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(_row(header, row) for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _row(header: Sequence[str], row: Sequence[str]) -> str:
-    """Each cell knows its column, so that a phone can show a row as a block."""
-    cells = (
-        f'<td data-label="{html.escape(name)}">{html.escape(cell)}</td>' for name, cell in zip(header, row, strict=True)
-    )
-    return f"<tr>{''.join(cells)}</tr>"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from string import Template
 
+from sparsevec.pages import cards, filled, legend, table, text
 from sparsevec.planning.frontier import AXES, HEADER, Axis, Configuration, Frontier
 
 __all__ = ["page", "panel"]
@@ -21,37 +19,28 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 14, 46
 def page(found: Frontier) -> str:
     """HTML that needs nothing beside itself."""
     axes = [axis for axis in AXES if axis != "milliseconds" or found.engine is not None]
-    widths = _widths(found)
-    legend = "".join(
-        f'<li><i style="background:{colour}"></i>{f"{width} residual bytes" if width else _without(found)}</li>'
-        for width, colour in widths.items()
+    best, front, colours = found.best, found.front(found.axis), _widths(found)
+    figures = [
+        (f"{best.shape.dimension:,}", "dimension"),
+        (str(best.shape.nnz), "weights a document"),
+        ("as F pays" if best.query_nnz is None else str(best.query_nnz), "weights a query, at most"),
+        (str(best.residual_bytes or "none"), "residual bytes"),
+        (f"{best.recall:.3f}", f"recall of the {found.goal}, {best.interval}"),
+    ]
+    names = {width: f"{width} residual bytes" if width else _without(found) for width in colours}
+    return filled(
+        "sparsevec.planning",
+        "frontier.html",
+        title=text(f"For {found.limits} among {found.documents:,} documents"),
+        advice=text(found.advice),
+        cards=cards(figures),
+        legend=legend({names[width]: colour for width, colour in colours.items()}),
+        panels="".join(f"<figure>{panel(found, axis)}</figure>" for axis in axes),
+        table=table(found.header, [one.cells() for one in front], front.index(best) if best in front else None),
+        predicted=text(found.predicted),
+        warning=text(found.warning or ""),
+        made=f"{found.trials} runs, {found.seconds:,.0f} s; {found.queries} queries judged, none was learned from.",
     )
-    best = found.best
-    cards = {
-        "dimension": f"{best.shape.dimension:,}",
-        "weights a document": str(best.shape.nnz),
-        "weights a query, at most": "as F pays" if best.query_nnz is None else str(best.query_nnz),
-        "residual bytes": str(best.residual_bytes or "none"),
-        f"recall of the {found.goal}, {best.interval}": f"{best.recall:.3f}",
-    }
-    words = {
-        "title": f"For {found.limits} among {found.documents:,} documents",
-        "advice": found.advice,
-        "cards": "".join(
-            f"<div><b>{_text(value)}</b><span>{_text(name)}</span></div>" for name, value in cards.items()
-        ),
-        "legend": legend,
-        "panels": "".join(f"<figure>{panel(found, axis)}</figure>" for axis in axes),
-        "table": _table(found),
-        "predicted": found.predicted,
-        "warning": found.warning or "",
-        "made": f"{found.trials} runs, {found.seconds:,.0f} s; {found.queries} queries judged, none was learned from.",
-    }
-    safe = {name: words[name] if name in _MARKUP else _text(words[name]) for name in words}
-    return Template(files("sparsevec.planning").joinpath("frontier.html").read_text(encoding="utf-8")).substitute(safe)
-
-
-_MARKUP = ("cards", "legend", "panels", "table")
 
 
 def _without(found: Frontier) -> str:
@@ -62,20 +51,6 @@ def _widths(found: Frontier) -> dict[int, str]:
     """Each width of residual codes with its colour."""
     widths = sorted({one.residual_bytes for one in found.configurations})
     return {width: _PALETTE[number % len(_PALETTE)] for number, width in enumerate(widths)}
-
-
-def _text(words: str) -> str:
-    return html.escape(words)
-
-
-def _table(found: Frontier) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in found.header)
-    rows = []
-    for one in found.front(found.axis):
-        cells = zip(found.header, one.cells(), strict=True)
-        body = "".join(f'<td data-label="{_text(name)}">{_text(cell)}</td>' for name, cell in cells)
-        rows.append(f"<tr{' class=taken' if one == found.best else ''}>{body}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 # ---- one panel
@@ -126,7 +101,7 @@ def panel(found: Frontier, axis: Axis) -> str:
     steps = " ".join(f"{scale.x(one.cost(axis))},{scale.y(one.recall)}" for one in front)
     title = f"recall of the {found.goal} against {AXES[axis]}"
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_text(title)}">',
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{text(title)}">',
         _grid(scale, AXES[axis]),
         f'<polyline class="front" points="{steps}"/>',
         "" if limit is None else _limit(scale, limit),
@@ -150,7 +125,7 @@ def _grid(scale: _Scale, name: str) -> str:
         for mark in scale.costs
     ]
     middle = (_LEFT + right) / 2
-    return "".join(lines) + f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{_text(name)}</text>'
+    return "".join(lines) + f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{text(name)}</text>'
 
 
 def _limit(scale: _Scale, limit: float) -> str:
@@ -166,5 +141,5 @@ def _mark(one: Configuration, scale: _Scale, axis: Axis, colour: str) -> str:
     said = ", ".join(f"{name} {cell}".strip() for name, cell in zip(HEADER, one.cells(), strict=False))
     return (
         f'{between}<circle cx="{x}" cy="{y}" r="3.2" fill="{fill}" stroke="{colour}" stroke-width="1.4">'
-        f"<title>{_text(said)}</title></circle>"
+        f"<title>{text(said)}</title></circle>"
     )
