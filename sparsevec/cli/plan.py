@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import r_sub
 from sparsevec.measure.labels import run_quality
-from sparsevec.planning.latency import LatencyModel, features, latency_model
+from sparsevec.planning.latency import LatencyModel, features, latency_model, touched_by_chance
 from sparsevec.planning.stages import (
     Pipeline,
     Stage,
@@ -141,7 +140,7 @@ class _Search(BaseModel):
         taken, warning = None, None
         if engine is not None:
             model = LatencyModel.load(engine)
-            features = model.counted(query_nnz, flops, -math.expm1(-flops), candidates, documents)
+            features = model.counted(query_nnz, flops, touched_by_chance(flops), candidates, documents)
             taken, warning = float(model.predict(features)[0]), model.warning(features, documents)
             said += f", {taken:.3g} ms on {model.engine} for {candidates} hits"
         return cls(

@@ -38,7 +38,7 @@ from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["FEATURES", "LatencyModel", "features", "latency_model"]
+__all__ = ["FEATURES", "LatencyModel", "features", "latency_model", "touched_by_chance"]
 
 FEATURES = ("lists", "postings", "touched", "k")
 _LISTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # query lengths: what encoders give, and a margin on both sides
@@ -60,6 +60,12 @@ def features(queries: SparseVectors, documents: SparseVectors, k: int | Sequence
     return np.column_stack([lists, postings, touched, np.minimum(np.broadcast_to(k, len(queries)), touched)]).astype(
         float
     )
+
+
+def touched_by_chance(flops: float) -> float:
+    """The share of the documents that a query of F `flops` touches when its lists meet by chance: 1 - exp(-F). Those of
+    real codes overlap more, and touch fewer."""
+    return -math.expm1(-flops)
 
 
 class LatencyModel(BaseModel):
@@ -118,14 +124,13 @@ class LatencyModel(BaseModel):
     def longest_query(self, milliseconds: float, nnz: int, dimension: int, flops: float) -> int:
         """The most weights that a query may have to take `milliseconds` for `hits` hits, by this model.
 
-        Of codes with `nnz` weights a document, evenly over `dimension`, whose F is at most `flops`. Lists that meet by
-        chance touch a share 1 - exp(-F) of the documents; those of real codes overlap more, and touch fewer. Raises
-        InvalidInput, naming the least that can be met, when one weight takes longer.
+        Of codes with `nnz` weights a document, evenly over `dimension`, whose F is at most `flops`, and that touch what
+        `touched_by_chance` says. Raises InvalidInput, naming the least that can be met, when one weight takes longer.
         """
 
         def taken(lists: int) -> float:
             spent = min(flops, lists * nnz / dimension)
-            return self.of(lists, spent, -math.expm1(-spent), self.hits)
+            return self.of(lists, spent, touched_by_chance(spent), self.hits)
 
         if (least := taken(1)) > milliseconds:
             raise InvalidInput(
