@@ -135,16 +135,19 @@ class Writing:
         query = {"query": {"exists": {"field": known.field.present}}}
         answer = yield from json("POST", session.path("_count"), query)
         read_hits(answer)
-        if answer["count"]:
-            session.foreign = claim.identity
-            return
-        try:
-            assert known.target.write is not None
-            yield from session.put_mapping(known.target.write, claim.adopting(vectors.fingerprint))
-        except BackendUnsupported as error:
-            if "null_value" not in str(error):
-                raise
-        known = yield from session.fresh()  # another writer may have been first
+        known = yield from session.existing(0.0)  # after the count: who has written has claimed it before
+        claim = known.field.claim
+        if claim is not None and not claim.fingerprint:
+            if answer["count"]:
+                session.foreign = claim.identity
+                return
+            try:
+                assert known.target.write is not None
+                yield from session.put_mapping(known.target.write, claim.adopting(vectors.fingerprint))
+            except BackendUnsupported as error:
+                if "null_value" not in str(error):
+                    raise
+            known = yield from session.fresh()  # another writer may have been first
         check_space(vectors, known.field.fingerprint)
 
     def _fitting(self, lines: Sequence[Line]) -> Operation[tuple[list[Line], dict[Id, Failure]]]:

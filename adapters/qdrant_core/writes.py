@@ -139,10 +139,11 @@ class Writes(Server):
         note = found.note_of(self._vector)
         if note is None or vectors.fingerprint is None or self._foreign:
             return
-        if note.fingerprint is None:  # as far as is known: another adapter may have given one since
-            note = (yield from self._existing(anew=True)).note_of(self._vector)
+        if note.fingerprint is None:  # as far as is known
+            count = yield from self.count()
+            note = (yield from self._existing(anew=True)).note_of(self._vector)  # who has written has noted it before
             if note is not None and note.fingerprint is None:
-                self._foreign = (yield from self.count()) > 0
+                self._foreign = count > 0
                 if not self._foreign:
                     yield from self._ask("update_collection", metadata=note.metadata(vectors.fingerprint))
                     note = (yield from self._existing(anew=True)).note_of(self._vector)

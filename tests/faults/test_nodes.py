@@ -168,7 +168,7 @@ def test_an_index_that_becomes_read_only_under_a_request_ends_the_run_soon(colle
 
     collection.proxy.script = in_turn([None, disk_full])
     with pytest.raises(CollectionError, match="read-only"):
-        collection.ingest(given, batch_count=50)
+        collection.ingest(given, batch_count=50, in_flight=1)
     assert collection.pauses == []
     http("PUT", f"{collection.engine}/_settings", {"index.blocks.read_only_allow_delete": None})
     collection.check_holds(given[:50])
@@ -179,7 +179,7 @@ def test_an_index_that_becomes_read_only_under_a_request_ends_the_run_soon(colle
 def test_a_disk_that_is_full_ends_the_run_soon_and_says_why(tmp_path: Path) -> None:
     """For real: the node finds less free than its flood stage demands, and blocks the index by itself."""
     given = documents(300)
-    resumable: dict[str, Any] = {"batch_count": 50, "journal": tmp_path / "faults.journal"}
+    resumable: dict[str, Any] = {"batch_count": 50, "in_flight": 1, "journal": tmp_path / "faults.journal"}
     with node("elasticsearch9", cluster__info__update__interval="10s") as full:
         full.start()
         with collection_at(url("elasticsearch9", full)) as collection:

@@ -22,6 +22,7 @@ from sparsevec.errors import (
     SparsevecError,
     StorageFailed,
     WriteFailed,
+    WrongSpace,
 )
 from tests.faults.conftest import DIMENSION, Collection, documents, http
 from tests.faults.proxy import (
@@ -232,12 +233,26 @@ def test_a_document_deleted_by_somebody_else_in_mid_write_is_written_all_the_sam
     collection.check(report, given)
 
 
+def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it_is(collection: Collection) -> None:
+    blue, red = (documents(1).vectors.with_fingerprint(space) for space in ("blue", "red"))
+
+    def overtaken(exchange: Exchange) -> None:
+        with closing(connect(collection.url)) as first:
+            first.upsert([1], blue)
+        exchange.answer(exchange.forward())
+
+    collection.proxy.script = once(overtaken, "/points/count")
+    with closing(connect(collection.flaky_url)) as late, pytest.raises(WrongSpace, match=r"blue.*red"):
+        late.upsert([2], red)
+    assert collection.proxy.injected.total() == 1
+
+
 def test_a_disk_that_is_full_stops_the_run_and_says_how_far_it_came(collection: Collection) -> None:
     given = documents(60)
     requests = iter([None, None, says(500, NO_SPACE)])
     collection.proxy.script = lambda exchange: next(requests, None) if exchange.path.count("/batch") else None
     with pytest.raises(StorageFailed) as stopped:
-        collection.ingest(given, batch_count=20)
+        collection.ingest(given, batch_count=20, in_flight=1)
     report = getattr(stopped.value, "report")  # noqa: B009  # every error out of ingest has it
     assert (report.given, report.written, report.failed) == (40, 40, 0)
 

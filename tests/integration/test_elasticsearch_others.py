@@ -14,6 +14,7 @@ from sparsevec import SparseVectors
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.filters import EngineFilter
 from sparsevec.errors import AdapterClosed, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from tests.faults.proxy import Exchange, Proxy
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
 ONE = {1: 1.0}
@@ -308,6 +309,24 @@ def test_two_writers_of_different_spaces_that_are_first_at_once_do_not_both_writ
     with ThreadPoolExecutor(2) as pool:
         written = [space for space in pool.map(write, ["red", "blue"]) if space]
     assert written == [place.connect().info().fingerprint]
+
+
+def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it_is(place: Place) -> None:
+    created(place)
+    engine, _, address = place.engine_url.partition("://")
+
+    def overtaken(exchange: Exchange) -> None:
+        place.connect().upsert(["blue"], of("blue", ONE))
+        place.http("POST", "_refresh")
+        exchange.answer(exchange.forward())
+
+    with Proxy(f"http://{address}") as proxy:
+        late = Place(proxy.url.replace("http", engine), place.index).connect()
+        proxy.script = lambda exchange: overtaken if "_count" in exchange.path else None
+        with pytest.raises(WrongSpace, match=r"blue.*red"):
+            late.upsert(["red"], of("red", ONE))
+    assert proxy.injected.total() == 1
+    assert place.connect().count() == 1
 
 
 # ---- C11, C15, C19
