@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,23 @@ from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
 from sparsevec.progress import Progress
 
-__all__ = ["preview_command", "retrofit_command"]
+__all__ = [
+    "Asking",
+    "Config",
+    "DenseField",
+    "Drawn",
+    "DryRun",
+    "Every",
+    "Multiplications",
+    "NewDimension",
+    "NewWeights",
+    "NoVerify",
+    "Rate",
+    "Refine",
+    "filling",
+    "preview_command",
+    "retrofit_command",
+]
 
 DenseField = Annotated[
     str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
@@ -40,6 +56,25 @@ Multiplications = Annotated[
 Dimensions = Annotated[
     int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
 ]
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A sparsevec.toml with all of this; what is given here goes first.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")]
+Every = Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")]
+Rate = Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")]
+NewWeights = Annotated[int | None, typer.Option("--nnz", help="Of a new encoder: weights of a document (32).")]
+NewDimension = Annotated[
+    int | None, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the vectors (8192).")
+]
+Asking = Annotated[
+    Path | None, typer.Option("--queries", help="Of a new encoder: dense vectors of real queries (.npy, …).")
+]
+Refine = Annotated[bool, typer.Option("--refine", help="Fit the codes to this corpus; the sample must be all of it.")]
+Drawn = Annotated[
+    int | None, typer.Option("--sample", help="Dense vectors that a new encoder is learned from (20000).")
+]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")]
 
 
 @failing
@@ -55,32 +90,22 @@ def retrofit_command(
             help="A folder with an encoder (`fit` wrote it); a new one gets an encoder, learned from a sample.",
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A sparsevec.toml with all of this; what is given here goes first.")
-    ] = None,
+    config: Config = None,
     dense_field: DenseField = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take away what a retrofit added, and nothing else.")] = False,
     catching_up: Annotated[
         bool, typer.Option("--catch-up", help="Write what is new, missing or stale since, and only that.")
     ] = False,
-    every: Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")] = False,
-    rate: Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")] = None,
-    nnz: Annotated[int | None, typer.Option("--nnz", help="Of a new encoder: weights of a document (32).")] = None,
+    every: Every = None,
+    dry_run: DryRun = False,
+    rate: Rate = None,
+    nnz: NewWeights = None,
     flops: Multiplications = None,
-    dimension: Annotated[
-        int | None, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the vectors (8192).")
-    ] = None,
-    queries: Annotated[
-        Path | None, typer.Option("--queries", help="Of a new encoder: dense vectors of real queries (.npy, …).")
-    ] = None,
-    refine: Annotated[
-        bool, typer.Option("--refine", help="Fit the codes to this corpus; the sample must be all of it.")
-    ] = False,
-    sample: Annotated[
-        int | None, typer.Option("--sample", help="Dense vectors that a new encoder is learned from (20000).")
-    ] = None,
-    no_check: Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")] = False,
+    dimension: NewDimension = None,
+    queries: Asking = None,
+    refine: Refine = False,
+    sample: Drawn = None,
+    no_check: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Add sparse vectors to a collection that serves, made from the dense vectors it holds; catch up; or undo it.
@@ -125,27 +150,32 @@ def retrofit_command(
         for report in repeated(caught, settings.every):
             once.say(report)
     else:
-        with nullcontext() if as_json else stages() as watch:
-
-            def told(progress: Progress) -> None:
-                if watch is not None:
-                    watch(progress.stage, min(progress.fraction, 0.999))
-
-            report = once.report(
-                retrofit,
-                retrofit_each,
-                dense_field=settings.dense_field,
-                budget=settings.budget,
-                output_dim=settings.dimension,
-                queries=None if settings.queries is None else read_dense(settings.queries),
-                refine=settings.refine,
-                sample=settings.sample,
-                rate=settings.rate,
-                check=settings.verify,
-                dry_run=dry_run,
-                on_progress=told,
-            )
+        with filling(settings, dry_run=dry_run, quiet=as_json) as options:
+            report = once.report(retrofit, retrofit_each, **options)
         say(report, as_json=as_json, sound=report.complete, good=dry_run or getattr(report, "settled", True))
+
+
+@contextmanager
+def filling(settings: Settings, *, dry_run: bool, quiet: bool) -> Iterator[dict[str, Any]]:
+    """What `retrofit` and `migrate` are called with besides places and folders; bars for as long as it lasts."""
+    with nullcontext() if quiet else stages() as watch:
+
+        def told(progress: Progress) -> None:
+            if watch is not None:
+                watch(progress.stage, min(progress.fraction, 0.999))
+
+        yield {
+            "dense_field": settings.dense_field,
+            "budget": settings.budget,
+            "output_dim": settings.dimension,
+            "queries": None if settings.queries is None else read_dense(settings.queries),
+            "refine": settings.refine,
+            "sample": settings.sample,
+            "rate": settings.rate,
+            "check": settings.verify,
+            "dry_run": dry_run,
+            "on_progress": told,
+        }
 
 
 class _Calls:

@@ -48,6 +48,8 @@ class Note(BaseModel):
     """what the backend said before the last whole look: what changed since is all that a catch-up reads"""
     complete: bool = False
     """whether a look has found nothing left to do"""
+    serves: bool = False
+    """reads were switched to it, and the field that served before is there still"""
 
 
 class _Notes(BaseModel):

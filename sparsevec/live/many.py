@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -31,7 +32,7 @@ from sparsevec.live.sample import Sample, dense_source, drawn
 from sparsevec.live.undoing import UndoReport, undo_retrofit
 from sparsevec.progress import Listener
 
-__all__ = ["EachReport", "catch_up_each", "collections", "retrofit_each", "undo_each"]
+__all__ = ["EachReport", "catch_up_each", "collections", "each", "retrofit_each", "undo_each"]
 
 _log = logging.getLogger("sparsevec.live")
 
@@ -123,7 +124,7 @@ def retrofit_each(
         "seed": seed,
         "on_progress": on_progress,
     }
-    return _each(where, urls, lambda url: retrofit(url, **given, **options, **secrets))
+    return each(where, _named(urls, lambda url: retrofit(url, **given, **options, **secrets)))
 
 
 def _rows_of(urls: Sequence[str], dense: DenseSource | None, most: int, seed: int, secrets: dict[str, Any]) -> Any:
@@ -156,7 +157,7 @@ def catch_up_each(
             return catch_up(url, model=model, dense_field=dense_field, **options, **secrets)
         return retrofit(url, model=model, dense_field=dense_field, **options, **secrets)
 
-    return _each(where, collections(where, **secrets), one)
+    return each(where, _named(collections(where, **secrets), one))
 
 
 def undo_each(
@@ -165,15 +166,20 @@ def undo_each(
     """`undo_retrofit` of every collection that `where` stands for."""
     secrets = credentials or {}
     urls = collections(where, **secrets)
-    return _each(where, urls, lambda url: undo_retrofit(url, model=model, **options, **secrets))
+    return each(where, _named(urls, lambda url: undo_retrofit(url, model=model, **options, **secrets)))
 
 
-def _each(where: str, urls: Sequence[str], do: Callable[[str], One]) -> EachReport:
+def _named(urls: Sequence[str], do: Callable[[str], One]) -> dict[str, Callable[[], One]]:
+    return {Url.parse(url).path: partial(do, url) for url in urls}
+
+
+def each(asked: str, calls: Mapping[str, Callable[[], One]]) -> EachReport:
+    """What every call reports, by the name of what it is done to; one that is refused keeps no other from it."""
     reports, refused = [], {}
-    for url in urls:
+    for name, call in calls.items():
         try:
-            reports.append(do(url))
+            reports.append(call())
         except SparsevecError as error:
-            refused[Url.parse(url).path] = str(error)
-            _log.warning("live %s is refused: %s", Url.parse(url).path, printable(error, 500))
-    return EachReport(asked=where, reports=tuple(reports), refused=refused)
+            refused[name] = str(error)
+            _log.warning("live %s is refused: %s", name, printable(error, 500))
+    return EachReport(asked=asked, reports=tuple(reports), refused=refused)

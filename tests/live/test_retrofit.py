@@ -17,7 +17,7 @@ from tests.live.conftest import DIMENSION, N
 from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
 
 
-def wrong(shop: Shop, model: Path) -> dict[int, str]:
+def wrong(shop: Shop, model: Path, dimension: int = DIMENSION) -> dict[int, str]:
     """Documents that do not hold the code of their present dense row, by number."""
     encoder = sv.SparseEncoder.load(model)
     found = {}
@@ -27,15 +27,15 @@ def wrong(shop: Shop, model: Path) -> dict[int, str]:
             assert page.vectors is not None
             for id_, row, vector in zip(page.ids, page.dense, page.vectors, strict=True):
                 expected = None if row is None else adapter.stored(encoder.encode_document(row[None]))[0]
-                if (expected is not None and expected != adapter_stored(adapter, vector)) or (
+                if (expected is not None and expected != adapter_stored(adapter, vector, dimension)) or (
                     expected is None and len(vector)
                 ):
                     found[int(id_)] = "another code" if len(vector) else "no code"
     return found
 
 
-def adapter_stored(adapter: sv.Adapter, vector: sv.SparseVector) -> sv.SparseVector:
-    one = sv.SparseVectors([0, len(vector)], vector.indices, vector.values, DIMENSION)
+def adapter_stored(adapter: sv.Adapter, vector: sv.SparseVector, dimension: int) -> sv.SparseVector:
+    one = sv.SparseVectors([0, len(vector)], vector.indices, vector.values, dimension)
     return adapter.stored(one)[0]
 
 
