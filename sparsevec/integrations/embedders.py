@@ -2,6 +2,7 @@
 
     embedder = named("wordllama")                         # or any callable: list of n texts -> (n, d)
     dense = embed(texts, embedder)
+    for some, rows in embedded(texts, embedder): ...  # as far as it comes, a batch at a time
 
 `named` knows: `wordllama` (comes whole from its package, 256 columns, no torch), `sentence-transformers:MODEL`, and
 `openai:MODEL`, any endpoint that speaks OpenAI's protocol. Each needs the extra of its name.
@@ -17,9 +18,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, SparsevecError, printable
 
-__all__ = ["Embedder", "embed", "named"]
+__all__ = ["Embedder", "embed", "embedded", "named"]
 
 Embedder: TypeAlias = Callable[[list[str]], Any]
 """n texts to (n, d): an array, a tensor or lists of numbers."""
@@ -52,20 +53,49 @@ def embed(
 ) -> npt.NDArray[np.float32]:
     """(n, d) float32, in the order of the `texts`. `on_batch` is called with how many have been embedded.
 
-    Raises InvalidInput for a text that is none, InvalidVectors, naming the texts, when the embedder returns another
-    number of rows, another width than before, or a number that is not finite.
+    Raises InvalidInput without a text, and what `embedded` raises.
     """
-    if batch < 1:
-        raise InvalidInput(f"batch must be at least 1, found {batch}")
     rows: list[npt.NDArray[np.float32]] = []
     done = 0
-    for some in _batches(texts, batch):
-        rows.append(_checked(embedder(some), some, done, rows[0].shape[1] if rows else None))
+    for some, found in embedded(texts, embedder, batch=batch):
+        rows.append(found)
         done += len(some)
         on_batch(done)
     if not rows:
         raise InvalidInput("expected at least one text, found none")
     return np.concatenate(rows)
+
+
+def embedded(
+    texts: Iterable[str], embedder: Embedder, *, batch: int = 256
+) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+    """Some texts and their rows (m, d) float32, in order, as many at once as `batch`.
+
+    Raises InvalidInput for a text that is none, EmbedderFailed when the embedder raised (errors of ours pass as they
+    are), and InvalidVectors when it returned another number of rows, another width than before, or a number that is not
+    finite; each names the texts. What came before it has been given.
+    """
+    if batch < 1:
+        raise InvalidInput(f"batch must be at least 1, found {batch}")
+    done, width = 0, None
+    for some in _batches(texts, batch):
+        rows = _checked(_called(embedder, some, done), some, done, width)
+        yield some, rows
+        done, width = done + len(some), rows.shape[1]
+
+
+def _called(embedder: Embedder, texts: list[str], first: int) -> Any:
+    try:
+        return embedder(texts)
+    except SparsevecError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {printable(error, 300)}"
+        raise EmbedderFailed(f"the embedder failed for {_which(texts, first)}: {said}") from error
+
+
+def _which(texts: Sequence[str], first: int) -> str:
+    return f"text {first}" if len(texts) == 1 else f"texts {first} to {first + len(texts) - 1}"
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -81,7 +111,7 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) -> npt.NDArray[np.float32]:
     if callable(detach := getattr(found, "detach", None)):
         found = detach().cpu()
-    which = f"texts {first} to {first + len(texts) - 1}"
+    which = _which(texts, first)
     try:
         rows = np.asarray(found, np.float32)
     except (TypeError, ValueError) as error:

@@ -56,13 +56,14 @@ class SparsevecDocumentStore:
         *,
         text_key: str = "content",
         embedding_key: str | None = None,
-        rerank: Literal["second look", "residual"] | None = "second look",
-        candidates: int = 100,
+        rerank: Literal["usual", "second look", "residual"] | None = "usual",
+        candidates: int | None = None,
         credentials: Mapping[str, Secret] | None = None,
     ) -> None:
         """Connects when it is first used, and makes the collection when it is not there.
 
-        `rerank` and `candidates` are those of `sparsevec.Retriever`, `credentials` those of `sparsevec.connect`.
+        `rerank` and `candidates` are those of `sparsevec.Retriever`; "usual" and None are what it does when they are
+        not given. `credentials` are those of `sparsevec.connect`.
         """
         self._named: dict[str, Any] = {"url": url, "model": str(model), "rerank": rerank, "candidates": candidates}
         self._credentials = dict(credentials or {})
@@ -101,7 +102,8 @@ class SparsevecDocumentStore:
             credentials = {name: secret.resolve_value() for name, secret in self._credentials.items()}
             adapter = connect(named["url"], **credentials)
             encoder = SparseEncoder.load(named["model"])
-            self._retriever = Retriever(encoder, adapter, rerank=named["rerank"], candidates=named["candidates"])
+            said = {} if named["rerank"] == "usual" else {"rerank": named["rerank"]}
+            self._retriever = Retriever(encoder, adapter, candidates=named["candidates"], **said)
         return Store(self._retriever, self._text_key)
 
     # ---- write
@@ -123,7 +125,8 @@ class SparsevecDocumentStore:
             if not self.store.coded:
                 options = {"empty": "write", **options}
             rows = [document.embedding for document in documents]
-            self.store.write([document.id for document in documents], rows, payloads, **options)
+            looked = policy != DuplicatePolicy.OVERWRITE
+            self.store.write([document.id for document in documents], rows, payloads, new=looked, **options)
         return len(documents)
 
     def _new(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:

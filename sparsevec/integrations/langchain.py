@@ -6,8 +6,9 @@
 
 A document's text lies in the payload field `text_key`, its metadata beside it, one field each, so that filters reach
 them; filters are those of `sparsevec.contract.filters`. A write that was not whole raises WriteFailed, with the report
-of what became of every document; an embedder that fails, changes its width or returns NaN is told before anything is
-written. Scores are those of the final ranking; asynchronous calls run in threads.
+of what became of every document; where an embedder fails in the middle, changes its width or returns NaN, what it gave
+before is written, and the report of the error says how many were not reached. Scores are those of the final ranking;
+asynchronous calls run in threads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from sparsevec import Retriever
 from sparsevec.contract.filters import Where
@@ -87,7 +91,8 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         if not given:
             return []
         payloads = [self._store.payload(text, metadata) for text, metadata in zip(given, beside, strict=True)]
-        self._store.write(named, embed(given, self._embedding.embed_documents), payloads, **options)
+        made = ids is None or not any(ids)  # here, so nobody has them
+        self._store.write_texts(named, given, self._embedding.embed_documents, payloads, new=made, **options)
         return named
 
     def delete(self, ids: list[str] | None = None, **options: Any) -> bool:
@@ -116,7 +121,11 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         **options: Any,
     ) -> list[tuple[Document, float]]:
         """The k best documents with their scores, higher is nearer."""
-        return self._found(self._embedding.embed_query(query), k, filter, options)
+        return self._found(self._asked(query), k, filter, options)
+
+    def _asked(self, query: str) -> npt.NDArray[np.float32]:
+        (row,) = embed([query], lambda _: [self._embedding.embed_query(query)])
+        return np.asarray(row, np.float32)
 
     def similarity_search_by_vector(
         self,
@@ -128,9 +137,7 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         """The k best documents of a dense query."""
         return [document for document, _ in self._found(embedding, k, filter, options)]
 
-    def _found(
-        self, dense: Sequence[float], k: int, where: Where | None, options: dict[str, Any]
-    ) -> list[tuple[Document, float]]:
+    def _found(self, dense: Any, k: int, where: Where | None, options: dict[str, Any]) -> list[tuple[Document, float]]:
         hits = self._store.search(dense, k, where, **options)
         return [(self._document(hit.id, hit.payload), hit.score) for hit in hits]
 
@@ -144,7 +151,7 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         **options: Any,
     ) -> list[Document]:
         """k of the `fetch_k` best that differ from one another."""
-        dense = self._embedding.embed_query(query)
+        dense = self._asked(query).tolist()
         return self.max_marginal_relevance_search_by_vector(dense, k, fetch_k, lambda_mult, filter, **options)
 
     def max_marginal_relevance_search_by_vector(

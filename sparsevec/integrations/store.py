@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from sparsevec import Documents, Hits, IngestReport, RemovalReport, Retriever, SparseVectors, ingest, remove
 from sparsevec.contract.checks import Id, Payload
 from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError, WriteFailed
+from sparsevec.integrations.embedders import Embedder, embedded
 
 __all__ = ["Store"]
 
@@ -51,41 +52,91 @@ class Store:
             raise InvalidInput(f"metadata has a field {self.text_key!r}, where the text goes: choose another text_key")
         return dict(metadata) if text is None else {**metadata, self.text_key: text}
 
+    def write_texts(
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        embedder: Embedder,
+        payloads: Sequence[Payload],
+        *,
+        new: bool = False,
+        **options: Any,
+    ) -> IngestReport:
+        """Embed texts and write them. `new`: no id of these is there.
+
+        Where the embedder fails in the middle, what it gave before is written, and its error raised with a report of
+        which `unreached` are the rest: the same call again does no harm. Raises what `embedded` and `write` raise.
+        """
+        rows: list[npt.NDArray[np.float32]] = []
+        broken = None
+        try:
+            rows += chain.from_iterable(found for _, found in embedded(texts, embedder))
+        except SparsevecError as error:
+            broken = error
+        try:
+            report = self.write(ids[: len(rows)], rows, payloads[: len(rows)], new=new, **options)
+        except WriteFailed as failed:
+            if broken is None:
+                raise
+            report = failed.report
+        if broken is None:
+            return report
+        raise _reporting(broken, report.model_copy(update={"unreached": len(ids) - report.given}))
+
     def write(
         self,
         ids: Sequence[str],
         dense: Sequence[Any] | npt.NDArray[np.float32],
         payloads: Sequence[Payload],
+        *,
+        new: bool = False,
         **options: Any,
     ) -> IngestReport:
         """Write documents; one that is there is replaced, in a collection of ours with all of its fields.
 
         `dense`: a row (input_dim,) of each, None where it has none. Such a document is failed, skipped or written as
-        `empty=` says, which with the other `options` goes to `ingest`. Raises WriteFailed when one was not written,
-        with the report of all; InvalidVectors, before anything is written, for rows of another width or not finite.
+        `empty=` says, which with the other `options` goes to `ingest`. `new`: no id of these is there, so nobody looks.
+        Raises WriteFailed when one was not written, with the report of all; InvalidVectors, before anything is written,
+        for rows of another width or not finite. Whatever it raises has a report that counts every document.
         """
-        rows = _rows(ids, dense, self.retriever.encoder.input_dim)
-        self._forget_fields(ids, payloads)
-        with_row = [at for at, row in enumerate(dense) if row is not None]
-        without = [at for at, row in enumerate(dense) if row is None]
-        reports = []
-        if with_row:
-            some = [payloads[at] for at in with_row]
-            given = {name: option for name, option in options.items() if name != "empty"}
-            reports.append(self.retriever.add(self._ids(ids[at] for at in with_row), rows, some, **given))
-        if without:
-            encoder, some = self.retriever.encoder, [payloads[at] for at in without]
-            nothing = SparseVectors.from_rows([{}] * len(without), dimension=encoder.output_dim)
-            codes = np.zeros((len(without), encoder.residual_bytes or 0), np.uint8) if self.coded else None
-            named = self._ids(ids[at] for at in without)
-            reports.append(ingest(self.adapter, named, nothing, some, codes=codes, **options))
+        reports: list[IngestReport] = []
+        try:
+            rows = _rows(ids, dense, self.retriever.encoder.input_dim)
+            if not new:
+                self._forget_fields(ids, payloads)
+            reports.extend(self._written(ids, rows, dense, payloads, options))
+        except SparsevecError as error:
+            report = IngestReport.of_all([*reports, *filter(None, [error.report])])
+            raise _reporting(error, report.model_copy(update={"unreached": len(ids) - report.given})) from None
         report = IngestReport.of_all(reports)
         report.require_complete()
         return report
 
+    def _written(
+        self,
+        ids: Sequence[str],
+        rows: npt.NDArray[np.float32],
+        dense: Iterable[Any],
+        payloads: Sequence[Payload],
+        options: dict[str, Any],
+    ) -> Iterator[IngestReport]:
+        """Those with a row, which the retriever encodes, and those without, which have a vector without weights."""
+        has_row = [row is not None for row in dense]
+        with_row, without = [[at for at, has in enumerate(has_row) if has is one] for one in (True, False)]
+        if with_row:
+            some = [payloads[at] for at in with_row]
+            given = {name: option for name, option in options.items() if name != "empty"}
+            yield self.retriever.add(self._ids(ids[at] for at in with_row), rows, some, **given)
+        if without:
+            encoder, bare = self.retriever.encoder, [payloads[at] for at in without]
+            nothing = SparseVectors.from_rows([{}] * len(without), dimension=encoder.output_dim)
+            codes = np.zeros((len(without), encoder.residual_bytes or 0), np.uint8) if self.coded else None
+            named = self._ids(ids[at] for at in without)
+            yield ingest(self.adapter, named, nothing, bare, codes=codes, **options)
+
     def _forget_fields(self, ids: Sequence[str], payloads: Sequence[Payload]) -> None:
-        """A write leaves the fields that it does not name (C3): documents that have such are taken away first, where
-        they are ours."""
+        """A write leaves the fields that it does not name (C3), and only a look tells which a document has: those that
+        have such are taken away first, where they are ours."""
         if not self.ours:
             return
         now = dict(zip(ids, payloads, strict=True))
@@ -171,3 +222,10 @@ def _rows(ids: Sequence[str], dense: Iterable[Any], width: int) -> npt.NDArray[n
             raise InvalidVectors(f"the vector of {id_!r:.80} holds NaN or infinity")
         rows.append(found)
     return np.stack(rows) if rows else np.empty((0, width), np.float32)
+
+
+def _reporting(error: SparsevecError, report: IngestReport) -> SparsevecError:
+    """`error`, with the report, which stands below its traceback as well."""
+    error.report = report
+    error.add_note(str(report))
+    return error
