@@ -13,7 +13,7 @@ import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.frontier import frontier
-from sparsevec.cli.learn import encode, evaluate_model, fit
+from sparsevec.cli.learn import adopt, encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.migrate import migrate_command
@@ -158,6 +158,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "embed": embed,
     "fit": fit,
+    "adopt": adopt,
     "encode": encode,
     "eval": evaluate_model,
     "check": check,
