@@ -48,6 +48,10 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.live.catching_up import catch_up as catch_up
     from sparsevec.live.catching_up import follow as follow
     from sparsevec.live.codes import keep_refined as keep_refined
+    from sparsevec.live.copying import CopyReport as CopyReport
+    from sparsevec.live.copying import copy_beside as copy_beside
+    from sparsevec.live.copying import drop_copied as drop_copied
+    from sparsevec.live.copying import switch_copy as switch_copy
     from sparsevec.live.findings import check as check
     from sparsevec.live.many import EachReport as EachReport
     from sparsevec.live.many import catch_up_each as catch_up_each
@@ -100,6 +104,7 @@ _HOMES = {
     "ingestion.removal": "RemovalReport remove",
     "live.catching_up": "catch_up follow",
     "live.codes": "keep_refined",
+    "live.copying": "CopyReport copy_beside drop_copied switch_copy",
     "live.findings": "check",
     "live.many": "EachReport catch_up_each retrofit_each undo_each",
     "live.migrating": "SwitchReport catch_up_both drop_old migrate switch switch_back",

@@ -29,6 +29,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 
 from . import weights
 from .answers import read_hits
+from .copying import Copying
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
 from .loading import LoadingOperations
@@ -71,6 +72,10 @@ class LuceneOperations:
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
+        copying = Copying(session, self._scanning.whole)
+        self.stands_for, self.make_twin, self.move_names = copying.stands_for, copying.make_twin, copying.move_names
+        self.whole_page, self.copy_to, self.discard = copying.whole_page, copying.copy_to, copying.discard
+        self.remove_whole = copying.remove_whole
 
     # ---- what is there
 

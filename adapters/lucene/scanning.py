@@ -53,6 +53,20 @@ class Scanning:
         after = None if following is None else orjson.dumps(following).decode()
         return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
 
+    def whole(self, after: str | None, size: int) -> Operation[tuple[list[Any], str | None]]:
+        """The hits of one page with all that is not ours in their `_source`, and the place behind them."""
+        target = yield from self._target()
+        if fault := source_fault(target):
+            raise fault
+        field = read_fields(target, self._session.field)
+        point, place = _place(after) if after is not None else ((yield from self._point()), None)
+        vectors = yield from self._session.whole_source(target.indices[0])
+        source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
+        size = max(1, min(size, target.window - 1))
+        body = page_body(point, _KEEP, field, place, size + 1, source, False)
+        hits, following = yield from self._hits(point, body, size)
+        return hits, None if following is None else orjson.dumps(following).decode()
+
     def _hits(self, point: str, body: Mapping[str, Any], size: int) -> Operation[tuple[list[Any], list[Any] | None]]:
         """At most `size` hits of a page that asks for one more, and the place behind them; None behind the last."""
         found = _read((yield from ask("POST", "/_search", body=orjson.dumps(body))))

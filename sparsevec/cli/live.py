@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from sparsevec.cli.bars import stages
 from sparsevec.cli.credentials import connected, credentials
@@ -20,6 +21,7 @@ from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
 from sparsevec.live.catching_up import catch_up, repeated
+from sparsevec.live.copying import copy_beside, drop_copied, switch_copy
 from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.settings import Settings
@@ -97,6 +99,19 @@ def retrofit_command(
         bool, typer.Option("--catch-up", help="Write what is new, missing or stale since, and only that.")
     ] = False,
     every: Every = None,
+    copying: Annotated[
+        bool,
+        typer.Option(
+            "--copy",
+            help="URL names an alias: copy what it stands for to a new collection, and add the sparse vectors there.",
+        ),
+    ] = False,
+    switching: Annotated[
+        bool, typer.Option("--switch", help="With --copy: move the alias over to the copy. The old one stays.")
+    ] = False,
+    dropping: Annotated[
+        bool, typer.Option("--drop-old", help="With --copy, after the switch: remove the old collection.")
+    ] = False,
     dry_run: DryRun = False,
     rate: Rate = None,
     nnz: NewWeights = None,
@@ -117,10 +132,13 @@ def retrofit_command(
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --catch-up
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --undo
     sparsevec retrofit --config sparsevec.toml --catch-up
+    sparsevec retrofit "qdrant://localhost:6333/products-alias?vector_name=sparse" --model model/ --copy
     ```
     """
-    if undo + (catching_up or dry_run) > 1:
-        raise InvalidInput("--undo goes without --catch-up and --dry-run")
+    if undo + (catching_up or dry_run) + copying > 1:
+        raise InvalidInput("--undo and --copy go without each other and without --catch-up and --dry-run")
+    if (switching or dropping) and (not copying or switching + dropping > 1):
+        raise InvalidInput("--switch and --drop-old belong to --copy, one at a time")
     if every is not None and not catching_up:
         raise InvalidInput("--every belongs to --catch-up")
     given = {
@@ -139,7 +157,9 @@ def retrofit_command(
     }
     settings = Settings.read(config, given)
     once = _Calls(settings, as_json=as_json)
-    if undo:
+    if copying:
+        once.copy(switching=switching, dropping=dropping)
+    elif undo:
         once.say(once.report(undo_retrofit, undo_each))
     elif catching_up:
         read = {"dense_field": settings.dense_field, "rate": settings.rate, "dry_run": dry_run}
@@ -153,6 +173,14 @@ def retrofit_command(
         with filling(settings, dry_run=dry_run, quiet=as_json) as options:
             report = once.report(retrofit, retrofit_each, **options)
         say(report, as_json=as_json, sound=report.complete, good=dry_run or getattr(report, "settled", True))
+
+
+class _Dropped(BaseModel):
+    dropped: str
+    """the collection"""
+
+    def __str__(self) -> str:
+        return f"{self.dropped} is removed"
 
 
 @contextmanager
@@ -192,6 +220,19 @@ class _Calls:
         if self._several:
             return each(self._settings.url, credentials=self._secrets, **options)
         return one(self._settings.url, **options, **self._secrets)
+
+    def copy(self, *, switching: bool, dropping: bool) -> None:
+        asked = self._settings
+        given: dict[str, Any] = {"model": asked.model, "credentials": self._secrets}
+        if dropping:
+            say(_Dropped(dropped=drop_copied(asked.url, **given)), as_json=self._json)
+            return
+        if switching:
+            self.say(switch_copy(asked.url, **given, deadline=asked.deadline))
+            return
+        with filling(asked, dry_run=False, quiet=self._json) as options:
+            report = copy_beside(asked.url, **given, deadline=asked.deadline, **options)
+        self.say(report)
 
     def say(self, report: Any) -> None:
         say(report, as_json=self._json, sound=report.complete or self._settings.every is not None)
