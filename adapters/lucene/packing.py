@@ -15,7 +15,7 @@ A document with more weights than that, or weaker ones, has none; it is read the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from sparsevec.vectors import Int64s, SparseVectors
 __all__ = ["Packing"]
 
 _TOP = 16  # bits
+_WORD = 8  # bytes
 _MANY = 64  # documents that show how long the others will be
 _BLOCK = 4096  # documents at a time
 
@@ -86,15 +87,16 @@ class Packing:
 
     def unpacked(self, records: UInt8s) -> SparseVectors:
         """The vectors (m, dimension) of records (m, width) that hold their document."""
-        bits = np.unpackbits(records, axis=1)
-        rows, found = np.nonzero(bits[:, _TOP : _TOP + self._highs])
+        highs = np.unpackbits(records, axis=1, count=_TOP + self._highs)[:, _TOP:]
+        rows, found = np.nonzero(highs)
         counts = np.bincount(rows, minlength=len(records))
         ends = np.cumsum(counts)
         place = np.arange(len(rows)) - (ends - counts)[rows]
-        lows, steps = self._parts(bits)
-        indices = ((found - place) << self._low) + _joined(lows)[rows, place]
-        kept = _joined(bits[:, :_TOP])[rows] - _joined(steps)[rows, place]
-        values = (kept.astype(np.uint32) << 15).view(np.float32)
+        words, start = _Words(records), _TOP + self._highs
+        indices = ((found - place) << self._low) + words.at(rows, start + place * self._low, self._low)
+        steps = words.at(rows, start + self.weights * self._low + place * self.bits, self.bits)
+        top = words.at(np.arange(len(records)), 0, _TOP)
+        values = ((top[rows] - steps).astype(np.uint32) << 15).view(np.float32)
         return SparseVectors(np.concatenate(([0], ends)), indices, values, self.dimension)
 
     def _parts(self, bits: UInt8s) -> tuple[UInt8s, UInt8s]:
@@ -122,8 +124,17 @@ def _spread(numbers: Int64s, bits: int) -> UInt8s:
     return (numbers[:, None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8)
 
 
-def _joined(bits: npt.NDArray[Any]) -> Int64s:
-    """(..., bits) to numbers (...)."""
-    weights = 1 << np.arange(bits.shape[-1] - 1, -1, -1, dtype=np.int64)
-    joined: Int64s = bits @ weights
-    return joined
+class _Words:
+    """Records (m, width), to read numbers of up to 57 bits from, wherever they begin."""
+
+    def __init__(self, records: UInt8s) -> None:
+        flat = np.concatenate((records.reshape(-1), np.zeros(_WORD, np.uint8)))
+        self._words = np.ndarray((len(flat) - _WORD + 1,), ">u8", flat, strides=(1,))  # one begins at each byte
+        self._bits = 8 * records.shape[1]
+
+    def at(self, rows: Int64s, start: Int64s | int, bits: int) -> Int64s:
+        """The numbers that begin at those bits of those rows."""
+        first = rows * self._bits + start
+        words = self._words[first >> 3].astype(np.int64)
+        numbers: Int64s = (words >> (8 * _WORD - bits - (first & 7))) & ((1 << bits) - 1)
+        return numbers

@@ -98,12 +98,18 @@ def reading_body(body: Json, point: str, keep: str, size: int, place: Sequence[A
 
 
 def fetch_body(
-    filters: Sequence[Json], field: Field, hidden: Sequence[str], size: int, dense: str | None = None
+    filters: Sequence[Json],
+    field: Field,
+    hidden: Sequence[str],
+    size: int,
+    dense: str | None = None,
+    *,
+    packed: bool = False,
 ) -> dict[str, Any]:
-    """`fields` brings vectors also where `_source` hides them (9.2 and later)."""
+    """`fields` brings vectors also where `_source` hides them (9.2 and later); `packed` weights come in their place."""
     source = {"excludes": sorted({field.name, *hidden})}
-    fields = [field.name, *([] if dense is None else [dense])]
-    codes = bringing(field, vectors=False, codes=True)
+    fields = [*([] if packed else [field.name]), *([] if dense is None else [dense])]
+    codes = bringing_packed(field, codes=True, keyed=False) if packed else bringing(field, vectors=False, codes=True)
     return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields, **codes}
 
 

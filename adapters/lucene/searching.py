@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
-from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
 from sparsevec.contract.operations import Operation
@@ -94,15 +94,15 @@ class Searching:
         return None if now.target == known.target else now
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
-        hits = [search.hits([])] * len(queries)
+        found: list[Hits | None] = [None] * len(queries)
         search.compact, room = self._session.compact, search.room(self._session.max_clauses)
         lengths = queries.row_nnz
         for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
             for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
-                hits[row] = answer
+                found[row] = answer
         for row in np.flatnonzero(lengths > max(room, 0)).tolist():
-            hits[row] = yield from self._sum(search, queries[row], room)
-        return hits
+            found[row] = yield from self._sum(search, queries[row], room)
+        return [search.hits([]) if hits is None else hits for hits in found]
 
     def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
         """A few multi-searches, under way at the same time."""
@@ -202,9 +202,16 @@ class Searching:
         read_hits(counted)
         if counted["hits"]["total"]["value"] > search.k:
             return None
-        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+        packed = known.field.packing is not None and known.target.ours
+        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense, packed=packed)
         (response,) = yield from self._session.msearch([body])
-        return _documents(known, [hit for hit in read_hits(response) if search.takes(hit)], dense)
+        found = [hit for hit in read_hits(response) if search.takes(hit)]
+        held = read_packed(found, known.field, codes=True) if packed else None
+        if packed and held is None:  # one of them has none
+            body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+            (response,) = yield from self._session.msearch([body])
+            found = [hit for hit in read_hits(response) if search.takes(hit)]
+        return _documents(known, found, dense, held)
 
     def _found(self, known: Known, keys: Sequence[str], dense: str | None = None) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""
@@ -284,7 +291,7 @@ class _Search:
             return None
         vectors, codes = held
         told = np.array([hit["_score"] for hit in found], np.float32)
-        if not np.allclose(scores(query, vectors), told, rtol=_ULPS, atol=0):
+        if not (np.abs(scores(query, vectors) - told) <= _ULPS * told).all():
             return None
         payloads = tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None
         return Hits(tuple(map(self.id_of, keys)), told, payloads, vectors, codes)
@@ -312,13 +319,15 @@ def _split(values: list[T], size: int) -> Iterator[list[T]]:
         yield values[start : start + size]
 
 
-def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:
-    """Of hits with payload and vector."""
+def _documents(
+    known: Known, hits: Sequence[Json], dense: str | None, packed: tuple[SparseVectors, UInt8s | None] | None = None
+) -> Documents:
+    """Of hits with payload and vector, or with what was `packed` of these."""
     ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    codes = read_codes(hits, known.field, strict=False)
-    return Documents(ids, read_vectors(hits, known.field), payloads, rows, codes)
+    vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=False))
+    return Documents(ids, vectors, payloads, rows, codes)
 
 
 def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:
