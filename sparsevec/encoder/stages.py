@@ -29,7 +29,7 @@ from sparsevec.measure.recall import evaluate
 from sparsevec.progress import Whole
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Task", "fitted", "refined", "unlearned"]
+__all__ = ["Task", "fitted", "learning", "recalibrated", "refined", "unlearned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,25 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     kept, first = _with_second_look(kept, rows, trained, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
+
+
+def recalibrated(model: Model, task: Task, rows: Split, whole: Whole) -> Model:
+    """The same head and towers with the cut and the purse of other limits; nothing is learned, and no torch needed."""
+    judge = Judge.of(rows, CalibrationRecipe().most_measured)
+    names = ("mean", "weights", "bias", "query_weights", "query_bias", "second_look")
+    tensors = {name: model.tensors[name] for name in names if name in model.tensors}
+    made = _calibrated(tensors, rows, judge, task.limits)
+    whole.at("budget", 1, 1)
+    figures = judge.figures(made.codes, made.asked) | {"seconds": model.config.figures.seconds}
+    first = model.config.second_look
+    found = made.model(task, model.config.stage, figures, first, model.config.fingerprint)
+    learned = model.config.learned_nnz or model.config.nnz
+    found = Model(found.config.model_copy(update={"learned_nnz": learned}), found.tensors)
+    if first is not None:
+        again = judge.second_look(made.codes, made.asked[0], found.second_looks(judge.first.rows, made.asked[0]))
+        found = _with_figure(found, "second_look_recall_10", again)
+    whole.at("measure", 1, 1, str(found.config.figures))
+    return found
 
 
 def _measured(
