@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -55,6 +56,12 @@ def dataset(dense: Float32s, **columns: Any) -> Any:
     return ray.data.from_items(
         [{name: rows[name][i] for name in rows} for i in range(len(dense))], override_num_blocks=PARTS
     )
+
+
+def test_the_example_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples/guests"))
+    report = importlib.import_module("ray_write").main(url)
+    assert (report.given, report.written) == (600, 600)
 
 
 def check(url: str, encoder: sv.SparseEncoder, dense: Float32s) -> None:
