@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import stages
-from sparsevec.cli.credentials import connected, credentials
+from sparsevec.cli.credentials import credentials
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.contract.urls import Url
@@ -253,6 +253,9 @@ def preview_command(
     engine: Annotated[
         Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
     ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Add milliseconds: probe a temporary collection there, and remove it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What sparse vectors would cost and find at URL, from a sample of its dense vectors; nothing is written there.
@@ -262,15 +265,17 @@ def preview_command(
     ```
     """
     asking = None if queries is None else read_dense(queries)
-    with connected(url) as adapter:
-        seen = preview(
-            adapter,
-            dense_field=dense_field,
-            model=model,
-            queries=asking,
-            budget=Budget(nnz=nnz, flops=flops),
-            output_dim=dimension,
-            sample=sample,
-            latency=None if engine is None else LatencyModel.load(engine),
-        )
+    place = Url.parse(url)
+    seen = preview(
+        url,
+        dense_field=dense_field,
+        model=model,
+        queries=asking,
+        budget=Budget(nnz=nnz, flops=flops),
+        output_dim=dimension,
+        sample=sample,
+        latency=None if engine is None else LatencyModel.load(engine),
+        scratch=scratch,
+        **(credentials(place.engine, os.environ) if place.host else {}),
+    )
     say(seen, as_json=as_json)
