@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
+from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -51,7 +52,7 @@ _CREDENTIALS = (
 )
 
 
-class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks):
+class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
     """Sparse vectors in one field of one index of Elasticsearch."""
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any, Self
 import orjson
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
+from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -45,7 +46,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(SaysChanges, Loading, SyncRanks):
+class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod

@@ -25,13 +25,14 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
+from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.errors import BackendUnsupported, ClientMissing, InvalidInput
 
 from .qdrant_core.operations import REQUEST_BYTES, QdrantOperations
-from .qdrant_core.wires import async_wire, is_local, sync_wire
+from .qdrant_core.wires import async_wire, is_local, is_rest, sync_wire
 
 try:
     from qdrant_client import AsyncQdrantClient, QdrantClient
@@ -45,7 +46,7 @@ _OPTIONS = frozenset({"api_key", "auth_token_provider", "headers", "timeout", "v
 _TIMEOUT = 60  # seconds
 
 
-class QdrantAdapter(SyncAdapter, SyncRanks):
+class QdrantAdapter(SyncAdapter, SyncRanks, SyncCopies):
     """The sparse vector `vector_name` of one collection of the server behind `client`, for threads."""
 
     _operations: QdrantOperations
@@ -77,6 +78,12 @@ class QdrantAdapter(SyncAdapter, SyncRanks):
     def names(self, pattern: str) -> list[str]:
         """Of the collections that `pattern` stands for: names, wildcards, aliases, with commas between."""
         return self._run(self._operations.names(pattern))
+
+    def stands_for(self) -> str:
+        """The collection that the name stands for now. Raises BackendUnsupported but over REST, which copies go by."""
+        if not is_rest(self._wire):
+            raise BackendUnsupported("a collection is copied over REST; name it with qdrant:// or qdrant+https://")
+        return super().stands_for()
 
     @classmethod
     def from_client(cls, client: QdrantClient, *, collection: str, vector_name: str = "sparse") -> Self:

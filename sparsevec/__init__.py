@@ -48,14 +48,26 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.live.catching_up import catch_up as catch_up
     from sparsevec.live.catching_up import follow as follow
     from sparsevec.live.codes import keep_refined as keep_refined
+    from sparsevec.live.copying import CopyReport as CopyReport
+    from sparsevec.live.copying import copy_beside as copy_beside
+    from sparsevec.live.copying import drop_copied as drop_copied
+    from sparsevec.live.copying import switch_copy as switch_copy
     from sparsevec.live.findings import check as check
     from sparsevec.live.many import EachReport as EachReport
     from sparsevec.live.many import catch_up_each as catch_up_each
     from sparsevec.live.many import retrofit_each as retrofit_each
     from sparsevec.live.many import undo_each as undo_each
+    from sparsevec.live.migrating import SwitchReport as SwitchReport
+    from sparsevec.live.migrating import catch_up_both as catch_up_both
+    from sparsevec.live.migrating import drop_old as drop_old
+    from sparsevec.live.migrating import migrate as migrate
+    from sparsevec.live.migrating import switch as switch
+    from sparsevec.live.migrating import switch_back as switch_back
     from sparsevec.live.reports import CatchUpReport as CatchUpReport
     from sparsevec.live.reports import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import retrofit as retrofit
+    from sparsevec.live.serving import Served as Served
+    from sparsevec.live.serving import Serving as Serving
     from sparsevec.live.undoing import UndoReport as UndoReport
     from sparsevec.live.undoing import undo_retrofit as undo_retrofit
     from sparsevec.measure.cost import Cost as Cost
@@ -92,10 +104,13 @@ _HOMES = {
     "ingestion.removal": "RemovalReport remove",
     "live.catching_up": "catch_up follow",
     "live.codes": "keep_refined",
+    "live.copying": "CopyReport copy_beside drop_copied switch_copy",
     "live.findings": "check",
     "live.many": "EachReport catch_up_each retrofit_each undo_each",
+    "live.migrating": "SwitchReport catch_up_both drop_old migrate switch switch_back",
     "live.reports": "CatchUpReport RetrofitReport",
     "live.retrofitting": "retrofit",
+    "live.serving": "Served Serving",
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",

@@ -11,6 +11,7 @@
     ├── StorageFailed (OSError)              the disk is full, or refuses
     ├── NotExact            .report          a backend answered something that exact arithmetic does not say
     ├── TrainingCollapsed   .diagnosis       training stopped early: the codes were degenerate
+    ├── EmbedderFailed                       what embeds texts raised an error of its own, which is the cause
     └── AdapterError
         ├── AdapterNotFound (LookupError)    no adapter answers to that url
         ├── ClientMissing (ImportError)      the client library is not installed; says what to install
@@ -41,6 +42,7 @@ __all__ = [
     "CheckpointMismatch",
     "ClientMissing",
     "CollectionError",
+    "EmbedderFailed",
     "InvalidInput",
     "InvalidVectors",
     "JournalMismatch",
@@ -114,6 +116,10 @@ class TrainingCollapsed(SparsevecError):
     def __init__(self, diagnosis: str) -> None:
         super().__init__(diagnosis)
         self.diagnosis = diagnosis
+
+
+class EmbedderFailed(SparsevecError):
+    """What embeds texts raised an error of its own, which is the cause; the message names the texts."""
 
 
 class AdapterError(SparsevecError):

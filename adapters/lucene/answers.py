@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,20 @@ from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 from .errors import to_error
 from .index import Field
 
-__all__ = ["clause_limit", "read_codes", "read_dense", "read_dense_fields", "read_hits", "read_vectors", "version_of"]
+__all__ = [
+    "clause_limit",
+    "read_codes",
+    "read_dense",
+    "read_dense_fields",
+    "read_hits",
+    "read_packed",
+    "read_vectors",
+    "version_of",
+]
 
 Json = Mapping[str, Any]
+
+_GROUP = 3  # bytes, in four letters of base64
 
 
 def read_hits(response: Json) -> list[Json]:
@@ -82,6 +94,34 @@ def read_codes(found: Sequence[Json], field: Field, *, strict: bool) -> UInt8s |
         return None
     codes = (_code(hit.get("fields", {}).get(field.code), width) for hit in found)
     return gathered_codes(codes, [hit.get("_id") for hit in found], width, strict=strict)
+
+
+def read_packed(found: Sequence[Json], field: Field, *, codes: bool) -> tuple[SparseVectors, UInt8s | None] | None:
+    """The vectors of hits by their packed weights, and their codes (m, code_bytes) if wanted; None where one of them
+    lacks either."""
+    assert field.packing is not None
+    records = _values(found, field.weights, field.packing.width)
+    held = _values(found, field.code, field.code_bytes or 0) if codes else None
+    if records is None or (codes and held is None):
+        return None
+    return field.packing.unpacked(records).with_fingerprint(field.fingerprint), held
+
+
+def _values(found: Sequence[Json], name: str | None, width: int) -> UInt8s | None:
+    """(m, width) of a field that all hits have, or None; decoded at once, each in whole groups of four."""
+    try:
+        texts = [hit["fields"][name][0] for hit in found]
+    except KeyError:
+        return None
+    lengths = set(map(len, texts))
+    if len(lengths) != 1:
+        return None if lengths else np.empty((0, width), np.uint8)
+    (length,) = lengths
+    missing = "A" * (-length % 4)  # where OpenSearch does not pad; an A is six zeros
+    decoded = a2b_base64((missing.join(texts) + missing).replace("=", "A"))
+    rows = np.frombuffer(decoded, np.uint8).reshape(len(found), -1)
+    short = 0 <= rows.shape[1] - width < _GROUP
+    return np.ascontiguousarray(rows[:, :width]) if short else None
 
 
 def _code(values: Any, width: int) -> UInt8s | None:

@@ -128,13 +128,19 @@ def to_lines(
     refused = refusals(vectors)
     taken = {field.name, field.present, *hidden}
     before, behind = _around(field)
+    packed = None if codes is None or field.packing is None else field.packing.packed(vectors)
     for row, (id_, vector, payload) in enumerate(zip(ids, to_json(short(vectors)), payloads, strict=True)):
         if fault := refused.get(row) or id_fault(id_, ours) or _payload_fault(payload, taken):
             failed[id_] = Failure(fault)
             continue
         objects = {name: value for name, value in payload.items() if isinstance(value, Mapping)}
         version, route = versions[row] if versions else None, routing[row] if routing else None
-        code = b"" if codes is None else _code(codes[row], field)
+        code = b"" if codes is None else _bytes(field.code, codes[row], field.code_type)
+        if packed is not None:
+            records, holds = packed
+            code += _bytes(field.weights, records[row] if holds[row] else None, field.weights_type)
+        if codes is not None and field.key:
+            code += b",%b:%b" % (orjson.dumps(field.key), orjson.dumps(to_id(id_, ours)))
         doc = b"".join((before, vector, behind, code, _fields(payload)))
         sent.append(Line(id_, to_id(id_, ours), doc, objects, version, route))
     return sent, failed
@@ -153,9 +159,12 @@ def _around(field: Field) -> tuple[bytes, bytes]:
     return b"{%b:[" % orjson.dumps(field.name), b"]%b" % mark
 
 
-def _code(code: UInt8s, field: Field) -> bytes:
-    text = code.tobytes().hex().encode() if field.code_type == "dense_vector" else b64encode(code.tobytes())
-    return b',%b:"%b"' % (orjson.dumps(field.code), text)
+def _bytes(name: str | None, value: UInt8s | None, kind: str) -> bytes:
+    """A value (width,) of a field of that type; None takes away what was there."""
+    if value is None:
+        return b",%b:null" % orjson.dumps(name)
+    text = value.tobytes().hex().encode() if kind == "dense_vector" else b64encode(value.tobytes())
+    return b',%b:"%b"' % (orjson.dumps(name), text)
 
 
 def _fields(payload: Payload) -> bytes:
@@ -170,7 +179,7 @@ def removal(key: str, field: Field, routing: str | None = None, *, script: bool)
     """The update that takes our vector, and nothing else, out of a document: altogether where scripts are run, else
     it leaves an empty list."""
     names = field.names
-    change: Json = {"doc": {name: None if name == field.code else [] for name in names}}
+    change: Json = {"doc": {name: None if name in field.values else [] for name in names}}
     if script:
         change = {"script": {"lang": "painless", "source": _REMOVE, "params": {"names": names}}}
     return b"%b%b\n" % (_update(key, routing), orjson.dumps(change))

@@ -16,6 +16,7 @@ from .index import PREFIX, Index, Target
 
 __all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "write_fault"]
 
+_COPY = "copy it to a new index without that, and move the alias over: retrofit --copy"
 _BLOCKS = ("read_only_allow_delete", "read_only", "write")
 
 
@@ -26,6 +27,8 @@ class Hazard:
     found: str
     advice: str
     error: type[AdapterError] = BackendUnsupported
+    copied: bool = False
+    """a copy in a new index does not have it"""
 
     def finding(self) -> Finding:
         return Finding(self.level, self.subject, self.found, self.advice)
@@ -85,7 +88,8 @@ def _of_alias(target: Target) -> Iterator[Hazard]:
             "blocking",
             "alias",
             f"{asked!r} {several if len(target.indices) > 1 else only} its write index",
-            "searches read them all; to write, name one index, or give the alias a write index (is_write_index: true)",
+            "searches read them all; to write, give the alias a write index (is_write_index: true), or do one index "
+            "after the other, as the command retrofit and sv.retrofit_each do of an alias",
             CollectionError,
         )
     elif len(target.indices) > 1:
@@ -93,7 +97,7 @@ def _of_alias(target: Target) -> Iterator[Hazard]:
             "warning",
             "alias",
             f"{asked!r} stands for {len(target.indices)} indices; writes go to {target.write.name!r}",
-            "documents of the other indices are written through the names of those",
+            "documents of the other indices are written through the names of those, as sv.retrofit_each does",
         )
 
 
@@ -115,7 +119,8 @@ def _of_source(index: Index) -> Iterator[Hazard]:
             "source",
             f"index {index.name!r} derives its _source from its fields (index.derived_source.enabled), which fields "
             f"of sparse weights do not allow",
-            "make the index again without it",
+            _COPY,
+            copied=True,
         )
     if _source_mode(index) == "synthetic":
         yield Hazard(
@@ -145,9 +150,13 @@ def _source_mode(index: Index) -> Any:
 
 def _of_kind(index: Index) -> Iterator[Hazard]:
     settings, name = index.settings, index.name
-    kinds = {
+    copied = {
         "a time series (index.mode: time_series)": settings.get("index.mode") == "time_series",
         "append-only (index.append_only.enabled)": settings.get("index.append_only.enabled") == "true",
+    }
+    for kind in (kind for kind, found in copied.items() if found):
+        yield Hazard("blocking", "mode", f"index {name!r} is {kind}, which takes no updates", _COPY, copied=True)
+    kinds = {
         "a searchable snapshot": settings.get("index.store.type") == "snapshot",
         "a follower of another index": settings.get("index.xpack.ccr.following_index") == "true"
         or "index.plugins.replication.follower.leader_index" in settings,

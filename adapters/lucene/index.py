@@ -10,7 +10,7 @@ name. In indices whose vectors are rank_features, which know no `exists`, the cl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ import orjson
 from sparsevec.contract.adapter import DenseField
 from sparsevec.errors import BackendUnsupported, CollectionError
 
+from .packing import Packing
 from .versions import LINEAR, OPENSEARCH, SPARSE_VECTOR, TERM, UNPRUNED
 
 __all__ = [
@@ -54,6 +55,8 @@ class Claim:
     name: str = ""
     dropped: bool = False
     code_bytes: int | None = None
+    packed: bool = False
+    """whether documents with codes carry their weights and, in an index of ours, their id where searches read them"""
 
     def mapping(self) -> dict[str, Any]:
         """Of the field that it is noted in."""
@@ -64,6 +67,7 @@ class Claim:
             "made": self.made,
             "fingerprint": self.fingerprint,
             **({} if self.code_bytes is None else {"code_bytes": self.code_bytes}),
+            **({"packed": True} if self.packed else {}),
         }
         return {"type": "keyword", "null_value": orjson.dumps({"sparsevec": about}).decode()}
 
@@ -76,11 +80,26 @@ class Claim:
         """The field of residual codes, if documents have them."""
         return None if self.code_bytes is None else f"{self.name}~code"
 
+    @property
+    def key(self) -> str | None:
+        """The field with the `_id` of a document, if they have it: in an index of ours, where nobody copies documents
+        under other ids. A stored `_id` costs a search more than all else of a hit."""
+        return f"{self.name}~id" if self.packed and self.made == "index" else None
+
     def properties(self, *, vector_codes: bool) -> dict[str, Any]:
-        """Of the mapping that notes it, and of the field of codes, as a vector of bytes where the server keeps that
+        """Of the mapping that notes it, and of the fields of codes, as vectors of bytes where the server keeps that
         out of `_source`: `code_mapping` says why."""
         codes = {} if self.code is None else {self.code: code_mapping(self.code_bytes or 0, vector_codes)}
-        return {self.name: self.mapping(), **codes}
+        keys = {} if self.key is None else {self.key: {"type": "keyword", "index": False}}
+        return {self.name: self.mapping(), **codes, **keys}
+
+    def packing(self, packing: Packing, *, vector_codes: bool) -> dict[str, Any]:
+        """The properties that say, once and for all, how documents pack their weights, and where."""
+        layout = orjson.dumps([packing.weights, packing.bits]).decode()
+        return {
+            _layout(self.name): {"type": "keyword", "null_value": layout},
+            _weights(self.name): code_mapping(packing.width, vector_codes),
+        }
 
     def adopting(self, fingerprint: str) -> dict[str, Any]:
         """The properties that give it a fingerprint, once and for all."""
@@ -109,6 +128,14 @@ def _space(claim: str) -> str:
     return f"{claim}~space"
 
 
+def _layout(claim: str) -> str:
+    return f"{claim}~layout"
+
+
+def _weights(claim: str) -> str:
+    return f"{claim}~weights"
+
+
 @dataclass(frozen=True)
 class Index:
     """One concrete index."""
@@ -135,7 +162,7 @@ class Index:
     def claims(self) -> tuple[Claim, ...]:
         return tuple(_read_claims(self.properties))
 
-    @property
+    @cached_property
     def ours(self) -> bool:
         """Whether `create` made it."""
         return any(claim.made == "index" for claim in self.claims)
@@ -170,7 +197,7 @@ def _read_claims(properties: Json) -> Iterator[Claim]:
             space = noted["fingerprint"] or adopted
             dropped = "dropped" in about.get("meta", {})
             about_it = (noted["field"], noted["dimension"], noted["identity"], noted["made"], space)
-            yield Claim(*about_it, name, dropped, noted.get("code_bytes"))
+            yield Claim(*about_it, name, dropped, noted.get("code_bytes"), noted.get("packed", False))
         except (orjson.JSONDecodeError, KeyError, TypeError):
             continue  # a space, or a note of others
 
@@ -186,7 +213,7 @@ class Target:
     def names(self) -> frozenset[str]:
         return frozenset(index.name for index in self.indices)
 
-    @property
+    @cached_property
     def ours(self) -> bool:
         return all(index.ours for index in self.indices)
 
@@ -230,6 +257,9 @@ class Field:
     present: str
     claim: Claim | None = None
     code_type: str = "binary"
+    packing: Packing | None = None
+    """how documents pack their weights; None before the first that do, and where none does"""
+    weights_type: str = "binary"
 
     @property
     def dimension(self) -> int | None:
@@ -249,9 +279,24 @@ class Field:
         return self.claim.code if self.claim else None
 
     @property
+    def weights(self) -> str | None:
+        """Where weights are packed, if they are."""
+        return None if self.packing is None or self.claim is None else _weights(self.claim.name)
+
+    @property
+    def key(self) -> str | None:
+        """Where documents have their `_id` as a doc value, if they have."""
+        return self.claim.key if self.claim else None
+
+    @property
+    def values(self) -> list[str]:
+        """Those fields of ours beside a vector that hold one value."""
+        return [name for name in (self.code, self.weights, self.key) if name]
+
+    @property
     def names(self) -> list[str]:
         """Every field of a document that is ours."""
-        return [self.name, *([self.present] if self.marked else []), *([self.code] if self.code else [])]
+        return [self.name, *([self.present] if self.marked else []), *self.values]
 
     @property
     def marked(self) -> bool:
@@ -276,9 +321,19 @@ def read_field(index: Index, field: str) -> Field | None:
             f"name a field without it"
         )
     marker = claim.name if claim else claim_name(field)
-    code_type = index.properties.get(claim.code, {}).get("type", "binary") if claim and claim.code else "binary"
+    code_type = _type(index, claim.code) if claim and claim.code else "binary"
     present = field if kind == "sparse_vector" else marker
-    return Field(field, kind, _clause(kind, index.created), present, claim, code_type)
+    packed = (_packing(index, claim), _type(index, _weights(claim.name))) if claim and claim.packed else ()
+    return Field(field, kind, _clause(kind, index.created), present, claim, code_type, *packed)
+
+
+def _type(index: Index, name: str) -> str:
+    return str(index.properties.get(name, {}).get("type", "binary"))
+
+
+def _packing(index: Index, claim: Claim) -> Packing | None:
+    layout = index.properties.get(_layout(claim.name), {}).get("null_value")
+    return Packing(claim.dimension, *orjson.loads(layout)) if layout else None
 
 
 def read_fields(target: Target, field: str) -> Field | None:
@@ -294,11 +349,12 @@ def read_fields(target: Target, field: str) -> Field | None:
             f"{target.asked!r} stands for indices whose field {field!r} differs in type, dimension or space: "
             f"{sorted(found)}; name one of them"
         )
-    return fields[0]
+    packings = {(one.packing, one.weights_type) for one in fields}
+    return fields[0] if len(packings) == 1 else replace(fields[0], packing=None)  # a writer is just saying how
 
 
 def _noted(field: Field) -> tuple[Any, ...]:
-    return field.dimension, field.fingerprint, field.code, field.code_bytes
+    return field.dimension, field.fingerprint, field.code, field.code_bytes, field.key
 
 
 def _clause(kind: str, created: int) -> str:

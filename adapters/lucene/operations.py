@@ -29,6 +29,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 
 from . import weights
 from .answers import read_hits
+from .copying import Copying
 from .hazards import hazards, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
 from .loading import LoadingOperations
@@ -65,12 +66,16 @@ class LuceneOperations:
         self._shards, self._replicas = shards, replicas
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
-        self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._scanning.count
         self.loading = LoadingOperations(session)
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
         self.matching, self.page = self._searching.matching, self._scanning.page
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
+        copying = Copying(session, self._scanning.whole)
+        self.stands_for, self.make_twin, self.move_names = copying.stands_for, copying.make_twin, copying.move_names
+        self.whole_page, self.copy_to, self.discard = copying.whole_page, copying.copy_to, copying.discard
+        self.remove_whole = copying.remove_whole
 
     # ---- what is there
 
@@ -125,6 +130,7 @@ class LuceneOperations:
         except (BackendUnsupported, CollectionError) as error:
             reason, _, advice = str(error).partition("; ")
             return [*found, Finding("blocking", "index", reason, advice)]
+        found += self._on_codes(target)
         found += [hazard.finding() for hazard in hazards(target, self._session.field)]
         if target.write is not None:
             found += yield from surroundings(target.write, self._session.field, server.max_body, not target.ours)
@@ -141,6 +147,15 @@ class LuceneOperations:
                 field_properties(self._session.field, index.created)  # refuses versions that are too old
             return Finding("fine", "index", f"{names}, {whose}, has no field {self._session.field!r} of ours yet")
         return Finding("fine", "index", f"{names}, {whose}, has the field {field.name!r} of type {field.type}")
+
+    def _on_codes(self, target: Target) -> list[Finding]:
+        """How the weights that residual codes are scored with come to a search."""
+        field = read_fields(target, self._session.field)
+        if field is None or field.claim is None or field.code is None or field.claim.packed:
+            return []
+        said = "residual codes are kept as an earlier sparsevec kept them, without the weights beside them"
+        advice = "answers are right, and take three times as long as they need to: write it again into a new collection"
+        return [Finding("warning", "codes", said, advice)]
 
     def _on_documents(self, target: Target) -> Operation[list[Finding]]:
         """What only documents tell: whether they have a routing, or versions that somebody else counts."""
@@ -176,7 +191,7 @@ class LuceneOperations:
         session = self._session
         target = yield from session.look()
         noted = (session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
-        claim = Claim(*noted, code_bytes=code_bytes)
+        claim = Claim(*noted, code_bytes=code_bytes, packed=code_bytes is not None)
         if target is None and (yield from self._make_index(claim)):
             yield from session.look()
             return

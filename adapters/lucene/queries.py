@@ -15,9 +15,11 @@ from .text import numbers, row_to_json
 __all__ = [
     "SEARCH_PATHS",
     "bringing",
+    "bringing_packed",
     "count_body",
     "fetch_body",
     "find_body",
+    "holding",
     "msearch",
     "page_body",
     "query_clause",
@@ -57,7 +59,10 @@ def search_body(
 ) -> dict[str, Any]:
     """`brought`: what hits bring beside their `_source`, as `bringing` says it."""
     query = {"bool": {"must": [clause], "filter": filters}} if filters else clause
-    return {"query": query, "size": size, "_source": source, "track_total_hits": False, **(brought or {})}
+    body = {"query": query, "size": size, "_source": source, "track_total_hits": False, **(brought or {})}
+    if "stored_fields" in body:
+        del body["_source"]  # which the engine would find to contradict it
+    return body
 
 
 def bringing(field: Field, *, vectors: bool, codes: bool) -> dict[str, Any]:
@@ -65,12 +70,21 @@ def bringing(field: Field, *, vectors: bool, codes: bool) -> dict[str, Any]:
     `_source`, which would have to be unpacked for each hit."""
     return {
         **({"fields": [field.name]} if vectors else {}),
-        **({"docvalue_fields": [_base64(field)]} if codes and field.code else {}),
+        **({"docvalue_fields": [_base64(field.code, field.code_type)]} if codes and field.code else {}),
     }
 
 
-def _base64(field: Field) -> Any:
-    return field.code if field.code_type == "binary" else {"field": field.code, "format": "binary"}
+def bringing_packed(field: Field, *, codes: bool, keyed: bool) -> dict[str, Any]:
+    """What brings packed weights, and codes, and the id where `keyed`, from doc values alone: no stored field of a hit
+    is read."""
+    wanted = [_base64(field.weights, field.weights_type), *([_base64(field.code, field.code_type)] if codes else [])]
+    if not keyed:
+        return {"docvalue_fields": wanted}
+    return {"docvalue_fields": [*wanted, field.key], "stored_fields": "_none_"}
+
+
+def _base64(name: str | None, kind: str) -> Any:
+    return name if kind == "binary" else {"field": name, "format": "binary"}
 
 
 def reading_body(body: Json, point: str, keep: str, size: int, place: Sequence[Any] | None) -> dict[str, Any]:
@@ -85,12 +99,18 @@ def reading_body(body: Json, point: str, keep: str, size: int, place: Sequence[A
 
 
 def fetch_body(
-    filters: Sequence[Json], field: Field, hidden: Sequence[str], size: int, dense: str | None = None
+    filters: Sequence[Json],
+    field: Field,
+    hidden: Sequence[str],
+    size: int,
+    dense: str | None = None,
+    *,
+    packed: bool = False,
 ) -> dict[str, Any]:
-    """`fields` brings vectors also where `_source` hides them (9.2 and later)."""
+    """`fields` brings vectors also where `_source` hides them (9.2 and later); `packed` weights come in their place."""
     source = {"excludes": sorted({field.name, *hidden})}
-    fields = [field.name, *([] if dense is None else [dense])]
-    codes = bringing(field, vectors=False, codes=True)
+    fields = [*([] if packed else [field.name]), *([] if dense is None else [dense])]
+    codes = bringing_packed(field, codes=True, keyed=False) if packed else bringing(field, vectors=False, codes=True)
     return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields, **codes}
 
 
@@ -100,6 +120,7 @@ def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, An
 
 
 def holding(filters: Sequence[Json], field: Field) -> dict[str, Any]:
+    """Documents with a vector of ours that pass the filters."""
     return {"bool": {"filter": [*filters, {"exists": {"field": field.present}}]}}
 
 
@@ -117,14 +138,15 @@ def page_body(
     source: Any,
     vectors: bool,
     behind: int | None = None,
+    filters: Sequence[Json] = (),
 ) -> dict[str, Any]:
-    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, in the order of the
-    shards."""
+    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, that passes the filters,
+    in the order of the shards."""
     holds = [{"exists": {"field": field.present, "_name": HOLDS}}] if field else []
     every = {"match_all": {}} if behind is None else {"range": {"_seq_no": {"gt": behind}}}
     return {
         "pit": {"id": point, "keep_alive": keep},
-        "query": {"bool": {"must": [every], "should": holds}},
+        "query": {"bool": {"must": [every], "should": holds, **({"filter": filters} if filters else {})}},
         "sort": [{"_shard_doc": "asc"}],
         "size": size,
         "_source": source,

@@ -1,8 +1,8 @@
-"""`search`, `fetch` and `count`."""
+"""`search`, `fetch` and `matching`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -10,23 +10,24 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
-from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
-from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
+from sparsevec.contract.filters import Condition, Where, conditions, fields
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
-from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_vectors
-from .filters import filter_clauses, knows, leaves
+from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
+from .filters import knows, leaves
 from .hazards import source_fault
 from .ids import from_id, to_id
 from .index import HIDDEN
-from .queries import bringing, count_body, fetch_body, query_clause, search_body, split
+from .judging import Judge
+from .queries import bringing, bringing_packed, count_body, fetch_body, query_clause, search_body, split
 from .reading import Reading
 from .session import PAGE, Known, Session
-from .weights import stored
+from .weights import scores, stored
 from .wire import ask, json
 
 __all__ = ["Searching"]
@@ -37,6 +38,7 @@ T = TypeVar("T")
 _QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
 _REQUESTS = 4  # multi-searches under way
 _SCROLL = "5m"
+_ULPS = 2.0**-22  # by which a sum in another order may differ
 _LOOKS = 3  # at an index that is another one at each
 
 
@@ -93,19 +95,19 @@ class Searching:
         return None if now.target == known.target else now
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
-        hits = [search.hits([])] * len(queries)
+        found: list[Hits | None] = [None] * len(queries)
         search.compact, room = self._session.compact, search.room(self._session.max_clauses)
         lengths = queries.row_nnz
         for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
             for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
-                hits[row] = answer
+                found[row] = answer
         for row in np.flatnonzero(lengths > max(room, 0)).tolist():
-            hits[row] = yield from self._sum(search, queries[row], room)
-        return hits
+            found[row] = yield from self._sum(search, queries[row], room)
+        return [search.hits([]) if hits is None else hits for hits in found]
 
     def _batch(self, search: _Search, queries: Sequence[SparseVector]) -> Operation[list[Hits]]:
         """A few multi-searches, under way at the same time."""
-        batches = list(_split([search.body(query) for query in queries], search.per_request))
+        batches = list(_split([search.body(query, packed=search.packed) for query in queries], search.per_request))
         responses = chain.from_iterable((yield from self._session.msearches(batches)))
         answers = []
         for query, response in zip(queries, responses, strict=True):
@@ -116,6 +118,10 @@ class Searching:
         if limit := clause_limit(response):
             self._session.max_clauses = limit
             return (yield from self._sum(search, query, search.room(limit)))
+        if search.packed:
+            if (hits := search.packed_hits(query, search.see(read_hits(response)))) is not None:
+                return hits
+            (response,) = yield from self._session.msearch([search.body(query)])
         page = search.see(read_hits(response))
         found = [hit for hit in page if search.takes(hit)]
         if len(page) == search.page and len(found) < search.k:  # deeper than one answer goes
@@ -171,7 +177,7 @@ class Searching:
             yield from ask("DELETE", "/_search/scroll", body=orjson.dumps({"scroll_id": answer["_scroll_id"]}))
         return list(islice(taken, k))
 
-    # ---- fetch and count
+    # ---- fetch
 
     def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]:
         known = yield from self._session.existing()
@@ -197,9 +203,16 @@ class Searching:
         read_hits(counted)
         if counted["hits"]["total"]["value"] > search.k:
             return None
-        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+        packed = known.field.packing is not None and known.target.ours
+        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense, packed=packed)
         (response,) = yield from self._session.msearch([body])
-        return _documents(known, [hit for hit in read_hits(response) if search.takes(hit)], dense)
+        found = [hit for hit in read_hits(response) if search.takes(hit)]
+        held = read_packed(found, known.field, codes=True) if packed else None
+        if packed and held is None:  # one of them has none
+            body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+            (response,) = yield from self._session.msearch([body])
+            found = [hit for hit in read_hits(response) if search.takes(hit)]
+        return _documents(known, found, dense, held)
 
     def _found(self, known: Known, keys: Sequence[str], dense: str | None = None) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""
@@ -211,14 +224,6 @@ class Searching:
             (response,) = yield from self._session.msearch([body])
             found |= {hit["_id"]: hit for hit in read_hits(response)}
         return found
-
-    def count(self) -> Operation[int]:
-        known = yield from self._session.fresh()
-        yield from self._session.refresh()
-        query = {"query": {"exists": {"field": known.field.present}}}
-        answer = yield from json("POST", self._session.path("_count"), query)
-        read_hits(answer)
-        return int(answer["count"])
 
 
 class _Search:
@@ -232,16 +237,21 @@ class _Search:
         self.at_once = _REQUESTS * self.per_request  # queries under way
         self.compact = False  # whether the server knows the short form of a query
         self.seen: set[str] = set()  # indices that hits came from
-        self.filters = _clauses(known, wanted)
-        self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
-        self._source = _source(known, self._judged, search.with_payloads)
+        self._judge = Judge.of(known.target, wanted)
+        self.filters = self._judge.clauses
+        self._source = _source(known, self._judge, search.with_payloads)
         self._brought = bringing(known.field, vectors=self.with_vectors, codes=self.with_codes)
+        self.packed = self.with_vectors and known.field.packing is not None  # whether weights are asked for as such
+        self._keyed = not self._source and known.field.key is not None
+        if self.packed:
+            self._brought_packed = bringing_packed(known.field, codes=self.with_codes, keyed=self._keyed)
         if self._source and (fault := source_fault(known.target)):
             raise fault
 
-    def body(self, query: SparseVector) -> Json:
+    def body(self, query: SparseVector, *, packed: bool = False) -> Json:
         clause = query_clause(query, self.known.field, compact=self.compact)
-        return search_body(clause, self.filters, self.page, self._source, self._brought)
+        brought = self._brought_packed if packed else self._brought
+        return search_body(clause, self.filters, self.page, self._source, brought)
 
     @property
     def brings(self) -> bool:
@@ -257,10 +267,27 @@ class _Search:
         return hits
 
     def takes(self, hit: Json) -> bool:
-        return not self._judged or matches(_undotted(hit.get("_source", {})), self._judged)
+        return self._judge.takes(hit)
 
     def id_of(self, key: str) -> Id:
         return from_id(key, self.known.target.ours)
+
+    def packed_hits(self, query: SparseVector, page: Sequence[Json]) -> Hits | None:
+        """Of an answer with packed weights; None where these will not do: one hit has none, or others than it was
+        scored by, since something else wrote its vector; or more hits are needed."""
+        found, field = [hit for hit in page if self.takes(hit)], self.known.field
+        if len(page) == self.page and len(found) < self.k:
+            return None
+        keys = [hit.get("fields", {}).get(field.key, [None])[0] if self._keyed else hit["_id"] for hit in found]
+        held = None if None in keys else read_packed(found, field, codes=self.with_codes)
+        if held is None:
+            return None
+        vectors, codes = held
+        told = np.array([hit["_score"] for hit in found], np.float32)
+        if not (np.abs(scores(query, vectors) - told) <= _ULPS * told).all():
+            return None
+        payloads = tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None
+        return Hits(tuple(map(self.id_of, keys)), told, payloads, vectors, codes)
 
     def hits(self, found: Sequence[Json]) -> Hits:
         ids = tuple([self.id_of(hit["_id"]) for hit in found])
@@ -285,48 +312,18 @@ def _split(values: list[T], size: int) -> Iterator[list[T]]:
         yield values[start : start + size]
 
 
-def _documents(known: Known, hits: Sequence[Json], dense: str | None) -> Documents:
-    """Of hits with payload and vector."""
+def _documents(
+    known: Known, hits: Sequence[Json], dense: str | None, packed: tuple[SparseVectors, UInt8s | None] | None = None
+) -> Documents:
+    """Of hits with payload and vector, or with what was `packed` of these."""
     ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    codes = read_codes(hits, known.field, strict=False)
-    return Documents(ids, read_vectors(hits, known.field), payloads, rows, codes)
+    vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=False))
+    return Documents(ids, vectors, payloads, rows, codes)
 
 
-def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:
-    """What the server narrows by: indices of different mappings agree, or are asked for everything."""
-    engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
-    if engine_own:
-        return engine_own
-    first, *others = (filter_clauses(wanted, index.mappings) for index in known.target.indices)
-    return first if all(clauses == first for clauses in others) else []
-
-
-def _source(known: Known, wanted: Sequence[Condition], with_payloads: bool) -> Any:
+def _source(known: Known, judge: Judge, with_payloads: bool) -> Any:
     if with_payloads:
         return {"excludes": sorted({known.field.name, HIDDEN, *known.target.hidden})}
-    return sorted(fields(wanted)) or False
-
-
-def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A document of others may say {"maker.name": ...} for {"maker": {"name": ...}}: to the engine they are one."""
-    if not any("." in name for name in source):
-        return source
-    made: dict[str, Any] = {}
-    for name, value in _spread(source.items()):
-        _put(made, name.split("."), value)
-    return made
-
-
-def _spread(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return sorted(items, key=lambda item: item[0].count("."))
-
-
-def _put(made: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for key in path[:-1]:
-        inner = made.setdefault(key, {})
-        if not isinstance(inner, dict):
-            return  # a scalar and an object of one name: what the first says stands
-        made = inner
-    made.setdefault(path[-1], value)
+    return list(judge.fields) or False

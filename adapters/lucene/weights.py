@@ -21,6 +21,8 @@ def stored(vectors: SparseVectors) -> SparseVectors:
     Weights that it refuses (`refusals`) stay as they are.
     """
     values = np.ascontiguousarray(vectors.values)
+    if not (values.view(np.uint32) & 0x7FFF).any():
+        return vectors
     cut = (values.view(np.uint32) >> 15 << 15).view(np.float32)
     kept = np.where(np.abs(values) < _MIN_NORMAL, values, cut)
     return SparseVectors(vectors.indptr, vectors.indices, kept, vectors.dimension, fingerprint=vectors.fingerprint)

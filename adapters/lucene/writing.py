@@ -30,8 +30,9 @@ from .documents import (
 from .errors import failure, says
 from .hazards import final_pipeline, write_fault
 from .ids import to_id
-from .index import Field, Index, Target
+from .index import Field, Index, Target, read_field
 from .mapping import mixed_fields
+from .packing import Packing
 from .session import Known, Session
 from .wire import json
 
@@ -86,6 +87,8 @@ class Writing:
             raise fault
         yield from self._prepare(known, payloads)
         yield from self._adopt(known, vectors)
+        if codes is not None and vectors.nnz:
+            known = yield from self._pack(known, vectors)
         lines, failed = to_lines(
             ids,
             vectors,
@@ -123,6 +126,28 @@ class Writing:
                 if not left:
                     raise
             known = yield from self._session.existing(0.0)  # a document of another writer may have mapped it first
+
+    def _pack(self, known: Known, vectors: SparseVectors) -> Operation[Known]:
+        """The first documents with codes say how those of the collection pack their weights, once and for all."""
+        for left in reversed(range(_ROUNDS)):
+            field = known.field
+            if field.claim is None or not field.claim.packed or field.packing is not None:
+                break
+            fields = [(index, read_field(index, field.name)) for index in known.target.indices]
+            said = [one.packing for _, one in fields if one and one.packing]
+            packing = said[0] if said else Packing.fitting(vectors)
+            try:
+                for index, one in fields:
+                    if one and one.claim and not one.packing:
+                        vector_codes = one.code_type == "dense_vector"
+                        yield from self._session.put_mapping(
+                            index, one.claim.packing(packing, vector_codes=vector_codes)
+                        )
+            except BackendUnsupported:  # another writer was first
+                if not left:
+                    raise
+            known = yield from self._session.existing(0.0)
+        return known
 
     def _adopt(self, known: Known, vectors: SparseVectors) -> Operation[None]:
         """The first vectors of a collection of ours say which space it is of (C18)."""

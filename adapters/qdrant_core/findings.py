@@ -82,8 +82,8 @@ def _of_dense(found: Collection) -> Iterator[Finding]:
     raw = found.params.get("vectors") or {}
     for vector, about in ({"": raw} if "size" in raw else raw).items():
         if about.get("multivector_config"):
-            advice = "no row stands for the document; name another vector, or make a row with a function (dense_field=)"
-            yield Finding("blocking", "multivector", f"{vector!r} holds several dense rows a document", advice)
+            advice = "no one row stands for the document there: make sparse vectors from another one (dense_field=)"
+            yield Finding("warning", "multivector", f"{vector!r} holds several dense rows a document", advice)
         elif (datatype := str(about.get("datatype") or "float32").lower()) != "float32":
             advice = "sparse vectors are made from the rounded rows; the original ones would do a little better"
             yield Finding("warning", "dense rows", f"{vector!r} keeps its rows as {datatype}", advice)

@@ -14,6 +14,7 @@ from sparsevec.vectors import SparseVectors
 
 from .codes import WITHOUT_A_GRAPH, vector_params
 from .collection import MADE, Collection, Note
+from .copying import Copying
 from .findings import findings
 from .ranking import Ranking
 from .reads import Reads
@@ -23,16 +24,15 @@ from .writes import Writes
 __all__ = ["REQUEST_BYTES", "QdrantOperations"]
 
 
-class QdrantOperations(Writes, Reads, Ranking):
+class QdrantOperations(Writes, Reads, Ranking, Copying):
     """Of one sparse vector of one collection: what is there, making it, and the end of it."""
 
     def info(self) -> Operation[Info]:
         version = yield from self._version(anew=True)
         backend, found = f"{self._backend} {version}", (yield from self._look())
-        if found is None:
-            return Info(backend, self._can, exists=False)
-        if self._vector not in found.sparse:
-            return Info(backend, self._can, exists=False, ours=found.ours, dense=found.dense)
+        if found is None or self._vector not in found.sparse:
+            there = {} if found is None else found.dense
+            return Info(backend, self._can, exists=False, ours=found is None or found.ours, dense=there)
         if (note := found.note_of(self._vector)) is None:
             return Info(backend, self._can, exists=True, ours=found.ours, dense=found.dense)
         about = (note.dimension, note.fingerprint, note.identity or None)
@@ -75,8 +75,8 @@ class QdrantOperations(Writes, Reads, Ranking):
             )
         yield from self._need(
             ADDS_VECTORS,
-            f"adding a vector to the collection {self._name}; until then make a new collection with both vectors, "
-            "copy the points and switch an alias",
+            f"adding a vector to the collection {self._name}; copy it to a new collection with both vectors, and move "
+            "the alias over: retrofit --copy",
         )
         left: dict[str, Any] = {old.key: None for old in found.notes_of(self._vector) if old.stale}
         yield from self._ask("update_collection", metadata={**left, **note.metadata()})

@@ -87,6 +87,9 @@ _REST = {
     "query_batch_points": ("POST", "/collections/{collection}/points/query/batch"),
     "retrieve": ("POST", "/collections/{collection}/points"),
     "scroll": ("POST", "/collections/{collection}/points/scroll"),
+    "upsert": ("PUT", "/collections/{collection}/points?wait=true"),
+    "create_payload_index": ("PUT", "/collections/{collection}/index?wait=true"),
+    "update_aliases": ("POST", "/collections/aliases"),
     "count": ("POST", "/collections/{collection}/points/count"),
 }
 

@@ -31,7 +31,7 @@ try:
 except ImportError as error:
     raise ClientMissing.extra("qdrant-client", "qdrant") from error
 
-__all__ = ["async_wire", "is_local", "sync_wire"]
+__all__ = ["async_wire", "is_local", "is_rest", "sync_wire"]
 
 _LONGEST = 60.0  # seconds, where the client has no timeout of its own
 
@@ -40,6 +40,11 @@ def is_local(client: QdrantClient | AsyncQdrantClient) -> bool:
     """Whether it is the client's local mode, in memory or in a folder."""
     options = client.init_options
     return bool(options.get("path")) or options.get("location") == ":memory:"
+
+
+def is_rest(wire: object) -> bool:
+    """Whether requests go out as they are written, over REST."""
+    return isinstance(wire, _Rest)
 
 
 def sync_wire(client: QdrantClient, *, owns_client: bool) -> Wire[Request, Any]:

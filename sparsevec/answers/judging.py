@@ -64,7 +64,7 @@ def verified(
     wanted = judged_conditions(where, payloads)
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     allowed = np.array([matches(payload, wanted) for payload in fields], bool)
-    rows = query_rows(queries, ranking.encoder.input_dim)
+    rows = query_rows(queries, ranking.encoder.query_dim)
     report = AnswersReport(
         backend=about.backend,
         documents=len(documents),

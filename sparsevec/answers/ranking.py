@@ -40,7 +40,7 @@ _SHOWN = 10  # dimensions of an explanation that come with examples
 class Asked:
     """What one search wants, checked."""
 
-    dense: Float32s  # (q, input_dim)
+    dense: Float32s  # (q, query_dim)
     sparse: SparseVectors
     k: int
     where: Where | None
@@ -120,7 +120,7 @@ class Ranking:
             raise InvalidInput(
                 f"k={k} answers cannot be chosen from {self.candidates} candidates; raise candidates= to {k} or more"
             )
-        rows = query_rows(queries, self.encoder.input_dim).astype(np.float32, copy=False)
+        rows = query_rows(queries, self.encoder.query_dim).astype(np.float32, copy=False)
         least = _threshold(score_threshold)
         return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
 
@@ -159,7 +159,7 @@ class Ranking:
         return [_given(asked, hits) for hits in found]
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
-        rows = query_rows(query, self.encoder.input_dim).astype(np.float32, copy=False)
+        rows = query_rows(query, self.encoder.query_dim).astype(np.float32, copy=False)
         sparse = self.encoder.encode_query(rows)
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
@@ -193,7 +193,9 @@ class Ranking:
         for field, words in fusion.text.items():
             rankings += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
         if fusion.dense is not None:
-            rankings += yield Call("nearest", (asked.dense, fusion.depth), {"dense": fusion.dense, **named})
+            rankings += yield Call(
+                "nearest", (self.encoder.translate(asked.dense), fusion.depth), {"dense": fusion.dense, **named}
+            )
         return fusion.of(rankings)
 
     def _check(self, way: Way) -> Operation[None]:
@@ -244,9 +246,9 @@ class Ranking:
         """The engine picks the nearest of the candidates, some more than k; their rows are brought, and scored as
         defined. None where what it left out might still be among the k: engines round in their own order."""
         depth = 2 * asked.k + _MORE
-        among = [hits.ids for hits in found]
+        among, rows = [hits.ids for hits in found], self.encoder.translate(asked.dense)
         try:
-            near: list[Hits] = yield Call("nearest", (asked.dense, depth), {"dense": way.dense_field, "among": among})
+            near: list[Hits] = yield Call("nearest", (rows, depth), {"dense": way.dense_field, "among": among})
         except BackendUnsupported:
             way.on_server = False
             return None

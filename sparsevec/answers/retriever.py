@@ -103,7 +103,7 @@ class Retriever(_Answering):
         score_threshold: float | None = None,
         deadline: float | None = None,
     ) -> list[Hits]:
-        """The k answers to each dense query (q, input_dim), or to one (input_dim,), best first; a list of q `Hits`.
+        """The k answers to each dense query (q, query_dim), or to one (query_dim,), best first; a list of q `Hits`.
 
         `group_by`: a field of the payload, and the k best parents come, each by its best hit. Answers whose final score
         is not above `score_threshold` are left out. `deadline`: seconds for all of it, whatever the number of requests.
@@ -135,7 +135,7 @@ class Retriever(_Answering):
         with_payloads: bool = False,
         deadline: float | None = None,
     ) -> Hits:
-        """The k answers to one dense query (input_dim,), fused with rankings of the engine's own.
+        """The k answers to one dense query (query_dim,), fused with rankings of the engine's own.
 
         `text`: fields to words, each ranked as the engine ranks text; `dense`: a field whose own index is asked, too.
         The best `depth` of each ranking, ours first, become one `by` their "ranks" (reciprocal rank fusion) or by their
@@ -192,7 +192,7 @@ class Retriever(_Answering):
         vectors: SparseVectors | None = None,
         group_by: str | None = None,
     ) -> AnswersReport:
-        """Ask all dense `queries` (q, input_dim), and judge candidates and answers.
+        """Ask all dense `queries` (q, query_dim), and judge candidates and answers.
 
         `dense` (n, input_dim): all that the collection holds, under `ids` (0 to n - 1 when not given), with `payloads`
         and `vectors` as they were given to `add`. The candidates must be exact for this backend's `stored`, the answers
@@ -213,7 +213,7 @@ class Retriever(_Answering):
         )
 
     def explain(self, query: Any, id_: Id, *, examples: int = 0) -> Explanation:
-        """Why the document `id_` is where it is for one dense query (input_dim,): dimensions that add up to its score.
+        """Why the document `id_` is where it is for one dense query (query_dim,): dimensions that add up to its score.
 
         Of the second look where that ranks, else of the sparse score. `examples`: so many documents come with each
         dimension that use it most, with their payloads. Raises InvalidInput when the id is not there.

@@ -75,7 +75,7 @@ class Way(Protocol):
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
 
     def prepare(self, dense: Float32s, sparse: SparseVectors, /) -> Any:
-        """What `scores` takes of q dense queries (q, input_dim), and as they are searched."""
+        """What `scores` takes of q dense queries (q, query_dim), and as they are searched."""
 
     def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
         """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
@@ -102,10 +102,11 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
 
 def usual_rerank(encoder: SparseEncoder) -> Rerank:
     """ "second look"; None, the sparse order, where the model's card says that a second look finds less."""
-    figures = encoder.figures
-    again = figures.second_look_recall_10
-    worse = again is not None and again < figures.recall_10
-    return None if worse else "second look"
+    figures, adopted = encoder.figures, encoder.config.adopted
+    first, again = figures.recall_10, figures.second_look_recall_10
+    if adopted is not None:  # what their pairs find is not the order that they should have: answers are
+        first, again = adopted.answer_ndcg_10, adopted.second_look_ndcg_10
+    return None if again is not None and again < first else "second look"
 
 
 def usual_candidates(rerank: Rerank, encoder: SparseEncoder) -> int:
@@ -204,7 +205,9 @@ def _as_hits(documents: Documents) -> Hits:
 
 
 class DenseRows:
-    """By the cosine of the dense query with the dense row that the cluster holds for a candidate."""
+    """By the cosine of the dense query with the dense row that the cluster holds for a candidate.
+
+    Where queries come from a model that was adopted, by the cosine of what the encoder makes of them."""
 
     few: ClassVar[int] = 3  # rows of so many documents are as long as a search
     with_vectors: ClassVar[bool] = False
@@ -217,7 +220,7 @@ class DenseRows:
                 f"{field!r:.80}"
             )
         self.dense_field: str | None = field
-        self._field, self._columns = field, encoder.input_dim
+        self._field, self._columns, self._encoder = field, encoder.input_dim, encoder
         self.on_server = False  # whether the engine picks the nearest candidates
         self._declared: Mapping[str, DenseField] = {}
 
@@ -255,7 +258,7 @@ class DenseRows:
         )
 
     def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
-        return unit_rows(dense)
+        return unit_rows(self._encoder.translate(dense))
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)

@@ -13,9 +13,10 @@ import sparsevec
 from sparsevec.cli.bars import stages
 from sparsevec.cli.collection import index, search, verify
 from sparsevec.cli.frontier import frontier
-from sparsevec.cli.learn import encode, evaluate_model, fit
+from sparsevec.cli.learn import adopt, encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
+from sparsevec.cli.migrate import migrate_command
 from sparsevec.cli.options import EMBEDDER, Embedder, Json
 from sparsevec.cli.plan import cost, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
@@ -157,11 +158,13 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "embed": embed,
     "fit": fit,
+    "adopt": adopt,
     "encode": encode,
     "eval": evaluate_model,
     "check": check,
     "preview": preview_command,
     "retrofit": retrofit_command,
+    "migrate": migrate_command,
     "index": index,
     "search": search,
     "verify": verify,

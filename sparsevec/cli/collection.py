@@ -13,6 +13,7 @@ import typer
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
+from sparsevec.cli.documents import Documents, of_texts, of_vectors
 from sparsevec.cli.options import (
     EMBEDDER,
     Embedder,
@@ -61,7 +62,16 @@ class Empty(StrEnum):
 @failing
 def index(
     url: Target,
-    documents: Annotated[Path, typer.Argument(metavar="DOCS", help="A folder of sparse vectors.")],
+    documents: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DOCS",
+            help="A folder of sparse vectors; with --model a file of texts, one a line, or .jsonl with a field for it.",
+        ),
+    ],
+    model: Annotated[Path | None, typer.Option("--model", help="Of texts: what encodes them.")] = None,
+    embedder: Embedder = EMBEDDER,
+    field: Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")] = "text",
     ids: Ids = None,
     payloads: Payloads = None,
     journal: Annotated[
@@ -100,36 +110,41 @@ def index(
     ```
     sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
     sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    sparsevec index local:products.db products.jsonl --model model/ --embedder wordllama --create
     ```
     """
-    vectors = SparseVectors.load(documents, mmap=True)
     with connected(url) as adapter, progress("writing") as done:
-        _prepare(adapter, vectors, create=create)
+        if model is None:
+            given = of_vectors(documents, ids, payloads)
+        else:
+            given = of_texts(documents, adapter, model, embedder, field, ids, payloads)
+        _prepare(adapter, given, create=create)
         report = ingest(
             adapter,
-            read_ids(ids, len(vectors)),
-            vectors,
-            None if payloads is None else read_objects(payloads),
+            given.ids,
+            given.vectors,
+            given.payloads,
+            codes=given.codes,
             journal=journal,
             failed=failed,
             empty="skip" if skip_empty else empty.value,
             missing=None if missing is None else missing.value,
             deadline=deadline,
-            on_progress=lambda told: done(told.documents / max(1, len(vectors)), told.waiting),
+            on_progress=lambda told: done(told.documents / max(1, given.n), told.waiting),
         )
     say(report, as_json=as_json, sound=not report.failed)
 
 
-def _prepare(adapter: Adapter, vectors: SparseVectors, *, create: bool) -> None:
+def _prepare(adapter: Adapter, given: Documents, *, create: bool) -> None:
     """The collection is there, and of the vectors' dimension. Raises CollectionError; `upsert` looks at the space."""
     found = adapter.info()
     if not found.exists and not create:
         raise CollectionError(f"{found.backend}: the collection is not there; --create makes it")
     if not found.exists:
-        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
-    elif found.dimension not in (None, vectors.dimension):
+        adapter.create(given.dimension, fingerprint=given.fingerprint)
+    elif found.dimension not in (None, given.dimension):
         raise CollectionError(
-            f"the collection is there and has dimension {found.dimension}, the vectors have {vectors.dimension}; "
+            f"the collection is there and has dimension {found.dimension}, the vectors have {given.dimension}; "
             "name another, or take it away first with: sparsevec drop URL"
         )
 

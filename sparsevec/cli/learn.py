@@ -1,4 +1,4 @@
-"""The commands that learn, encode and measure: fit, encode, eval."""
+"""The commands that learn, encode and measure: fit, adopt, encode, eval."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sparsevec.cli.options import Ids, Json, check_output
 from sparsevec.cli.screen import as_json_text, failing, figures, note, say
 from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
+from sparsevec.encoder.store import AdoptedConfig
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense, read_ids, read_qrels
 from sparsevec.measure.recall import evaluate
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["encode", "evaluate_model", "fit"]
+__all__ = ["adopt", "encode", "evaluate_model", "fit"]
 
 _BLOCK = 4096  # rows encoded between two movements of the bar
 _NNZ = 32  # weights of a document where nothing is said
@@ -139,6 +140,62 @@ class _Fitted(BaseModel):
         compared = ", ".join(f"{name} {recall:.3f}" for name, recall in beside.items() if recall is not None)
         headline = [f"Not good: {reason}." for reason in self.poor]
         return "\n".join([*headline, self.figures.text, f"recall@10 beside it: {compared}", f"Saved in {self.model}"])
+
+
+@failing
+def adopt(
+    model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
+    theirs: Annotated[Path, typer.Argument(metavar="THEIRS.npy", help="Vectors (m, d) of the model that will ask.")],
+    ours: Annotated[
+        Path,
+        typer.Argument(metavar="OURS.npy", help="Vectors of the documents' model: of the same texts, or of answers."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new model.", show_default=False)],
+    documents: Annotated[
+        Path | None, typer.Option("--documents", help="Dense vectors of what is searched, where OURS is not that.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option("--vectors", help="Their sparse vectors, such as MODEL/documents after --refine.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="What torch learns on: cpu, cuda or cuda:1.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Ask an index by another embedding model, smaller or newer, of any width; nothing is indexed again.
+
+    ```
+    sparsevec adopt model/ documents-by-the-other.npy documents.npy -o asking/
+    ```
+    """
+    check_output(output, _CONFIG)
+    encoder = SparseEncoder.load(model)
+    with progress("learning") as done:
+        adopted = encoder.adopt(
+            read_dense(theirs),
+            read_dense(ours),
+            documents=None if documents is None else read_dense(documents),
+            vectors=None if vectors is None else SparseVectors.load(vectors),
+            on_step=lambda at: done(at.fraction),
+            device=device,
+        )
+    adopted.save(output)
+    kept = adopted.config.adopted
+    assert kept is not None
+    say(_Adopted(model=output, figures=adopted.figures, adopted=kept), as_json=as_json)
+
+
+class _Adopted(BaseModel):
+    model: Path
+    figures: Figures
+    adopted: AdoptedConfig
+
+    def __str__(self) -> str:
+        kept = self.adopted
+        again = "" if kept.second_look_ndcg_10 is None else f" ({kept.second_look_ndcg_10:.3f} at a second look)"
+        return (
+            f"{self.figures}\nthe documents' own model, for the same pairs: recall@10 {kept.own_recall_10:.3f}, "
+            f"@100 {kept.own_recall_10_at_100:.3f}\nnDCG@10 of the nearest document {kept.answer_ndcg_10:.3f}{again}, "
+            f"the documents' own model {kept.own_ndcg_10:.3f}\nSaved in {self.model}"
+        )
 
 
 @failing

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from sparsevec.cli.bars import stages
-from sparsevec.cli.credentials import connected, credentials
+from sparsevec.cli.credentials import credentials
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.contract.urls import Url
@@ -20,6 +21,7 @@ from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense
 from sparsevec.live.catching_up import catch_up, repeated
+from sparsevec.live.copying import copy_beside, drop_copied, switch_copy
 from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.settings import Settings
@@ -28,7 +30,23 @@ from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
 from sparsevec.progress import Progress
 
-__all__ = ["preview_command", "retrofit_command"]
+__all__ = [
+    "Asking",
+    "Config",
+    "DenseField",
+    "Drawn",
+    "DryRun",
+    "Every",
+    "Multiplications",
+    "NewDimension",
+    "NewWeights",
+    "NoVerify",
+    "Rate",
+    "Refine",
+    "filling",
+    "preview_command",
+    "retrofit_command",
+]
 
 DenseField = Annotated[
     str | None, typer.Option("--dense-field", help="Where the dense vectors are, if the collection has several.")
@@ -40,6 +58,25 @@ Multiplications = Annotated[
 Dimensions = Annotated[
     int, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the sparse vectors.")
 ]
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A sparsevec.toml with all of this; what is given here goes first.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")]
+Every = Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")]
+Rate = Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")]
+NewWeights = Annotated[int | None, typer.Option("--nnz", help="Of a new encoder: weights of a document (32).")]
+NewDimension = Annotated[
+    int | None, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the vectors (8192).")
+]
+Asking = Annotated[
+    Path | None, typer.Option("--queries", help="Of a new encoder: dense vectors of real queries (.npy, …).")
+]
+Refine = Annotated[bool, typer.Option("--refine", help="Fit the codes to this corpus; the sample must be all of it.")]
+Drawn = Annotated[
+    int | None, typer.Option("--sample", help="Dense vectors that a new encoder is learned from (20000).")
+]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")]
 
 
 @failing
@@ -55,32 +92,35 @@ def retrofit_command(
             help="A folder with an encoder (`fit` wrote it); a new one gets an encoder, learned from a sample.",
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A sparsevec.toml with all of this; what is given here goes first.")
-    ] = None,
+    config: Config = None,
     dense_field: DenseField = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take away what a retrofit added, and nothing else.")] = False,
     catching_up: Annotated[
         bool, typer.Option("--catch-up", help="Write what is new, missing or stale since, and only that.")
     ] = False,
-    every: Annotated[float | None, typer.Option("--every", help="With --catch-up: again every N seconds.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing: say what would be written.")] = False,
-    rate: Annotated[float | None, typer.Option("--rate", help="Documents a second that are written at most.")] = None,
-    nnz: Annotated[int | None, typer.Option("--nnz", help="Of a new encoder: weights of a document (32).")] = None,
-    flops: Multiplications = None,
-    dimension: Annotated[
-        int | None, typer.Option("--dimension", "-d", help="Of a new encoder: dimensions of the vectors (8192).")
-    ] = None,
-    queries: Annotated[
-        Path | None, typer.Option("--queries", help="Of a new encoder: dense vectors of real queries (.npy, …).")
-    ] = None,
-    refine: Annotated[
-        bool, typer.Option("--refine", help="Fit the codes to this corpus; the sample must be all of it.")
+    every: Every = None,
+    copying: Annotated[
+        bool,
+        typer.Option(
+            "--copy",
+            help="URL names an alias: copy what it stands for to a new collection, and add the sparse vectors there.",
+        ),
     ] = False,
-    sample: Annotated[
-        int | None, typer.Option("--sample", help="Dense vectors that a new encoder is learned from (20000).")
-    ] = None,
-    no_check: Annotated[bool, typer.Option("--no-verify", help="Do not verify at the end.")] = False,
+    switching: Annotated[
+        bool, typer.Option("--switch", help="With --copy: move the alias over to the copy. The old one stays.")
+    ] = False,
+    dropping: Annotated[
+        bool, typer.Option("--drop-old", help="With --copy, after the switch: remove the old collection.")
+    ] = False,
+    dry_run: DryRun = False,
+    rate: Rate = None,
+    nnz: NewWeights = None,
+    flops: Multiplications = None,
+    dimension: NewDimension = None,
+    queries: Asking = None,
+    refine: Refine = False,
+    sample: Drawn = None,
+    no_check: NoVerify = False,
     as_json: Json = False,
 ) -> None:
     """Add sparse vectors to a collection that serves, made from the dense vectors it holds; catch up; or undo it.
@@ -92,10 +132,13 @@ def retrofit_command(
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --catch-up
     sparsevec retrofit "elasticsearch://localhost:9200/products?field=sparse" --model model/ --undo
     sparsevec retrofit --config sparsevec.toml --catch-up
+    sparsevec retrofit "qdrant://localhost:6333/products-alias?vector_name=sparse" --model model/ --copy
     ```
     """
-    if undo + (catching_up or dry_run) > 1:
-        raise InvalidInput("--undo goes without --catch-up and --dry-run")
+    if undo + (catching_up or dry_run) + copying > 1:
+        raise InvalidInput("--undo and --copy go without each other and without --catch-up and --dry-run")
+    if (switching or dropping) and (not copying or switching + dropping > 1):
+        raise InvalidInput("--switch and --drop-old belong to --copy, one at a time")
     if every is not None and not catching_up:
         raise InvalidInput("--every belongs to --catch-up")
     given = {
@@ -114,7 +157,9 @@ def retrofit_command(
     }
     settings = Settings.read(config, given)
     once = _Calls(settings, as_json=as_json)
-    if undo:
+    if copying:
+        once.copy(switching=switching, dropping=dropping)
+    elif undo:
         once.say(once.report(undo_retrofit, undo_each))
     elif catching_up:
         read = {"dense_field": settings.dense_field, "rate": settings.rate, "dry_run": dry_run}
@@ -125,27 +170,40 @@ def retrofit_command(
         for report in repeated(caught, settings.every):
             once.say(report)
     else:
-        with nullcontext() if as_json else stages() as watch:
-
-            def told(progress: Progress) -> None:
-                if watch is not None:
-                    watch(progress.stage, min(progress.fraction, 0.999))
-
-            report = once.report(
-                retrofit,
-                retrofit_each,
-                dense_field=settings.dense_field,
-                budget=settings.budget,
-                output_dim=settings.dimension,
-                queries=None if settings.queries is None else read_dense(settings.queries),
-                refine=settings.refine,
-                sample=settings.sample,
-                rate=settings.rate,
-                check=settings.verify,
-                dry_run=dry_run,
-                on_progress=told,
-            )
+        with filling(settings, dry_run=dry_run, quiet=as_json) as options:
+            report = once.report(retrofit, retrofit_each, **options)
         say(report, as_json=as_json, sound=report.complete, good=dry_run or getattr(report, "settled", True))
+
+
+class _Dropped(BaseModel):
+    dropped: str
+    """the collection"""
+
+    def __str__(self) -> str:
+        return f"{self.dropped} is removed"
+
+
+@contextmanager
+def filling(settings: Settings, *, dry_run: bool, quiet: bool) -> Iterator[dict[str, Any]]:
+    """What `retrofit` and `migrate` are called with besides places and folders; bars for as long as it lasts."""
+    with nullcontext() if quiet else stages() as watch:
+
+        def told(progress: Progress) -> None:
+            if watch is not None:
+                watch(progress.stage, min(progress.fraction, 0.999))
+
+        yield {
+            "dense_field": settings.dense_field,
+            "budget": settings.budget,
+            "output_dim": settings.dimension,
+            "queries": None if settings.queries is None else read_dense(settings.queries),
+            "refine": settings.refine,
+            "sample": settings.sample,
+            "rate": settings.rate,
+            "check": settings.verify,
+            "dry_run": dry_run,
+            "on_progress": told,
+        }
 
 
 class _Calls:
@@ -155,13 +213,27 @@ class _Calls:
         place = Url.parse(settings.url)
         self._settings, self._json = settings, as_json
         self._secrets = credentials(place.engine, os.environ) if place.host else {}
-        self._several = len(collections(settings.url, **self._secrets)) > 1 or bool({*"*,"} & {*place.path})
+        self._pattern = bool({*"*,"} & {*place.path})
 
     def report(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> Any:
         options |= {"model": self._settings.model, "deadline": self._settings.deadline}
-        if self._several:
-            return each(self._settings.url, credentials=self._secrets, **options)
+        urls = collections(self._settings.url, **self._secrets)  # at each catch-up anew: a day has its own index
+        if len(urls) > 1 or self._pattern:
+            return each(urls, credentials=self._secrets, **options)
         return one(self._settings.url, **options, **self._secrets)
+
+    def copy(self, *, switching: bool, dropping: bool) -> None:
+        asked = self._settings
+        given: dict[str, Any] = {"model": asked.model, "credentials": self._secrets}
+        if dropping:
+            say(_Dropped(dropped=drop_copied(asked.url, **given)), as_json=self._json)
+            return
+        if switching:
+            self.say(switch_copy(asked.url, **given, deadline=asked.deadline))
+            return
+        with filling(asked, dry_run=False, quiet=self._json) as options:
+            report = copy_beside(asked.url, **given, deadline=asked.deadline, **options)
+        self.say(report)
 
     def say(self, report: Any) -> None:
         say(report, as_json=self._json, sound=report.complete or self._settings.every is not None)
@@ -182,6 +254,9 @@ def preview_command(
     engine: Annotated[
         Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
     ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Add milliseconds: probe a temporary collection there, and remove it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What sparse vectors would cost and find at URL, from a sample of its dense vectors; nothing is written there.
@@ -191,15 +266,17 @@ def preview_command(
     ```
     """
     asking = None if queries is None else read_dense(queries)
-    with connected(url) as adapter:
-        seen = preview(
-            adapter,
-            dense_field=dense_field,
-            model=model,
-            queries=asking,
-            budget=Budget(nnz=nnz, flops=flops),
-            output_dim=dimension,
-            sample=sample,
-            latency=None if engine is None else LatencyModel.load(engine),
-        )
+    place = Url.parse(url)
+    seen = preview(
+        url,
+        dense_field=dense_field,
+        model=model,
+        queries=asking,
+        budget=Budget(nnz=nnz, flops=flops),
+        output_dim=dimension,
+        sample=sample,
+        latency=None if engine is None else LatencyModel.load(engine),
+        scratch=scratch,
+        **(credentials(place.engine, os.environ) if place.host else {}),
+    )
     say(seen, as_json=as_json)

@@ -23,7 +23,7 @@ from sparsevec.integrations.embedders import embed as embedded
 from sparsevec.integrations.embedders import named
 from sparsevec.storage import whole_file
 
-__all__ = ["answered", "embed"]
+__all__ = ["answered", "embed", "read_texts"]
 
 _EXCERPT = 110
 
@@ -80,9 +80,11 @@ def embed(
     """
     if output.suffix != ".npy":
         raise InvalidInput(f"expected a .npy file to write, found {output.name}")
-    lines = sum(1 for _ in _texts(texts, field))  # read twice: once to count and to check, before anything is embedded
+    lines = sum(
+        1 for _ in read_texts(texts, field)
+    )  # read twice: once to count and to check, before anything is embedded
     with progress("embedding") as done:
-        rows = embedded(_texts(texts, field), named(embedder), on_batch=lambda count: done(count / max(1, lines)))
+        rows = embedded(read_texts(texts, field), named(embedder), on_batch=lambda count: done(count / max(1, lines)))
     packed = io.BytesIO()
     np.save(packed, rows)
     whole_file(output, packed.getvalue())
@@ -98,7 +100,8 @@ class _Embedded(BaseModel):
         return f"{self.n:,} texts as vectors of {self.columns} columns, saved in {self.vectors}"
 
 
-def _texts(path: Path, field: str) -> Iterator[str]:
+def read_texts(path: Path, field: str) -> Iterator[str]:
+    """One text a line; of .jsonl the field `field` of each object. Raises InvalidInput, naming the line."""
     if path.suffix in (".jsonl", ".ndjson"):
         yield from (_field(line, field, number) for number, line in enumerate(read_objects(path), start=1))
         return

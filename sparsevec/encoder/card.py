@@ -17,6 +17,16 @@ _MADE = {
     "head": "a head and a query tower",
     "refined": "a head and a query tower, refined to one corpus",
 }
+_LEARNED_FROM = {
+    "sample": "a sample of queries",
+    "documents": "documents standing in for queries",
+    "pairs": "pairs of rows of two models",
+}
+_MEASURED_WITH = {
+    "sample": "queries",
+    "documents": "documents, asked as queries for want of a sample,",
+    "pairs": "pairs, for what the documents' own model finds by their other row,",
+}
 _ASKED = {
     "sample": "queries of the sample",
     "documents": "documents",
@@ -27,9 +37,9 @@ _ASKED = {
 def card(config: Config) -> str:
     """`README.md` of a model folder."""
     figures = config.figures
-    sample = "a sample of queries" if figures.asked == "sample" else "documents standing in for queries"
+    sample = _LEARNED_FROM[figures.asked]
     made = _MADE[config.stage]
-    asked = "queries" if figures.asked == "sample" else "documents, asked as queries for want of a sample,"
+    asked = _MEASURED_WITH[figures.asked]
     warning = "".join(f"**{said[0].upper()}{said[1:]}.**\n\n" for said in figures.warnings)
     rows = [
         ("weights of a document", f"{config.nnz}", f"{figures.active_dims:.2f}"),
@@ -50,6 +60,16 @@ def card(config: Config) -> str:
     if config.residual is not None and figures.residual_recall_10 is not None:
         residual = f"overlap of the sparse top 300, re-ranked by residual codes of {config.residual.bytes} bytes"
         rows.append((residual, "", f"{figures.residual_recall_10:.3f}"))
+    if config.learned_nnz is not None:
+        rows.append(("weights of a document that were learned for, before `at`", f"{config.learned_nnz}", ""))
+    if (theirs := config.adopted) is not None:
+        own = f"{theirs.own_recall_10:.3f}, in the sparse top 100 {theirs.own_recall_10_at_100:.3f}"
+        again = "" if theirs.second_look_ndcg_10 is None else f", {theirs.second_look_ndcg_10:.3f} at a second look"
+        rows += [
+            ("overlap for the same pairs, asked by the documents' own model", "", own),
+            ("nDCG@10 of the document nearest to the pair's own row", "", f"{theirs.answer_ndcg_10:.3f}{again}"),
+            ("the same, asked by the documents' own model", "", f"{theirs.own_ndcg_10:.3f}"),
+        ]
     if (untrained := figures.untrained_recall_10) is not None:
         rows.append(("overlap without learning, by dot products with random documents", "", f"{untrained:.3f}"))
     table = "\n".join(f"| {name} | {budget} | {measured} |" for name, budget, measured in rows)
@@ -63,7 +83,7 @@ import sparsevec as sv
 
 encoder = sv.SparseEncoder.load("this folder")
 documents = encoder.encode_document(dense)  # (n, {config.input_dim}) to SparseVectors of dimension {config.output_dim}
-queries = encoder.encode_query(dense)
+queries = encoder.encode_query(dense){_adopted(config)}
 ```
 
 Documents live in the space `{config.fingerprint}`: search them with queries of this encoder only.
@@ -78,6 +98,10 @@ corpus the encoder was made for; in brackets 95 % intervals over these queries.
 On other data, measure again. Weights of the vectors this was learned from are what it knows: it sees the world as the
 dense model does, with the same gaps.
 """
+
+
+def _adopted(config: Config) -> str:
+    return "" if config.adopted is None else f"  # (q, {config.adopted.columns}), of the model that was adopted"
 
 
 def _kinds(figures: Figures) -> str:

@@ -75,12 +75,13 @@ class Projection:
         Equal ones by index.
         """
         groups = 1 << (_GROUPS * k - 1).bit_length()
+        groups = groups if 4 * groups <= self.dimension else self.dimension  # each dimension a group of its own
         size = max(1, min(_ROWS, _HELD // self.dimension))
         held = np.empty((min(size, len(rows)), self.dimension), np.float32)
         for _, block in blocks(rows, size):
             fixed = self._fixed(block)
             found = None
-            if self._float32 and 4 * groups <= self.dimension:
+            if self._float32 and 4 * k <= self.dimension:
                 found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
             yield largest(self._exact(fixed), k) if found is None else found
 

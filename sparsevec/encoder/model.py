@@ -23,7 +23,7 @@ class Model:
     """Encodes rows as `similarity` makes them of the users'.
 
     Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices` of a
-    query's purse, `second_look`, and those of `encoder.residual`.
+    query's purse, `second_look`, those of `encoder.residual`, and `adopted_weights`, `adopted_bias` and `adopted_mean`.
     """
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
@@ -42,6 +42,20 @@ class Model:
     @cached_property
     def query_projection(self) -> Projection:
         return query_projection(self.tensors)
+
+    @cached_property
+    def adopted_map(self) -> Projection:
+        return Projection(self.tensors["adopted_weights"], self.tensors["adopted_bias"], self.tensors["adopted_mean"])
+
+    def asking(self, rows: Dense) -> Dense:
+        """Queries (q, columns) as the documents' model would have them: the user's, or made of an adopted model's."""
+        if self.config.adopted is None:
+            return self.similarity.queries(rows)
+        made = np.empty((len(rows), self.adopted_map.dimension), np.float32)
+        for start, block in blocks(rows, 512):
+            made[start : start + len(block)] = self.adopted_map(block)
+        made[~made.any(axis=1), 0] = 1  # no direction: then any is right
+        return made
 
     @cached_property
     def purse(self) -> Purse | None:

@@ -45,6 +45,7 @@ _ROW_BITS = 24
 _QUERY_BITS, _LOW_BITS = 20, 8  # of a query that meets the decoder, and of the lower of its two parts
 _LONGEST = 8.0  # of a residual; of unit rows and their own codes it is below 2
 _ROWS = 1024
+_HELD = 256  # rows of the decoder that stay in the processor's cache
 
 
 def most_bytes(columns: int) -> int:
@@ -74,6 +75,7 @@ class ResidualCodes:
         decoder, basis, queries, codewords, gains = (tensors[tensor] for tensor in TENSORS)
         self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
         self._starts = np.concatenate(([0], np.cumsum(sizes)))
+        self._components, self._shape = np.arange(sum(sizes)), (len(sizes), sum(sizes))  # of groups, and components
         self._decoder, self._decoder_bits = _coarse(decoder)
         self._basis, self._basis_scale = _fixed_rows(basis, _LONGEST)
         self._queries, self._queries_scale = _fixed_rows(queries, 1.0)
@@ -161,13 +163,16 @@ class ResidualCodes:
         query = np.rint(np.ldexp(fixed, _QUERY_BITS - _ROW_BITS))
         high = np.rint(np.ldexp(query, -_LOW_BITS))
         parts = np.stack([high, query - np.ldexp(high, _LOW_BITS)], axis=1).astype(np.float32)
-        sums = (self._decoder.take(dimensions, axis=0) @ parts).astype(np.float64)
+        sums = np.empty((len(dimensions), 2))
+        for start in range(0, len(dimensions), _HELD):
+            some = dimensions[start : start + _HELD]
+            sums[start : start + _HELD] = self._decoder.take(some, axis=0) @ parts
         products: Float64s = np.ldexp(np.ldexp(sums[:, 0], _LOW_BITS) + sums[:, 1], -_QUERY_BITS - self._decoder_bits)
         return products
 
     def _left(self, fixed: Float64s, codes: UInt8s) -> Float64s:
         asked = np.rint(np.ldexp(self._queries @ fixed, _BITS + self._queries_scale))
-        tables = np.add.reduceat(asked[:, None] * self._codewords, self._starts[:-1], axis=0)  # (groups, 256), exact
+        tables = sp.csr_array((asked, self._components, self._starts), shape=self._shape) @ self._codewords  # exact
         found = tables[np.arange(len(tables)), codes[:, HEADER:]].sum(axis=1)
         left: Float64s = self._gains[codes[:, 1]] * np.ldexp(found, -2 * _BITS)
         return left

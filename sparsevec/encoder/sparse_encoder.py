@@ -9,16 +9,17 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.dense import Dense, dense_rows, query_rows
+from sparsevec.dense import Dense, dense_rows, query_rows, unit_rows
+from sparsevec.encoder.adopting import Pairing, adopted
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
 from sparsevec.encoder.drift import Drift, drift
 from sparsevec.encoder.head import Head
 from sparsevec.encoder.model import Model
-from sparsevec.encoder.recipe import SplitRecipe
+from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.stages import Task, fitted, refined, unlearned
+from sparsevec.encoder.stages import Task, fitted, recalibrated, refined, unlearned
 from sparsevec.encoder.store import Config, Figures
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.progress import Listener, Whole
@@ -45,6 +46,7 @@ _REFINE = {
     "residual": 0.02,
     "measure": 0.08,
 }
+_ADOPT = {"adopt": 0.75, "budget": 0.01, "second look": 0.2, "measure": 0.04}
 
 
 class SparseEncoder:
@@ -72,7 +74,11 @@ class SparseEncoder:
         if self._model is None:
             return f"{made} (not fitted)"
         config = self._model.config
-        return f"{made} ({config.stage}, nnz={config.nnz}, flops={config.flops:g}, fingerprint={config.fingerprint})"
+        asked = "" if config.adopted is None else f", queries of {config.adopted.columns} columns"
+        return (
+            f"{made} ({config.stage}, nnz={config.nnz}, flops={config.flops:g}{asked}, "
+            f"fingerprint={config.fingerprint})"
+        )
 
     @property
     def config(self) -> Config:
@@ -92,6 +98,12 @@ class SparseEncoder:
         Raises NotFitted before `fit`.
         """
         return self.config.fingerprint
+
+    @property
+    def query_dim(self) -> int:
+        """Columns of a query: `input_dim`, unless queries come from a model that was adopted."""
+        kept = None if self._model is None else self._model.config.adopted
+        return self.input_dim if kept is None else kept.columns
 
     # ---- learn
 
@@ -159,6 +171,7 @@ class SparseEncoder:
 
         Raises NotFitted, and what `fit` raises.
         """
+        self._check_own("refine")
         model, documents, whole = self._fitted(), self._rows(dense, "documents"), Whole(on_step, _REFINE)
         config, asking = model.config, None if queries is None else self._rows(queries, "queries")
         if len(documents) < SplitRecipe().least_documents:
@@ -170,6 +183,116 @@ class SparseEncoder:
         rows = self._split(documents, asking, model.similarity)
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes
+
+    def at(
+        self, budget: Budget, dense: Any, queries: Any | None = None, *, on_step: Listener | None = None
+    ) -> SparseEncoder:
+        """This encoder within another budget, calibrated and measured anew from documents (n, input_dim) and a sample.
+
+        Nothing is learned, seconds instead of minutes, and the space stays: documents of 16, 32 or 64 weights may lie
+        in one collection, and queries of one budget may ask documents of another. Pass what `fit` was given; the rows
+        that were held out there are measured on. From half to four times the weights that were learned for, this finds
+        within a point of recall what an encoder learned for them finds (`benchmarks/many_budgets.py`); `config.
+        learned_nnz` keeps their number. Residual codes are of the weights that they were learned beside, so there are
+        none; the second look stays. Raises NotFitted, what `fit` raises, and InvalidInput for fewer or more weights
+        than that, for residual bytes, and for an encoder that was refined, adopted, or learned from too little.
+        """
+        self._check_own("change the budget")
+        model, whole = self._fitted(), Whole(on_step, {"budget": 0.5, "measure": 0.5})
+        limits = resolved(check_budget(budget), self.output_dim)
+        self._check_near(model.config, limits.nnz, budget.residual_bytes)
+        documents = self._rows(dense, "documents")
+        asking = None if queries is None else self._rows(queries, "queries")
+        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, None, "cpu")
+        encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
+        encoder._model = recalibrated(model, task, self._split(documents, asking, model.similarity), whole)
+        return encoder
+
+    def _check_near(self, config: Config, nnz: int, residual_bytes: int | None) -> None:
+        recipe, learned = CalibrationRecipe(), config.learned_nnz or config.nnz
+        if residual_bytes is not None:
+            raise InvalidInput(
+                f"residual_bytes={residual_bytes} are learned beside the weights of a document; fit with that budget"
+            )
+        if config.stage == "refined":
+            raise InvalidInput(
+                "this encoder was refined: the weights of its documents are kept, not made; take the one that fit gave "
+                "and refine that"
+            )
+        if config.figures.too_few:
+            raise InvalidInput("this encoder was made of too few documents to learn from; fit it again")
+        if not learned / recipe.fewer <= nnz <= recipe.more * learned:
+            raise InvalidInput(
+                f"{nnz} weights are too far from the {learned} that were learned for: expected "
+                f"{-(-learned // recipe.fewer)} to {recipe.more * learned}, where an encoder learned for them would "
+                "find no more than a point of recall more; fit one for this budget"
+            )
+
+    def adopt(
+        self,
+        theirs: Any,
+        ours: Any,
+        *,
+        documents: Any | None = None,
+        vectors: SparseVectors | None = None,
+        on_step: Listener | None = None,
+        device: str = "cpu",
+    ) -> SparseEncoder:
+        """An encoder of the same space whose queries come from another dense model, of any width.
+
+        Nothing is indexed again. theirs (m, their columns): rows of the other model. ours (m, input_dim): rows of the
+        documents' model for the same texts, such as the documents embedded by both; or, for a query of theirs, the row
+        of a document that answers it. Mix them: short queries learn most from pairs with their answers. documents
+        (n, input_dim): what is searched, `ours` where it is not given, with `vectors`, what the collection holds of
+        them, where `refine` made these.
+
+        `encode_query`, `encode_second_look` and the residual scores then take rows of `query_dim` columns, without
+        torch; documents are encoded as before, to the same bits. The budget holds for the new queries. `figures` are of
+        pairs that were kept back: how much of the dense top 10 of a pair's own row is found by the other model's;
+        `config.adopted` has what the documents' own model finds for the same. To refine, or to adopt a second model,
+        use this encoder, not the one that is returned. `on_step` and `device` as in `fit`. Needs the extra `train`.
+
+        Raises NotFitted, InvalidVectors, WrongSpace, and InvalidInput for unequal numbers of rows, too few pairs, and
+        pairs of which nothing can be learned, as rows of different texts or in another order.
+        """
+        self._check_own("adopt another model")
+        model, whole = self._fitted(), Whole(on_step, _ADOPT)
+        asking = dense_rows(theirs, what="rows of the adopted model")
+        own = self._rows(ours, "rows of the documents' model")
+        if len(asking) != len(own):
+            raise InvalidInput(
+                f"a pair is a row of each model, found {len(asking)} rows of theirs and {len(own)} of ours; expected "
+                "as many, of the same texts in the same order"
+            )
+        searched = model.similarity.documents(own if documents is None else self._rows(documents, "documents"))
+        held = model.documents(searched, None) if vectors is None else vectors
+        self._check_ours(held)
+        if len(held) != len(searched):
+            raise InvalidVectors(f"expected a vector for each of {len(searched)} documents, found {len(held)}")
+        pairing = Pairing(asking, model.similarity.queries(own), searched, held)
+        encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
+        encoder._model = adopted(model, pairing, self.seed, whole, device)
+        return encoder
+
+    def _check_own(self, what: str) -> None:
+        if self._fitted().config.adopted is not None:
+            raise InvalidInput(
+                f"queries of this encoder come from a model that was adopted; {what} with the encoder that adopted it, "
+                "whose queries are of the documents' own model"
+            )
+
+    def translate(self, dense: Any) -> Float32s:
+        """Queries (q, query_dim), or one, as rows (q, input_dim) of the documents' dense model: for its dense search.
+
+        The rows themselves where no model was adopted; else what the learned map makes of them, of length 1. Raises
+        InvalidInput for an adopted model where `similarity` is not the cosine, and what `encode_query` raises.
+        """
+        model = self._fitted()
+        if model.config.adopted is None:
+            return query_rows(dense, self.input_dim).astype(np.float32, copy=False)
+        if self.similarity != "cosine":
+            raise InvalidInput(f"rows of an adopted model have no length, which similarity={self.similarity!r} needs")
+        return unit_rows(self._asking(dense, model))
 
     def _rows(self, dense: Any, what: str) -> Dense:
         """Rows of the users', checked. A zero row has no direction, so no cosine; as a query no order by dot either."""
@@ -207,7 +330,9 @@ class SparseEncoder:
         return model.queries(self._asking(dense, model), self._nnz(nnz))
 
     def _asking(self, dense: Any, model: Model) -> Dense:
-        return model.similarity.queries(query_rows(dense, self.input_dim, zeros=self.similarity == "l2"))
+        if model.config.adopted is not None:
+            return model.asking(query_rows(dense, self.query_dim, "queries of the adopted model"))
+        return model.asking(query_rows(dense, self.input_dim, zeros=self.similarity == "l2"))
 
     def encode_second_look(
         self, dense: Any, *, queries: SparseVectors | None = None, dimensions: Int64s | None = None
@@ -293,6 +418,8 @@ class SparseEncoder:
             raise InvalidInput(
                 f"a head of similarity={self.similarity!r} takes rows as `encoder.similarity` makes them"
             )
+        if side == "query":
+            self._check_own("export the queries' head")
         return self._fitted().head(side)
 
     def judge(self, dense: Any, codes: SparseVectors) -> Drift:
@@ -301,6 +428,7 @@ class SparseEncoder:
         Documents ask for each other. Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of
         this encoder's space, one a document, of eleven documents at least.
         """
+        self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")
         if len(rows) != len(codes) or codes.dimension != self.output_dim:
             raise InvalidInput(

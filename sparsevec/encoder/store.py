@@ -24,7 +24,18 @@ from sparsevec.measure.recall import Evaluation
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["Config", "CutConfig", "Figures", "KindOfQuery", "ResidualConfig", "Stage", "fingerprint", "read", "write"]
+__all__ = [
+    "AdoptedConfig",
+    "Config",
+    "CutConfig",
+    "Figures",
+    "KindOfQuery",
+    "ResidualConfig",
+    "Stage",
+    "fingerprint",
+    "read",
+    "write",
+]
 
 FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
 _FOREIGN = 0.12  # of agreement: with Debian, MiniLM's off-topic queries have .18 and more, turned or random rows .01
@@ -68,6 +79,24 @@ class ResidualConfig(_Strict):
     """of the codes: other tensors make others"""
 
 
+class AdoptedConfig(_Strict):
+    """Queries of another model than the documents', see `encoder.adopting`."""
+
+    columns: int = Field(ge=1)
+    """of a row of the other model"""
+    pairs: int = 0
+    """learned from"""
+    own_recall_10: float = 0.0
+    """recall_10 of the same pairs, asked by the documents' own model"""
+    own_recall_10_at_100: float = 0.0
+    answer_ndcg_10: float = 0.0
+    """nDCG@10 of the document that is nearest to a pair's own row: its answer, or the same text"""
+    second_look_ndcg_10: float | None = None
+    """of that in the order of the second look"""
+    own_ndcg_10: float = 0.0
+    """of that, asked by the documents' own model"""
+
+
 class KindOfQuery(_Strict):
     """What one kind of queries finds and costs, beside a scan of one bit a component, which needs no learning."""
 
@@ -88,8 +117,9 @@ class Figures(Evaluation):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    asked: Literal["sample", "documents"]
-    """who asked: queries of the sample, or held-out documents in their place, which flatters where queries are short"""
+    asked: Literal["sample", "documents", "pairs"]
+    """who asked: queries of the sample; or held-out documents in their place, which flatters where queries are short;
+    or rows of an adopted model, for what their pairs find"""
     kinds: tuple[KindOfQuery, ...] = ()
     """whoever else may ask, too"""
     allowed_flops: float | None = None
@@ -121,7 +151,11 @@ class Figures(Evaluation):
     @property
     def text(self) -> str:
         """The figures in words, without the warnings."""
-        who = "queries of the sample" if self.asked == "sample" else "documents asked as queries, for want of a sample,"
+        who = {
+            "sample": "queries of the sample",
+            "documents": "documents asked as queries, for want of a sample,",
+            "pairs": "pairs of the adopted model",
+        }[self.asked]
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
         if not self.queries:
             return "; ".join([f"{self.active_dims:.1f} weights a document, nothing to measure with", *self.warnings])
@@ -194,10 +228,14 @@ class Config(_Strict):
     documents: CutConfig
     queries: CutConfig
     figures: Figures
+    learned_nnz: int | None = None
+    """weights of a document that were learned for, where `at` made another number of it"""
     second_look: float | None = None
     """the share of the first score in the second; None for a model without a second look"""
     residual: ResidualConfig | None = None
     """None for a model without residual codes"""
+    adopted: AdoptedConfig | None = None
+    """None where queries come from the documents' own model"""
     fingerprint: str = ""
     """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
@@ -290,6 +328,9 @@ def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
         expected |= {"second_look": matrix}
     if config.residual is not None:
         expected |= shapes(config.output_dim, columns, config.residual.groups)
+    if config.adopted is not None:
+        theirs = config.adopted.columns
+        expected |= {"adopted_weights": (columns, theirs), "adopted_bias": (columns,), "adopted_mean": (theirs,)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"

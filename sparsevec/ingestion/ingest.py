@@ -213,6 +213,8 @@ def _end(adapter: Adapter, info: Info, account: Account) -> IngestReport:
 def _leave(error: BaseException, account: Account) -> NoReturn:
     """Raise `error`, with the report of what was settled."""
     report = account.report()
+    if account.total is not None:
+        report = report.model_copy(update={"unreached": max(0, account.total - report.given)})
     _log.info("ingest stops at position %d: %s", report.given, type(error).__name__)
     if isinstance(error, OutOfPatience):
         place = f"stopped at position {report.given}"

@@ -64,6 +64,8 @@ class IngestReport(Counts):
     given: int = 0
     repeated: int = 0
     """of the given, how many had an id that was given before: each counts, and the collection holds the last"""
+    unreached: int = 0
+    """documents behind the given, which a run that was stopped never came to, where it was known that there are such"""
     fingerprint: str | None = None
     """of the space that the vectors live in; None: they name none, or not all the same"""
     collection_fingerprint: str | None = None
@@ -83,6 +85,7 @@ class IngestReport(Counts):
             **counts.model_dump(),
             given=sum(report.given for report in given),
             repeated=sum(report.repeated for report in given),
+            unreached=sum(report.unreached for report in given),
             fingerprint=spaces.pop() if len(spaces) == 1 else None,
             collection_fingerprint=held.pop() if len(held) == 1 else None,
             failures=tuple(islice(chain.from_iterable(report.failures for report in given), SAMPLE)),
@@ -98,6 +101,8 @@ class IngestReport(Counts):
         lines = [f"{counts}, in {self.seconds:.1f} s with {self.retries:,} retries"]
         if self.missing or self.stale:
             lines.append(f"  of these {self.missing:,} were not there, {self.stale:,} had changed since they were read")
+        if self.unreached:
+            lines.append(f"  {self.unreached:,} more were not reached")
         if self.repeated:
             lines.append(f"  {self.repeated:,} gave an id again: each counts, the collection holds the last of each id")
         if self.written and self.fingerprint is None:

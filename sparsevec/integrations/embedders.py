@@ -2,6 +2,7 @@
 
     embedder = named("wordllama")                         # or any callable: list of n texts -> (n, d)
     dense = embed(texts, embedder)
+    for some, rows in embedded(texts, embedder): ...  # as far as it comes, a batch at a time
 
 `named` knows: `wordllama` (comes whole from its package, 256 columns, no torch), `sentence-transformers:MODEL`, and
 `openai:MODEL`, any endpoint that speaks OpenAI's protocol. Each needs the extra of its name.
@@ -9,17 +10,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, SparsevecError, printable
 
-__all__ = ["Embedder", "embed", "named"]
+__all__ = [
+    "Embedded",
+    "Embedder",
+    "as_far_as_it_comes",
+    "as_far_as_it_comes_async",
+    "embed",
+    "embedded",
+    "named",
+]
 
 Embedder: TypeAlias = Callable[[list[str]], Any]
 """n texts to (n, d): an array, a tensor or lists of numbers."""
@@ -52,20 +62,91 @@ def embed(
 ) -> npt.NDArray[np.float32]:
     """(n, d) float32, in the order of the `texts`. `on_batch` is called with how many have been embedded.
 
-    Raises InvalidInput for a text that is none, InvalidVectors, naming the texts, when the embedder returns another
-    number of rows, another width than before, or a number that is not finite.
+    Raises InvalidInput without a text, and what `embedded` raises.
     """
-    if batch < 1:
-        raise InvalidInput(f"batch must be at least 1, found {batch}")
     rows: list[npt.NDArray[np.float32]] = []
     done = 0
-    for some in _batches(texts, batch):
-        rows.append(_checked(embedder(some), some, done, rows[0].shape[1] if rows else None))
+    for some, found in embedded(texts, embedder, batch=batch):
+        rows.append(found)
         done += len(some)
         on_batch(done)
     if not rows:
         raise InvalidInput("expected at least one text, found none")
     return np.concatenate(rows)
+
+
+def embedded(
+    texts: Iterable[str], embedder: Embedder, *, batch: int = 256
+) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+    """Some texts and their rows (m, d) float32, in order, as many at once as `batch`.
+
+    Raises InvalidInput for a text that is none, EmbedderFailed when the embedder raised (errors of ours pass as they
+    are), and InvalidVectors when it returned another number of rows, another width than before, or a number that is not
+    finite; each names the texts. What came before it has been given.
+    """
+    if batch < 1:
+        raise InvalidInput(f"batch must be at least 1, found {batch}")
+    done, width = 0, None
+    for some in _batches(texts, batch):
+        with _typed(some, done):
+            found = embedder(some)
+        rows = _checked(found, some, done, width)
+        yield some, rows
+        done, width = done + len(some), rows.shape[1]
+
+
+class Embedded(NamedTuple):
+    """The rows (d,) of the first texts, and the error of ours that stopped there; None where all are embedded."""
+
+    rows: Sequence[npt.NDArray[np.float32]]
+    broken: SparsevecError | None = None
+
+    def whole(self) -> Sequence[npt.NDArray[np.float32]]:
+        """The rows of all. Raises what stopped it."""
+        if self.broken is not None:
+            raise self.broken
+        return self.rows
+
+
+def as_far_as_it_comes(texts: Iterable[str], embedder: Embedder) -> Embedded:
+    """What `embedded` gives, and what it raised."""
+    rows: list[npt.NDArray[np.float32]] = []
+    try:
+        for _, found in embedded(texts, embedder):
+            rows.extend(found)
+    except SparsevecError as error:
+        return Embedded(rows, error)
+    return Embedded(rows)
+
+
+async def as_far_as_it_comes_async(
+    texts: Iterable[str], embedder: Callable[[list[str]], Awaitable[Any]], *, batch: int = 256
+) -> Embedded:
+    """The same by an asynchronous embedder."""
+    rows: list[npt.NDArray[np.float32]] = []
+    try:
+        for some in _batches(texts, batch):
+            with _typed(some, len(rows)):
+                found = await embedder(some)
+            rows.extend(_checked(found, some, len(rows), len(rows[0]) if rows else None))
+    except SparsevecError as error:
+        return Embedded(rows, error)
+    return Embedded(rows)
+
+
+@contextmanager
+def _typed(texts: list[str], first: int) -> Iterator[None]:
+    try:
+        yield
+    except SparsevecError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {printable(error, 300)}"
+        raise EmbedderFailed(f"the embedder failed for {_which(texts, first)}: {said}") from error
+
+
+def _which(texts: Sequence[str], first: int) -> str:
+    return f"text {first}" if len(texts) == 1 else f"texts {first} to {first + len(texts) - 1}"
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -81,7 +162,7 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) -> npt.NDArray[np.float32]:
     if callable(detach := getattr(found, "detach", None)):
         found = detach().cpu()
-    which = f"texts {first} to {first + len(texts) - 1}"
+    which = _which(texts, first)
     try:
         rows = np.asarray(found, np.float32)
     except (TypeError, ValueError) as error:

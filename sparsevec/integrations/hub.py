@@ -98,7 +98,8 @@ def metadata(encoder: SparseEncoder, name: str) -> ModelCardData:
     Values have no intervals there; these stand in the card's text.
     """
     figures = encoder.figures
-    who = "queries of a sample" if figures.asked == "sample" else "documents asked as queries"
+    asked = {"sample": "queries of a sample", "documents": "documents asked as queries", "pairs": "pairs of two models"}
+    who = asked[figures.asked]
     results = [
         EvalResult(
             task_type="feature-extraction",

@@ -48,6 +48,8 @@ class Note(BaseModel):
     """what the backend said before the last whole look: what changed since is all that a catch-up reads"""
     complete: bool = False
     """whether a look has found nothing left to do"""
+    serves: bool = False
+    """reads were switched to it, and the field that served before is there still"""
 
 
 class _Notes(BaseModel):
@@ -95,7 +97,13 @@ class Folder:
             raise InvalidInput(
                 f"{printable(self.path)} holds no encoder; retrofit fits one there, or name a folder that fit wrote"
             )
-        return SparseEncoder.load(self.path)
+        encoder = SparseEncoder.load(self.path)
+        if encoder.config.adopted is not None:
+            raise InvalidInput(
+                f"the encoder in {printable(self.path)} takes queries of a model that was adopted, and documents ask "
+                "for each other here; name the folder of the encoder that adopted it: documents are the same in both"
+            )
+        return encoder
 
     def save(self, encoder: SparseEncoder) -> None:
         """Beside what the folder holds already; whole or not there, for config.json comes last."""

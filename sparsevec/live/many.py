@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -31,7 +32,7 @@ from sparsevec.live.sample import Sample, dense_source, drawn
 from sparsevec.live.undoing import UndoReport, undo_retrofit
 from sparsevec.progress import Listener
 
-__all__ = ["EachReport", "catch_up_each", "collections", "retrofit_each", "undo_each"]
+__all__ = ["EachReport", "catch_up_each", "collections", "each", "retrofit_each", "undo_each"]
 
 _log = logging.getLogger("sparsevec.live")
 
@@ -87,7 +88,7 @@ def collections(where: str, **credentials: Any) -> list[str]:
 
 
 def retrofit_each(
-    where: str,
+    where: str | Sequence[str],
     *,
     model: str | os.PathLike[str],
     dense_field: DenseSource | None = None,
@@ -100,7 +101,8 @@ def retrofit_each(
     credentials: dict[str, Any] | None = None,
     **options: Any,
 ) -> EachReport:
-    """`retrofit` of every collection that `where` stands for, with one encoder in `model`.
+    """`retrofit` of every collection that `where`, a url, stands for, or of those at several urls, with one encoder in
+    `model`.
 
     Where there is none, it is learned from a sample of all of them together, the same number of rows of each. The
     other arguments are `retrofit`'s; `credentials` are keyword arguments of `connect`. A collection that cannot be done
@@ -109,7 +111,7 @@ def retrofit_each(
     """
     check_sample(sample)
     secrets = credentials or {}
-    urls = collections(where, **secrets)
+    urls = _urls(where, secrets)
     with Folder(model).locked() as folder:
         if not folder.has_encoder():
             rows = _rows_of(urls, dense_field, max(16, sample // len(urls)), seed, secrets)
@@ -123,7 +125,7 @@ def retrofit_each(
         "seed": seed,
         "on_progress": on_progress,
     }
-    return _each(where, urls, lambda url: retrofit(url, **given, **options, **secrets))
+    return each(where, _named(urls, lambda url: retrofit(url, **given, **options, **secrets)))
 
 
 def _rows_of(urls: Sequence[str], dense: DenseSource | None, most: int, seed: int, secrets: dict[str, Any]) -> Any:
@@ -139,7 +141,7 @@ def _rows_of(urls: Sequence[str], dense: DenseSource | None, most: int, seed: in
 
 
 def catch_up_each(
-    where: str,
+    where: str | Sequence[str],
     *,
     model: str | os.PathLike[str],
     dense_field: DenseSource | None = None,
@@ -156,24 +158,38 @@ def catch_up_each(
             return catch_up(url, model=model, dense_field=dense_field, **options, **secrets)
         return retrofit(url, model=model, dense_field=dense_field, **options, **secrets)
 
-    return _each(where, collections(where, **secrets), one)
+    return each(where, _named(_urls(where, secrets), one))
 
 
 def undo_each(
-    where: str, *, model: str | os.PathLike[str], credentials: dict[str, Any] | None = None, **options: Any
+    where: str | Sequence[str],
+    *,
+    model: str | os.PathLike[str],
+    credentials: dict[str, Any] | None = None,
+    **options: Any,
 ) -> EachReport:
     """`undo_retrofit` of every collection that `where` stands for."""
     secrets = credentials or {}
-    urls = collections(where, **secrets)
-    return _each(where, urls, lambda url: undo_retrofit(url, model=model, **options, **secrets))
+    urls = _urls(where, secrets)
+    return each(where, _named(urls, lambda url: undo_retrofit(url, model=model, **options, **secrets)))
 
 
-def _each(where: str, urls: Sequence[str], do: Callable[[str], One]) -> EachReport:
+def _urls(where: str | Sequence[str], secrets: dict[str, Any]) -> list[str]:
+    return collections(where, **secrets) if isinstance(where, str) else list(where)
+
+
+def _named(urls: Sequence[str], do: Callable[[str], One]) -> dict[str, Callable[[], One]]:
+    return {Url.parse(url).path: partial(do, url) for url in urls}
+
+
+def each(asked: str | Sequence[str], calls: Mapping[str, Callable[[], One]]) -> EachReport:
+    """What every call reports, by the name of what it is done to; one that is refused keeps no other from it."""
     reports, refused = [], {}
-    for url in urls:
+    for name, call in calls.items():
         try:
-            reports.append(do(url))
+            reports.append(call())
         except SparsevecError as error:
-            refused[Url.parse(url).path] = str(error)
-            _log.warning("live %s is refused: %s", Url.parse(url).path, printable(error, 500))
-    return EachReport(asked=where, reports=tuple(reports), refused=refused)
+            refused[name] = str(error)
+            _log.warning("live %s is refused: %s", name, printable(error, 500))
+    asked = asked if isinstance(asked, str) else ", ".join(asked)
+    return EachReport(asked=asked, reports=tuple(reports), refused=refused)

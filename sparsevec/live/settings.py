@@ -31,7 +31,7 @@ _SECRETS = ("api_key", "password", "user", "token", "secret", "auth", "credentia
 
 
 class Settings(BaseModel):
-    """What `retrofit`, `catch_up` and `undo_retrofit` are called with; the names are theirs."""
+    """What `retrofit`, `catch_up`, `undo_retrofit` and `migrate` are called with; the names are theirs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +39,10 @@ class Settings(BaseModel):
     """the collection with the field or vector, or a pattern or an alias of several"""
     model: Path
     dense_field: str | None = None
+    to: Path | None = None
+    """of a migration: the folder of the second encoder"""
+    into: str | None = None
+    """of a migration: the url of the second field; by default that of the first with the next number"""
     nnz: int = Field(32, ge=1)
     """of an encoder that is learned: weights of a document"""
     flops: float | None = Field(None, gt=0)
@@ -72,7 +76,7 @@ class Settings(BaseModel):
                 f"{printable(file)} holds {secrets[0]!r}; a secret belongs into the environment: SPARSEVEC_API_KEY, or "
                 f"SPARSEVEC_USER and SPARSEVEC_PASSWORD"
             )
-        for name in ("model", "queries"):
+        for name in ("model", "to", "queries"):
             if file is not None and isinstance(kept.get(name), str):
                 kept[name] = Path(file).parent / kept[name]
         try:

@@ -63,6 +63,8 @@ def undo_retrofit(
             raise InvalidInput(
                 f"{folder.path} knows of no retrofit of {place}; name the folder that was given to it as model="
             )
+        if note.serves:
+            raise InvalidInput(f"reads were switched to {place}; switch them back first, or drop the old field instead")
         if info.exists and note.added != "making" and info.identity != note.identity:
             raise CollectionError(f"{place} was dropped and made again since the retrofit, so it is not undone")
         report = _emptied(adapter, note, deadline) if note.added == "was there" else _dropped(adapter, note)

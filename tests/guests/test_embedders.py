@@ -12,8 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, InvalidVectors
+import sparsevec as sv
+from sparsevec.cli.app import app
+from sparsevec.errors import BackendDown, BackendUnsupported, EmbedderFailed, InvalidInput, InvalidVectors
 from sparsevec.integrations import openai
 from sparsevec.integrations.embedders import embed, named
 
@@ -47,7 +50,7 @@ def test_a_tensor_with_a_gradient_is_taken() -> None:
 @pytest.mark.parametrize(
     ("embedder", "said"),
     [
-        (lambda texts: [[1.0] * (2 if "home" in texts else 3) for _ in texts], "changed its width: 3 .* 2 for texts 4"),
+        (lambda texts: [[1.0] * (2 if "home" in texts else 3) for _ in texts], "changed its width: 3 .* 2 for text 4"),
         (lambda texts: [[float("nan") if text == "far away" else 1.0] for text in texts], "text 3: 'far away'"),
         (lambda _: np.ones((1, 2)), "a row for each of texts 0 to 1"),
         (lambda _: "no", "no .* numbers for texts 0 to 1"),
@@ -57,6 +60,17 @@ def test_a_tensor_with_a_gradient_is_taken() -> None:
 def test_an_embedder_that_goes_wrong_is_named_with_its_texts(embedder: Callable[..., Any], said: str) -> None:
     with pytest.raises(InvalidVectors, match=said):
         embed(TEXTS, embedder, batch=2)
+
+
+def test_an_error_of_its_own_is_typed_with_its_texts_and_its_cause() -> None:
+    def tired(texts: list[str]) -> Any:
+        raise TimeoutError("no more tokens") if "home" in texts else BackendDown("away")
+
+    with pytest.raises(EmbedderFailed, match="text 0: TimeoutError: no more tokens") as failed:
+        embed(["home"], tired)
+    assert isinstance(failed.value.__cause__, TimeoutError)
+    with pytest.raises(BackendDown, match="away"):  # errors of ours pass as they are
+        embed(TEXTS[:2], tired)
 
 
 def test_what_is_no_text_is_named() -> None:
@@ -94,7 +108,7 @@ def test_a_sentence_transformers_model_embeds(dense_model: Path) -> None:
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Answers as OpenAI's does: rows out of order, and first the `failures` that are asked for."""
+    """Answers as OpenAI's does: rows out of order, and first with the statuses of `failures`."""
 
     failures: ClassVar[list[int]] = []
     asked: ClassVar[list[dict[str, Any]]] = []
@@ -102,8 +116,8 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body | {"authorization": self.headers.get("Authorization")})
-        if self.failures:
-            self._say(self.failures.pop(), {"error": {"message": "not now"}})
+        if (status := self.failures.pop(0) if self.failures else 200) != 200:
+            self._say(status, {"error": {"message": "not now"}})
             return
         rows = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(lengths(body["input"]))]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -164,3 +178,66 @@ def test_an_endpoint_that_is_not_there_is_down(monkeypatch: pytest.MonkeyPatch) 
     assert "hidden" not in str(down.value)
     with pytest.raises(InvalidInput, match="name one"):
         named("openai")
+
+
+# ---- from a file of texts into a collection
+
+
+@pytest.fixture(scope="module")
+def of_three_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three") / "model"
+    rows = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    sv.SparseEncoder(3, 64).fit(rows, budget=sv.Budget(nnz=4)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    said = [{"id": f"t{at}", "text": "a" * (at % 7) + f" word {at}", "n": at} for at in range(600)]
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in said))
+    return path
+
+
+def indexed(url: str, lines: Path, model: Path, *more: str) -> Any:
+    said = ["index", url, str(lines), "--model", str(model), "--embedder", "openai:small", "--create", "--json", *more]
+    result = CliRunner().invoke(app, said)
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_a_file_of_texts_is_written_and_asked(
+    endpoint: str, lines: Path, of_three_columns: Path, tmp_path: Path
+) -> None:
+    url = f"reference:{tmp_path}/texts.db"
+    code, report = indexed(url, lines, of_three_columns)
+    assert (code, report["given"], report["written"]) == (0, 600, 600)
+    with sv.connect(url) as adapter:
+        assert adapter.fetch(["t3"]).payloads == ({"id": "t3", "text": "aaa word 3", "n": 3},)
+        told = embed(["aaa word 3"], named("openai:small"))
+        found = adapter.search(sv.SparseEncoder.load(of_three_columns).encode_query(told), 5)
+    said = ["search", url, "--text", "aaa word 3", "--model", of_three_columns, "--embedder", "openai:small", "-k", "5"]
+    asked = CliRunner().invoke(app, [*map(str, said), "--json"])
+    assert [hit["id"] for hit in json.loads(asked.stdout)[0]] == list(found[0].ids)
+
+
+def test_an_embedder_that_fails_in_the_middle_of_a_file_is_accounted_and_goes_on(
+    endpoint: str, lines: Path, of_three_columns: Path, tmp_path: Path
+) -> None:
+    url, journal = f"reference:{tmp_path}/texts.db", ("--journal", f"{tmp_path}/run.journal")
+    Endpoint.failures = [200, 401]
+    code, said = indexed(url, lines, of_three_columns, *journal)
+    counts = {name: said["report"][name] for name in ("given", "written", "skipped", "failed", "unreached")}
+    assert (code, said["kind"]) == (1, "BackendUnsupported")
+    assert counts == {"given": 256, "written": 256, "skipped": 0, "failed": 0, "unreached": 344}
+    code, report = indexed(url, lines, of_three_columns, *journal)
+    assert (code, report["given"], report["written"], report["unreached"]) == (0, 600, 600, 0)
+
+
+def test_a_file_in_which_some_have_an_id_is_refused(
+    endpoint: str, of_three_columns: Path, lines: Path, tmp_path: Path
+) -> None:
+    lines.write_text('{"text": "a"}\n{"id": 3, "text": "b"}\n')
+    code, said = indexed(f"reference:{tmp_path}/texts.db", lines, of_three_columns)
+    assert (code, said["kind"]) == (2, "InvalidInput")
+    assert "1 of 2 lines" in said["error"]
+    assert Endpoint.asked == []

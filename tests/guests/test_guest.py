@@ -5,21 +5,49 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from pathlib import Path
 
 import pytest
 
 from sparsevec.errors import ClientMissing
 from sparsevec.integrations import guest as module
 
-STORES = {"langchain": "langchain-core", "llama_index": "llama-index-core", "haystack": "haystack-ai"}
+AT_IMPORT = {
+    "langchain": "langchain-core",
+    "llama_index": "llama-index-core",
+    "haystack": "haystack-ai",
+    "scikit_learn": "scikit-learn",
+    "sentence_transformers": "sentence-transformers",
+    "fastembed": "fastembed",
+    "hub": "huggingface_hub",
+    "ray": "ray",
+}
+WHEN_CALLED = {
+    "openai": lambda module: module.embedder("small"),
+    "onnx": lambda module: module.export(None, "head.onnx", side="query"),
+    "wordllama": lambda module: module.embedder(),
+}
+NOT_GUESTS = {"__init__", "guest", "store", "embedders"}
 
 
-@pytest.mark.parametrize(("name", "package"), STORES.items())
+def test_every_guest_is_tried_here() -> None:
+    files = {path.stem for path in Path(module.__file__).parent.glob("*.py")}
+    assert files - NOT_GUESTS == {*AT_IMPORT, *WHEN_CALLED}
+
+
+@pytest.mark.parametrize(("name", "package"), AT_IMPORT.items())
 def test_a_version_that_does_not_fit_says_which_does(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     monkeypatch.setattr(module, "version", lambda _: "0.0.9")
     monkeypatch.delitem(sys.modules, f"sparsevec.integrations.{name}", raising=False)
-    with pytest.raises(ClientMissing, match=rf"{package} 0\.0\.9 is installed, .*expected {package}>=\d"):
+    with pytest.raises(ClientMissing, match=rf"{package} 0\.0\.9 is installed, .*expected {package}.*>=\d"):
         importlib.import_module(f"sparsevec.integrations.{name}")
+
+
+@pytest.mark.parametrize("name", WHEN_CALLED)
+def test_one_that_is_imported_when_it_is_called_says_it_then(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(module, "version", lambda _: "0.0.9")
+    with pytest.raises(ClientMissing, match=rf"{name} 0\.0\.9 is installed, .*expected {name}>=\d"):
+        WHEN_CALLED[name](importlib.import_module(f"sparsevec.integrations.{name}"))
 
 
 def test_a_package_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,18 @@ def test_a_pipeline_goes_through_its_file(encoder: sv.SparseEncoder, dense: Floa
     assert found["retriever"]["documents"][0].id == "d7"
 
 
+def test_who_does_not_say_how_to_re_rank_gets_what_the_retriever_does(
+    encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    encoder.save(tmp_path / "model")
+    store = SparsevecDocumentStore(f"reference:{tmp_path}/products.db", str(tmp_path / "model"))
+    store.write_documents(documents(dense))
+    assert repr(store.store.retriever) == repr(sv.Retriever(encoder, store.store.adapter))
+    assert store.embedding_retrieval(dense[7].tolist(), top_k=1)[0].id == "d7"
+    sparse = SparsevecDocumentStore(f"reference:{tmp_path}/products.db", str(tmp_path / "model"), rerank=None)
+    assert "rerank=None" in repr(sparse.store.retriever)
+
+
 def test_credentials_stay_names_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     from haystack.utils import Secret
 
@@ -199,10 +211,11 @@ def test_an_embedder_that_went_wrong_is_told_before_anything_is_written(
     store: SparsevecDocumentStore, dense: Float32s
 ) -> None:
     for row in ([1.0, 2.0], [float("nan")] * 24):
-        with pytest.raises(InvalidVectors, match="wrong"):
+        with pytest.raises(InvalidVectors, match="wrong") as failed:
             store.write_documents(
                 [Document(id="fine", embedding=dense[0].tolist()), Document(id="wrong", embedding=row)]
             )
+        assert (failed.value.report.given, failed.value.report.unreached) == (0, 2)
     assert store.count_documents() == 40
 
 

@@ -14,7 +14,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 import sparsevec as sv
-from sparsevec.errors import InvalidInput, InvalidVectors, WriteFailed
+from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, WriteFailed
 from sparsevec.integrations.langchain import SparsevecVectorStore
 
 EMBEDDING = DeterministicFakeEmbedding(size=6)
@@ -74,11 +74,90 @@ async def test_asynchronous_calls_give_the_same(store: SparsevecVectorStore) -> 
     assert await store.asimilarity_search("text 9", k=3) == store.similarity_search("text 9", k=3)
 
 
+async def test_asynchronous_writes_are_embedded_and_accounted_as_others_are(retriever: sv.Retriever) -> None:
+    store = SparsevecVectorStore(Tiring(size=6), retriever)
+    texts = [f"text {n}" for n in range(300)]
+    with pytest.raises(EmbedderFailed) as failed:
+        await store.aadd_texts([*texts, "raise"], ids=[f"t{n}" for n in range(301)])
+    assert (failed.value.report.written, failed.value.report.unreached) == (256, 45)
+    assert await store.aadd_texts(texts, ids=[f"t{n}" for n in range(300)]) == [f"t{n}" for n in range(300)]
+    assert retriever.adapter.count() == 300
+    assert [one.page_content for one in await store.aget_by_ids(["t7"])] == ["text 7"]
+    with pytest.raises(EmbedderFailed):
+        await store.asimilarity_search("raise")
+    assert await store.adelete(["t7"])
+    assert retriever.adapter.count() == 299
+
+
+def test_documents_are_deleted_by_a_filter(store: SparsevecVectorStore, retriever: sv.Retriever) -> None:
+    assert store.delete(where={"n": {"lt": 10}, "even": True})
+    assert retriever.adapter.count() == 35
+
+
+def test_new_documents_are_written_without_a_look(retriever: sv.Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SparsevecVectorStore(EMBEDDING, retriever)
+    looks: list[Any] = []
+    fetch = retriever.adapter.fetch
+
+    def looking(ids: Any, **named: Any) -> Any:
+        looks.append(ids)
+        return fetch(ids, **named)
+
+    monkeypatch.setattr(retriever.adapter, "fetch", looking)
+    store.add_texts(["a", "b"])
+    assert looks == []
+    store.add_texts(["a"], ids=["mine"])
+    assert looks == [["mine"]]
+
+
 def test_a_write_that_is_not_whole_reaches_the_caller_with_its_report(store: SparsevecVectorStore) -> None:
     with pytest.raises(WriteFailed) as failed:
         store.add_texts(["fine", "not fine"], [{"at": 1}, {"at": float("nan")}], ids=["fine", "wrong"])
     assert failed.value.report.written == 1
     assert store.get_by_ids(["fine"])[0].page_content == "fine"
+
+
+class Tiring(DeterministicFakeEmbedding):
+    """Embeds as the other does until a text says otherwise."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        rows = super().embed_documents(texts)
+        if "raise" in texts:
+            raise TimeoutError("no more tokens")
+        return [[float("nan")] * 6 if text == "nan" else row[: 5 if "narrow" in texts else 6]
+                for text, row in zip(texts, rows, strict=True)]  # fmt: skip
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [("raise", EmbedderFailed), ("nan", InvalidVectors), ("narrow", InvalidVectors)]
+)
+def test_an_embedder_that_goes_wrong_in_the_middle_is_accounted(
+    retriever: sv.Retriever, word: str, kind: type[Exception]
+) -> None:
+    store = SparsevecVectorStore(Tiring(size=6), retriever)
+    texts = [f"text {n}" for n in range(600)]
+    beside = [{"n": float("nan")} if n == 7 else {"n": n} for n in range(600)]
+    ids = [f"t{n}" for n in range(600)]
+    with pytest.raises(kind) as failed:
+        store.add_texts([*texts[:300], word, *texts[301:]], beside, ids=ids)
+    report = failed.value.report  # type: ignore[attr-defined]
+    assert (report.given, report.written, report.failed, report.unreached) == (256, 255, 1, 344)
+    assert report.failures[0].id == "t7"
+    assert retriever.adapter.count() == 255
+    with pytest.raises(WriteFailed) as whole:
+        store.add_texts(texts, beside, ids=ids)
+    assert (whole.value.report.written, whole.value.report.failed, whole.value.report.unreached) == (599, 1, 0)
+
+
+def test_an_embedder_that_fails_for_a_query_is_typed(store: SparsevecVectorStore, retriever: sv.Retriever) -> None:
+    tiring = SparsevecVectorStore(Tiring(size=6), retriever)
+    with pytest.raises(EmbedderFailed, match="TimeoutError"):
+        tiring.similarity_search("raise")
+    with pytest.raises(InvalidVectors, match="NaN"):
+        tiring.max_marginal_relevance_search("nan")
 
 
 def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:

@@ -211,9 +211,10 @@ def test_an_embedder_that_went_wrong_is_told_before_anything_is_written(
 ) -> None:
     wrong = TextNode(id_="wrong", text="b")
     wrong.__dict__["embedding"] = row  # past their own validation
-    with pytest.raises(InvalidVectors, match="wrong"):
+    with pytest.raises(InvalidVectors, match="wrong") as failed:
         store.add([TextNode(id_="first", text="a", embedding=dense[0].tolist()), wrong])
     assert store.get_nodes(["first"]) == []
+    assert (failed.value.report.given, failed.value.report.unreached) == (0, 2)
 
 
 def test_what_cannot_be_asked_is_refused_by_name(store: SparsevecVectorStore, dense: Float32s) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sparsevec_adapters.lucene import weights
+from sparsevec_adapters.lucene.index import Claim
 
 import sparsevec
 from sparsevec import SparseVectors, ingest, verify
-from sparsevec.contract.adapter import Documents
+from sparsevec.contract.adapter import Documents, UInt8s
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
@@ -404,3 +405,67 @@ def test_payloads_come_back_as_they_went_in(place: Place) -> None:
     assert found(adapter, {1: 1.0}, where={"long": "x" * 40_000}) == (1,)
     assert found(adapter, {1: 1.0}, where={"n": 2**62}) == (2,)
     assert found(adapter, {1: 1.0}, where={"n": 2**62 + 1}) == ()
+
+
+# ---- residual codes, and the weights packed beside them
+
+WIDTH = 7
+
+
+def coded(place: Place, *documents: dict[int, float], options: str = "field=emb&replicas=0") -> Any:
+    """A collection of these, and codes that tell them apart."""
+    adapter = place.connect(options)
+    adapter.create(DIMENSION, code_bytes=WIDTH)
+    adapter.upsert(range(len(documents)), rows(*documents), codes=codes_of(range(len(documents))))
+    return adapter
+
+
+def codes_of(ids: Iterable[int]) -> UInt8s:
+    return np.array([[id_] * WIDTH for id_ in ids], np.uint8)
+
+
+def check_brought(adapter: Any, **documents: dict[int, float]) -> None:
+    """That a search brings these documents, which all have dimension 1, with their weights and codes."""
+    (hits,) = adapter.search(rows({1: 1.0, 2: 0.5}), k=10, with_vectors=True, with_codes=True)
+    assert {f"_{id_}" for id_ in hits.ids} == documents.keys()
+    assert hits.vectors == weights.stored(rows(*(documents[f"_{id_}"] for id_ in hits.ids)))
+    assert np.array_equal(hits.codes, codes_of(hits.ids))
+
+
+def test_weights_that_something_else_wrote_are_brought_as_they_are_now(place: Place) -> None:
+    adapter = coded(place, {1: 0.5}, {1: 0.3, 2: 1.0})
+    place.http("POST", "_update/int:0?refresh=true", {"doc": {"emb": [{"1": 2.0, "3": 1.0}]}})
+    check_brought(adapter, _0={1: 2.0, 3: 1.0}, _1={1: 0.3, 2: 1.0})
+
+
+def test_documents_that_are_longer_than_those_before_are_brought_whole(place: Place) -> None:
+    long = {at: 1 + at / 100 for at in range(1, 90)}
+    adapter = coded(place, {1: 0.5}, {1: 0.3, 2: 1.0})
+    check_brought(adapter, _0={1: 0.5}, _1={1: 0.3, 2: 1.0})
+    adapter.upsert([1], rows(long), codes=codes_of([1]))
+    check_brought(adapter, _0={1: 0.5}, _1=long)
+    adapter.upsert([1], rows({1: 0.7}), codes=codes_of([1]))
+    check_brought(adapter, _0={1: 0.5}, _1={1: 0.7})
+
+
+def test_writers_that_begin_a_collection_at_once_pack_alike(place: Place) -> None:
+    place.connect().create(DIMENSION, code_bytes=WIDTH)
+    documents = {f"_{id_}": {at: 1 + at / 100 for at in range(1, 3 + 5 * id_)} for id_ in range(4)}
+
+    def write(id_: int) -> dict[Any, Any]:
+        return dict(place.connect().upsert([id_], rows(documents[f"_{id_}"]), codes=codes_of([id_])).failed)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, range(4))) == [{}] * 4
+    check_brought(place.connect(), **documents)
+
+
+def test_a_collection_of_an_earlier_version_is_read_written_and_told(place: Place) -> None:
+    claim = Claim("emb", DIMENSION, "u", "index", None, "_sparsevec_emb", code_bytes=WIDTH)
+    place.make({"emb": {"type": place.vector_type}, **claim.properties(vector_codes=False)})
+    adapter: Any = place.connect()
+    adapter.upsert([0, 1], rows({1: 0.5}, {1: 0.3, 2: 1.0}), codes=codes_of([0, 1]))
+    check_brought(adapter, _0={1: 0.5}, _1={1: 0.3, 2: 1.0})
+    (told,) = (finding for finding in adapter.check() if finding.subject == "codes")
+    assert (told.level, "earlier sparsevec" in told.found) == ("warning", True)
+    assert not any(finding.subject == "codes" for finding in place.connect("field=other&replicas=0").check())

@@ -235,7 +235,7 @@ def test_a_repr_shows_the_url_and_no_key(shim: QdrantShim) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_server_that_holds_the_request_is_given_up_at_the_deadline(asynchronous: bool) -> None:
-    with serving(b"{}", 200, wait=5) as (port, _):
+    with serving(b"{}", 200, wait=60) as (port, _):
         url, began = f"qdrant://127.0.0.1:{port}/c", time.monotonic()
 
         async def count() -> None:
@@ -244,7 +244,7 @@ def test_a_server_that_holds_the_request_is_given_up_at_the_deadline(asynchronou
 
         with within(0.3), pytest.raises(BackendDown):
             asyncio.run(count()) if asynchronous else sv.connect(url).count()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30  # and not 60
 
 
 class serving:  # noqa: N801

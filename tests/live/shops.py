@@ -101,7 +101,7 @@ class LuceneShop:
 
 
 def _foreign(fields: Document) -> Document:
-    return {name: value for name, value in fields.items() if name != "sparse" and not name.startswith("_sparsevec_")}
+    return {name: value for name, value in fields.items() if not name.startswith(("sparse", "_sparsevec_"))}
 
 
 class QdrantShop:

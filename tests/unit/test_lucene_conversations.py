@@ -275,8 +275,8 @@ def test_the_first_vectors_say_which_space_the_collection_is_of(lucene: LuceneOp
     adopted = there(emb={"type": "sparse_vector"}, **ours)
     empty = Answer(200, {"count": 0, "_shards": {"failed": 0}})
     given = upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-1"))
-    _, sent = talk(given, OTHERS, REFRESHED, empty, DONE, adopted, NODE, items(WRITTEN))
-    assert lines(sent[3]) == [{"properties": {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}}]
+    _, sent = talk(given, OTHERS, REFRESHED, empty, OTHERS, DONE, adopted, NODE, items(WRITTEN))
+    assert lines(sent[4]) == [{"properties": {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}}]
     with pytest.raises(WrongSpace, match="space-1"):
         talk(upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2")))
 
@@ -285,7 +285,7 @@ def test_vectors_of_a_space_that_another_writer_was_faster_to_adopt_are_refused(
     theirs = note() | {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}
     empty, refused = Answer(200, {"count": 0}), Answer(400, {"error": CONFLICT, "status": 400})
     given = upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2"))
-    lucene_answers = [OTHERS, REFRESHED, empty, refused, there(emb={"type": "sparse_vector"}, **theirs)]
+    lucene_answers = [OTHERS, REFRESHED, empty, OTHERS, refused, there(emb={"type": "sparse_vector"}, **theirs)]
     with pytest.raises(WrongSpace, match="space-1"):
         talk(given, *lucene_answers)
 
@@ -379,7 +379,7 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
 def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOperations) -> None:
     hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7], "matched_queries": ["holds"]}
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, {**hit, "_id": "b"}]}})
-    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1, "where": None}
     first, sent = talk(lucene.page(**asked, after=None), OTHERS, REFRESHED, Answer(200, {"id": "P1"}), page)
     assert said(sent)[2:] == ["POST /products/_pit", "POST /_search"]
     assert lines(sent[-1])[0]["size"] == 2  # one more, to know whether this is the last
@@ -400,7 +400,7 @@ def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOp
     ],
 )
 def test_a_place_that_the_server_forgot_is_said_to_be_gone(lucene: LuceneOperations, answer: Answer) -> None:
-    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1, "where": None}
     with pytest.raises(InvalidInput, match="scan from the start"):
         talk(lucene.page(**asked, after='["P",[1]]'), OTHERS, answer)
     with pytest.raises(InvalidInput, match="as a page of scan gave it"):

@@ -21,7 +21,7 @@ from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, shares
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "refined"]
+__all__ = ["Corpus", "Tensors", "learned_towers", "new_corpus", "paid_length", "refined"]
 
 Tensors: TypeAlias = dict[str, Float32s]
 
@@ -90,7 +90,7 @@ def learned_towers(
     with torch.no_grad():
         codes = linear_top_k(_some(corpus.documents) - head.mean, head.weights, head.bias, nnz)
     used = shares(codes.values, codes.indices, dimension)
-    longest = _longest(corpus.asking.rows, head.mean, head.weights, head.bias, used, limits, recipe.longer)
+    longest = paid_length(corpus.asking.rows, head.mean, head.weights, head.bias, used, limits, recipe.longer)
     towers = towers_recipe(recipe)
     _fit(head, corpus, nnz, longest, towers, 3 * seed + 1, whole, checkpoint)  # other batches than the head has seen
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
@@ -135,7 +135,7 @@ def refined(
     mean, weights, bias = (torch.tensor(tensors[n], device=device) for n in ("mean", "query_weights", "query_bias"))
     recipe = tempered(refine_recipe(len(bias), limits.nnz), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
-    longest = _longest(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
+    longest = paid_length(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
     price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
@@ -157,7 +157,7 @@ def _some(rows: Tensor) -> Tensor:
     return rows[:: -(-len(rows) // CalibrationRecipe().usage_rows)]
 
 
-def _longest(
+def paid_length(
     queries: Tensor, mean: Tensor, weights: Tensor, bias: Tensor, used: Shares, limits: Limits, longer: float
 ) -> int:
     """How many of a query's largest activations to train: `longer` times what F pays for now, or all it may have.

@@ -51,14 +51,18 @@ def learned_second_look(
     checkpoint: Path | None,
     stage: str,
     device: str,
+    wanted: Float32s | None = None,
 ) -> tuple[Float32s, float]:
     """M (dimension, input_dim) and a, for unit rows `documents` (n, input_dim) and their codes.
+
+    wanted (q, input_dim): unit rows whose dense order is taught instead of the queries' own.
 
     checkpoint: a folder for the file of `stage`. Raises what `train` raises, InvalidInput for an unknown device.
     """
     stored, (rows, asked_codes, own), place = codes.to_scipy(), asked, chosen_device(device)
     candidates, scores = _candidates(stored, asked_codes, own, min(recipe.candidates, len(documents) - 1))
-    teacher = np.stack([documents[near] @ query for near, query in zip(candidates, rows, strict=True)])
+    taught = rows if wanted is None else wanted
+    teacher = np.stack([documents[near] @ query for near, query in zip(candidates, taught, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
     start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
     asking = Asking(

@@ -1,0 +1,160 @@
+"""An index made again under another name, with all it holds (`contract.copies`).
+
+Left out of the new one is why its documents cannot be changed: that it is a time series, appends only, or derives its
+`_source`. Documents are read and written as JSON: whole numbers of any length stay, fractions to a double's precision.
+"""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from sparsevec.contract.copies import RawId, Whole, marks_of
+from sparsevec.contract.operations import Operation
+from sparsevec.errors import BackendDown, CollectionError
+
+from .answers import read_hits
+from .hazards import hazards
+from .index import Index
+from .session import PAGE, Session
+from .versions import hides_vectors
+from .wire import ask, good, json, path_of
+
+__all__ = ["Copying"]
+
+Json = Mapping[str, Any]
+
+_TOGETHER = 200  # documents that are read and written in one request, with all that they hold
+
+_OF_THE_OLD = (  # settings that are of that one index, or that its documents cannot be changed under
+    "index.append_only",
+    "index.blocks",
+    "index.creation_date",
+    "index.derived_source",
+    "index.dimensions",
+    "index.history",
+    "index.lifecycle.indexing_complete",
+    "index.mapping.source",
+    "index.mode",
+    "index.provided_name",
+    "index.resize",
+    "index.routing.allocation.initial_recovery",
+    "index.routing_path",
+    "index.time_series",
+    "index.uuid",
+    "index.verified_before_close",
+    "index.version",
+)
+_PIPELINES = ("index.default_pipeline", "index.final_pipeline")
+
+
+class Copying:
+    def __init__(self, session: Session, page: Any) -> None:
+        self._session, self._page = session, page
+
+    def _index(self) -> Operation[Index]:
+        target = yield from self._session.look()
+        if target is None:
+            raise CollectionError(f"index {self._session.asked!r} is not there")
+        if len(target.indices) != 1:
+            raise CollectionError(
+                f"{self._session.asked!r} stands for {len(target.indices)} indices, {sorted(target.names)}; copy one "
+                f"after the other, each through an alias of its own"
+            )
+        return target.indices[0]
+
+    def stands_for(self) -> Operation[str]:
+        index = yield from self._index()
+        return index.name
+
+    def make_twin(self, name: str, dimension: int, fingerprint: str, code_bytes: int | None) -> Operation[None]:
+        del dimension, fingerprint, code_bytes  # a field can be added to the new index as to any
+        index = yield from self._index()
+        target = yield from self._session.look()
+        assert target is not None  # it was there
+        for hazard in hazards(target, self._session.field):
+            if hazard.level == "blocking" and not hazard.copied:
+                raise hazard.to_error()
+        settings = {key: value for key, value in index.settings.items() if not _dropped(key)}
+        server = yield from self._session.serving()
+        if hides_vectors(self._session.engine, server.version, index.created):
+            settings["index.mapping.exclude_source_vectors"] = "false"  # else each update moves a vector by a bit
+        mappings = {key: value for key, value in index.mappings.items() if not key.startswith("_data_stream")}
+        if source := {key: value for key, value in mappings.pop("_source", {}).items() if key != "mode"}:
+            mappings["_source"] = source
+        yield from json("PUT", path_of(name), {"settings": settings, "mappings": mappings})
+
+    def whole_page(self, after: str | None) -> Operation[Whole]:
+        if after is None:
+            self._session.wrote()  # by others, or by the server as it copied
+        hits, following = yield from self._page(after, PAGE)
+        texts = ([hit["_id"], hit.get("_routing"), hit.get("_source", {})] for hit in hits)
+        marks = marks_of(orjson.dumps(text, option=orjson.OPT_SORT_KEYS) for text in texts)
+        return Whole(tuple(hit["_id"] for hit in hits), marks, following)
+
+    def copy_to(self, name: str, ids: Sequence[RawId], only_new: bool) -> Operation[Mapping[RawId, str]]:
+        action, refused = "create" if only_new else "index", dict[RawId, str]()
+        for hits in (yield from self._found(ids)):
+            lines = [(action, name, hit, json_.dumps(hit["_source"]).encode()) for hit in hits]
+            answer = yield from _bulk(lines)
+            for item in answer:
+                status = item.get("status", 0)
+                if status >= 300 and not (only_new and status == 409):
+                    refused[item["_id"]] = f"{item.get('error', status)}"[:500]
+        return refused
+
+    def discard(self, ids: Sequence[RawId]) -> Operation[None]:
+        for hits in (yield from self._found(ids)):
+            yield from _bulk([("delete", hit["_index"], hit, None) for hit in hits])
+
+    def _found(self, ids: Sequence[RawId]) -> Operation[list[list[Json]]]:
+        """These documents as they are now, some at a time."""
+        self._session.wrote()
+        yield from self._session.refresh(force=True)
+        found = []
+        for start in range(0, len(ids), _TOGETHER):
+            some = list(ids[start : start + _TOGETHER])
+            index = yield from self._index()
+            source = (yield from self._session.whole_source(index)) or True
+            body = {"size": len(some), "query": {"ids": {"values": some}}, "_source": source}
+            found.append(list(read_hits((yield from json("POST", path_of(index.name, "_search"), body)))))
+        return found
+
+    def move_names(self, to: str) -> Operation[None]:
+        index = yield from self._index()
+        if kept := {key: index.settings[key] for key in _PIPELINES if key in index.settings}:
+            yield from json("PUT", path_of(to, "_settings"), kept)
+        actions: list[dict[str, Any]] = []
+        for alias, about in index.aliases.items():
+            actions.append({"remove": {"index": index.name, "alias": alias}})
+            actions.append({"add": {"index": to, "alias": alias, **about}})
+        yield from json("POST", "/_aliases", {"actions": actions})
+
+    def remove_whole(self) -> Operation[None]:
+        index = yield from self._index()
+        if index.aliases:
+            raise CollectionError(f"{sorted(index.aliases)} are aliases of index {index.name!r}, so it is not removed")
+        yield from json("DELETE", path_of(index.name))
+
+
+def _bulk(lines: Sequence[tuple[str, str, Json, bytes | None]]) -> Operation[list[Json]]:
+    """What became of each (action, index, document, source). Raises BackendDown where the server was busy for one."""
+    parts = []
+    for action, name, hit, source in lines:
+        about = {"_index": name, "_id": hit["_id"]} | ({"routing": hit["_routing"]} if "_routing" in hit else {})
+        parts += [orjson.dumps({action: about}), *([source] if source is not None else [])]
+    if not parts:
+        return []
+    params = {"refresh": "true"} if lines[0][0] == "delete" else None
+    answer = good((yield from ask("POST", "/_bulk", params, b"\n".join(parts) + b"\n", "x-ndjson")))
+    items: list[Json] = [one for item in answer["items"] for one in item.values()]
+    if busy := next((one for one in items if one.get("status") in (429, 503)), None):
+        raise BackendDown(f"the backend was too busy to copy {busy['_id']!r}: {busy.get('error')}")
+    return items
+
+
+def _dropped(setting: str) -> bool:
+    return setting in _PIPELINES or any(setting == prefix or setting.startswith(f"{prefix}.") for prefix in _OF_THE_OLD)

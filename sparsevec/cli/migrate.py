@@ -1,0 +1,129 @@
+"""`sparsevec migrate`: another encoder later."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsevec.cli.credentials import credentials
+from sparsevec.cli.live import (
+    Asking,
+    Config,
+    DenseField,
+    Drawn,
+    DryRun,
+    Every,
+    Multiplications,
+    NewDimension,
+    NewWeights,
+    NoVerify,
+    Rate,
+    Refine,
+    filling,
+)
+from sparsevec.cli.options import Json
+from sparsevec.cli.screen import failing, say
+from sparsevec.contract.urls import Url
+from sparsevec.errors import InvalidInput
+from sparsevec.live.catching_up import repeated
+from sparsevec.live.migrating import catch_up_both, drop_old, migrate, switch, switch_back
+from sparsevec.live.settings import Settings
+
+__all__ = ["migrate_command"]
+
+
+@failing
+def migrate_command(
+    url: Annotated[str | None, typer.Argument(metavar="URL", help="The collection with the first field.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The folder of the first field's encoder.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="The folder of the second encoder; a new one gets one, learned from a sample."),
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--into", help="The URL of the second field (the first's name and the next number).")
+    ] = None,
+    config: Config = None,
+    dense_field: DenseField = None,
+    switching: Annotated[
+        bool, typer.Option("--switch", help="Let every Serving of --model ask the second field from now on.")
+    ] = False,
+    back: Annotated[bool, typer.Option("--back", help="Let them ask the first field again.")] = False,
+    dropping: Annotated[
+        bool, typer.Option("--drop-old", help="After a switch: take the first field out, and nothing else.")
+    ] = False,
+    catching_up: Annotated[
+        bool, typer.Option("--catch-up", help="Write what is new, missing or stale in either field, and only that.")
+    ] = False,
+    every: Every = None,
+    dry_run: DryRun = False,
+    rate: Rate = None,
+    nnz: NewWeights = None,
+    flops: Multiplications = None,
+    dimension: NewDimension = None,
+    queries: Asking = None,
+    refine: Refine = False,
+    sample: Drawn = None,
+    no_check: NoVerify = False,
+    as_json: Json = False,
+) -> None:
+    """Another encoder for a collection that has sparse vectors: fill a second field, switch the reads, drop the first.
+
+    Until the switch nothing that serves changes. `sv.Serving(URL, model=MODEL)` is a retriever that follows it.
+
+    ```
+    sparsevec migrate "elasticsearch://localhost:9200/products?field=sparse" --model model/ --to model-2/
+    sparsevec migrate "elasticsearch://localhost:9200/products?field=sparse" --model model/ --to model-2/ --switch
+    sparsevec migrate "elasticsearch://localhost:9200/products?field=sparse" --model model/ --to model-2/ --drop-old
+    ```
+    """
+    if switching + back + dropping + catching_up > 1 or (dry_run and switching + back + dropping):
+        raise InvalidInput("expected one of --switch, --back, --drop-old, --catch-up at a time, --dry-run without them")
+    if every is not None and not catching_up:
+        raise InvalidInput("--every belongs to --catch-up")
+    given = {
+        "url": url,
+        "model": model,
+        "to": to,
+        "into": into,
+        "dense_field": dense_field,
+        "nnz": nnz,
+        "flops": flops,
+        "dimension": dimension,
+        "queries": queries,
+        "refine": refine or None,
+        "sample": sample,
+        "rate": rate,
+        "every": every,
+        "verify": False if no_check else None,
+    }
+    settings = Settings.read(config, given)
+    if settings.to is None:
+        raise InvalidInput("expected --to, the folder of the second encoder, or `to` in the file")
+    place = Url.parse(settings.url)
+    secrets = credentials(place.engine, os.environ) if place.host else {}
+    both: dict[str, Any] = {"model": settings.model, "to": settings.to, "into": settings.into}
+    if switching:
+        say(switch(settings.url, **both, check=settings.verify, deadline=settings.deadline, **secrets), as_json=as_json)
+    elif back:
+        say(switch_back(settings.url, **both, **secrets), as_json=as_json)
+    elif dropping:
+        dropped = drop_old(settings.url, **both, deadline=settings.deadline, **secrets)
+        say(dropped, as_json=as_json, sound=dropped.complete)
+    elif catching_up:
+        written: dict[str, Any] = {"rate": settings.rate, "dry_run": dry_run, "deadline": settings.deadline}
+        caught = partial(catch_up_both, settings.url, **both, credentials=secrets, **written)
+        if settings.every is None:
+            report = caught()
+            say(report, as_json=as_json, sound=report.complete)
+            return
+        for report in repeated(caught, settings.every):
+            say(report, as_json=as_json)
+    else:
+        with filling(settings, dry_run=dry_run, quiet=as_json) as options:
+            filled = migrate(settings.url, **both, **options, deadline=settings.deadline, credentials=secrets)
+        say(filled, as_json=as_json, sound=filled.complete, good=dry_run or filled.settled)

@@ -1,0 +1,459 @@
+"""Copy and switch: sparse vectors where a vector or field cannot be added to the collection that serves.
+
+    sv.copy_beside(URL, model="model/", dense_field="emb")    # URL names the alias that readers and writers go by
+    sv.switch_copy(URL, model="model/")                       # moves every alias at one stroke
+    sv.drop_copied(URL, model="model/")                       # removes the old collection, when told
+
+For Qdrant before 1.18, and for indices that take no updates but can be read back whole (time series, append-only,
+derived `_source`). The new collection gets everything that the old one holds, the sparse field, and then what was
+written to the old one meanwhile, until nothing differs: every document is compared by a mark of all that is not ours,
+so that a run that was killed is made again and passes over what is right.
+
+What is written in the moment of the switch. Nobody needs to stop: before the aliases move, a mark of each document of
+the new collection is put into the folder; after it, who wrote a document since is known, in either collection. What
+came late to the old one is brought over, and where both were written the new one stands, for it was written later. Left
+open is a write to the new collection in the milliseconds between the look at a document that came late and its copy.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.connect import connect
+from sparsevec.contract.copies import Copies, Marks, RawId, marks_of
+from sparsevec.contract.urls import Url
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
+from sparsevec.ingestion.patience import SYSTEM_TIME, Patience
+from sparsevec.live.catching_up import catch_up
+from sparsevec.live.codes import places
+from sparsevec.live.folder import Folder, Note
+from sparsevec.live.opening import USUAL, check_sample, place_of
+from sparsevec.live.reports import CatchUpReport, RetrofitReport
+from sparsevec.live.retrofitting import retrofit
+from sparsevec.live.rows import DenseSource, source_name
+from sparsevec.live.sample import dense_source, drawn
+from sparsevec.progress import Listener
+from sparsevec.storage import whole_file
+
+__all__ = ["CopyLook", "CopyReport", "copy_beside", "drop_copied", "switch_copy"]
+
+_STATE, _MARKS = "copy.json", "copy-marks.npz"
+_LOOKS = 5  # at the copy, of one call: where others write all the time, what is left comes over after the switch
+_NAMED = 10  # reasons that a report holds
+_ROWS = 16  # dense rows that are looked at for their width
+
+Done = TypeVar("Done")
+
+
+class CopyLook(BaseModel):
+    """What one comparison of both collections found and did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    looked: int
+    """documents of the old collection"""
+    same: int
+    """held the same in both, but for what is ours"""
+    copied: int
+    removed: int
+    """were in the copy, and are in the old collection no more"""
+    left: int = 0
+    """after a switch: were written in both, or deleted in the new one; the new one stands"""
+    refused: dict[str, str] = {}
+    """the first few that the new collection did not take, with its reason"""
+    seconds: float
+
+    @property
+    def settled(self) -> bool:
+        return not (self.copied or self.removed)
+
+    def __str__(self) -> str:
+        left = f", {self.left:,} written in the new one since and left alone" if self.left else ""
+        done = f"{self.same:,} the same, {self.copied:,} copied, {self.removed:,} removed from the copy{left}"
+        lines = [f"{self.looked:,} documents compared: {done}, in {self.seconds:.1f} s"]
+        return "\n".join([*lines, *(f"    {id_}: {printable(why)}" for id_, why in self.refused.items())])
+
+
+class CopyReport(BaseModel):
+    """What was copied, and who serves now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    old: str
+    new: str
+    switched: bool
+    """the aliases stand for the new collection"""
+    looks: tuple[CopyLook, ...]
+    filled: RetrofitReport | None = None
+    """of the sparse vectors in the copy"""
+    caught: CatchUpReport | None = None
+
+    @property
+    def settled(self) -> bool:
+        """The last look found the same in both."""
+        return not self.looks or self.looks[-1].settled
+
+    @property
+    def complete(self) -> bool:
+        filled = self.filled is None or self.filled.complete
+        return filled and not (self.looks and self.looks[-1].refused) and (self.caught is None or self.caught.complete)
+
+    def __str__(self) -> str:
+        serves = self.new if self.switched else self.old
+        lines = [f"{self.place}: {self.old} copied to {self.new}; {serves} serves"]
+        lines += [f"  {look}" for look in self.looks]
+        lines += [f"  {self.filled}"] if self.filled is not None else []
+        lines += [f"  {self.caught}"] if self.caught is not None else []
+        return "\n".join(lines)
+
+
+class _Copy(BaseModel):
+    """What the folder knows of a copy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    old: str
+    new: str
+    state: Literal["filling", "switching", "switched"] = "filling"
+
+
+def copy_beside(
+    where: str,
+    *,
+    model: str | os.PathLike[str],
+    name: str | None = None,
+    dense_field: DenseSource | None = None,
+    budget: Budget | None = None,
+    output_dim: int = 8192,
+    queries: Any | None = None,
+    sample: int = 20_000,
+    seed: int = 0,
+    deadline: float = 300.0,
+    on_progress: Listener | None = None,
+    credentials: dict[str, Any] | None = None,
+    **options: Any,
+) -> CopyReport:
+    """Copy the collection that an alias stands for to a new one, and `retrofit` that one. Reads stay where they are.
+
+    `where`: a url with the alias, and the field or vector to make. `name`: of the new collection, by default the old
+    one's with `-sparse`. `options`: those of `retrofit`, as are the other arguments. May be called again, after a kill
+    too, and copies what differs since. Raises, before anything is made, InvalidInput where the url names the collection
+    itself (nothing could be moved under its readers), BackendUnsupported with the reason where documents cannot be read
+    back whole, CollectionError where the new name is taken; and what `retrofit` raises.
+    """
+    check_sample(sample)
+    secrets = credentials or {}
+    with ExitStack() as stack:
+        first, kept = _opened(stack, where, Path(model), secrets)
+        if kept is not None and kept.state != "filling":
+            raise InvalidInput(f"{kept.old} was copied to {kept.new}, which serves now; a catch-up does the rest")
+        collection = kept.old if kept is not None else first.stands_for()
+        copy = kept or _Copy(url=where, old=collection, new=name or f"{collection}-sparse")
+        old, new = (stack.enter_context(connect(_named(where, one), **secrets)) for one in (copy.old, copy.new))
+        dense = dense_source(old.info(), dense_field)
+        with Folder(model).locked() as folder:
+            if not folder.has_encoder():
+                rows = drawn(old, dense, sample, seed=seed).rows
+                encoder = SparseEncoder(rows.shape[1], output_dim, seed)
+                folder.save(encoder.fit(rows, queries, budget=budget or USUAL, on_step=on_progress))
+            encoder = folder.load()
+            drawn(old, dense, _ROWS, width=encoder.input_dim)  # refuses rows of another width
+            _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
+        looks = _compared(old, new, copy.new, deadline)
+        given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}
+        filled = retrofit(_named(where, copy.new), model=model, deadline=deadline, **given, **options, **secrets)
+        looks += _compared(old, new, copy.new, deadline)
+    return _report(first, copy, looks, filled=filled)
+
+
+def _report(
+    first: Adapter,
+    copy: _Copy,
+    looks: list[CopyLook],
+    filled: RetrofitReport | None = None,
+    caught: CatchUpReport | None = None,
+) -> CopyReport:
+    return CopyReport(
+        place=place_of(first),
+        old=copy.old,
+        new=copy.new,
+        switched=caught is not None,
+        looks=tuple(looks),
+        filled=filled,
+        caught=caught,
+    )
+
+
+def _opened(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any]) -> tuple[Any, _Copy | None]:
+    """An adapter by the alias, and what the folder knows."""
+    first = stack.enter_context(connect(where, **secrets))
+    _copies(first).stands_for()  # over a wire that copies
+    kept = _read(folder)
+    if kept is not None and kept.url != where:
+        raise InvalidInput(
+            f"{printable(folder)} holds a copy of {kept.url}; name another folder, or drop that one first"
+        )
+    stands_for = _copies(first).stands_for()
+    asked = Url.parse(where).path.rpartition("/")[2]
+    if kept is None and stands_for == asked:
+        raise InvalidInput(
+            f"{asked!r} is the collection itself, and nothing can be moved under those who read it by that name; make "
+            f"an alias of it, let readers and writers go by that, and name the alias here"
+        )
+    return first, kept
+
+
+def _copies(adapter: Any) -> Copies:
+    if not isinstance(adapter, Copies):
+        raise BackendUnsupported(f"{place_of(adapter)} cannot be copied and switched: it has no aliases")
+    return adapter
+
+
+def _named(where: str, name: str) -> str:
+    url = Url.parse(where)
+    prefix, slash, _ = url.path.rpartition("/")
+    return str(replace(url, path=f"{prefix}{slash}{name}"))
+
+
+def _made(
+    folder: Folder, copy: _Copy, old: Adapter, new: Adapter, encoder: SparseEncoder, dense: str, *, fresh: bool
+) -> None:
+    """The new collection is there, and the folder knows it, also when the process ends in between."""
+    there = _there(new)
+    if there and fresh:
+        raise CollectionError(f"{copy.new} is there already, and this folder did not make it; name another with name=")
+    if not there:
+        _keep(folder.path, copy)
+        _copies(old).make_twin(copy.new, encoder.output_dim, encoder.fingerprint or "", encoder.residual_bytes)
+    info, place = new.info(), place_of(new)
+    if info.exists and folder.note_of(place, info) is None:  # a vector that could only be made with the collection
+        identity, fingerprint = info.identity, encoder.fingerprint or ""
+        folder.keep(Note(place=place, dense=dense, fingerprint=fingerprint, added="made", identity=identity))
+
+
+def _there(adapter: Adapter) -> bool:
+    try:
+        _copies(adapter).stands_for()
+    except CollectionError:
+        return False
+    return True
+
+
+# ---- comparing
+
+
+def _compared(old: Any, new: Any, name: str, deadline: float) -> list[CopyLook]:
+    """Looks until one finds nothing."""
+    looks: list[CopyLook] = []
+    while len(looks) < _LOOKS and not (looks and looks[-1].settled):
+        looks.append(_look(old, new, name, deadline))
+        if looks[-1].refused:
+            break
+    return looks
+
+
+def _look(old: Copies, new: Copies, name: str, deadline: float) -> CopyLook:
+    """Everything that differs is copied as it is in the old collection now."""
+    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
+    there = _Marked.of(new)
+    ids: list[Marks] = []
+    refused: dict[RawId, str] = {}
+    looked = copied = 0
+    for page in old.whole_pages():
+        ids.append(_of_ids(page.ids))
+        needed = [page.ids[row] for row in np.flatnonzero(~_among(page.marks, there.marks)).tolist()]
+        looked, copied = looked + len(page.ids), copied + len(needed)
+        if needed:
+            refused |= _sent(patience, partial(old.copy_to, name), needed)
+    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
+    removed = 0
+    if not _among(there.ids, here).all():
+        for page in new.whole_pages():
+            gone = [page.ids[row] for row in np.flatnonzero(~_among(_of_ids(page.ids), here)).tolist()]
+            removed += len(gone)
+            if gone:
+                _sent(patience, new.discard, gone)
+    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
+
+
+def _late(old: Copies, new: Copies, name: str, before: _Marked, deadline: float) -> CopyLook:
+    """After the switch: what was written to the old collection since `before` was seen in the new one."""
+    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
+    now = _Marked.of(new)
+    ids: list[Marks] = []
+    refused: dict[RawId, str] = {}
+    looked = copied = left = removed = 0
+    for page in old.whole_pages():
+        of_ids = _of_ids(page.ids)
+        ids.append(of_ids)
+        looked += len(page.ids)
+        late = ~_among(page.marks, before.marks) & ~_among(page.marks, now.marks)
+        there, at_all = _among(of_ids, now.ids), _among(of_ids, before.ids)
+        untouched = there & _among(now.state_of(of_ids), before.marks)
+        fresh = late & ~there & ~at_all
+        left += int((late & ~untouched & ~fresh).sum())
+        for chosen, only_new in ((late & untouched, False), (fresh, True)):
+            some = [page.ids[row] for row in np.flatnonzero(chosen).tolist()]
+            copied += len(some)
+            if some:
+                refused |= _sent(patience, partial(old.copy_to, name, only_new=only_new), some)
+    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
+    for page in new.whole_pages():
+        gone = ~_among(_of_ids(page.ids), here) & _among(page.marks, before.marks)
+        some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
+        removed += len(some)
+        if some:
+            _sent(patience, new.discard, some)
+    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
+
+
+def _told(
+    began: float, refused: dict[RawId, str], *, looked: int, copied: int, removed: int, left: int = 0
+) -> CopyLook:
+    return CopyLook(
+        looked=looked,
+        same=looked - copied - left - len(refused),
+        copied=copied,
+        removed=removed,
+        left=left,
+        refused={str(id_): why for id_, why in list(refused.items())[:_NAMED]},
+        seconds=time.monotonic() - began,
+    )
+
+
+def _sent(patience: Patience, send: Callable[[Sequence[RawId]], Done], ids: Sequence[RawId]) -> Done:
+    return patience.ask(lambda: send(ids))
+
+
+class _Marked:
+    """Every document of a collection as it was seen: `ids` (n,) eight bytes for each id, in ascending order, and
+    `states` (n,) the mark of each."""
+
+    def __init__(self, ids: Marks, states: Marks) -> None:
+        order = np.argsort(ids, kind="stable")
+        self.ids, self.states = ids[order], states[order]
+        self.marks = np.sort(states)
+
+    @classmethod
+    def of(cls, collection: Copies) -> _Marked:
+        pages = [(_of_ids(page.ids), page.marks) for page in collection.whole_pages()]
+        return cls(*(np.concatenate(column) for column in zip(*pages, strict=True)))
+
+    def state_of(self, ids: Marks) -> Marks:
+        """The mark of each that is there; of others anything."""
+        if not len(self.ids):
+            return np.zeros(len(ids), np.uint64)
+        found: Marks = self.states[np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)]
+        return found
+
+    def keep(self, file: Path) -> None:
+        text = io.BytesIO()
+        np.savez(text, ids=self.ids, states=self.states)
+        whole_file(file, text.getvalue(), private=True)
+
+    @classmethod
+    def read(cls, file: Path) -> _Marked:
+        try:
+            with np.load(file, allow_pickle=False) as kept:
+                return cls(kept["ids"], kept["states"])
+        except (OSError, ValueError, KeyError) as error:
+            raise JournalMismatch(
+                f"{printable(file)} cannot be read, and without it nothing tells what came late"
+            ) from error
+
+
+def _of_ids(ids: Sequence[RawId]) -> Marks:
+    return marks_of(repr(id_).encode() for id_ in ids)
+
+
+def _among(asked: Marks, known: Marks) -> npt.NDArray[np.bool_]:
+    """Which of `asked` (n,) are among `known`, in ascending order."""
+    return places(known, asked)[1] if len(known) else np.zeros(len(asked), bool)
+
+
+# ---- the switch, and the end
+
+
+def switch_copy(
+    where: str, *, model: str | os.PathLike[str], deadline: float = 300.0, credentials: dict[str, Any] | None = None
+) -> CopyReport:
+    """Move every alias of the old collection to its copy, at one stroke, and bring over what came late.
+
+    Before that the copy is made the same once more, counts and contents of every document, and its vectors are caught
+    up with. The old collection stays. May be called again after a kill. Raises InvalidInput where the folder knows of
+    no copy, CollectionError where the copy did not take every document, and then nothing is moved.
+    """
+    secrets = credentials or {}
+    with ExitStack() as stack:
+        first, copy, old, new = _known(stack, where, Path(model), secrets)
+        looks: list[CopyLook] = []
+        folder = Path(model)
+        if copy.state == "filling" or (copy.state == "switching" and first.stands_for() == copy.old):
+            looks += _compared(old, new, copy.new, deadline)
+            if looks[-1].refused:
+                raise CollectionError(f"{copy.new} did not take every document, and nothing is moved: {looks[-1]}")
+            catch_up(_named(where, copy.new), model=model, deadline=deadline, **secrets)
+            looks += _compared(old, new, copy.new, deadline)
+            _Marked.of(new).keep(folder / _MARKS)
+            _keep(folder, copy.model_copy(update={"state": "switching"}))
+            old.move_names(copy.new)
+        if copy.state != "switched":  # once: what is deleted from now on stays deleted
+            looks.append(_late(old, new, copy.new, _Marked.read(folder / _MARKS), deadline))
+            _keep(folder, copy.model_copy(update={"state": "switched"}))
+        caught = catch_up(where, model=model, deadline=deadline, **secrets)
+    return _report(first, copy, looks, caught=caught)
+
+
+def drop_copied(where: str, *, model: str | os.PathLike[str], credentials: dict[str, Any] | None = None) -> str:
+    """Remove the old collection after a switch, with all that is in it; gives its name. Nothing brings it back.
+
+    Raises InvalidInput where nothing was switched yet, CollectionError where an alias stands for it still.
+    """
+    with ExitStack() as stack:
+        _, copy, old, _ = _known(stack, where, Path(model), credentials or {})
+        if copy.state != "switched":
+            raise InvalidInput(f"{copy.old} serves still; switch first")
+        if _there(old):
+            old.remove_whole()
+        for name in (_MARKS, _STATE):
+            (Path(model) / name).unlink(missing_ok=True)
+    return copy.old
+
+
+def _known(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any]) -> tuple[Any, _Copy, Any, Any]:
+    first, copy = _opened(stack, where, folder, secrets)
+    if copy is None:
+        raise InvalidInput(f"{printable(folder)} knows of no copy of {where}; copy it first")
+    old, new = (stack.enter_context(connect(_named(where, name), **secrets)) for name in (copy.old, copy.new))
+    return first, copy, old, new
+
+
+def _read(folder: Path) -> _Copy | None:
+    try:
+        return _Copy.model_validate_json((folder / _STATE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, ValueError) as error:
+        raise JournalMismatch(
+            f"{printable(folder / _STATE)} is not what a copy writes: {printable(error, 200)}"
+        ) from None
+
+
+def _keep(folder: Path, copy: _Copy) -> None:
+    whole_file(folder / _STATE, copy.model_dump_json(indent=2).encode() + b"\n", private=True)

@@ -1,0 +1,157 @@
+"""`Serving`: answers from whichever field serves now, also after a migration has moved over to another encoder.
+
+A service names the collection and the folder of its encoder, once. A `switch` puts one small file into that folder, at
+one stroke: where the reads of this folder's field go instead. So the query's encoder and the field that it asks change
+together, in every process that sees the folder, between two searches; and back the same way. A service on another
+machine needs both folders there, and the file: copy the folder of the new encoder first, then the file.
+
+serving.json    a `Moved`: the field that serves instead, and the folder of its encoder, beside this one
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sparsevec.answers.retriever import Retriever
+from sparsevec.answers.scoring import USUAL, Rerank, Usual
+from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.connect import connect
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import JournalMismatch, printable
+from sparsevec.storage import storage_errors, whole_file
+
+__all__ = ["Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
+
+_FILE = "serving.json"
+
+
+class Moved(BaseModel):
+    """Where the reads of a field go instead."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    model: str
+    """the folder of its encoder, from the folder that holds this"""
+    dense: str
+    """the field or vector with the dense rows that its queries are like"""
+
+
+def moved_from(model: Path) -> Moved | None:
+    """Where the reads of the field with the encoder in `model` go instead; None: nowhere."""
+    try:
+        return Moved.model_validate_json((model / _FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, ValueError) as error:
+        raise JournalMismatch(
+            f"{printable(model / _FILE)} is not what a switch writes ({printable(error, 200)}); switch again, or "
+            f"remove it to go back"
+        ) from None
+
+
+def keep_moved(model: Path, url: str, to: Path, dense: str) -> None:
+    moved = Moved(url=url, model=os.path.relpath(to, model), dense=dense)
+    whole_file(model / _FILE, moved.model_dump_json(indent=2).encode() + b"\n")
+
+
+def forget_moved(model: Path) -> None:
+    with storage_errors(model / _FILE, "removed"):
+        (model / _FILE).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What serves at one moment: an encoder and the field of its vectors, which belong together."""
+
+    retriever: Retriever
+    url: str
+    model: Path
+    dense: str | None
+    """what dense queries are to be like, by its name: of which embedding model. None: nobody has said"""
+
+
+class Serving:
+    """A `Retriever` of `url` with the encoder in `model`, until a `switch`; from the next search on, of what it says.
+
+        serving = sv.Serving("elasticsearch://HOST:9200/products?field=sparse", model="model/")
+        serving.search(queries, k=10)
+
+    For threads. The options are `Retriever`'s, the `credentials` `connect`'s. Raises what both raise, and at a search
+    after a switch ModelBroken where the folder that it names is not there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str | os.PathLike[str],
+        rerank: Any = USUAL,
+        candidates: int | None = None,
+        dense_field: str | None = None,
+        **credentials: Any,
+    ) -> None:
+        self._begin, self._dense = (url, Path(model)), dense_field
+        self._rerank: Rerank | Usual = rerank
+        self._candidates, self._credentials = candidates, credentials
+        self._lock = threading.Lock()
+        self._opened: list[Adapter] = []  # earlier ones too: another thread may be in the middle of a search
+        self._seen, self._now = self._read()
+
+    def now(self) -> Served:
+        """What serves at this moment. A service whose queries depend on it, as after a change of the embedding model,
+        asks once for each query, and uses what it got for all of that query."""
+        with self._lock:
+            if self._seen != [_stamp(folder) for folder in self._folders]:
+                self._seen, self._now = self._read()
+            return self._now
+
+    def search(self, queries: Any, k: int = 10, **options: Any) -> list[Hits]:
+        """`Retriever.search` of what serves now."""
+        return self.now().retriever.search(queries, k, **options)
+
+    def close(self) -> None:
+        """Close every connection that this opened."""
+        for adapter in self._opened:
+            adapter.close()
+
+    def _read(self) -> tuple[list[tuple[int, ...] | None], Served]:
+        """Along the files from folder to folder, and what stands at their end."""
+        (url, folder), dense = self._begin, self._dense
+        self._folders, seen = [folder], [_stamp(folder)]
+        while (moved := moved_from(folder)) is not None:
+            folder, url, dense = Path(os.path.normpath(folder / moved.model)), moved.url, moved.dense
+            if folder in self._folders:
+                raise JournalMismatch(f"the switches go in a circle: {printable(folder)} leads back to itself; go back")
+            self._folders.append(folder)
+            seen.append(_stamp(folder))
+        encoder = SparseEncoder.load(folder)
+        adapter = connect(url, **self._credentials)
+        self._opened.append(adapter)
+        field = dense if self._rerank == "dense" else None
+        retriever = Retriever(encoder, adapter, rerank=self._rerank, candidates=self._candidates, dense_field=field)
+        return seen, Served(retriever, url, folder, dense)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Serving({self._now.url!r}, model={printable(self._now.model)!r})"
+
+
+def _stamp(folder: Path) -> tuple[int, ...] | None:
+    """Another one as soon as the file is another; a file is replaced, never written into."""
+    try:
+        found = (folder / _FILE).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
