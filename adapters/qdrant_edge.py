@@ -56,6 +56,7 @@ from sparsevec.contract.checks import (
     check_queries,
     check_size,
     check_space,
+    ids_or_where,
 )
 from sparsevec.contract.filters import Condition, Where, conditions, matches
 from sparsevec.contract.operations import Connection
@@ -336,15 +337,19 @@ class QdrantEdgeAdapter(Connection):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[Page]:
         """In the order of the engine's ids, so a scan goes on at any time. `dense` is a field of the payload."""
-        place, size = _place(after), check_size(size)
+        place, size, wanted = _place(after), check_size(size), conditions(where, "qdrant")
+        exact, filter_ = _filter(wanted)
+        whole: Any = payloads or dense is not None or not exact
         while True:
             shard, marker = self._existing()
-            payload: Any = True if payloads or dense is not None else edge.PayloadSelector.Include([ORIGINAL])
-            request = edge.ScrollRequest(offset=place, limit=size, with_payload=payload, with_vector=[_VECTOR])
+            payload: Any = True if whole else edge.PayloadSelector.Include([ORIGINAL])
+            about = {"with_payload": payload, "with_vector": [_VECTOR], "filter": filter_}
             with engine_errors(self._folder):
-                records, place = shard.scroll(request)
+                records, place = shard.scroll(edge.ScrollRequest(offset=place, limit=size, **about))
+            records = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
             if records:
                 yield Page(
                     ids=tuple(id_from_wire(_plain(record.id), record.payload) for record in records),
@@ -359,15 +364,20 @@ class QdrantEdgeAdapter(Connection):
             if place is None:
                 return
 
-    def delete(self, ids: Sequence[Id]) -> None:
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
         shard, _ = self._existing()
+        if (ids := ids_or_where(ids, where)) is None:
+            ids = [id_ for page in self.scan(where=where) for id_ in page.held]
         points = [_point(id_) for id_ in check_ids(ids)]
         with self._writing, engine_errors(self._folder):
             shard.update(edge.UpdateOperation.delete_points(points))
 
-    def count(self) -> int:
+    def count(self, where: Where | None = None) -> int:
         shard, _ = self._existing()
-        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR)])
+        exact, filter_ = _filter(conditions(where, "qdrant"))
+        if not exact:
+            return sum(len(page.held) for page in self.scan(where=where))
+        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR), *([filter_] if filter_ else [])])
         with engine_errors(self._folder):
             return shard.count(edge.CountRequest(exact=True, filter=holding))
 

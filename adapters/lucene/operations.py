@@ -66,7 +66,7 @@ class LuceneOperations:
         self._shards, self._replicas = shards, replicas
         self._writing, self._searching, self._scanning = Writing(session), Searching(session), Scanning(session)
         self.upsert, self.delete = self._writing.upsert, self._writing.delete
-        self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._searching.count
+        self.search, self.fetch, self.count = self._searching.search, self._searching.fetch, self._scanning.count
         self.loading = LoadingOperations(session)
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text

@@ -19,6 +19,7 @@ __all__ = [
     "count_body",
     "fetch_body",
     "find_body",
+    "holding",
     "msearch",
     "page_body",
     "query_clause",
@@ -119,6 +120,7 @@ def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, An
 
 
 def holding(filters: Sequence[Json], field: Field) -> dict[str, Any]:
+    """Documents with a vector of ours that pass the filters."""
     return {"bool": {"filter": [*filters, {"exists": {"field": field.present}}]}}
 
 
@@ -136,14 +138,15 @@ def page_body(
     source: Any,
     vectors: bool,
     behind: int | None = None,
+    filters: Sequence[Json] = (),
 ) -> dict[str, Any]:
-    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, in the order of the
-    shards."""
+    """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, that passes the filters,
+    in the order of the shards."""
     holds = [{"exists": {"field": field.present, "_name": HOLDS}}] if field else []
     every = {"match_all": {}} if behind is None else {"range": {"_seq_no": {"gt": behind}}}
     return {
         "pit": {"id": point, "keep_alive": keep},
-        "query": {"bool": {"must": [every], "should": holds}},
+        "query": {"bool": {"must": [every], "should": holds, **({"filter": filters} if filters else {})}},
         "sort": [{"_shard_doc": "asc"}],
         "size": size,
         "_source": source,

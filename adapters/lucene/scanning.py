@@ -1,4 +1,4 @@
-"""`page`: one page of a scan of the whole collection, from one point in time (C16).
+"""`page`, one page of a scan of the collection from one point in time (C16), and `count`.
 
 Pages go by `_shard_doc` in that point in time: it needs no field to sort by, and is the only order that our own partial
 updates do not change. A place is the point in time and the last document of a page; the server keeps it for minutes.
@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 
 from sparsevec.contract.adapter import Page
-from sparsevec.contract.operations import Operation
+from sparsevec.contract.filters import Where, conditions
+from sparsevec.contract.operations import Operation, counted
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
 
 from . import points
@@ -23,9 +24,10 @@ from .errors import says, to_error
 from .hazards import source_fault
 from .ids import from_id
 from .index import HIDDEN, Field, Target, read_fields
-from .queries import HOLDS, page_body
+from .judging import Judge
+from .queries import HOLDS, holding, page_body
 from .session import Session
-from .wire import Answer, ask, good, path_of
+from .wire import Answer, ask, good, json, path_of
 
 __all__ = ["Scanning"]
 
@@ -38,7 +40,7 @@ class Scanning:
         self._session = session
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
     ) -> Operation[Page]:
         """One page: the first, or the one behind `after`; others' collections are scanned before `create`, too."""
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
@@ -47,11 +49,25 @@ class Scanning:
         field = read_fields(target, self._session.field)
         point, place = _place(after) if after is not None else ((yield from self._point()), None)
         size = max(1, min(int(size), target.window - 1))
-        source = yield from self._source(target, field, payloads, dense)
-        body = page_body(point, _KEEP, field, place, size + 1, source, vectors)  # one more says whether there is more
+        judge = Judge.of(target, conditions(where, self._session.engine))
+        source = yield from self._source(target, field, payloads, dense, judge.fields)
+        one_more = size + 1  # says whether there is more
+        body = page_body(point, _KEEP, field, place, one_more, source, vectors, filters=judge.clauses)
         hits, following = yield from self._hits(point, body, size)
+        hits = [hit for hit in hits if judge.takes(hit)]
         after = None if following is None else orjson.dumps(following).decode()
         return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
+
+    def count(self, where: Where | None) -> Operation[int]:
+        """By the server alone without a filter; a filter it only narrows, and the rest is looked at, page by page."""
+        known = yield from self._session.fresh()
+        judge = Judge.of(known.target, conditions(where, self._session.engine))
+        if judge.fields:
+            return (yield from counted(self.page, where))
+        yield from self._session.refresh()
+        answer = yield from json("POST", self._session.path("_count"), {"query": holding(judge.clauses, known.field)})
+        read_hits(answer)
+        return int(answer["count"])
 
     def whole(self, after: str | None, size: int) -> Operation[tuple[list[Any], str | None]]:
         """The hits of one page with all that is not ours in their `_source`, and the place behind them."""
@@ -135,15 +151,18 @@ class Scanning:
         path = self._session.path if index is None else partial(path_of, index)
         return (yield from points.opened(self._session.engine, path, _KEEP, params))
 
-    def _source(self, target: Target, field: Field | None, payloads: bool, dense: str | None) -> Operation[Any]:
-        if not payloads and dense is None:
+    def _source(
+        self, target: Target, field: Field | None, payloads: bool, dense: str | None, judged: Sequence[str] = ()
+    ) -> Operation[Any]:
+        """What of `_source` is needed: all of it, a dense row, the fields that a filter is judged by."""
+        if not payloads and dense is None and not judged:
             return False
         if fault := source_fault(target):
             raise fault
         whole = (yield from self._session.whole_source(target.indices[0])) if dense is not None else {}
         if payloads:
             return {**whole, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
-        return {**whole, "includes": [dense]}
+        return {**whole, "includes": [*judged, *([] if dense is None else [dense])]}
 
 
 def _page(

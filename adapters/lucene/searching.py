@@ -1,8 +1,8 @@
-"""`search`, `fetch` and `count`."""
+"""`search`, `fetch` and `matching`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -12,17 +12,18 @@ import orjson
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
-from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, fields, matches
+from sparsevec.contract.filters import Condition, Where, conditions, fields
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
-from .filters import filter_clauses, knows, leaves
+from .filters import knows, leaves
 from .hazards import source_fault
 from .ids import from_ids, to_id
 from .index import HIDDEN
+from .judging import Judge
 from .queries import bringing, bringing_packed, count_body, fetch_body, query_clause, search_body, split
 from .reading import Reading
 from .session import PAGE, Known, Session
@@ -176,7 +177,7 @@ class Searching:
             yield from ask("DELETE", "/_search/scroll", body=orjson.dumps({"scroll_id": answer["_scroll_id"]}))
         return list(islice(taken, k))
 
-    # ---- fetch and count
+    # ---- fetch
 
     def fetch(self, ids: Sequence[Id], dense: str | None) -> Operation[Documents]:
         known = yield from self._session.existing()
@@ -224,14 +225,6 @@ class Searching:
             found |= {hit["_id"]: hit for hit in read_hits(response)}
         return found
 
-    def count(self) -> Operation[int]:
-        known = yield from self._session.fresh()
-        yield from self._session.refresh()
-        query = {"query": {"exists": {"field": known.field.present}}}
-        answer = yield from json("POST", self._session.path("_count"), query)
-        read_hits(answer)
-        return int(answer["count"])
-
 
 class _Search:
     """What is the same for every query of one search: how it is asked, and how its hits are read."""
@@ -244,9 +237,9 @@ class _Search:
         self.at_once = _REQUESTS * self.per_request  # queries under way
         self.compact = False  # whether the server knows the short form of a query
         self.seen: set[str] = set()  # indices that hits came from
-        self.filters = _clauses(known, wanted)
-        self._judged = () if any(isinstance(one, EngineFilter) for one in wanted) else tuple(wanted)
-        self._source = _source(known, self._judged, search.with_payloads)
+        self._judge = Judge.of(known.target, wanted)
+        self.filters = self._judge.clauses
+        self._source = _source(known, self._judge, search.with_payloads)
         self._brought = bringing(known.field, vectors=self.with_vectors, codes=self.with_codes)
         self.packed = self.with_vectors and known.field.packing is not None  # whether weights are asked for as such
         self._keyed = not self._source and known.field.key is not None
@@ -274,7 +267,7 @@ class _Search:
         return hits
 
     def takes(self, hit: Json) -> bool:
-        return not self._judged or matches(_undotted(hit.get("_source", {})), self._judged)
+        return self._judge.takes(hit)
 
     def packed_hits(self, query: SparseVector, page: Sequence[Json]) -> Hits | None:
         """Of an answer with packed weights; None where these will not do: one hit has none, or others than it was
@@ -328,39 +321,7 @@ def _documents(
     return Documents(ids, vectors, payloads, rows, codes)
 
 
-def _clauses(known: Known, wanted: Sequence[Condition]) -> list[Any]:
-    """What the server narrows by: indices of different mappings agree, or are asked for everything."""
-    engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
-    if engine_own:
-        return engine_own
-    first, *others = (filter_clauses(wanted, index.mappings) for index in known.target.indices)
-    return first if all(clauses == first for clauses in others) else []
-
-
-def _source(known: Known, wanted: Sequence[Condition], with_payloads: bool) -> Any:
+def _source(known: Known, judge: Judge, with_payloads: bool) -> Any:
     if with_payloads:
         return {"excludes": sorted({known.field.name, HIDDEN, *known.target.hidden})}
-    return sorted(fields(wanted)) or False
-
-
-def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A document of others may say {"maker.name": ...} for {"maker": {"name": ...}}: to the engine they are one."""
-    if not any("." in name for name in source):
-        return source
-    made: dict[str, Any] = {}
-    for name, value in _spread(source.items()):
-        _put(made, name.split("."), value)
-    return made
-
-
-def _spread(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return sorted(items, key=lambda item: item[0].count("."))
-
-
-def _put(made: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for key in path[:-1]:
-        inner = made.setdefault(key, {})
-        if not isinstance(inner, dict):
-            return  # a scalar and an object of one name: what the first says stands
-        made = inner
-    made.setdefault(path[-1], value)
+    return list(judge.fields) or False

@@ -12,7 +12,7 @@ import numpy as np
 from sparsevec.contract.adapter import Documents, Hits, Page
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries, check_space
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
-from sparsevec.contract.operations import Operation
+from sparsevec.contract.operations import Operation, counted
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
@@ -47,14 +47,12 @@ class Reads(Server):
         second = search.second_look(asked, *self._note(found))
         search.check_codes(self._codes(found)[1])
         yield from self._belong(found, asked)
-        wanted = conditions(where, "qdrant")
-        if isinstance(where, EngineFilter):
-            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
+        wanted = _wanted(where)
         bring = _Bring.of(search, self._vector, *self._codes(found), *self._note(found))
         looks = [_Look(first, None if second is None else second[row], k) for row, first in enumerate(asked)]
         if search.after is not None:
             return [(yield from self._read_on(found, looks[0], wanted, bring, search.after))]
-        largest = depth if depth <= _LARGE_K else max(1, min(depth, (yield from self.count())))
+        largest = depth if depth <= _LARGE_K else max(1, min(depth, (yield from self.count(None))))
         answers = [bring.hits([])] * len(asked)
         open_ = [row for row, look in enumerate(looks) if look.asks]
         walkable, limit = found.walkable, largest
@@ -141,32 +139,34 @@ class Reads(Server):
 
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
         found = yield from self._existing()
-        wanted = conditions(where, "qdrant")
-        if isinstance(where, EngineFilter):
-            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
-        asked = to_wire(wanted, found.walkable)
-        try:
-            many = yield from self._holding_and(asked)
-        except IndexMissing:
-            if found.walkable is not None:
-                raise
-            found = yield from self._existing(anew=True)  # strict mode, by whatever says so
-            asked = to_wire(wanted, found.indexed)
-            many = yield from self._holding_and(asked)
+        wanted = _wanted(where)
+        asked, many = yield from self._narrowing(found, wanted)
         if many > most:
             return None
-        filter_ = self._narrowed(asked)
+        filter_ = self._narrowed(asked.clause)
         names = self._names(found, dense)
         answer = yield from self._ask("scroll", limit=most, filter=filter_, with_payload=True, with_vector=names)
         kept = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
         return self._documents(found, [id_from_wire(one["id"], one.get("payload")) for one in kept], kept, dense)
 
-    def _narrowed(self, asked: Asked) -> dict[str, Any]:
-        return {"must": [{"has_vector": self._vector}, *([asked.clause] if asked.clause else [])]}
+    def count(self, where: Where | None) -> Operation[int]:
+        found = yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
+        asked, many = yield from self._narrowing(found, _wanted(where))
+        if asked.exact or not many:
+            return many
+        return (yield from counted(self.page, where))
 
-    def _holding_and(self, asked: Asked) -> Operation[int]:
-        """How many points with our vector the filter lets through."""
-        return int((yield from self._ask("count", filter=self._narrowed(asked), exact=True))["count"])
+    def _narrowing(self, found: Collection, wanted: Sequence[Condition]) -> Operation[tuple[Asked, int]]:
+        """What the server is asked for, and how many points with our vector that lets through."""
+        asked = to_wire(wanted, found.walkable)
+        try:
+            return asked, (yield from self._holding_and(asked.clause))
+        except IndexMissing:
+            if found.walkable is not None:
+                raise
+            found = yield from self._existing(anew=True)  # strict mode, by whatever says so
+            asked = to_wire(wanted, found.indexed)
+            return asked, (yield from self._holding_and(asked.clause))
 
     def _names(self, found: Collection, dense: str | None) -> list[str]:
         """Of the vectors to bring; a dense row may also lie in the payload."""
@@ -190,7 +190,7 @@ class Reads(Server):
         return vectors_from_wire(pairs, *self._note(found))
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
     ) -> Operation[Page]:
         """By `scroll`, in the order of the points' ids; `after` is the next of them, so a scan goes on at any time.
 
@@ -201,15 +201,12 @@ class Reads(Server):
             raise CollectionError(f"there is no collection {self._name}")
         ours, theirs = self._vector in found.sparse, dense in found.dense
         names = [*([self._vector] if vectors and ours else []), *([dense] if theirs else [])]
+        wanted = _wanted(where)
         whole = payloads or (dense is not None and not theirs)
-        answer = yield from self._ask(
-            "scroll",
-            limit=size,
-            offset=_place(after),
-            with_payload=True if whole else [ORIGINAL],
-            with_vector=names or False,
-        )
-        records = answer["points"]
+        payload = True if whole else [ORIGINAL]
+        body = {"limit": size, "offset": _place(after), "with_payload": payload, "with_vector": names or False}
+        asked, answer = yield from self._scrolled(found, wanted, body)
+        records = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
         holds = yield from self._holding(records, with_vectors=vectors) if ours and records else _nobody(records)
         following = answer["next_page_offset"]
         return Page(
@@ -220,6 +217,24 @@ class Reads(Server):
             payloads=tuple(payload_from_wire(record.get("payload")) for record in records) if payloads else None,
             dense=None if dense is None else tuple(_dense(record, dense, theirs) for record in records),
         )
+
+    def _scrolled(
+        self, found: Collection, wanted: Sequence[Condition], body: Mapping[str, Any]
+    ) -> Operation[tuple[Asked, Any]]:
+        """A page of what the server lets through, with payloads where they must decide."""
+
+        def body_of(asked: Asked) -> dict[str, Any]:
+            narrow = {} if asked.clause is None else {"filter": asked.filter}
+            return {**body, **narrow, **({} if asked.exact else {"with_payload": True})}
+
+        asked = to_wire(wanted, found.walkable)
+        try:
+            return asked, (yield from self._ask("scroll", **body_of(asked)))
+        except IndexMissing:
+            if found.walkable is not None or (now := (yield from self._look())) is None:  # strict mode, as above
+                raise
+            asked = to_wire(wanted, now.indexed)
+            return asked, (yield from self._ask("scroll", **body_of(asked)))
 
     def _holding(self, records: Sequence[Mapping[str, Any]], *, with_vectors: bool) -> Operation[Any]:
         """Which of the points have our vector, (n,)."""
@@ -250,6 +265,13 @@ def _dense(record: Mapping[str, Any], name: str, theirs: bool) -> Float32s | Non
         return dense_from_wire((record.get("payload") or {}).get(name))
     vector = record.get("vector")
     return dense_from_wire(vector if isinstance(vector, list) and not name else _vectors(record).get(name))
+
+
+def _wanted(where: Where | None) -> Sequence[Condition]:
+    """A filter, read and checked; the engine's own, too."""
+    if isinstance(where, EngineFilter) and where.engine == "qdrant":
+        return (EngineFilter("qdrant", own_filter(where.body)),)
+    return conditions(where, "qdrant")
 
 
 def _nobody(records: Sequence[Mapping[str, Any]]) -> Operation[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from sparsevec.contract.capabilities import Capabilities
@@ -100,10 +101,13 @@ class Server:
         code, _ = self._codes(found)
         return [self._vector, *([code] if code else [])]
 
-    def count(self) -> Operation[int]:
-        yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
-        holding = {"must": [{"has_vector": self._vector}]}
-        return int((yield from self._ask("count", filter=holding, exact=True))["count"])
+    def _narrowed(self, clause: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A filter for points with our vector that pass a clause."""
+        return {"must": [{"has_vector": self._vector}, *([clause] if clause else [])]}
+
+    def _holding_and(self, clause: Mapping[str, Any] | None = None) -> Operation[int]:
+        """How many points with our vector the clause lets through."""
+        return int((yield from self._ask("count", filter=self._narrowed(clause), exact=True))["count"])
 
 
 def parts(version: str) -> tuple[int, ...]:

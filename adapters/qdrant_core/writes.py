@@ -140,7 +140,8 @@ class Writes(Server):
         if note is None or vectors.fingerprint is None or self._foreign:
             return
         if note.fingerprint is None:  # as far as is known
-            count = yield from self.count()
+            yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
+            count = yield from self._holding_and()
             note = (yield from self._existing(anew=True)).note_of(self._vector)  # who has written has noted it before
             if note is not None and note.fingerprint is None:
                 self._foreign = count > 0

@@ -233,16 +233,20 @@ class PgvectorAdapter(Connection):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[sv.Page]:
         """In the order of ids; `after` is the last id of a page, so a scan goes on at any time, from any process."""
-        behind, size, more = _key_of(after), checks.check_size(size), True
+        behind, size, wanted, more = _key_of(after), checks.check_size(size), conditions(where), True
         while more:
             about = self._existing()
             rows = self._rows(self._select("WHERE id > %s ORDER BY id LIMIT %s"), [behind, size + 1])
             if not rows:
                 return
             rows, more = rows[:size], len(rows) > size
-            behind, found = bytes(rows[-1][0]), _documents(rows, about)
+            behind = bytes(rows[-1][0])
+            if not (rows := [row for row in rows if matches(json.loads(row[2]), wanted)]):
+                continue
+            found = _documents(rows, about)
             yield sv.Page(
                 ids=found.ids,
                 after=behind.hex() if more else None,
@@ -254,14 +258,18 @@ class PgvectorAdapter(Connection):
                 else tuple(checks.dense_row(payload.get(dense)) for payload in found.payloads),
             )
 
-    def delete(self, ids: Sequence[Id]) -> None:
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
         self._existing()
+        if (ids := checks.ids_or_where(ids, where)) is None:
+            ids = [id_ for page in self.scan(where=where) for id_ in page.ids]
         query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table)
         with self._transaction() as run:
             run(query, [[_key(id_) for id_ in checks.check_ids(ids)]])
 
-    def count(self) -> int:
+    def count(self, where: Where | None = None) -> int:
         self._existing()
+        if where is not None:
+            return sum(map(len, self.scan(where=where)))
         return int(self._rows(sql.SQL("SELECT count(*) FROM {}").format(self._table))[0][0])
 
     def drop(self) -> None:

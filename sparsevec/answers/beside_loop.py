@@ -6,14 +6,14 @@ So what is written once for threads (`ingest`, with its journal and its patience
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextvars import copy_context
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
-from sparsevec.contract.adapter import AsyncAdapter
+from sparsevec.contract.adapter import AsyncAdapter, Page
 from sparsevec.errors import AdapterClosed
 
 __all__ = ["BesideLoop"]
@@ -30,6 +30,12 @@ class BesideLoop:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._adapter, name)
         return partial(self._wait, found) if iscoroutinefunction(found) else found
+
+    def scan(self, **asked: Any) -> Iterator[Page]:
+        """Page by page, each waited for."""
+        pages = self._adapter.scan(**asked)
+        while (page := self._wait(_next, pages)) is not None:
+            yield page
 
     def __repr__(self) -> str:
         return repr(self._adapter)
@@ -53,3 +59,7 @@ class BesideLoop:
         self._left = True
         if self._now is not None:
             self._now.cancel()
+
+
+async def _next(pages: AsyncIterator[Page]) -> Page | None:
+    return await anext(pages, None)

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import stages
-from sparsevec.cli.credentials import connected, credentials
+from sparsevec.cli.credentials import credentials
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.contract.urls import Url
@@ -213,12 +213,13 @@ class _Calls:
         place = Url.parse(settings.url)
         self._settings, self._json = settings, as_json
         self._secrets = credentials(place.engine, os.environ) if place.host else {}
-        self._several = len(collections(settings.url, **self._secrets)) > 1 or bool({*"*,"} & {*place.path})
+        self._pattern = bool({*"*,"} & {*place.path})
 
     def report(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> Any:
         options |= {"model": self._settings.model, "deadline": self._settings.deadline}
-        if self._several:
-            return each(self._settings.url, credentials=self._secrets, **options)
+        urls = collections(self._settings.url, **self._secrets)  # at each catch-up anew: a day has its own index
+        if len(urls) > 1 or self._pattern:
+            return each(urls, credentials=self._secrets, **options)
         return one(self._settings.url, **options, **self._secrets)
 
     def copy(self, *, switching: bool, dropping: bool) -> None:
@@ -253,6 +254,9 @@ def preview_command(
     engine: Annotated[
         Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
     ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Add milliseconds: probe a temporary collection there, and remove it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What sparse vectors would cost and find at URL, from a sample of its dense vectors; nothing is written there.
@@ -262,15 +266,17 @@ def preview_command(
     ```
     """
     asking = None if queries is None else read_dense(queries)
-    with connected(url) as adapter:
-        seen = preview(
-            adapter,
-            dense_field=dense_field,
-            model=model,
-            queries=asking,
-            budget=Budget(nnz=nnz, flops=flops),
-            output_dim=dimension,
-            sample=sample,
-            latency=None if engine is None else LatencyModel.load(engine),
-        )
+    place = Url.parse(url)
+    seen = preview(
+        url,
+        dense_field=dense_field,
+        model=model,
+        queries=asking,
+        budget=Budget(nnz=nnz, flops=flops),
+        output_dim=dimension,
+        sample=sample,
+        latency=None if engine is None else LatencyModel.load(engine),
+        scratch=scratch,
+        **(credentials(place.engine, os.environ) if place.host else {}),
+    )
     say(seen, as_json=as_json)

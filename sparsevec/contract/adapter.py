@@ -17,10 +17,11 @@ C9   a write reports each id as written, skipped or failed with a reason; the th
 C10  ids are ints in [0, 2**64) or non-empty strings; `42` and `"42"` are different ids; what went in comes out. In a
      collection that others made, ids are theirs: an int is asked for in their spelling, and hits give theirs
 C11  `where` filters on payload fields (`contract.filters` says what a filter means); the same filter means the same
-     everywhere; one that a backend cannot answer is refused with the reason, never answered with nothing. `matching`
-     brings every document that a filter leaves, where they are few
-C12  `delete(ids)` removes them from search and count; deleting an unknown id is not an error; what others stored under
-     that id stays where the collection is theirs
+     everywhere; one that a backend cannot answer is refused with the reason, never answered with nothing. It narrows
+     `search`, `scan`, `count` and `delete` alike; `matching` brings every document that a filter leaves, where they are
+     few
+C12  `delete(ids)`, or of what `where` leaves, removes them from search and count; deleting an unknown id is not an
+     error; what others stored under that id stays where the collection is theirs
 C13  `drop()` forgets everything of ours and may be called twice; it touches nothing it did not create
 C14  the client's own exceptions never escape: they are translated, cause kept; our own bugs are not translated
 C15  several threads may use one adapter; after a fork it says that it must be connected anew
@@ -210,6 +211,11 @@ class Page:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def held(self) -> list[Id]:
+        """The ids of those that have a vector of ours."""
+        return list(self.ids) if self.holds is None else [self.ids[row] for row in np.flatnonzero(self.holds)]
+
 
 @dataclass(frozen=True, slots=True)
 class DenseField:
@@ -348,18 +354,24 @@ class Adapter(Protocol):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[Page]:
-        """Every document of the collection, others' too, in pages of about `size` (C16).
+        """Every document of the collection that `where` leaves (C11), others' too, in pages of at most `size` (C16).
 
         `dense` names a field or vector that holds dense rows. `after`, of an earlier page, goes on behind it; where
         the backend has forgotten that place, InvalidInput says so, and scan again from the start.
         """
 
-    def delete(self, ids: Sequence[Id]) -> None:
-        """Remove documents, or our vector from those of others (C12)."""
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        """Remove documents, or our vector from those of others (C12): these, or what a filter leaves (C11).
 
-    def count(self) -> int:
-        """Documents that hold a vector of ours, empty ones included where the backend can tell."""
+        What is written while those that match are deleted may stay. Raises InvalidInput unless one of the two is given;
+        `sparsevec.remove` does the same in requests that are accounted for.
+        """
+
+    def count(self, where: Where | None = None) -> int:
+        """Documents that hold a vector of ours, empty ones included where the backend can tell, and match `where`
+        (C11); where the backend cannot decide that, they are looked at."""
 
     def drop(self) -> None:
         """Forget everything of ours (C13). Raises CollectionError for a vector that others made."""
@@ -443,11 +455,12 @@ class AsyncAdapter(Protocol):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> AsyncIterator[Page]: ...
 
-    async def delete(self, ids: Sequence[Id]) -> None: ...
+    async def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None: ...
 
-    async def count(self) -> int: ...
+    async def count(self, where: Where | None = None) -> int: ...
 
     async def drop(self) -> None: ...
 

@@ -40,6 +40,7 @@ __all__ = [
     "dense_row",
     "gathered_codes",
     "id_fault",
+    "ids_or_where",
     "key_fault",
     "payload_fault",
     "plain",
@@ -270,6 +271,13 @@ def check_size(size: int) -> int:
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
         raise InvalidInput(f"size must be an int of at least 1, found {size!r}")
     return int(size)
+
+
+def ids_or_where(ids: Sequence[Id] | None, where: object) -> Sequence[Id] | None:
+    """The ids; None where a filter says which. Raises InvalidInput unless one of the two is given."""
+    if (ids is None) == (where is None):
+        raise InvalidInput("expected ids or where=, one of the two; where={} stands for every document")
+    return ids
 
 
 def dense_row(value: object) -> Float32s | None:

@@ -42,7 +42,7 @@ from sparsevec.contract.adapter import (
     Written,
     says_the_contract,
 )
-from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_size
+from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_size, ids_or_where
 from sparsevec.contract.filters import Where
 from sparsevec.contract.searches import Search
 from sparsevec.errors import AdapterClosed, InvalidInput
@@ -59,6 +59,7 @@ __all__ = [
     "Together",
     "Wire",
     "arun",
+    "counted",
     "run",
 ]
 
@@ -258,13 +259,13 @@ class Operations(Protocol):
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]: ...
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
     ) -> Operation[Page]:
-        """One page of a scan: the first, or the one behind `after`."""
+        """One page of a scan: the first, or the one behind `after`; perhaps empty, and more behind it."""
 
     def delete(self, ids: Sequence[Id]) -> Operation[None]: ...
 
-    def count(self) -> Operation[int]: ...
+    def count(self, where: Where | None) -> Operation[int]: ...
 
     def drop(self) -> Operation[None]: ...
 
@@ -383,22 +384,25 @@ class SyncAdapter(Connection):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[Page]:
         size = check_size(size)
         while True:
             page = self._run(
-                self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+                self._operations.page(
+                    vectors=vectors, payloads=payloads, dense=dense, after=after, size=size, where=where
+                )
             )
             if len(page):
                 yield page
             if (after := page.after) is None:
                 return
 
-    def delete(self, ids: Sequence[Id]) -> None:
-        self._run(self._operations.delete(ids))
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        self._run(_deleting(self._operations, ids, where))
 
-    def count(self) -> int:
-        return self._run(self._operations.count())
+    def count(self, where: Where | None = None) -> int:
+        return self._run(self._operations.count(where))
 
     def drop(self) -> None:
         self._run(self._operations.drop())
@@ -418,6 +422,35 @@ class SyncAdapter(Connection):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def counted(page: Callable[..., Operation[Page]], where: Where | None) -> Operation[int]:
+    """How many documents with a vector of ours a scan brings, where the backend cannot count them itself."""
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": _LOOKED_AT, "where": where}
+    found = yield from page(after=None, **asked)
+    many = len(found.held)
+    while found.after is not None:
+        found = yield from page(after=found.after, **asked)
+        many += len(found.held)
+    return many
+
+
+def _deleting(operations: Operations, ids: Sequence[Id] | None, where: Where | None) -> Operation[None]:
+    """Of these, or page by page of what a filter leaves."""
+    if ids_or_where(ids, where) is not None:
+        yield from operations.delete(ids or [])
+        return
+    after: str | None = None
+    while True:
+        page = yield from operations.page(
+            vectors=False, payloads=False, dense=None, after=after, size=_LOOKED_AT, where=where
+        )
+        yield from operations.delete(page.held)
+        if (after := page.after) is None:
+            return
+
+
+_LOOKED_AT = 1000  # documents of one request
 
 
 @says_the_contract
@@ -487,22 +520,25 @@ class AsyncAdapterBase(Connection):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> AsyncIterator[Page]:
         size = check_size(size)
         while True:
             page = await self._run(
-                self._operations.page(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+                self._operations.page(
+                    vectors=vectors, payloads=payloads, dense=dense, after=after, size=size, where=where
+                )
             )
             if len(page):
                 yield page
             if (after := page.after) is None:
                 return
 
-    async def delete(self, ids: Sequence[Id]) -> None:
-        await self._run(self._operations.delete(ids))
+    async def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        await self._run(_deleting(self._operations, ids, where))
 
-    async def count(self) -> int:
-        return await self._run(self._operations.count())
+    async def count(self, where: Where | None = None) -> int:
+        return await self._run(self._operations.count(where))
 
     async def drop(self) -> None:
         await self._run(self._operations.drop())
@@ -597,16 +633,18 @@ class InThreads:
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> AsyncIterator[Page]:
-        pages = self._adapter.scan(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "dense": dense, "after": after, "size": size}
+        pages = self._adapter.scan(**asked, where=where)
         while (page := await asyncio.to_thread(next, pages, None)) is not None:
             yield page
 
-    async def delete(self, ids: Sequence[Id]) -> None:
-        await asyncio.to_thread(self._adapter.delete, ids)
+    async def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        await asyncio.to_thread(self._adapter.delete, ids, where=where)
 
-    async def count(self) -> int:
-        return await asyncio.to_thread(self._adapter.count)
+    async def count(self, where: Where | None = None) -> int:
+        return await asyncio.to_thread(self._adapter.count, where)
 
     async def drop(self) -> None:
         await asyncio.to_thread(self._adapter.drop)

@@ -60,6 +60,8 @@ def card(config: Config) -> str:
     if config.residual is not None and figures.residual_recall_10 is not None:
         residual = f"overlap of the sparse top 300, re-ranked by residual codes of {config.residual.bytes} bytes"
         rows.append((residual, "", f"{figures.residual_recall_10:.3f}"))
+    if config.learned_nnz is not None:
+        rows.append(("weights of a document that were learned for, before `at`", f"{config.learned_nnz}", ""))
     if (theirs := config.adopted) is not None:
         own = f"{theirs.own_recall_10:.3f}, in the sparse top 100 {theirs.own_recall_10_at_100:.3f}"
         again = "" if theirs.second_look_ndcg_10 is None else f", {theirs.second_look_ndcg_10:.3f} at a second look"

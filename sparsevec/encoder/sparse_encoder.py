@@ -15,11 +15,11 @@ from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
 from sparsevec.encoder.drift import Drift, drift
 from sparsevec.encoder.head import Head
 from sparsevec.encoder.model import Model
-from sparsevec.encoder.recipe import SplitRecipe
+from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.stages import Task, fitted, refined, unlearned
+from sparsevec.encoder.stages import Task, fitted, recalibrated, refined, unlearned
 from sparsevec.encoder.store import Config, Figures
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.progress import Listener, Whole
@@ -183,6 +183,50 @@ class SparseEncoder:
         rows = self._split(documents, asking, model.similarity)
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes
+
+    def at(
+        self, budget: Budget, dense: Any, queries: Any | None = None, *, on_step: Listener | None = None
+    ) -> SparseEncoder:
+        """This encoder within another budget, calibrated and measured anew from documents (n, input_dim) and a sample.
+
+        Nothing is learned, seconds instead of minutes, and the space stays: documents of 16, 32 or 64 weights may lie
+        in one collection, and queries of one budget may ask documents of another. Pass what `fit` was given; the rows
+        that were held out there are measured on. From half to four times the weights that were learned for, this finds
+        within a point of recall what an encoder learned for them finds (`benchmarks/many_budgets.py`); `config.
+        learned_nnz` keeps their number. Residual codes are of the weights that they were learned beside, so there are
+        none; the second look stays. Raises NotFitted, what `fit` raises, and InvalidInput for fewer or more weights
+        than that, for residual bytes, and for an encoder that was refined, adopted, or learned from too little.
+        """
+        self._check_own("change the budget")
+        model, whole = self._fitted(), Whole(on_step, {"budget": 0.5, "measure": 0.5})
+        limits = resolved(check_budget(budget), self.output_dim)
+        self._check_near(model.config, limits.nnz, budget.residual_bytes)
+        documents = self._rows(dense, "documents")
+        asking = None if queries is None else self._rows(queries, "queries")
+        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, None, "cpu")
+        encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
+        encoder._model = recalibrated(model, task, self._split(documents, asking, model.similarity), whole)
+        return encoder
+
+    def _check_near(self, config: Config, nnz: int, residual_bytes: int | None) -> None:
+        recipe, learned = CalibrationRecipe(), config.learned_nnz or config.nnz
+        if residual_bytes is not None:
+            raise InvalidInput(
+                f"residual_bytes={residual_bytes} are learned beside the weights of a document; fit with that budget"
+            )
+        if config.stage == "refined":
+            raise InvalidInput(
+                "this encoder was refined: the weights of its documents are kept, not made; take the one that fit gave "
+                "and refine that"
+            )
+        if config.figures.too_few:
+            raise InvalidInput("this encoder was made of too few documents to learn from; fit it again")
+        if not learned / recipe.fewer <= nnz <= recipe.more * learned:
+            raise InvalidInput(
+                f"{nnz} weights are too far from the {learned} that were learned for: expected "
+                f"{-(-learned // recipe.fewer)} to {recipe.more * learned}, where an encoder learned for them would "
+                "find no more than a point of recall more; fit one for this budget"
+            )
 
     def adopt(
         self,

@@ -27,9 +27,9 @@ from sparsevec.errors import ClientMissing
 from sparsevec.measure.cost import usage
 from sparsevec.measure.recall import evaluate
 from sparsevec.progress import Whole
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Task", "fitted", "refined", "unlearned"]
+__all__ = ["Task", "fitted", "learning", "recalibrated", "refined", "residual_codes", "unlearned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,25 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
 
 
+def recalibrated(model: Model, task: Task, rows: Split, whole: Whole) -> Model:
+    """The same head and towers with the cut and the purse of other limits; nothing is learned, and no torch needed."""
+    judge = Judge.of(rows, CalibrationRecipe().most_measured)
+    names = ("mean", "weights", "bias", "query_weights", "query_bias", "second_look")
+    tensors = {name: model.tensors[name] for name in names if name in model.tensors}
+    made = _calibrated(tensors, rows, judge, task.limits)
+    whole.at("budget", 1, 1)
+    figures = judge.figures(made.codes, made.asked) | {"seconds": model.config.figures.seconds}
+    first = model.config.second_look
+    found = made.model(task, model.config.stage, figures, first, model.config.fingerprint)
+    learned = model.config.learned_nnz or model.config.nnz
+    found = Model(found.config.model_copy(update={"learned_nnz": learned}), found.tensors)
+    if first is not None:
+        again = judge.second_look(made.codes, made.asked[0], found.second_looks(judge.first.rows, made.asked[0]))
+        found = _with_figure(found, "second_look_recall_10", again)
+    whole.at("measure", 1, 1, str(found.config.figures))
+    return found
+
+
 def _measured(
     kept: _Towers,
     judge: Judge,
@@ -169,15 +188,27 @@ def _with_residual(
     head, asking = (model.tensors["weights"], model.tensors["mean"]), sample
     if asking is None:
         asking = rows.documents_that_ask()
-    learn = learning("residual").learned_residual_codes
-    learned, groups = learn(documents, codes, asking, head, task.residual_bytes, recipe, task.seed, whole)
-    tensors = model.tensors | learned
-    kept = ResidualConfig(bytes=task.residual_bytes, groups=groups, name=name_of(tensors, tensors["mean"]))
-    coded = Model(model.config.model_copy(update={"residual": kept}), tensors)
+    learned, kept = residual_codes(documents, codes, asking, head, task.residual_bytes, task.seed, whole)
+    coded = Model(model.config.model_copy(update={"residual": kept}), model.tensors | learned)
     judge, towers = measured
     return _with_figure(
         coded, "residual_recall_10", judge.residual(coded, towers.codes, towers.asked[0], recipe.candidates)
     )
+
+
+def residual_codes(
+    documents: Float32s,
+    codes: SparseVectors,
+    asking: Float32s,
+    head: tuple[Float32s, Float32s],
+    width: int,
+    seed: int,
+    whole: Whole,
+) -> tuple[dict[str, Float32s], ResidualConfig]:
+    """Of unit rows (n, columns), their codes and who asks (q, columns); head: its weights and its mean."""
+    learn = learning("residual").learned_residual_codes
+    learned, groups = learn(documents, codes, asking, head, width, ResidualRecipe(), seed, whole)
+    return learned, ResidualConfig(bytes=width, groups=groups, name=name_of(learned, head[1]))
 
 
 def _with_second_look(

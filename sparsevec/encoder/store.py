@@ -219,6 +219,8 @@ class Config(_Strict):
     documents: CutConfig
     queries: CutConfig
     figures: Figures
+    learned_nnz: int | None = None
+    """weights of a document that were learned for, where `at` made another number of it"""
     second_look: float | None = None
     """the share of the first score in the second; None for a model without a second look"""
     residual: ResidualConfig | None = None

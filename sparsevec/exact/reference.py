@@ -51,6 +51,7 @@ from sparsevec.contract.checks import (
     check_size,
     check_space,
     dense_row,
+    ids_or_where,
 )
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.filters import Where, conditions, matches
@@ -248,9 +249,10 @@ class Reference(Connection):
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[Page]:
         """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
-        behind, size, more = _place(after), check_size(size), True
+        behind, size, wanted, more = _place(after), check_size(size), conditions(where), True
         while more:
             dimension, fingerprint, *_ = self._existing()
             rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
@@ -258,6 +260,8 @@ class Reference(Connection):
                 return
             rows, more = rows[:size], len(rows) > size
             behind = rows[-1][0]
+            if not (rows := [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows):
+                continue
             found = _documents(rows, dimension, fingerprint)
             yield Page(
                 ids=found.ids,
@@ -268,14 +272,18 @@ class Reference(Connection):
                 dense=None if dense is None else tuple(dense_row(payload.get(dense)) for payload in found.payloads),
             )
 
-    def delete(self, ids: Sequence[Id]) -> None:
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
         self._existing()
+        if (ids := ids_or_where(ids, where)) is None:
+            ids = [id_ for page in self.scan(where=where) for id_ in page.ids]
         keys = [(_key(id_),) for id_ in check_ids(ids)]
         with self._transaction():
             self._database.executemany("DELETE FROM documents WHERE id = ?", keys)
 
-    def count(self) -> int:
+    def count(self, where: Where | None = None) -> int:
         self._existing()
+        if where is not None:
+            return sum(map(len, self.scan(where=where)))
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def drop(self) -> None:

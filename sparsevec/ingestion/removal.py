@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.checks import Id, id_fault
+from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
 from sparsevec.ingestion.asked import check_adapter, check_listener
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
@@ -56,14 +57,16 @@ class RemovalReport(BaseModel):
 
 def remove(
     adapter: Adapter,
-    ids: Iterable[Id],
+    ids: Iterable[Id] | None = None,
     *,
+    where: Where | None = None,
     batch_count: int = 1000,
     deadline: float = 300.0,
     on_progress: Callable[[RemovalReport], None] | None = None,
     timing: Timing = SYSTEM_TIME,
 ) -> RemovalReport:
-    """Delete documents, or our vector from those of others (C12), at most `batch_count` in one request.
+    """Delete documents, or our vector from those of others (C12), at most `batch_count` in one request: these `ids`, or
+    what a filter leaves (C11), read page by page while they are deleted.
 
     A backend that is down is asked again until `deadline` seconds have passed without progress. `on_progress` is called
     with what is settled after each request. Raises InvalidInput, WriteFailed at the deadline, and what the adapter or
@@ -74,12 +77,15 @@ def remove(
     if isinstance(batch_count, bool) or not isinstance(batch_count, int) or batch_count < 1:
         raise InvalidInput(f"batch_count must be an int of at least 1, found {batch_count!r:.80}")
     check_deadline(deadline)
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+    if (ids is None) == (where is None):
+        raise InvalidInput("expected ids or where=, one of the two; where={} stands for every document")
+    if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
         raise InvalidInput(f"expected ids as an iterable, found {type(ids).__name__}")
     patience, report = Patience(deadline, timing), RemovalReport()
     _log.info("removal from %r begins", adapter)
     try:
-        for batch in _batches(ids, batch_count):
+        found = _matching(adapter, where or {}, batch_count, patience) if ids is None else _batches(ids, batch_count)
+        for batch in found:
             patience.start()
             report = _after(report, batch, _delete(adapter, batch, patience), patience.retries)
             if on_progress is not None:
@@ -101,6 +107,22 @@ def _batches(ids: Iterable[Id], count: int) -> Iterator[list[Any]]:
     source = iter(ids)
     while batch := list(islice(source, count)):
         yield batch
+
+
+def _matching(adapter: Adapter, where: Where, count: int, patience: Patience) -> Iterator[list[Any]]:
+    """Pages of those with a vector of ours that match; a page that does not come is asked for again."""
+    after, more = None, True
+    while more:
+        patience.start()
+        page = patience.ask(partial(_next, adapter, where, after, count))
+        if page is None:
+            return
+        yield page.held
+        after, more = page.after, page.after is not None
+
+
+def _next(adapter: Adapter, where: Where, after: str | None, count: int) -> Page | None:
+    return next(iter(adapter.scan(where=where, after=after, size=count)), None)
 
 
 def _delete(adapter: Adapter, batch: list[Any], patience: Patience) -> list[IngestFailure]:

@@ -10,17 +10,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, SparsevecError, printable
 
-__all__ = ["Embedder", "embed", "embedded", "named"]
+__all__ = [
+    "Embedded",
+    "Embedder",
+    "as_far_as_it_comes",
+    "as_far_as_it_comes_async",
+    "embed",
+    "embedded",
+    "named",
+]
 
 Embedder: TypeAlias = Callable[[list[str]], Any]
 """n texts to (n, d): an array, a tensor or lists of numbers."""
@@ -79,14 +88,56 @@ def embedded(
         raise InvalidInput(f"batch must be at least 1, found {batch}")
     done, width = 0, None
     for some in _batches(texts, batch):
-        rows = _checked(_called(embedder, some, done), some, done, width)
+        with _typed(some, done):
+            found = embedder(some)
+        rows = _checked(found, some, done, width)
         yield some, rows
         done, width = done + len(some), rows.shape[1]
 
 
-def _called(embedder: Embedder, texts: list[str], first: int) -> Any:
+class Embedded(NamedTuple):
+    """The rows (d,) of the first texts, and the error of ours that stopped there; None where all are embedded."""
+
+    rows: Sequence[npt.NDArray[np.float32]]
+    broken: SparsevecError | None = None
+
+    def whole(self) -> Sequence[npt.NDArray[np.float32]]:
+        """The rows of all. Raises what stopped it."""
+        if self.broken is not None:
+            raise self.broken
+        return self.rows
+
+
+def as_far_as_it_comes(texts: Iterable[str], embedder: Embedder) -> Embedded:
+    """What `embedded` gives, and what it raised."""
+    rows: list[npt.NDArray[np.float32]] = []
     try:
-        return embedder(texts)
+        for _, found in embedded(texts, embedder):
+            rows.extend(found)
+    except SparsevecError as error:
+        return Embedded(rows, error)
+    return Embedded(rows)
+
+
+async def as_far_as_it_comes_async(
+    texts: Iterable[str], embedder: Callable[[list[str]], Awaitable[Any]], *, batch: int = 256
+) -> Embedded:
+    """The same by an asynchronous embedder."""
+    rows: list[npt.NDArray[np.float32]] = []
+    try:
+        for some in _batches(texts, batch):
+            with _typed(some, len(rows)):
+                found = await embedder(some)
+            rows.extend(_checked(found, some, len(rows), len(rows[0]) if rows else None))
+    except SparsevecError as error:
+        return Embedded(rows, error)
+    return Embedded(rows)
+
+
+@contextmanager
+def _typed(texts: list[str], first: int) -> Iterator[None]:
+    try:
+        yield
     except SparsevecError:
         raise
     except Exception as error:

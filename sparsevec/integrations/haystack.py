@@ -9,7 +9,8 @@ is written, and no query finds it; the dense rows themselves are kept only where
 Filters are translated to those of `sparsevec.contract.filters` and mean what is said there: `==` of a list, and an
 order of texts that are no dates, are refused. Nothing is dropped: a write that was not whole raises WriteFailed, with
 the report of what became of every document, a document that holds more than this store keeps (a blob, a sparse
-embedding of others) InvalidInput. Asynchronous calls run in threads.
+embedding of others) InvalidInput. Asynchronous calls ask a server through `aconnect`, one connection for each event
+loop, and what lies on this machine in threads.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
+from weakref import WeakKeyDictionary
 
-from sparsevec import Retriever, SparseEncoder, connect, ingest
+from sparsevec import AsyncRetriever, RemovalReport, Retriever, SparseEncoder, aconnect, connect, ingest
 from sparsevec.contract.filters import Where, instant
+from sparsevec.contract.operations import Operation, SyncAdapter
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
-from sparsevec.integrations.store import Store
+from sparsevec.integrations.store import Store, Work
 
 with guest("haystack-ai", "haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -33,6 +36,8 @@ with guest("haystack-ai", "haystack"):
     from haystack.utils import Secret, deserialize_secrets_inplace
 
 __all__ = ["AlreadyThere", "FilterRefused", "SparsevecDocumentStore", "SparsevecRetriever", "where_of"]
+
+Result = TypeVar("Result")
 
 _BARE = "_without_embedding"  # marks a document that no query may find
 _SOME = 500  # documents whose fields are changed in one request
@@ -69,6 +74,7 @@ class SparsevecDocumentStore:
         self._credentials = dict(credentials or {})
         self._text_key, self._embedding_key = text_key, embedding_key
         self._retriever: Retriever | None = None
+        self._twins: WeakKeyDictionary[Any, AsyncRetriever] = WeakKeyDictionary()  # by event loop
 
     @classmethod
     def of(cls, retriever: Retriever, *, text_key: str = "content", embedding_key: str | None = None) -> Self:
@@ -98,13 +104,45 @@ class SparsevecDocumentStore:
     def store(self) -> Store:
         """What it stands on, connected."""
         if self._retriever is None:
-            named = self._named
-            credentials = {name: secret.resolve_value() for name, secret in self._credentials.items()}
-            adapter = connect(named["url"], **credentials)
-            encoder = SparseEncoder.load(named["model"])
-            said = {} if named["rerank"] == "usual" else {"rerank": named["rerank"]}
-            self._retriever = Retriever(encoder, adapter, candidates=named["candidates"], **said)
+            adapter = connect(self._named["url"], **self._resolved())
+            encoder = SparseEncoder.load(self._named["model"])
+            self._retriever = Retriever(encoder, adapter, **self._reranking())
         return Store(self._retriever, self._text_key)
+
+    def _run(self, operation: Operation[Result]) -> Result:
+        return self.store.run(operation)
+
+    async def _arun(self, operation: Operation[Result]) -> Result:
+        if "store" not in vars(self):
+            await asyncio.to_thread(lambda: self.store)  # connects
+        return await self.store.arun(operation, await self._twin())
+
+    async def _twin(self) -> AsyncRetriever | None:
+        """For this event loop, where `url` is that of a server."""
+        if not self._named["url"] or not isinstance(self.store.adapter, SyncAdapter):
+            return None
+        loop = asyncio.get_running_loop()
+        if loop not in self._twins:
+            adapter = await aconnect(self._named["url"], **self._resolved())
+            self._twins[loop] = AsyncRetriever(self.store.retriever.encoder, adapter, **self._reranking())
+        return self._twins[loop]
+
+    def _resolved(self) -> dict[str, Any]:
+        return {name: secret.resolve_value() for name, secret in self._credentials.items()}
+
+    def _reranking(self) -> dict[str, Any]:
+        said = {} if self._named["rerank"] == "usual" else {"rerank": self._named["rerank"]}
+        return {"candidates": self._named["candidates"], **said}
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if "store" in vars(self):
+            self.store.adapter.close()
+
+    async def close_async(self) -> None:
+        """Let go of the connection of this event loop."""
+        if made := self._twins.pop(asyncio.get_running_loop(), None):
+            await made.close()
 
     # ---- write
 
@@ -116,23 +154,27 @@ class SparsevecDocumentStore:
         Raises AlreadyThere before anything is written, WriteFailed with the report when a document was not written,
         InvalidVectors for an embedding of another width or not finite.
         """
+        return self._run(self._written(documents, policy, options))
+
+    def _written(self, documents: list[Document], policy: DuplicatePolicy, options: dict[str, Any]) -> Operation[int]:
         if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
             raise InvalidInput(f"expected a list of Documents, found {documents!r:.80}")
-        if policy != DuplicatePolicy.OVERWRITE:
-            documents = self._new(documents, policy)
+        looked = policy != DuplicatePolicy.OVERWRITE
+        if looked:
+            documents = yield from self._new(documents, policy)
         if documents:
             payloads = [self._payload(document) for document in documents]
             if not self.store.coded:
                 options = {"empty": "write", **options}
             rows = [document.embedding for document in documents]
-            looked = policy != DuplicatePolicy.OVERWRITE
-            self.store.write([document.id for document in documents], rows, payloads, new=looked, **options)
+            yield from self.store.write([one.id for one in documents], rows, payloads, new=looked, **options)
         return len(documents)
 
-    def _new(self, documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
+    def _new(self, documents: list[Document], policy: DuplicatePolicy) -> Operation[list[Document]]:
         """Those that are not there, each once."""
         new = {document.id: document for document in reversed(documents)}  # the first of each id stays
-        there = {str(id_) for id_, _ in self.store.fetched(list(new))}
+        found = yield from self.store.fetched(list(new))
+        there = {str(id_) for id_, _ in found}
         if policy != DuplicatePolicy.SKIP and (there or len(new) < len(documents)):
             ids = [document.id for document in documents]
             known = next(id_ for at, id_ in enumerate(ids) if id_ in there or id_ in ids[:at])
@@ -152,11 +194,17 @@ class SparsevecDocumentStore:
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Take documents away; an id that is not there is no error. Raises WriteFailed with the report."""
-        self.store.delete(document_ids)
+        self._run(self._deleted(document_ids))
+
+    def _deleted(self, document_ids: list[str]) -> Operation[RemovalReport]:
+        return (yield from self.store.delete(document_ids))
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
         """Take away what a filter leaves; how many that were."""
-        return self.store.remove([id_ for id_, _ in self.store.matching(where_of(filters))]).deleted
+        return self._run(self._removed(filters)).deleted
+
+    def _removed(self, filters: dict[str, Any] | None) -> Operation[RemovalReport]:
+        return (yield from self.store.remove(where=where_of(filters) or {}))
 
     def delete_all_documents(self, recreate_index: bool = False) -> None:
         """Take all documents away; of documents of others, our vectors. `recreate_index`: by dropping what is ours and
@@ -165,42 +213,61 @@ class SparsevecDocumentStore:
             self.store.adapter.drop()
             self.store.make()
         else:
-            self.store.remove([id_ for id_, _ in self.store.matching(None)])
+            self._run(self._removed(None))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Set fields of what a filter leaves; how many documents that were. Raises WriteFailed with the report."""
-        adapter, ids = self.store.adapter, [id_ for id_, _ in self.store.matching(where_of(filters))]
-        for start in range(0, len(ids), _SOME):
-            held = adapter.fetch(ids[start : start + _SOME])
-            fields = [meta] * len(held.ids)
-            ingest(adapter, held.ids, held.vectors, fields, codes=held.codes, empty="write").require_complete()
+        return self._run(self._updated(filters, meta))
+
+    def _updated(self, filters: dict[str, Any], meta: dict[str, Any]) -> Operation[int]:
+        found = yield from self.store.matching(where_of(filters))
+        ids = [id_ for id_, _ in found]
+
+        def write(adapter: Any) -> None:
+            for start in range(0, len(ids), _SOME):
+                held = adapter.fetch(ids[start : start + _SOME])
+                fields = [meta] * len(held.ids)
+                ingest(adapter, held.ids, held.vectors, fields, codes=held.codes, empty="write").require_complete()
+
+        yield Work(write)
         return len(ids)
 
     # ---- read
 
     def count_documents(self) -> int:
         """Documents with a vector of ours, and those written without an embedding."""
-        counted: int = self.store.adapter.count()
-        return counted
+        return self._run(self._counted(None))
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """How many a filter leaves."""
-        return sum(1 for _ in self.store.matching(where_of(filters)))
+        return self._run(self._counted(filters))
+
+    def _counted(self, filters: dict[str, Any] | None) -> Operation[int]:
+        return (yield from self.store.count(where_of(filters)))
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """What a filter leaves, all of it without one. Raises FilterRefused."""
-        return [self._document(*found) for found in self.store.matching(where_of(filters))]
+        return self._run(self._filtered(filters))
+
+    def _filtered(self, filters: dict[str, Any] | None) -> Operation[list[Document]]:
+        found = yield from self.store.matching(where_of(filters))
+        return [self._document(*one) for one in found]
 
     def embedding_retrieval(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int = 10, **options: Any
     ) -> list[Document]:
         """The k best documents of a dense query, with the scores of the final ranking; `options` are those of
         `Retriever.search`. Raises FilterRefused, InvalidVectors, and what `Retriever.search` raises."""
+        return self._run(self._retrieved(query_embedding, filters, top_k, options))
+
+    def _retrieved(
+        self, query_embedding: list[float], filters: dict[str, Any] | None, top_k: int, options: dict[str, Any]
+    ) -> Operation[list[Document]]:
         where = where_of(filters)
-        hits = self.store.search(query_embedding, top_k, where, **options)
+        hits = yield from self.store.search(query_embedding, top_k, where, **options)
         if any(_BARE in (hit.payload or {}) for hit in hits):  # few documents are answered from all of them
             found: Where = {"$all": [where or {}, {_BARE: {"exists": False}}]}
-            hits = self.store.search(query_embedding, top_k, found, **options)
+            hits = yield from self.store.search(query_embedding, top_k, found, **options)
         return [self._document(hit.id, hit.payload, hit.score) for hit in hits]
 
     def _document(self, id_: Any, payload: Any, score: float | None = None) -> Document:
@@ -214,33 +281,36 @@ class SparsevecDocumentStore:
     async def write_documents_async(
         self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE, **options: Any
     ) -> int:
-        return await asyncio.to_thread(self.write_documents, documents, policy, **options)
+        return await self._arun(self._written(documents, policy, options))
 
     async def delete_documents_async(self, document_ids: list[str]) -> None:
-        await asyncio.to_thread(self.delete_documents, document_ids)
+        await self._arun(self._deleted(document_ids))
 
     async def delete_by_filter_async(self, filters: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.delete_by_filter, filters)
+        return (await self._arun(self._removed(filters))).deleted
 
     async def delete_all_documents_async(self, recreate_index: bool = False) -> None:
-        await asyncio.to_thread(self.delete_all_documents, recreate_index)
+        if recreate_index:
+            await asyncio.to_thread(self.delete_all_documents, recreate_index)
+        else:
+            await self._arun(self._removed(None))
 
     async def update_by_filter_async(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.update_by_filter, filters, meta)
+        return await self._arun(self._updated(filters, meta))
 
     async def count_documents_async(self) -> int:
-        return await asyncio.to_thread(self.count_documents)
+        return await self._arun(self._counted(None))
 
     async def count_documents_by_filter_async(self, filters: dict[str, Any]) -> int:
-        return await asyncio.to_thread(self.count_documents_by_filter, filters)
+        return await self._arun(self._counted(filters))
 
     async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[Document]:
-        return await asyncio.to_thread(self.filter_documents, filters)
+        return await self._arun(self._filtered(filters))
 
     async def embedding_retrieval_async(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int = 10, **options: Any
     ) -> list[Document]:
-        return await asyncio.to_thread(self.embedding_retrieval, query_embedding, filters, top_k, **options)
+        return await self._arun(self._retrieved(query_embedding, filters, top_k, options))
 
 
 @component

@@ -11,22 +11,22 @@ refused. Modes: default, sparse (the same), mmr, and hybrid, which fuses with th
 ranks, `alpha` to one minus `alpha`. What a query asks beyond that is refused by name.
 
 A node without an embedding is failed, and a write that was not whole raises WriteFailed, with the report of what became
-of every node. Asynchronous calls run in threads.
+of every node. Asynchronous calls go through an AsyncRetriever, where one is given, else they run in threads.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sparsevec import Hits, Retriever
+from sparsevec import AsyncRetriever, Hits, Retriever
 from sparsevec.contract.filters import Where
+from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
-from sparsevec.integrations.store import Store
+from sparsevec.integrations.store import Asked, Store
 
 with guest("llama-index-core", "llama-index"):
     from llama_index.core.bridge.pydantic import PrivateAttr
@@ -57,10 +57,13 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     flat_metadata: bool = False
     _store: Store = PrivateAttr()
 
-    def __init__(self, retriever: Retriever, *, text_key: str = "text") -> None:
-        """Makes the collection when it is not there. Raises what `Adapter.create` raises."""
+    def __init__(
+        self, retriever: Retriever, *, text_key: str = "text", asynchronous: AsyncRetriever | None = None
+    ) -> None:
+        """Makes the collection when it is not there. `asynchronous`, over `aconnect` of the same collection, is what
+        asynchronous calls use. Raises what `Adapter.create` raises."""
         super().__init__(stores_text=True)
-        self._store = Store(retriever, text_key)
+        self._store = Store(retriever, text_key, asynchronous)
 
     @classmethod
     def class_name(cls) -> str:
@@ -80,115 +83,123 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         finds. Raises WriteFailed when a node was not written, InvalidVectors for an embedding of another width or not
         finite, InvalidInput for metadata with a field where the text goes.
         """
+        return self._store.run(self._added(nodes, options))
+
+    async def async_add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
+        return await self._store.arun(self._added(nodes, options))
+
+    def _added(self, nodes: Sequence[BaseNode], options: dict[str, Any]) -> Operation[list[str]]:
+        ids = [node.node_id for node in nodes]
         if nodes:
-            ids = [node.node_id for node in nodes]
-            self._store.write(
-                ids, [node.embedding for node in nodes], [self._payload(node) for node in nodes], **options
-            )
-        return [node.node_id for node in nodes]
+            payloads = [self._payload(node) for node in nodes]
+            yield from self._store.write(ids, [node.embedding for node in nodes], payloads, **options)
+        return ids
 
     def _payload(self, node: BaseNode) -> Any:
         fields = node_to_metadata_dict(node, remove_text=True)
         lost = {name: value for name, value in node.metadata.items() if fields[name] is None}  # NaN, by way of JSON
         return self._store.payload(node.get_content(), fields | lost)
 
-    async def async_add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
-        return await asyncio.to_thread(self.add, nodes, **options)
-
     def delete(self, ref_doc_id: str, **options: Any) -> None:
         """Take the nodes of one document away. Raises InvalidInput for options, WriteFailed with the report."""
         self._check_none(options)
-        self._store.remove([id_ for id_, _ in self._store.matching({_PARENT: ref_doc_id})])
+        self._store.run(self._store.remove(where={_PARENT: ref_doc_id}))
 
     async def adelete(self, ref_doc_id: str, **options: Any) -> None:
-        await asyncio.to_thread(self.delete, ref_doc_id, **options)
+        self._check_none(options)
+        await self._store.arun(self._store.remove(where={_PARENT: ref_doc_id}))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
     ) -> None:
         """Take nodes away: those of `node_ids` that `filters` leave. Raises InvalidInput when neither is given."""
         self._check_none(options)
-        if node_ids is None and filters is None:
-            raise InvalidInput("expected node_ids or filters; clear() takes all nodes away")
-        if filters is None:
-            self._store.delete(node_ids or [])
-        else:
-            self._store.remove([id_ for id_, _ in self._matching(node_ids, filters)])
+        self._store.run(self._deleted(node_ids, filters))
 
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
     ) -> None:
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **options)
+        self._check_none(options)
+        await self._store.arun(self._deleted(node_ids, filters))
+
+    def _deleted(self, node_ids: list[str] | None, filters: MetadataFilters | None) -> Operation[None]:
+        where = where_of(filters)
+        if node_ids is None and where is None:
+            raise InvalidInput("expected node_ids or filters; clear() takes all nodes away")
+        if node_ids is None:
+            yield from self._store.remove(where=where)
+        elif where is None:
+            yield from self._store.delete(node_ids)
+        else:
+            found = yield from self._matching(node_ids, where)
+            yield from self._store.remove([id_ for id_, _ in found])
 
     def clear(self) -> None:
         """Take all nodes away; of documents of others, our vectors."""
-        self._store.remove([id_ for id_, _ in self._store.matching(None)])
+        self._store.run(self._store.remove(where={}))
 
     async def aclear(self) -> None:
-        await asyncio.to_thread(self.clear)
+        await self._store.arun(self._store.remove(where={}))
 
     # ---- read
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Nodes without their embeddings: those of `node_ids`, of all when None, that `filters` leave."""
-        return [self._node(*found) for found in self._matching(node_ids, filters)]
+        return [self._node(*found) for found in self._store.run(self._matching(node_ids, where_of(filters)))]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+        return [self._node(*found) for found in await self._store.arun(self._matching(node_ids, where_of(filters)))]
 
-    def _matching(self, node_ids: list[str] | None, filters: MetadataFilters | None) -> list[tuple[Any, Any]]:
-        if filters is None and node_ids is not None:
-            return list(self._store.fetched(node_ids))
+    def _matching(self, node_ids: list[str] | None, where: Where | None) -> Operation[list[tuple[Any, Any]]]:
+        if where is None and node_ids is not None:
+            return (yield from self._store.fetched(node_ids))
         asked = None if node_ids is None else set(node_ids)
-        return [
-            (id_, payload)
-            for id_, payload in self._store.matching(where_of(filters))
-            if asked is None or str(id_) in asked
-        ]
+        found = yield from self._store.matching(where)
+        return [(id_, payload) for id_, payload in found if asked is None or str(id_) in asked]
 
     def query(self, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
         """The best nodes of an embedded query, with the scores of the final ranking; `options` are those of
         `Retriever.search`. Raises InvalidInput for what cannot be asked here, BackendUnsupported for a hybrid query of
         an engine that does not rank text."""
+        return self._store.run(self._queried(query, options))
+
+    async def aquery(self, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
+        return await self._store.arun(self._queried(query, options))
+
+    def _queried(self, query: VectorStoreQuery, options: dict[str, Any]) -> Operation[VectorStoreQueryResult]:
         _check_query(query)
         where = _of_documents(where_of(query.filters), query.doc_ids)
         if query.mode == VectorStoreQueryMode.MMR:
-            return self._apart(query, where, options)
+            return (yield from self._apart(query, where, options))
         if query.mode == VectorStoreQueryMode.HYBRID:
-            return self._result(self._hybrid(query, where, options))
-        return self._result(self._store.search(query.query_embedding, query.similarity_top_k, where, **options))
-
-    async def aquery(self, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
-        return await asyncio.to_thread(self.query, query, **options)
-
-    def _apart(self, query: VectorStoreQuery, where: Where | None, options: dict[str, Any]) -> VectorStoreQueryResult:
-        """Nodes that differ; how near two are is the cosine of their sparse vectors."""
+            return self._result((yield self._hybrid(query, where, options)))
         k = query.similarity_top_k
-        hits = self._store.search(query.query_embedding, options.pop("mmr_prefetch_k", _PREFETCH * k), where, **options)
+        return self._result((yield from self._store.search(query.query_embedding, k, where, **options)))
+
+    def _apart(
+        self, query: VectorStoreQuery, where: Where | None, options: dict[str, Any]
+    ) -> Operation[VectorStoreQueryResult]:
+        """Nodes that differ; how near two are is the cosine of their sparse vectors."""
+        k, dense = query.similarity_top_k, query.query_embedding
+        hits = yield from self._store.search(dense, options.pop("mmr_prefetch_k", _PREFETCH * k), where, **options)
         if not len(hits):
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        asking, rows, held = self._store.near(query.query_embedding, hits)
+        asking, rows, held = yield from self._store.near(dense, hits)
         similarities, picked = get_top_k_mmr_embeddings(
             asking.tolist(), list(rows), similarity_top_k=k, mmr_threshold=query.mmr_threshold
         )
         nodes = [self._node(held.ids[row], held.payloads[row]) for row in picked]
         return VectorStoreQueryResult(nodes, [float(one) for one in similarities], [node.node_id for node in nodes])
 
-    def _hybrid(self, query: VectorStoreQuery, where: Where | None, options: dict[str, Any]) -> Hits:
+    def _hybrid(self, query: VectorStoreQuery, where: Where | None, options: dict[str, Any]) -> Asked:
         if query.query_str is None:
             raise InvalidInput("a hybrid query needs query_str, the words to rank texts by")
         alpha = 0.5 if query.alpha is None else query.alpha
-        return self._store.retriever.fuse(
-            np.asarray(query.query_embedding, np.float32),
-            query.hybrid_top_k or query.similarity_top_k,
-            text={self._store.text_key: query.query_str},
-            weights=[alpha, 1 - alpha],
-            where=where,
-            with_payloads=True,
-            **options,
-        )
+        dense, k = np.asarray(query.query_embedding, np.float32), query.hybrid_top_k or query.similarity_top_k
+        named = {"text": {self._store.text_key: query.query_str}, "weights": [alpha, 1 - alpha], "where": where}
+        return Asked("fuse", (dense, k), {**options, **named, "with_payloads": True})
 
     def _result(self, hits: Hits) -> VectorStoreQueryResult:
         nodes = [self._node(hit.id, hit.payload) for hit in hits]

@@ -2,40 +2,73 @@
 
 A document's text lies in the payload field `text_key`, its metadata beside it, one field each, so that filters reach
 them: what one framework wrote, another opens, and a collection that others made is opened as it is.
+
+What a store does is a conversation, as an adapter's is: `run` drives it over the retriever, `arun` over an
+AsyncRetriever, without which it runs in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec import Documents, Hits, IngestReport, RemovalReport, Retriever, SparseVectors, ingest, remove
+from sparsevec import (
+    AsyncRetriever,
+    Documents,
+    Hits,
+    IngestReport,
+    RemovalReport,
+    Retriever,
+    SparseVectors,
+    ingest,
+    remove,
+)
+from sparsevec.answers.beside_loop import BesideLoop
+from sparsevec.answers.calls import Call
 from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
+from sparsevec.contract.filters import Where
+from sparsevec.contract.operations import Operation, arun, run
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError, WriteFailed
-from sparsevec.integrations.embedders import Embedder, embedded
+from sparsevec.integrations.embedders import Embedded
 
-__all__ = ["Store"]
+__all__ = ["Asked", "Store", "Work"]
 
-_FEW = 10_000  # documents that one request may bring
+Result = TypeVar("Result")
+
 _SOME = 1000  # ids in one request
 _WHOLE = re.compile("0|[1-9][0-9]{0,19}")
+
+
+class Asked(Call):
+    """A call of the retriever's own method; a `Call` is one of the adapter's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is written for threads alone, such as `ingest`: a function of an adapter."""
+
+    function: Callable[[Any], Any]
 
 
 class Store:
     """Texts, metadata and dense rows in; answers of the retriever out. Ids are strings, as frameworks have them; in a
     collection that others made, "42" also stands for their 42 (C10)."""
 
-    def __init__(self, retriever: Retriever, text_key: str) -> None:
+    def __init__(self, retriever: Retriever, text_key: str, asynchronous: AsyncRetriever | None = None) -> None:
         """Makes the collection when it is not there. Raises InvalidInput, and what `Adapter.create` raises."""
         if not isinstance(retriever, Retriever):
             raise InvalidInput(f"expected a sparsevec.Retriever, found {type(retriever).__name__}")
+        if asynchronous is not None and not isinstance(asynchronous, AsyncRetriever):
+            raise InvalidInput(f"expected a sparsevec.AsyncRetriever, found {type(asynchronous).__name__}")
         self.retriever, self.adapter, self.text_key = retriever, retriever.adapter, text_key
+        self._asynchronous = asynchronous
         self.make()
         info = self.adapter.info()
         self.ours, self.coded = info.ours, info.code_bytes is not None
@@ -43,6 +76,18 @@ class Store:
     def make(self) -> None:
         """The collection, or our vector in one of others, where it is not there."""
         self.retriever.add([], np.empty((0, self.retriever.encoder.input_dim), np.float32))
+
+    # ---- conversations
+
+    def run(self, operation: Operation[Result]) -> Result:
+        """Its result, asked over the retriever."""
+        return run(operation, partial(_send, self.retriever))
+
+    async def arun(self, operation: Operation[Result], asynchronous: AsyncRetriever | None = None) -> Result:
+        """The same for asyncio, over an AsyncRetriever: the one given, or the store's own, else in a thread."""
+        if (found := asynchronous or self._asynchronous) is None:
+            return await asyncio.to_thread(self.run, operation)
+        return await arun(operation, partial(_asend, found))
 
     # ---- write
 
@@ -52,29 +97,15 @@ class Store:
             raise InvalidInput(f"metadata has a field {self.text_key!r}, where the text goes: choose another text_key")
         return dict(metadata) if text is None else {**metadata, self.text_key: text}
 
-    def write_texts(
-        self,
-        ids: Sequence[str],
-        texts: Sequence[str],
-        embedder: Embedder,
-        payloads: Sequence[Payload],
-        *,
-        new: bool = False,
-        **options: Any,
-    ) -> IngestReport:
-        """Embed texts and write them. `new`: no id of these is there.
-
-        Where the embedder fails in the middle, what it gave before is written, and its error raised with a report of
-        which `unreached` are the rest: the same call again does no harm. Raises what `embedded` and `write` raise.
-        """
-        rows: list[npt.NDArray[np.float32]] = []
-        broken = None
+    def write_embedded(
+        self, ids: Sequence[str], embedded: Embedded, payloads: Sequence[Payload], *, new: bool, **options: Any
+    ) -> Operation[IngestReport]:
+        """Write texts as far as they were embedded; where the embedder failed, its error is raised, with a report of
+        which `unreached` are the rest: the same call again does no harm. Raises what `write` raises."""
+        rows, broken = embedded
+        some = (ids[: len(rows)], rows, payloads[: len(rows)])
         try:
-            rows += chain.from_iterable(found for _, found in embedded(texts, embedder))
-        except SparsevecError as error:
-            broken = error
-        try:
-            report = self.write(ids[: len(rows)], rows, payloads[: len(rows)], new=new, **options)
+            report = yield from self.write(*some, new=new, **options)
         except WriteFailed as failed:
             if broken is None:
                 raise
@@ -86,12 +117,12 @@ class Store:
     def write(
         self,
         ids: Sequence[str],
-        dense: Sequence[Any] | npt.NDArray[np.float32],
+        dense: Sequence[Any],
         payloads: Sequence[Payload],
         *,
         new: bool = False,
         **options: Any,
-    ) -> IngestReport:
+    ) -> Operation[IngestReport]:
         """Write documents; one that is there is replaced, in a collection of ours with all of its fields.
 
         `dense`: a row (input_dim,) of each, None where it has none. Such a document is failed, skipped or written as
@@ -103,8 +134,9 @@ class Store:
         try:
             rows = _rows(ids, dense, self.retriever.encoder.input_dim)
             if not new:
-                self._forget_fields(ids, payloads)
-            reports.extend(self._written(ids, rows, dense, payloads, options))
+                yield from self._forget_fields(ids, payloads)
+            for request in self._writes(ids, rows, dense, payloads, options):
+                reports = [*reports, (yield request)]
         except SparsevecError as error:
             report = IngestReport.of_all([*reports, *filter(None, [error.report])])
             raise _reporting(error, report.model_copy(update={"unreached": len(ids) - report.given})) from None
@@ -112,87 +144,90 @@ class Store:
         report.require_complete()
         return report
 
-    def _written(
+    def _writes(
         self,
         ids: Sequence[str],
         rows: npt.NDArray[np.float32],
         dense: Iterable[Any],
         payloads: Sequence[Payload],
-        options: dict[str, Any],
-    ) -> Iterator[IngestReport]:
-        """Those with a row, which the retriever encodes, and those without, which have a vector without weights."""
+        options: Mapping[str, Any],
+    ) -> Iterator[Asked | Work]:
+        """Of those with a row, which the retriever encodes, and of those without: a vector without weights."""
         has_row = [row is not None for row in dense]
         with_row, without = [[at for at, has in enumerate(has_row) if has is one] for one in (True, False)]
         if with_row:
             some = [payloads[at] for at in with_row]
             given = {name: option for name, option in options.items() if name != "empty"}
-            yield self.retriever.add(self._ids(ids[at] for at in with_row), rows, some, **given)
+            yield Asked("add", (self._ids(ids[at] for at in with_row), rows, some), given)
         if without:
             encoder, bare = self.retriever.encoder, [payloads[at] for at in without]
             nothing = SparseVectors.from_rows([{}] * len(without), dimension=encoder.output_dim)
             codes = np.zeros((len(without), encoder.residual_bytes or 0), np.uint8) if self.coded else None
             named = self._ids(ids[at] for at in without)
-            yield ingest(self.adapter, named, nothing, bare, codes=codes, **options)
+            yield Work(lambda adapter: ingest(adapter, named, nothing, bare, codes=codes, **options))
 
-    def _forget_fields(self, ids: Sequence[str], payloads: Sequence[Payload]) -> None:
+    def _forget_fields(self, ids: Sequence[str], payloads: Sequence[Payload]) -> Operation[None]:
         """A write leaves the fields that it does not name (C3), and only a look tells which a document has: those that
         have such are taken away first, where they are ours."""
         if not self.ours:
             return
         now = dict(zip(ids, payloads, strict=True))
-        stale = [id_ for id_, payload in self.fetched(list(now)) if set(payload) - set(now[str(id_)])]
+        found = yield from self.fetched(list(now))
+        stale = [id_ for id_, payload in found if set(payload) - set(now[str(id_)])]
         if stale:
-            self.remove(stale)
+            yield from self.remove(stale)
 
-    def remove(self, ids: Iterable[Id]) -> RemovalReport:
-        """Take documents away; an id that is not there is no error. Raises WriteFailed when one was refused."""
-        report = remove(self.adapter, ids)
+    def remove(self, ids: Iterable[Id] | None = None, where: Where | None = None) -> Operation[RemovalReport]:
+        """Take documents away, these or what a filter leaves; an id that is not there is no error. Raises WriteFailed
+        when one was refused."""
+        report: RemovalReport = yield Work(lambda adapter: remove(adapter, ids, where=where))
         report.require_complete()
         return report
 
-    def delete(self, ids: Iterable[str]) -> RemovalReport:
+    def delete(self, ids: Iterable[str]) -> Operation[RemovalReport]:
         """The same by the ids of a framework."""
-        return self.remove(self._ids(ids))
+        return (yield from self.remove(self._ids(ids)))
 
     # ---- read
 
-    def search(self, dense: Any, k: int, where: Where | None, **options: Any) -> Hits:
+    def search(self, dense: Any, k: int, where: Where | None, **options: Any) -> Operation[Hits]:
         """The k answers to one dense query (input_dim,), with payloads; of few documents all, also those that share
         nothing with the query. `options` are those of `Retriever.search`."""
         query = np.asarray(dense, np.float32)
-        (hits,) = self.retriever.search(query, k, where=where, with_payloads=True, **options)
+        hits: Hits
+        (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
         if len(hits) < k and where is None:
             everyone: Where = {self.text_key: {"exists": True}}
-            (hits,) = self.retriever.search(query, k, where=everyone, with_payloads=True, **options)
+            (hits,) = yield Asked("search", (query, k), {**options, "where": everyone, "with_payloads": True})
         return hits
 
-    def near(self, dense: Any, hits: Hits) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Documents]:
+    def near(
+        self, dense: Any, hits: Hits
+    ) -> Operation[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Documents]]:
         """For a choice of documents that differ: the query (dimension,), the documents of `hits` (m, dimension), both
         as sparse vectors written out, and these documents."""
-        held = self.adapter.fetch(hits.ids)
+        held: Documents = yield Call("fetch", (hits.ids,))
         query = self.retriever.encoder.encode_query(np.asarray(dense, np.float32))
         return query.to_dense()[0], held.vectors.to_dense(), held
 
-    def fetched(self, ids: Sequence[str]) -> Iterator[tuple[Id, Payload]]:
+    def fetched(self, ids: Sequence[str]) -> Operation[list[tuple[Id, Payload]]]:
         """Those that are there, with their payloads, in the order asked for."""
-        source = iter(self._ids(dict.fromkeys(ids)))
-        while some := list(islice(source, _SOME)):
-            held = self.adapter.fetch(some)
-            yield from zip(held.ids, held.payloads, strict=True)
+        asked, found = self._ids(dict.fromkeys(ids)), list[tuple[Id, Payload]]()
+        for start in range(0, len(asked), _SOME):
+            held: Documents = yield Call("fetch", (asked[start : start + _SOME],))
+            found += zip(held.ids, held.payloads, strict=True)
+        return found
 
-    def matching(self, where: Where | None) -> Iterator[tuple[Id, Payload]]:
-        """All documents with a vector of ours that a filter leaves: from the backend where they are few, else from a
-        scan of the collection. Raises InvalidInput for a filter that the backend cannot answer."""
-        if where is not None and (found := self.adapter.matching(where, _FEW)) is not None:
-            yield from zip(found.ids, found.payloads, strict=True)
-            return
-        if isinstance(where, EngineFilter):
-            raise InvalidInput(f"a filter of {where.engine}'s own names more than {_FEW:,} documents here; narrow it")
-        wanted = conditions(where)
-        for page in self.adapter.scan(payloads=True):
-            for id_, payload, held in zip(page.ids, page.payloads, page.holds, strict=True):
-                if held and matches(payload, wanted):
-                    yield id_, payload
+    def matching(self, where: Where | None) -> Operation[list[tuple[Id, Payload]]]:
+        """All documents with a vector of ours that a filter leaves. Raises InvalidInput for one that the backend cannot
+        answer."""
+        pages = yield Call("scan", named={"payloads": True, "where": where})
+        rows = ((page, row) for page in pages for row in np.flatnonzero(page.holds))
+        return [(page.ids[row], page.payloads[row]) for page, row in rows]
+
+    def count(self, where: Where | None) -> Operation[int]:
+        """How many these are."""
+        return int((yield Call("count", (where,))))
 
     def text_and_metadata(self, payload: Payload | None) -> tuple[str | None, dict[str, Any]]:
         """What `payload` made of a document, taken apart."""
@@ -204,6 +239,26 @@ class Store:
         if self.ours:
             return list(ids)
         return [int(id_) if _WHOLE.fullmatch(id_) and int(id_) < 2**64 else id_ for id_ in ids]
+
+
+def _send(retriever: Retriever, request: Call | Work) -> Any:
+    if isinstance(request, Work):
+        return request.function(retriever.adapter)
+    target = retriever if isinstance(request, Asked) else retriever.adapter
+    found = getattr(target, request.name)(*request.given, **request.named)
+    return list(found) if isinstance(found, Iterator) else found
+
+
+async def _asend(retriever: AsyncRetriever, request: Call | Work) -> Any:
+    if isinstance(request, Work):
+        bridge = BesideLoop(retriever.adapter, asyncio.get_running_loop())
+        try:
+            return await asyncio.to_thread(request.function, bridge)
+        finally:
+            bridge.leave()
+    target = retriever if isinstance(request, Asked) else retriever.adapter
+    found = getattr(target, request.name)(*request.given, **request.named)
+    return [page async for page in found] if isinstance(found, AsyncIterator) else await found
 
 
 def _rows(ids: Sequence[str], dense: Iterable[Any], width: int) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched
 from sparsevec.measure.recall import Evaluation, evaluate
 from sparsevec.planning.latency import LatencyModel, features
+from sparsevec.planning.scratch import probed
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s
 
@@ -71,7 +72,9 @@ class Preview(BaseModel):
     quality: Evaluation
     quality_of_a_fourth: Evaluation
     milliseconds: float | None = None
-    """of a query for 100 hits among all documents looked at, where a latency model was given"""
+    """of a query for 100 hits among all documents looked at, where a latency model was given or probed"""
+    probed: LatencyModel | None = None
+    """of a temporary collection of the sample's codes, which was removed again"""
     slow: str | None = None
     """why F is not the time there"""
 
@@ -82,7 +85,7 @@ class Preview(BaseModel):
         limit = "" if self.clause_limit is None else f" of {self.clause_limit:,} in one request"
         return "\n".join(
             [
-                f"{self.place} on {self.backend}: {count} with dense rows in {self.dense!r}; nothing was written",
+                f"{self.place} on {self.backend}: {count} with dense rows in {self.dense!r}; {self._written}",
                 f"  F {self.flops:.3f}; a query reads {self.clauses:.0f} lists (at most {self.most_clauses}{limit}), "
                 f"{self.postings:,.0f} postings, and touches {self.touched:.1%} of the documents",
                 f"  the longest lists hold {longest} of the documents",
@@ -93,10 +96,25 @@ class Preview(BaseModel):
                 f"({big.recall_10_at_100_interval}), which is what re-ranking can reach",
                 f"  among {small.documents:,}: {small.recall_10:.3f} and {small.recall_10_at_100:.3f}; that is how it "
                 f"changes as documents become more",
-                *([] if self.milliseconds is None else [f"  {self.milliseconds:.3g} ms a query for 100 hits"]),
+                *(
+                    []
+                    if self.milliseconds is None
+                    else [f"  {self.milliseconds:.3g} ms a query for 100 hits{self._how}"]
+                ),
                 *([] if self.slow is None else [f"  {self.slow}"]),
             ]
         )
+
+    @property
+    def _written(self) -> str:
+        return "nothing was written" if self.probed is None else "nothing was written to it"
+
+    @property
+    def _how(self) -> str:
+        if self.probed is None:
+            return ""
+        missed = f"{self.probed.error_median:.0%} (95 of 100: {self.probed.error_95:.0%})"
+        return f", probed in a temporary collection of {self.probed.documents:,}; probes not fitted missed by {missed}"
 
 
 def preview(
@@ -110,14 +128,18 @@ def preview(
     sample: int = 4000,
     seed: int = 0,
     latency: LatencyModel | None = None,
+    scratch: bool = False,
     **credentials: Any,
 ) -> Preview:
     """Read a sample of dense rows and say what a `retrofit` with the same arguments would cost and find.
 
     `model`: a folder with an encoder; without one, an encoder is learned from the sample and thrown away (the extra
     `train`). `queries` (q, d): real ones; without, a tenth of the sample asks, which no document then is. `latency`: of
-    another collection on that engine, to say milliseconds. Raises what `retrofit` raises before it changes anything.
+    another collection on that engine, to say milliseconds; or `scratch`: make a temporary collection of the sample's
+    codes beside this one, probe it, and remove it. Raises what `retrofit` raises before it changes anything.
     """
+    if scratch and latency is not None:
+        raise InvalidInput("expected latency= or scratch=, found both: one of them says what a query takes")
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 200:
         raise InvalidInput(f"sample must be at least 200 rows, found {sample!r:.80}")
     with opened(where, credentials) as adapter:
@@ -134,6 +156,8 @@ def preview(
     encoding = (time.perf_counter() - began) / len(rows) * drawn_rows.looked
     asked = encoder.encode_query(asking)
     spent, frequency = cost(asked, codes), np.sort(document_frequency(codes))[::-1]
+    found = probed(where, codes, credentials) if scratch else None
+    latency = latency or found
     taken = None if latency is None else _scaled(features(asked, codes, _HITS), drawn_rows.looked / len(codes))
     fourth = np.arange(0, len(rows), _SMALLER)
     return Preview(
@@ -157,6 +181,7 @@ def preview(
         quality=evaluate(rows, asking, codes, asked),
         quality_of_a_fourth=evaluate(rows[fourth], asking, codes[fourth], asked),
         milliseconds=None if latency is None or taken is None else float(latency.predict(taken).mean()),
+        probed=found,
         slow=None if latency is None or taken is None else latency.warning(taken, drawn_rows.looked),
     )
 

@@ -113,16 +113,18 @@ class Blocking:
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
+        where: Where | None = None,
     ) -> Iterator[Page]:
-        pages = self._adapter.scan(vectors=vectors, payloads=payloads, dense=dense, after=after, size=size)
+        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "dense": dense, "after": after, "size": size}
+        pages = self._adapter.scan(**asked, where=where)
         while (page := _wait(_next(pages))) is not None:
             yield page
 
-    def delete(self, ids: Sequence[Id]) -> None:
-        _wait(self._adapter.delete(ids))
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        _wait(self._adapter.delete(ids, where=where))
 
-    def count(self) -> int:
-        return _wait(self._adapter.count())
+    def count(self, where: Where | None = None) -> int:
+        return _wait(self._adapter.count(where))
 
     def drop(self) -> None:
         _wait(self._adapter.drop())

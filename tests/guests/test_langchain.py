@@ -74,6 +74,42 @@ async def test_asynchronous_calls_give_the_same(store: SparsevecVectorStore) -> 
     assert await store.asimilarity_search("text 9", k=3) == store.similarity_search("text 9", k=3)
 
 
+async def test_asynchronous_writes_are_embedded_and_accounted_as_others_are(retriever: sv.Retriever) -> None:
+    store = SparsevecVectorStore(Tiring(size=6), retriever)
+    texts = [f"text {n}" for n in range(300)]
+    with pytest.raises(EmbedderFailed) as failed:
+        await store.aadd_texts([*texts, "raise"], ids=[f"t{n}" for n in range(301)])
+    assert (failed.value.report.written, failed.value.report.unreached) == (256, 45)
+    assert await store.aadd_texts(texts, ids=[f"t{n}" for n in range(300)]) == [f"t{n}" for n in range(300)]
+    assert retriever.adapter.count() == 300
+    assert [one.page_content for one in await store.aget_by_ids(["t7"])] == ["text 7"]
+    with pytest.raises(EmbedderFailed):
+        await store.asimilarity_search("raise")
+    assert await store.adelete(["t7"])
+    assert retriever.adapter.count() == 299
+
+
+def test_documents_are_deleted_by_a_filter(store: SparsevecVectorStore, retriever: sv.Retriever) -> None:
+    assert store.delete(where={"n": {"lt": 10}, "even": True})
+    assert retriever.adapter.count() == 35
+
+
+def test_new_documents_are_written_without_a_look(retriever: sv.Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SparsevecVectorStore(EMBEDDING, retriever)
+    looks: list[Any] = []
+    fetch = retriever.adapter.fetch
+
+    def looking(ids: Any, **named: Any) -> Any:
+        looks.append(ids)
+        return fetch(ids, **named)
+
+    monkeypatch.setattr(retriever.adapter, "fetch", looking)
+    store.add_texts(["a", "b"])
+    assert looks == []
+    store.add_texts(["a"], ids=["mine"])
+    assert looks == [["mine"]]
+
+
 def test_a_write_that_is_not_whole_reaches_the_caller_with_its_report(store: SparsevecVectorStore) -> None:
     with pytest.raises(WriteFailed) as failed:
         store.add_texts(["fine", "not fine"], [{"at": 1}, {"at": float("nan")}], ids=["fine", "wrong"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.live.folder import Folder
-from tests.live.conftest import DIMENSION, N
-from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
+from sparsevec.planning import scratch
+from tests.live.conftest import DIMENSION, LUCENE, N, opened, stocked
+from tests.live.shops import WIDTH, EdgeShop, LuceneShop, Shop, dense_rows
 
 
 def wrong(shop: Shop, model: Path, dimension: int = DIMENSION) -> dict[int, str]:
@@ -222,6 +225,58 @@ def test_a_preview_says_milliseconds_by_a_model_of_the_engine(lucene: LuceneShop
     seen = sv.preview(lucene.url, dense_field="emb", model=model, latency=engine)
     assert seen.milliseconds == pytest.approx(1.0 + 0.1 * seen.clauses + 0.1, abs=0.01)
     assert f"on busy with {N} documents F is 0%" in str(seen)
+
+
+def names(url: str) -> list[str]:
+    with sv.connect(url) as adapter:
+        found: list[str] = adapter.names("live-*")  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(params=[*LUCENE, pytest.param("qdrant", marks=pytest.mark.qdrant)])
+def server(engine_url: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    place = stocked(opened(request.param, engine_url, tmp_path))
+    yield place
+    place.close()  # type: ignore[attr-defined]
+
+
+def scratches(shop: Any) -> list[str]:
+    name = shop.index if isinstance(shop, LuceneShop) else shop.collection
+    return [one for one in names(shop.url) if one.startswith(f"{name}-")]
+
+
+def test_a_preview_probes_a_temporary_collection_and_removes_it(server: Any, model: Path) -> None:
+    before = server.documents()
+    seen = sv.preview(server.url, dense_field="emb", model=model, scratch=True)
+    assert seen.probed is not None
+    assert (seen.probed.documents, seen.milliseconds is not None) == (seen.sample, True)
+    assert "probed in a temporary collection of 270" in str(seen)
+    assert (scratches(server), server.documents()) == ([], before)
+
+
+def test_a_temporary_collection_goes_whatever_ends_the_run_and_a_killed_one_s_with_the_next(
+    server: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    url = server.url.replace("?", "-sparsevec-scratch-{}?")
+    for made in (1, int((time.time() - 60) * 1000)):  # of 1970, and of a run that goes on
+        with sv.connect(url.format(made)) as adapter:
+            adapter.create(DIMENSION)
+    monkeypatch.setattr(scratch, "latency_model", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sv.preview(server.url, dense_field="emb", model=model, scratch=True)
+    (running,) = scratches(server)
+    assert running.endswith(str(made))
+    with sv.connect(url.format(made)) as adapter:
+        adapter.drop()
+
+
+def test_a_temporary_collection_needs_a_server(tmp_path: Path, model: Path) -> None:
+    shop = stocked(EdgeShop(str(tmp_path / "edge"), DIMENSION))
+    with pytest.raises(InvalidInput, match="is made on a server that a url names"):
+        sv.preview(shop.url, dense_field="emb", model=model, scratch=True)
 
 
 def test_a_preview_that_learns_keeps_no_encoder(lucene: LuceneShop) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import sparsevec as sv
 from sparsevec.contract.checks import Id
+from sparsevec.contract.filters import Where
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput, WriteFailed
 from sparsevec.ingestion.removal import RemovalReport, remove
 from tests.misbehaving import Clock
@@ -26,7 +27,9 @@ class Stubborn(sv.Reference):
         self.upsert(range(N), VECTORS)
         self.script, self.requests = list(script), []  # type: ignore[var-annotated]
 
-    def delete(self, ids: Sequence[Id]) -> None:
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        assert ids is not None
+        assert where is None
         self.requests.append(list(ids))
         if self.script:
             self.script.pop(0)(ids)
@@ -48,6 +51,23 @@ def test_what_is_removed_is_gone_and_an_unknown_id_is_no_error() -> None:
     assert (report.given, report.deleted, report.failed) == (3, 3, 0)
     assert adapter.count() == N - 2
     assert adapter.requests == [[1, 2], [99]]
+
+
+def test_what_a_filter_leaves_is_removed_page_by_page_and_counted() -> None:
+    clock, adapter = Clock(), Stubborn(down)
+    adapter.upsert(range(N), VECTORS, [{"even": i % 2 == 0} for i in range(N)])
+    report = remove(adapter, where={"even": True}, batch_count=2, timing=clock.timing)
+    assert (report.given, report.deleted, report.failed, report.retries) == (5, 5, 0, 1)
+    assert (adapter.count(), adapter.count({"even": True})) == (5, 0)
+    assert adapter.requests[-1] == [8]
+    assert remove(adapter, where={"even": True}).given == 0
+
+
+def test_ids_or_a_filter_are_expected_one_of_the_two() -> None:
+    with pytest.raises(InvalidInput, match="one of the two"):
+        remove(Stubborn())
+    with pytest.raises(InvalidInput, match="one of the two"):
+        remove(Stubborn(), [1], where={})
 
 
 def test_a_bad_id_fails_alone() -> None:

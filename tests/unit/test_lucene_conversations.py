@@ -379,7 +379,7 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
 def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOperations) -> None:
     hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7], "matched_queries": ["holds"]}
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, {**hit, "_id": "b"}]}})
-    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1, "where": None}
     first, sent = talk(lucene.page(**asked, after=None), OTHERS, REFRESHED, Answer(200, {"id": "P1"}), page)
     assert said(sent)[2:] == ["POST /products/_pit", "POST /_search"]
     assert lines(sent[-1])[0]["size"] == 2  # one more, to know whether this is the last
@@ -400,7 +400,7 @@ def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOp
     ],
 )
 def test_a_place_that_the_server_forgot_is_said_to_be_gone(lucene: LuceneOperations, answer: Answer) -> None:
-    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1}
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1, "where": None}
     with pytest.raises(InvalidInput, match="scan from the start"):
         talk(lucene.page(**asked, after='["P",[1]]'), OTHERS, answer)
     with pytest.raises(InvalidInput, match="as a page of scan gave it"):

@@ -85,7 +85,7 @@ class Toy:
         return None
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int
+        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
     ) -> Operation[Page]:
         ids = yield Ask("ids")
         start = int(after or 0)
@@ -94,7 +94,7 @@ class Toy:
     def delete(self, ids: Sequence[Id]) -> Operation[None]:
         yield Together([Ask("drop", id_) for id_ in ids])
 
-    def count(self) -> Operation[int]:
+    def count(self, where: Where | None) -> Operation[int]:
         try:
             ids = yield Ask("ids")
         except BackendDown:  # the errors of a wire are raised where the request was yielded
@@ -231,14 +231,14 @@ def drive(request: pytest.FixtureRequest) -> Driver:
 
 def test_an_error_of_the_wire_is_raised_where_the_request_was_yielded(drive: Driver) -> None:
     wire = ToyWire(BackendDown("once"))
-    assert drive(Toy().count(), wire.send) == 0
+    assert drive(Toy().count(None), wire.send) == 0
     assert len(wire.sent) == 2
 
 
 def test_an_error_that_nobody_catches_ends_the_conversation(drive: Driver) -> None:
     wire = ToyWire(BackendDown("first"), BackendDown("second"))
     with pytest.raises(BackendDown, match="second"):
-        drive(Toy().count(), wire.send)
+        drive(Toy().count(None), wire.send)
 
 
 def test_a_conversation_may_ask_nothing_and_its_own_errors_come_out(drive: Driver) -> None:
@@ -388,5 +388,5 @@ def test_an_adapter_of_this_machine_works_in_threads_and_keeps_the_loop_free(in_
 
 
 def test_in_threads_means_another_thread(in_threads: InThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_threads._adapter, "count", threading.get_ident)
+    monkeypatch.setattr(in_threads._adapter, "count", lambda _: threading.get_ident())
     assert asyncio.run(in_threads.count()) != threading.get_ident()

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Missing, UInt8s, Version, Written
-from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queries
+from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queries, ids_or_where
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import SparsevecError
@@ -137,7 +137,10 @@ class LocalEngine(Reference):
         self._keep_up(len(vectors))
         return written
 
-    def delete(self, ids: Sequence[Id]) -> None:
+    def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
+        if (ids := ids_or_where(ids, where)) is None:
+            state = self._now()
+            ids = _ids(state.snapshot, state.snapshot.every(conditions(where)))
         super().delete(ids)
         self._keep_up(len(ids))
 
@@ -146,7 +149,9 @@ class LocalEngine(Reference):
         if written <= _AT_ONCE and self._state is not None:
             self._now()
 
-    def count(self) -> int:
+    def count(self, where: Where | None = None) -> int:
+        if where is not None:
+            return len(self._now().snapshot.every(conditions(where)).rows)
         if self._state is None:
             return super().count()
         return len(self._now().snapshot)

@@ -178,7 +178,7 @@ def ask(adapter: Adapter, query: Mapping[int, float], k: int = 10, **options: An
 def assert_filters_mean_the_same(
     adapter: Adapter, filters: Sequence[Where], payloads: Sequence[Payload] = PAYLOADS
 ) -> None:
-    """Each filter finds the `payloads` that `matches` says, all of them, and ranks them exactly."""
+    """Each filter finds the `payloads` that `matches` says, in every call that takes one, and ranks them exactly."""
     documents = rows(*({1: float(i + 1)} for i in range(len(payloads))))
     fill(adapter, range(len(payloads)), documents, payloads)
     expected = [{i for i, p in enumerate(payloads) if matches(p, conditions(where))} for where in filters]
@@ -187,5 +187,10 @@ def assert_filters_mean_the_same(
     whole = [adapter.matching(where, 1000) for where in filters]
     listed = [None if some is None else set(some.ids) for some in whole]
     assert list(zip(filters, listed, strict=True)) == list(zip(filters, expected, strict=True))
+    counts = [adapter.count(where) for where in filters]
+    assert list(zip(filters, counts, strict=True)) == list(zip(filters, map(len, expected), strict=True))
+    some = filters[::4]  # a scan is several requests
+    scanned = [{id_ for page in adapter.scan(where=where) for id_ in page.ids} for where in some]
+    assert list(zip(some, scanned, strict=True)) == list(zip(some, expected[::4], strict=True))
     for where in filters:
         verify(adapter, documents, rows({1: 1.0}), 3, where=where, payloads=payloads).require_exact()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,6 +74,37 @@ class Filtering(Suite):
         assert nobody is not None
         assert nobody.ids == ()
 
+    def test_c11_a_filter_narrows_a_scan_page_by_page(self, adapter: Adapter) -> None:
+        payloads = [{"n": n, "even": n % 2 == 0} for n in range(25)]
+        fill(adapter, range(25), corpus(25), payloads)
+        where: Where = {"even": True, "n": {"gte": 4}}
+        pages = list(adapter.scan(where=where, size=4, payloads=True))
+        found = {
+            int(id_): payload for page in pages for id_, payload in zip(page.ids, page.payloads or (), strict=True)
+        }
+        assert found == {n: payloads[n] for n in range(4, 25, 2)}
+        assert sum(map(len, pages)) == len(found)
+        assert max(map(len, pages)) <= 4
+        first = next(iter(adapter.scan(where=where, size=4)))
+        rest = adapter.scan(where=where, size=4, after=first.after)
+        assert {id_ for page in rest for id_ in page.ids} == set(found) - set(first.ids)
+        (bare,) = adapter.scan(where={"n": 4})
+        assert (bare.payloads, bare.vectors, bare.held) == (None, None, [4])
+
+    def test_c11_what_a_filter_leaves_is_counted_and_deleted(self, adapter: Adapter) -> None:
+        fill(adapter, range(25), corpus(25), [{"n": n, "even": n % 2 == 0} for n in range(25)])
+        assert (adapter.count({"even": True}), adapter.count({"n": {"gt": 99}}), adapter.count({})) == (13, 0, 25)
+        adapter.delete(where={"even": True, "n": {"lt": 20}})
+        assert (adapter.count({"even": True}), adapter.count()) == (3, 15)
+        assert set(adapter.fetch(range(25)).ids) == {*range(1, 20, 2), *range(20, 25)}
+        adapter.delete(where={"n": 99})
+        assert adapter.count() == 15
+        with pytest.raises(InvalidInput, match="one of the two"):
+            adapter.delete()
+        with pytest.raises(InvalidInput, match="one of the two"):
+            adapter.delete([1], where={"n": 1})
+        assert adapter.count() == 15
+
     def test_a_fetch_brings_the_dense_rows_that_payloads_hold(self, adapter: Adapter) -> None:
         fill(adapter, [1, "a"], rows({1: 1.0}, {2: 1.0}), [{"row": [0.25, -1.5, 0.25]}, {"n": 1}])
         found = adapter.fetch(["a", 1], dense="row")
@@ -84,6 +116,10 @@ class Filtering(Suite):
         fill(adapter, [1], rows({1: 1.0}))
         with pytest.raises(InvalidInput, match="filter of solr"):
             ask(adapter, {1: 1.0}, where=EngineFilter("solr", {"fq": "n:1"}))
+        for refused in (adapter.count, lambda where: list(adapter.scan(where=where)), _deleting(adapter)):
+            with pytest.raises(InvalidInput, match="filter of solr"):
+                refused(EngineFilter("solr", {"fq": "n:1"}))
+        assert adapter.count() == 1
 
     def test_c11_a_filtered_search_is_exact(self, adapter: Adapter) -> None:
         documents = corpus(200)
@@ -106,3 +142,12 @@ class Filtering(Suite):
         for where in [*malformed, {"n": float("nan")}]:
             with pytest.raises(InvalidInput):
                 ask(adapter, {1: 1.0}, where=where)
+            with pytest.raises(InvalidInput):
+                adapter.count(where)
+            with pytest.raises(InvalidInput):
+                adapter.delete(where=where)
+        assert adapter.count() == 1
+
+
+def _deleting(adapter: Adapter) -> Callable[[Where], None]:
+    return lambda where: adapter.delete(where=where)

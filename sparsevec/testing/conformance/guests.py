@@ -66,6 +66,21 @@ class Guests(Suite):
         assert adapter.fetch(others.ids).ids == tuple(rest)
         assert kept(before, others.documents()) == before
 
+    def test_c12_what_a_filter_leaves_of_theirs_loses_our_vector_alone(self, adapter: Adapter, others: Others) -> None:
+        before = others.documents()
+        adapter.create(DIMENSION)
+        assert adapter.upsert(others.ids[:2], corpus(2)).written == others.ids[:2]
+        assert {id_ for page in adapter.scan(where={}) for id_ in page.ids} == set(others.ids)
+        assert {id_ for page in adapter.scan(where={}) for id_ in page.held} == set(others.ids[:2])
+        assert list(adapter.scan(where={"nobody has this": {"exists": True}})) == []
+        assert (adapter.count({}), adapter.count({"nobody has this": {"exists": False}})) == (2, 2)
+        adapter.delete(where={"nobody has this": {"exists": True}})
+        assert adapter.count() == 2
+        adapter.delete(where={})
+        assert adapter.count() == 0
+        assert kept(before, others.documents()) == before
+        assert set(others.documents()) == set(before)
+
     def test_c13_drop_forgets_ours_and_leaves_theirs(self, adapter: Adapter, others: Others) -> None:
         before = others.documents()
         moved_in(adapter, others)

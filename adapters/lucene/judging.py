@@ -1,0 +1,59 @@
+"""`Judge`: a filter (C11) on one target: what the server narrows by, and what decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsevec.contract.filters import Condition, EngineFilter, fields, matches
+
+from .filters import filter_clauses
+from .index import Target
+
+__all__ = ["Judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """`clauses` let through at least every document that matches; `takes` looks at the `fields` of its `_source`."""
+
+    clauses: Sequence[Any]
+    fields: Sequence[str]
+    _wanted: tuple[Condition, ...]
+
+    @classmethod
+    def of(cls, target: Target, wanted: Sequence[Condition]) -> Judge:
+        """The engine's own filter decides by itself. Indices of different mappings agree, or are asked for all."""
+        engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
+        if engine_own:
+            return cls(engine_own, (), ())
+        first, *others = (filter_clauses(wanted, index.mappings) for index in target.indices)
+        return cls(first if all(clauses == first for clauses in others) else [], sorted(fields(wanted)), tuple(wanted))
+
+    def takes(self, hit: Mapping[str, Any]) -> bool:
+        """Whether a hit matches, by its `_source`."""
+        return not self._wanted or matches(_undotted(hit.get("_source", {})), self._wanted)
+
+
+def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A document of others may say {"maker.name": ...} for {"maker": {"name": ...}}: to the engine they are one."""
+    if not any("." in name for name in source):
+        return source
+    made: dict[str, Any] = {}
+    for name, value in _spread(source.items()):
+        _put(made, name.split("."), value)
+    return made
+
+
+def _spread(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return sorted(items, key=lambda item: item[0].count("."))
+
+
+def _put(made: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = made.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return  # a scalar and an object of one name: what the first says stands
+        made = inner
+    made.setdefault(path[-1], value)

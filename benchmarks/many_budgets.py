@@ -1,0 +1,348 @@
+"""One encoder for many budgets: `at` beside an encoder learned for each number of weights, and what else was tried.
+
+    python -m benchmarks.many_budgets MODELS [--data ../shared/data] [--set NAME]... [--losing]
+
+MODELS is a folder for models: what is not there yet is fitted first (minutes each). Results:
+benchmarks/results/many_budgets.json and .md.
+
+One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds; beside it
+stands one that was learned for that number, at the same F, asked by the same queries, which neither has seen. R10 is
+the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference is paired, with
+a 95 % interval. `--losing` makes the rows that lost: trainings in which the number of weights is drawn at each step,
+weights shared out among documents by their mass, and queries that skip dear posting lists.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+
+from benchmarks.machine import machine
+from sparsevec.dense import Nearest, nearest, unit_rows
+from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.budget import resolved
+from sparsevec.encoder.calibration import query_purse
+from sparsevec.encoder.head import Projection, encoded
+from sparsevec.encoder.learning import learn
+from sparsevec.encoder.learning.fitting import Batch, Fitting, Head
+from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe
+from sparsevec.encoder.split import split
+from sparsevec.encoder.stages import Task, recalibrated
+from sparsevec.measure.cost import flops, usage
+from sparsevec.measure.intervals import Interval, paired_interval
+from sparsevec.measure.recall import recalls, sparse_top
+from sparsevec.postings import Float64s
+from sparsevec.progress import Whole
+from sparsevec.training.loop import Objective
+from sparsevec.vectors import Float32s, SparseVectors
+
+ROOT = Path(__file__).parents[1]
+DATA, RESULTS = ROOT.parent / "shared/data", ROOT / "benchmarks/results"
+DIMENSION, SEED, ONE = 4096, 0, 32
+WEIGHTS = (8, 16, 32, 64, 128)
+SHARE = 0.6  # of the postings, that a query which skips may read
+
+
+class Rows(NamedTuple):
+    documents: Float32s
+    sample: Float32s | None
+    queries: Float32s
+    """of which nobody learns"""
+
+
+def debian(data: Path) -> Rows:
+    with np.load(data / "debian12/minilm_20k.npz") as arrays:
+        return Rows(*(unit_rows(arrays[name].astype(np.float32)) for name in ("docs", "q_train", "q_dev")))
+
+
+def small_debian(data: Path) -> Rows:
+    documents, sample, queries = debian(data)
+    assert sample is not None
+    return Rows(documents[:4000], sample[:2000], queries[:1000])
+
+
+def scifact(data: Path) -> Rows:
+    with np.load(data / "scifact/minilm.npz") as arrays:
+        documents, queries = (unit_rows(arrays[name].astype(np.float32)) for name in ("docs", "queries"))
+    return Rows(documents, None, queries)
+
+
+SETS: dict[str, Callable[[Path], Rows]] = {"Debian": debian, "SciFact": scifact, "Debian, 4,000 rows": small_debian}
+SMALL = "Debian, 4,000 rows"
+
+
+class Found(NamedTuple):
+    """A number a query."""
+
+    recall_10: Float64s
+    recall_10_at_100: Float64s
+    flops: float
+    query_nnz: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    rows: Rows
+    truth: Nearest
+
+    @classmethod
+    def of(cls, rows: Rows) -> Judge:
+        return cls(rows, nearest(rows.documents, rows.queries, 10))
+
+    def found(self, documents: SparseVectors, queries: SparseVectors) -> Found:
+        top = sparse_top(documents, queries, 100)
+
+        def at(k: int) -> Float64s:
+            return recalls(self.rows.documents, self.rows.queries, [found[:k] for found in top], self.truth)
+
+        return Found(at(10), at(100), flops(queries, documents), queries.nnz / len(queries))
+
+    def of_encoder(self, encoder: SparseEncoder) -> Found:
+        return self.found(encoder.encode_document(self.rows.documents), encoder.encode_query(self.rows.queries))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    weights: int
+    recall_10: float
+    recall_10_at_100: float
+    flops: float
+    query_nnz: float
+    seconds: float
+    """that it took"""
+    beside_10: Interval | None = None
+    """95 % of the difference, less what it is compared with"""
+    beside_100: Interval | None = None
+
+    @classmethod
+    def of(cls, weights: int, found: Found, seconds: float, beside: Found | None = None) -> Row:
+        pairs = [] if beside is None else [paired_interval(found[n], beside[n]) for n in (0, 1)]
+        means = float(found.recall_10.mean()), float(found.recall_10_at_100.mean())
+        return cls(weights, *means, found.flops, found.query_nnz, seconds, *pairs)
+
+
+def fitted(folder: Path, rows: Rows, weights: int) -> SparseEncoder:
+    if not folder.exists():
+        encoder = SparseEncoder(rows.documents.shape[1], DIMENSION, SEED)
+        encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=weights)).save(folder)
+    return SparseEncoder.load(folder)
+
+
+def made(rows: Rows, models: Path, keep: Callable[[dict[str, Any]], None]) -> None:
+    """Each number of weights as `one` encoder has it, and as one of its own does; `keep` gets all that there is yet."""
+    judge = Judge.of(rows)
+    told: dict[str, Any] = {"documents": len(rows.documents), "queries": len(rows.queries), "rows": []}
+    one = fitted(models / str(ONE), rows, ONE)
+    for weights in (ONE, 16, 64, 8, 128):
+        own = one if weights == ONE else fitted(models / str(weights), rows, weights)
+        theirs = judge.of_encoder(own)
+        told["rows"].append({"way": "its own"} | asdict(Row.of(weights, theirs, own.figures.seconds)))
+        if weights != ONE:
+            began = time.perf_counter()
+            cut = calibrated(one, rows, weights)
+            ours = judge.of_encoder(cut)
+            row = Row.of(weights, ours, time.perf_counter() - began, theirs)
+            told["rows"].append({"way": "one for all"} | asdict(row))
+        keep(told)
+
+
+def calibrated(one: SparseEncoder, rows: Rows, weights: int) -> SparseEncoder:
+    """What `at` does, also for fewer weights than it takes."""
+    model, limits = one._fitted(), resolved(Budget(nnz=weights), DIMENSION)
+    task = Task(model.similarity, one.input_dim, DIMENSION, one.seed, limits, None, "cpu")
+    held = split(rows.documents, rows.sample, rows.documents, one.seed)
+    encoder = SparseEncoder(one.input_dim, DIMENSION, one.seed)
+    encoder._model = recalibrated(model, task, held, Whole(None, {}))
+    return encoder
+
+
+# ---- what lost
+
+
+@dataclass(frozen=True, slots=True)
+class Nested(Fitting):
+    """The number of weights drawn at each step: any of them, or, `bounded`, a neighbour of the last."""
+
+    drawn: Callable[[], list[int]] = lambda: [ONE]
+
+    def __call__(self, batch: Batch) -> Objective:
+        parts = [Fitting(self.head, nnz, self.longest * nnz // ONE, self.recipe)(batch) for nnz in self.drawn()]
+        loss = torch.stack([part.loss for part in parts]).mean()
+        return Objective(loss, parts[-1].documents, parts[-1].queries)
+
+
+def bounded() -> Callable[[], list[int]]:
+    state = [WEIGHTS.index(ONE)]
+
+    def drawn() -> list[int]:
+        state[0] = min(len(WEIGHTS) - 1, max(0, state[0] + int(torch.randint(3, (1,))) - 1))
+        return [WEIGHTS[state[0]]]
+
+    return drawn
+
+
+def with_one() -> list[int]:
+    return [ONE, WEIGHTS[int(torch.randint(len(WEIGHTS), (1,)))]]
+
+
+def short_or_usual() -> list[int]:
+    return [(8, ONE)[int(torch.randint(2, (1,)))]]
+
+
+NESTED: dict[str, Callable[[], list[int]]] = {
+    "drawn, bounded jumps": bounded(),
+    "32 and another drawn": with_one,
+    "8 or 32": short_or_usual,
+}
+
+
+def nested(rows: Rows, drawn: Callable[[], list[int]]) -> tuple[SparseEncoder, float]:
+    """`fit` with the drawn objective in the place of its own, without a second look."""
+    usual: Any = vars(learn)["Fitting"]
+
+    def instead(head: Head, nnz: int, longest: int, recipe: HeadRecipe) -> Nested:
+        return Nested(head, nnz, longest, recipe, drawn)
+
+    began = time.perf_counter()
+    vars(learn)["Fitting"] = instead
+    try:
+        encoder = SparseEncoder(rows.documents.shape[1], DIMENSION, SEED)
+        encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=ONE))
+    finally:
+        vars(learn)["Fitting"] = usual
+    return encoder, time.perf_counter() - began
+
+
+def by_mass(one: SparseEncoder, rows: Rows, least: int, most: int) -> tuple[SparseVectors, SparseVectors]:
+    """Each document as many of its strongest weights as have an equal share of the length of its first 32, the mean
+    held; and queries with a purse for these documents."""
+    tensors, limits = one._fitted().tensors, resolved(Budget(nnz=ONE), DIMENSION)
+    projection = Projection(tensors["weights"], tensors["bias"], tensors["mean"])
+    found = list(projection.largest(rows.documents, most))
+    values = np.maximum(np.concatenate([strengths for _, strengths in found]), 0)
+    relative = values / np.linalg.norm(values[:, :ONE], axis=1, keepdims=True)
+
+    def kept(threshold: float) -> Any:
+        return np.clip((relative > threshold).sum(axis=1), least, most)
+
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kept(middle).mean() > ONE else (low, middle)
+    power = CalibrationRecipe().document_sixteenths / 16
+    weights = np.where(np.arange(most) < kept(high)[:, None], values, 0) ** power
+    dense = np.zeros((len(values), DIMENSION), np.float32)
+    np.put_along_axis(dense, np.concatenate([at for at, _ in found]), weights.astype(np.float32), axis=1)
+    documents = SparseVectors.from_dense(dense / np.linalg.norm(dense, axis=1, keepdims=True))
+    asking = Projection(tensors["query_weights"], tensors["query_bias"], tensors["mean"])
+    held = split(rows.documents, rows.sample, rows.documents, SEED).queries_to_measure()
+    assert held is not None
+    cut, purse = query_purse([held], asking, usage(documents), limits.flops, CalibrationRecipe().query_sixteenths)
+    return documents, encoded(rows.queries, asking, cut, purse)
+
+
+def skipped(queries: SparseVectors, documents: SparseVectors, rule: Callable[..., Any]) -> SparseVectors:
+    """Weights in the order of the rule until `SHARE` of the postings of each query are spent."""
+    prices, stored = usage(documents), documents.to_scipy()
+    usual = np.asarray(stored.sum(axis=0)).ravel() / np.maximum(prices * len(documents), 1)
+    rows = []
+    for query in queries:
+        order = np.argsort(-rule(query.values, usual[query.indices], prices[query.indices]), kind="stable")
+        spent = np.cumsum(prices[query.indices][order])
+        some = order[: max(1, int((spent <= SHARE * spent[-1]).sum()))]
+        rows.append(dict(zip(query.indices[some].tolist(), query.values[some].tolist(), strict=True)))
+    return SparseVectors.from_rows(rows, dimension=queries.dimension)
+
+
+SKIPPING: dict[str, Callable[..., Any]] = {
+    "its own weight": lambda q, _s, _p: q,
+    "weight times the usual weight there": lambda q, s, _p: q * s,
+    "the same over the root of the list": lambda q, s, p: q * s / np.sqrt(p),
+    "the same over the list": lambda q, s, p: q * s / p,
+}
+
+
+def losing(rows: Rows, models: Path) -> list[dict[str, Any]]:
+    """Each beside what it was to be better than: an encoder of its own, or the plain one at 32 weights."""
+    judge, one = Judge.of(rows), fitted(models / str(ONE), rows, ONE)
+    own = {weights: judge.of_encoder(fitted(models / str(weights), rows, weights)) for weights in WEIGHTS}
+    told = []
+
+    def tell(way: str, row: Row) -> None:
+        told.append({"way": way} | asdict(row))
+        print(way, row, flush=True)
+
+    for name, drawn in NESTED.items():
+        encoder, seconds = nested(rows, drawn)
+        for weights in WEIGHTS:
+            found = judge.of_encoder(calibrated(encoder, rows, weights))
+            tell(f"nested: {name}", Row.of(weights, found, seconds, own[weights]))
+    for least, most in ((4, 160), (16, 64), (24, 48)):
+        found = judge.found(*by_mass(one, rows, least, most))
+        tell(f"weights by mass, {least} to {most}", Row.of(ONE, found, 0, own[ONE]))
+    documents, queries = one.encode_document(rows.documents), one.encode_query(rows.queries)
+    for name, rule in SKIPPING.items():
+        found = judge.found(documents, skipped(queries, documents, rule))
+        tell(f"skipping by {name}", Row.of(ONE, found, 0, own[ONE]))
+    return told
+
+
+# ---- all of them
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    out = ["# One encoder, many budgets", "", (__doc__ or "").split("\n\n")[3], ""]
+    head = ["| weights | which | R10 | @100 | F | weights a query | R10 beside its own, 95 % | @100 beside | s |"]
+    for name, one in kept["sets"].items():
+        out += [f"## {name}", "", f"{one['documents']:,} documents, {one['queries']:,} queries.", "", *head]
+        out += ["|---" * 9 + "|", *(line(row) for row in sorted(one["rows"], key=lambda row: row["weights"])), ""]
+    if "losing" in kept:
+        out += ["## What lost", "", "4,000 Debian rows; 60 % of the postings where queries skip.", "", *head]
+        out += ["|---" * 9 + "|", *map(line, kept["losing"]), ""]
+    return "\n".join([*out, kept["machine"], ""])
+
+
+def line(row: dict[str, Any]) -> str:
+    beside = ["" if row[n] is None else "{:+.3f} to {:+.3f}".format(*row[n]) for n in ("beside_10", "beside_100")]
+    figures = [f"{row[n]:.3f}" for n in ("recall_10", "recall_10_at_100", "flops")]
+    cells = [str(row["weights"]), row["way"], *figures, f"{row['query_nnz']:.0f}", *beside, f"{row['seconds']:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main(
+    models: Annotated[Path, typer.Argument(help="A folder for models.")],
+    data: Annotated[Path, typer.Option(help="Folder with the sets.")] = DATA,
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this one; several times for several.")] = None,
+    lost: Annotated[bool, typer.Option("--losing", help="The rows that lost, too.")] = False,
+) -> None:
+    results = RESULTS / "many_budgets.json"
+    kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"sets": {}}
+    kept["machine"] = machine()
+
+    def written() -> None:
+        results.write_text(json.dumps(kept, indent=1) + "\n")
+        (RESULTS / "many_budgets.md").write_text(markdown(kept))
+
+    for name in only if only is not None else SETS:
+
+        def keep(told: dict[str, Any], name: str = name) -> None:
+            kept["sets"][name] = told
+            written()
+            print(name, line(told["rows"][-1]), flush=True)
+
+        made(SETS[name](data), models / name, keep)
+    if lost:
+        kept["losing"] = losing(SETS[SMALL](data), models / SMALL)
+        written()
+
+
+if __name__ == "__main__":
+    typer.run(main)
