@@ -199,7 +199,8 @@ def _one(value: Any, where: str) -> Reals:
         odd = next(number for number in value if type(number) not in (int, float))
         raise InvalidVectors(f"{where}: expected a list of numbers, found {odd!r:.80} in it")
     try:
-        row = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
+        with np.errstate(over="ignore"):  # 1e39 becomes inf, which whoever takes the rows refuses as such
+            row = np.asarray(value, None if hasattr(value, "dtype") else np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidVectors(f"{where}: expected a list of numbers, found {value!r:.80}") from error
     if row.ndim != 1 or row.dtype.kind not in "fiu":

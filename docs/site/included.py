@@ -1,4 +1,4 @@
-"""Writes a file of the repository into the page that asks for it, its headings two levels lower; a hook of mkdocs.
+"""Writes a file of the repository into the page that asks for it; below a page's own heading, two levels lower. A hook.
 
 So a table on a page is the file that a benchmark wrote, and nobody copies figures.
 """
@@ -16,11 +16,15 @@ _HEADING = re.compile(r"^(#+ )", re.MULTILINE)
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page, with the file that each mark names in the place of the mark."""
-    return _MARK.sub(lambda found: included(found[1]), markdown)
+    below = re.search(r"^# ", markdown, re.MULTILINE) is not None
+    return _MARK.sub(lambda found: _lower(_text(found[1])) if below else _text(found[1]), markdown)
 
 
-def included(path: str) -> str:
-    """The text of a file. Fails where it is not there."""
-    text = (ROOT / path).read_text(encoding="utf-8")
+def _text(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _lower(text: str) -> str:
+    """The same, its headings two levels lower."""
     parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)  # every other one is code
     return "".join(part if at % 2 else _HEADING.sub(r"##\1", part) for at, part in enumerate(parts))

@@ -78,13 +78,16 @@ def cost(
     """
     if (run is None) != (qrels is None):
         raise InvalidInput("--run and --qrels belong together: a run is judged by judgements")
+    adopted = None
     if encoder is not None:
         config = SparseEncoder.load(encoder).config
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops
-        query_nnz = config.figures.query_active_dims
+        query_nnz, adopted = config.figures.query_active_dims, config.adopted
     stages: list[Stage] = []
     if model is not None:
         stages.append(embedding(Transformer.from_config(model), document_tokens, query_tokens))
+    if adopted is not None:
+        stages.append(Stage("map of an adopted model", query=2.0 * adopted.columns * input_dim))
     stages += [sparse_head(input_dim, dimension), retrieval(documents, flops)]
     if rerank is not None:
         stages.append(_second_stage(rerank, candidates, input_dim, nnz, rerank_tokens, rerank_outputs))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsevec.dense import Dense, nearest, unit_rows
+from sparsevec.dense import Dense, Nearest, nearest, unit_rows
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import query_purse
 from sparsevec.encoder.figures import by_second_look, spacing
@@ -56,7 +56,7 @@ class Pairing:
 
 def adopted(model: Model, pairing: Pairing, seed: int, whole: Whole, device: str) -> Model:
     """The same documents, asked by rows of the other model. Raises InvalidInput where the pairs tell nothing."""
-    config, recipe = model.config, CalibrationRecipe()
+    config = model.config
     held, trained = pairing.held_out(seed)
     limits = Limits(config.nnz, config.flops, config.query_nnz)
     step = spacing(len(pairing.documents), SplitRecipe().trained)
@@ -75,26 +75,26 @@ def adopted(model: Model, pairing: Pairing, seed: int, whole: Whole, device: str
         device,
     )
     whole.at("budget", 0, 1, "calibrating the budget")
-    tensors = model.tensors | learned
-    mapped = Model(config.model_copy(update={"adopted": _columns(pairing)}), tensors)
-    asking = mapped.asking(pairing.theirs[held])
-    prices = usage(pairing.vectors).astype(np.float32)
-    sixteenths = recipe.query_sixteenths
-    cut, purse = query_purse(
-        [asking], query_projection(tensors), prices.astype(np.float64), limits.flops, sixteenths, limits.query_nnz
-    )
-    update: dict[str, Any] = {"queries": CutConfig.of(cut, purse), "adopted": _columns(pairing)}
-    mapped = Model(config.model_copy(update=update), tensors | {"prices": prices})
+    mapped = _purchased(model, model.tensors | learned, pairing, held, limits)
+    judge = _Judge.of(pairing, held)
+    judge.check_same_texts(mapped)
     if config.second_look is not None:
         mapped = _with_second_look(mapped, pairing, trained, (some, stored), seed, whole, device)
     whole.at("measure", 0, 1, "measuring on pairs that were not learned from")
-    measured = _measured(model, mapped, pairing, held, len(trained), whole)
+    measured = _measured(model, mapped, judge, len(trained), whole)
     whole.at("measure", 1, 1, str(measured.config.figures))
     return measured
 
 
-def _columns(pairing: Pairing) -> AdoptedConfig:
-    return AdoptedConfig(columns=pairing.theirs.shape[1])
+def _purchased(model: Model, tensors: dict[str, Float32s], pairing: Pairing, held: Int64s, limits: Limits) -> Model:
+    """With the purse that the new queries have: prices are of what the collection holds."""
+    update: dict[str, Any] = {"adopted": AdoptedConfig(columns=pairing.theirs.shape[1])}
+    asking = Model(model.config.model_copy(update=update), tensors).asking(pairing.theirs[held])
+    prices, sixteenths = usage(pairing.vectors).astype(np.float32), CalibrationRecipe().query_sixteenths
+    tower, as_kept = query_projection(tensors), prices.astype(np.float64)
+    cut, purse = query_purse([asking], tower, as_kept, limits.flops, sixteenths, limits.query_nnz)
+    update |= {"queries": CutConfig.of(cut, purse)}
+    return Model(model.config.model_copy(update=update), tensors | {"prices": prices})
 
 
 def _spread(documents: Float32s, asking: Float32s) -> float:
@@ -126,50 +126,66 @@ def _with_second_look(
     return Model(model.config.model_copy(update={"second_look": first}), model.tensors | {"second_look": look})
 
 
-def _measured(before: Model, model: Model, pairing: Pairing, held: Int64s, pairs: int, whole: Whole) -> Model:
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Pairs that were kept back, and what their rows of the documents' model find."""
+
+    theirs: Dense
+    ours: Dense
+    documents: Dense
+    vectors: SparseVectors
+    units: Float32s
+    wanted: Float32s
+    truth: Nearest
+
+    @classmethod
+    def of(cls, pairing: Pairing, held: Int64s) -> _Judge:
+        step = spacing(len(pairing.documents), CalibrationRecipe().most_measured)
+        documents, ours = pairing.documents[::step], pairing.ours[held]
+        units, wanted = unit_rows(documents), unit_rows(ours)
+        truth = nearest(units, wanted, 10)
+        return cls(pairing.theirs[held], ours, documents, pairing.vectors[::step], units, wanted, truth)
+
+    def top(self, queries: SparseVectors) -> list[Int64s]:
+        return sparse_top(self.vectors, queries, 100)
+
+    def recall(self, rows: list[Int64s]) -> Float64s:
+        return recalls(self.units, self.wanted, rows, self.truth)
+
+    def answers(self, rows: list[Int64s]) -> float:
+        """nDCG@10 of the document that is nearest to the pair's own row, which is its answer or the same text."""
+        places = [np.flatnonzero(found[:10] == one) for found, one in zip(rows, self.truth.rows[:, 0], strict=True)]
+        return float(np.mean([1 / np.log2(at[0] + 2) if len(at) else 0.0 for at in places]))
+
+    def check_same_texts(self, model: Model) -> None:
+        """Raises InvalidInput where a query finds no more of what its own pair finds than of what another's does."""
+        rows = self.top(model.queries(model.asking(self.theirs), None))
+        found, strangers = self.recall(rows), self.recall(rows[1:] + rows[:1])
+        if paired_interval(found, strangers).low <= 0:
+            raise InvalidInput(
+                f"these pairs tell nothing: on {len(found)} that were kept back, a query finds {found.mean():.3f} of "
+                f"what its own pair finds and {strangers.mean():.3f} of what another's does; expected rows of the same "
+                "texts, in the same order"
+            )
+
+
+def _measured(before: Model, model: Model, judge: _Judge, pairs: int, whole: Whole) -> Model:
     """With figures of held-out pairs: of what a pair's row of the documents' model finds, how much theirs find."""
-    config, step = model.config, spacing(len(pairing.documents), CalibrationRecipe().most_measured)
-    documents, vectors = pairing.documents[::step], pairing.vectors[::step]
-    asking, ours = model.asking(pairing.theirs[held]), pairing.ours[held]
-    queries, theirs = model.queries(asking, None), before.queries(ours, None)
-    units, wanted = unit_rows(documents), unit_rows(ours)
-    truth = nearest(units, wanted, 10)
-    found = sparse_top(vectors, queries, 100)
-
-    def recall(rows: list[Int64s]) -> Float64s:
-        return recalls(units, wanted, rows, truth)
-
-    def answers(rows: list[Int64s]) -> float:
-        return float(np.mean([_gain(found, nearest) for found, nearest in zip(rows, truth.rows[:, 0], strict=True)]))
-
-    _check_same_texts(recall(found), recall(found[1:] + found[:1]))
-    own = sparse_top(vectors, theirs, 100)
-    looks = None if config.second_look is None else model.second_looks(asking, queries)
+    config, asking = model.config, model.asking(judge.theirs)
+    queries = model.queries(asking, None)
+    found, own = judge.top(queries), judge.top(before.queries(judge.ours, None))
+    again = None
+    if config.second_look is not None:
+        again = judge.answers(by_second_look(judge.vectors, model.second_looks(asking, queries), found))
     kept = AdoptedConfig(
-        columns=pairing.theirs.shape[1],
+        columns=judge.theirs.shape[1],
         pairs=pairs,
-        own_recall_10=float(recall([rows[:10] for rows in own]).mean()),
-        own_recall_10_at_100=float(recall(own).mean()),
-        answer_ndcg_10=answers(found),
-        second_look_ndcg_10=None if looks is None else answers(by_second_look(vectors, looks, found)),
-        own_ndcg_10=answers(own),
+        own_recall_10=float(judge.recall([rows[:10] for rows in own]).mean()),
+        own_recall_10_at_100=float(judge.recall(own).mean()),
+        answer_ndcg_10=judge.answers(found),
+        second_look_ndcg_10=again,
+        own_ndcg_10=judge.answers(own),
     )
-    figures: dict[str, Any] = evaluate(documents, ours, vectors, queries).model_dump()
+    figures: dict[str, Any] = evaluate(judge.documents, judge.ours, judge.vectors, queries).model_dump()
     figures |= {"asked": "pairs", "seconds": config.figures.seconds + whole.seconds}
     return Model(config.model_copy(update={"figures": Figures(**figures), "adopted": kept}), model.tensors)
-
-
-def _gain(ranking: Int64s, one: int) -> float:
-    """nDCG@10 where one document is relevant."""
-    at = np.flatnonzero(ranking[:10] == one)
-    return float(1 / np.log2(at[0] + 2)) if len(at) else 0.0
-
-
-def _check_same_texts(found: Float64s, strangers: Float64s) -> None:
-    """found (q,): of what each pair finds; strangers: of what it finds, by the query of another pair."""
-    if paired_interval(found, strangers).low <= 0:
-        raise InvalidInput(
-            f"these pairs tell nothing: on {len(found)} that were kept back, a query finds {found.mean():.3f} of what "
-            f"its own pair finds and {strangers.mean():.3f} of what another's does; expected rows of the same texts, "
-            "in the same order"
-        )

@@ -19,8 +19,8 @@ from sparsevec.dense import Nearest, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.figures import by_residual, by_second_look
 from sparsevec.encoder.recipe import ResidualRecipe, SplitRecipe
-from sparsevec.encoder.residual import ResidualCodes, UInt8s, name_of
-from sparsevec.encoder.stages import learning
+from sparsevec.encoder.residual import ResidualCodes, UInt8s
+from sparsevec.encoder.stages import residual_codes
 from sparsevec.measure.cost import POSTING_BYTES, cost, touched
 from sparsevec.measure.intervals import Interval, interval
 from sparsevec.measure.recall import recalls, sparse_top
@@ -161,10 +161,9 @@ def _coded(encoder: SparseEncoder, rows: Rows, codes: SparseVectors, width: int)
     head, some = encoder.head("document"), slice(SplitRecipe().trained)
     units = unit_rows(rows.documents[some])
     asking = units if rows.sample is None else unit_rows(rows.sample)
-    learned, groups = learning("residual").learned_residual_codes(
-        units, codes[some], asking, (head.weights, head.mean), width, ResidualRecipe(), encoder.seed, Whole(None, {})
-    )
-    found = ResidualCodes(learned, head.mean, groups, name_of(learned, head.mean))
+    parts = (head.weights, head.mean)
+    learned, kept = residual_codes(units, codes[some], asking, parts, width, encoder.seed, Whole(None, {}))
+    found = ResidualCodes(learned, head.mean, kept.groups, kept.name)
     return _Coded(found, found.encoded(rows.documents, codes))
 
 

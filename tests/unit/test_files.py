@@ -324,6 +324,7 @@ def test_vectors_of_fixed_size_stay_on_disk_in_an_arrow_file(tmp_path: Path) -> 
 @given(
     st.sampled_from([".jsonl", ".csv", ".npz", ".parquet", ".arrow"]), st.one_of(st.binary(), st.text().map(str.encode))
 )
+@example(".jsonl", b"[1E100]")
 def test_bytes_under_any_name_raise_nothing_but_typed_errors(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
