@@ -88,7 +88,8 @@ def _of_alias(target: Target) -> Iterator[Hazard]:
             "blocking",
             "alias",
             f"{asked!r} {several if len(target.indices) > 1 else only} its write index",
-            "searches read them all; to write, name one index, or give the alias a write index (is_write_index: true)",
+            "searches read them all; to write, give the alias a write index (is_write_index: true), or do one index "
+            "after the other, as the command retrofit and sv.retrofit_each do of an alias",
             CollectionError,
         )
     elif len(target.indices) > 1:
@@ -96,7 +97,7 @@ def _of_alias(target: Target) -> Iterator[Hazard]:
             "warning",
             "alias",
             f"{asked!r} stands for {len(target.indices)} indices; writes go to {target.write.name!r}",
-            "documents of the other indices are written through the names of those",
+            "documents of the other indices are written through the names of those, as sv.retrofit_each does",
         )
 
 

@@ -31,7 +31,8 @@ class QdrantOperations(Writes, Reads, Ranking, Copying):
         version = yield from self._version(anew=True)
         backend, found = f"{self._backend} {version}", (yield from self._look())
         if found is None or self._vector not in found.sparse:
-            return Info(backend, self._can, exists=False, ours=found is None or found.ours)
+            there = {} if found is None else found.dense
+            return Info(backend, self._can, exists=False, ours=found is None or found.ours, dense=there)
         if (note := found.note_of(self._vector)) is None:
             return Info(backend, self._can, exists=True, ours=found.ours, dense=found.dense)
         about = (note.dimension, note.fingerprint, note.identity or None)

@@ -213,12 +213,13 @@ class _Calls:
         place = Url.parse(settings.url)
         self._settings, self._json = settings, as_json
         self._secrets = credentials(place.engine, os.environ) if place.host else {}
-        self._several = len(collections(settings.url, **self._secrets)) > 1 or bool({*"*,"} & {*place.path})
+        self._pattern = bool({*"*,"} & {*place.path})
 
     def report(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> Any:
         options |= {"model": self._settings.model, "deadline": self._settings.deadline}
-        if self._several:
-            return each(self._settings.url, credentials=self._secrets, **options)
+        urls = collections(self._settings.url, **self._secrets)  # at each catch-up anew: a day has its own index
+        if len(urls) > 1 or self._pattern:
+            return each(urls, credentials=self._secrets, **options)
         return one(self._settings.url, **options, **self._secrets)
 
     def copy(self, *, switching: bool, dropping: bool) -> None:

@@ -10,7 +10,6 @@ code of an older row, and the next walk mends it.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sparsevec.contract.adapter import Adapter, Page, UInt8s, Version
 from sparsevec.contract.checks import Id
 from sparsevec.errors import BackendDown, PlaceForgotten
 from sparsevec.ingestion.ingest import ingest
-from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience
+from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing
 from sparsevec.ingestion.removal import remove
 from sparsevec.ingestion.report import IngestFailure
 from sparsevec.live.codes import Codes, code_fingerprints
@@ -65,9 +64,10 @@ class Looking:
         rate: float | None = None,
         deadline: float = 300.0,
         tell: Callable[[int, int], None] = lambda _looked, _written: None,
+        timing: Timing = SYSTEM_TIME,
     ) -> None:
         self.adapter, self.codes, self.seen = adapter, codes, seen
-        self.rate, self.deadline, self.tell = rate, deadline, tell
+        self.rate, self.deadline, self.tell, self.timing = rate, deadline, tell, timing
 
     def look(self, pages: Iterator[Page], *, whole: bool, write: bool = True) -> Look:
         """Walk through `pages`, which have dense rows and vectors. `write=False` counts what would be written.
@@ -84,10 +84,10 @@ class _Walk:
     def __init__(self, shared: Looking) -> None:
         self._adapter, self._codes, self._seen, self._rate = shared.adapter, shared.codes, shared.seen, shared.rate
         self._encoder = shared.codes.encoder
-        self._deadline, self._tell = shared.deadline, shared.tell
+        self._deadline, self._tell, self._timing = shared.deadline, shared.tell, shared.timing
         info = self._adapter.info()
         self._ours, self._can, self._residual = info.ours, info.capabilities, info.code_bytes
-        self._began = time.monotonic()
+        self._began = self._timing.clock()
         self._count = dict.fromkeys(("looked", "right", "missing", "stale", "without", "cleared", "faulty", "moved"), 0)
         self._failures: list[IngestFailure] = []
         self._asked = 0  # to be written
@@ -108,6 +108,7 @@ class _Walk:
             missing="skip",
             empty="write",
             deadline=self._deadline,
+            timing=self._timing,
         )
         return Look(
             whole=whole,
@@ -126,7 +127,7 @@ class _Walk:
 
     @property
     def _seconds(self) -> float:
-        return time.monotonic() - self._began
+        return self._timing.clock() - self._began
 
     @staticmethod
     def _refused(failures: tuple[IngestFailure, ...]) -> list[IngestFailure]:
@@ -214,7 +215,8 @@ class _Walk:
     def _throttle(self, more: int) -> None:
         self._asked += more
         if self._rate is not None:
-            time.sleep(max(0.0, self._began + (self._asked - more) / self._rate - time.monotonic()))
+            due = self._began + (self._asked - more) / self._rate
+            self._timing.sleep(max(0.0, due - self._timing.clock()))
 
     def _add(self, name: str, count: int) -> None:
         self._count[name] += count

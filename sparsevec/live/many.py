@@ -88,7 +88,7 @@ def collections(where: str, **credentials: Any) -> list[str]:
 
 
 def retrofit_each(
-    where: str,
+    where: str | Sequence[str],
     *,
     model: str | os.PathLike[str],
     dense_field: DenseSource | None = None,
@@ -101,7 +101,8 @@ def retrofit_each(
     credentials: dict[str, Any] | None = None,
     **options: Any,
 ) -> EachReport:
-    """`retrofit` of every collection that `where` stands for, with one encoder in `model`.
+    """`retrofit` of every collection that `where`, a url, stands for, or of those at several urls, with one encoder in
+    `model`.
 
     Where there is none, it is learned from a sample of all of them together, the same number of rows of each. The
     other arguments are `retrofit`'s; `credentials` are keyword arguments of `connect`. A collection that cannot be done
@@ -110,7 +111,7 @@ def retrofit_each(
     """
     check_sample(sample)
     secrets = credentials or {}
-    urls = collections(where, **secrets)
+    urls = _urls(where, secrets)
     with Folder(model).locked() as folder:
         if not folder.has_encoder():
             rows = _rows_of(urls, dense_field, max(16, sample // len(urls)), seed, secrets)
@@ -140,7 +141,7 @@ def _rows_of(urls: Sequence[str], dense: DenseSource | None, most: int, seed: in
 
 
 def catch_up_each(
-    where: str,
+    where: str | Sequence[str],
     *,
     model: str | os.PathLike[str],
     dense_field: DenseSource | None = None,
@@ -157,23 +158,31 @@ def catch_up_each(
             return catch_up(url, model=model, dense_field=dense_field, **options, **secrets)
         return retrofit(url, model=model, dense_field=dense_field, **options, **secrets)
 
-    return each(where, _named(collections(where, **secrets), one))
+    return each(where, _named(_urls(where, secrets), one))
 
 
 def undo_each(
-    where: str, *, model: str | os.PathLike[str], credentials: dict[str, Any] | None = None, **options: Any
+    where: str | Sequence[str],
+    *,
+    model: str | os.PathLike[str],
+    credentials: dict[str, Any] | None = None,
+    **options: Any,
 ) -> EachReport:
     """`undo_retrofit` of every collection that `where` stands for."""
     secrets = credentials or {}
-    urls = collections(where, **secrets)
+    urls = _urls(where, secrets)
     return each(where, _named(urls, lambda url: undo_retrofit(url, model=model, **options, **secrets)))
+
+
+def _urls(where: str | Sequence[str], secrets: dict[str, Any]) -> list[str]:
+    return collections(where, **secrets) if isinstance(where, str) else list(where)
 
 
 def _named(urls: Sequence[str], do: Callable[[str], One]) -> dict[str, Callable[[], One]]:
     return {Url.parse(url).path: partial(do, url) for url in urls}
 
 
-def each(asked: str, calls: Mapping[str, Callable[[], One]]) -> EachReport:
+def each(asked: str | Sequence[str], calls: Mapping[str, Callable[[], One]]) -> EachReport:
     """What every call reports, by the name of what it is done to; one that is refused keeps no other from it."""
     reports, refused = [], {}
     for name, call in calls.items():
@@ -182,4 +191,5 @@ def each(asked: str, calls: Mapping[str, Callable[[], One]]) -> EachReport:
         except SparsevecError as error:
             refused[name] = str(error)
             _log.warning("live %s is refused: %s", name, printable(error, 500))
+    asked = asked if isinstance(asked, str) else ", ".join(asked)
     return EachReport(asked=asked, reports=tuple(reports), refused=refused)

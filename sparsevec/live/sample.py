@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsevec.contract.adapter import Adapter, Info
+from sparsevec.contract.adapter import Adapter, DenseField, Info
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput
 from sparsevec.live.rows import DenseSource, Widths, named, pages_of, row_fault
@@ -83,6 +83,8 @@ def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None 
             whole = page.after is None
             break
     _check(dense, seen, width)
+    if isinstance(dense, str) and (declared := adapter.info().dense.get(dense)) is not None:
+        _check_declared(dense, declared, seen)
     if not rows:
         raise InvalidInput(f"all {seen.counts.total()} dense rows are zero or not finite; nothing can be encoded")
     return Sample(tuple(ids), np.stack(rows), seen.looked, seen.without, whole, faults)
@@ -103,4 +105,12 @@ def _check(dense: DenseSource, seen: Widths, width: int | None) -> None:
         raise InvalidInput(
             f"the encoder takes rows of {width} numbers, and those in {name} have {next(iter(widths))}; it was learned "
             f"from another model's vectors: name another folder with model="
+        )
+
+
+def _check_declared(name: str, declared: DenseField, seen: Widths) -> None:
+    if declared.dimension is not None and declared.dimension not in seen.counts:
+        raise InvalidInput(
+            f"the rows in {name!r} are declared to hold {declared.dimension} numbers, and come back as "
+            f"{next(iter(seen.counts))}: packed bits are no dense rows; name the field with the rows that they are of"
         )

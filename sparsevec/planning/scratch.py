@@ -8,7 +8,7 @@ an hour ago, is removed by the next; what `create` did not make is never touched
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,14 +30,7 @@ _MARK = "-sparsevec-scratch-"
 _LEFT = 3600  # seconds after which nobody works with one any more
 
 
-def probed(
-    where: object,
-    codes: SparseVectors,
-    credentials: Mapping[str, Any],
-    *,
-    clock: Callable[[], float] = time.time,
-    rounds: int = 7,
-) -> LatencyModel:
+def probed(where: object, codes: SparseVectors, credentials: Mapping[str, Any]) -> LatencyModel:
     """A latency model of the engine that the url `where` names, over a collection of these `codes`.
 
     Raises InvalidInput for an adapter or a folder, and what `create` and `ingest` raise.
@@ -46,20 +39,20 @@ def probed(
         raise InvalidInput(
             "a temporary collection is made on a server that a url names; pass that, or leave scratch out"
         )
-    with _scratch(Url.parse(where), credentials, clock) as adapter:
+    with _scratch(Url.parse(where), credentials) as adapter:
         adapter.create(codes.dimension, fingerprint=codes.fingerprint)
         ingest(adapter, np.arange(len(codes)), codes).require_complete()
-        return latency_model(adapter, codes, rounds=rounds)
+        return latency_model(adapter, codes)
 
 
 @contextmanager
-def _scratch(url: Url, credentials: Mapping[str, Any], clock: Callable[[], float]) -> Iterator[Adapter]:
+def _scratch(url: Url, credentials: Mapping[str, Any]) -> Iterator[Adapter]:
     prefix, slash, name = url.path.rpartition("/")
     base = replace(url, path=f"{prefix}{slash}{name.replace('*', '').replace(',', '-')}{_MARK}")
-    for left in _left(base, credentials, clock()):
+    for left in _left(base, credentials, time.time()):
         with connect(left, **credentials) as adapter:
             adapter.drop()
-    with connect(str(replace(base, path=f"{base.path}{int(clock() * 1000)}")), **credentials) as adapter:
+    with connect(str(replace(base, path=f"{base.path}{int(time.time() * 1000)}")), **credentials) as adapter:
         try:
             yield adapter
         finally:
