@@ -11,8 +11,12 @@ so that a run that was killed is made again and passes over what is right.
 
 What is written in the moment of the switch. Nobody needs to stop: before the aliases move, a mark of each document of
 the new collection is put into the folder; after it, who wrote a document since is known, in either collection. What
-came late to the old one is brought over, and where both were written the new one stands, for it was written later. Left
-open is a write to the new collection in the milliseconds between the look at a document that came late and its copy.
+came late to the old one is brought over, and where both were written the new one stands, for it was written later; the
+report names these. So a document that is written whole is not lost (Qdrant has no versions: but for a write to the new
+collection in the milliseconds between the look at a document that came late and its copy). What an application does to a document that came
+late, in the seconds before it is brought over, it does to the state before: an edit of one field loses the late edit of
+another (named), and a document that was made and deleted within these seconds comes back. Who cannot have that stops
+writing while `switch_copy` runs.
 """
 
 from __future__ import annotations
@@ -20,26 +24,24 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import connect
-from sparsevec.contract.copies import Copies, Marks, RawId, marks_of
+from sparsevec.contract.copies import Copies, Marks, RawId, among, marks_of
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
 from sparsevec.ingestion.patience import SYSTEM_TIME, Patience
 from sparsevec.live.catching_up import catch_up
-from sparsevec.live.codes import places
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.opening import USUAL, check_sample, place_of
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
@@ -56,8 +58,6 @@ _LOOKS = 5  # at the copy, of one call: where others write all the time, what is
 _NAMED = 10  # reasons that a report holds
 _ROWS = 16  # dense rows that are looked at for their width
 
-Done = TypeVar("Done")
-
 
 class CopyLook(BaseModel):
     """What one comparison of both collections found and did."""
@@ -72,7 +72,9 @@ class CopyLook(BaseModel):
     removed: int
     """were in the copy, and are in the old collection no more"""
     left: int = 0
-    """after a switch: were written in both, or deleted in the new one; the new one stands"""
+    """after a switch: were written in both, or written in the old and deleted in the new one; the new one stands"""
+    left_named: tuple[str, ...] = ()
+    """the first few of these"""
     refused: dict[str, str] = {}
     """the first few that the new collection did not take, with its reason"""
     seconds: float
@@ -82,7 +84,8 @@ class CopyLook(BaseModel):
         return not (self.copied or self.removed)
 
     def __str__(self) -> str:
-        left = f", {self.left:,} written in the new one since and left alone" if self.left else ""
+        named = ", ".join(printable(id_) for id_ in self.left_named)
+        left = f", {self.left:,} written in both and left as in the new one ({named})" if self.left else ""
         done = f"{self.same:,} the same, {self.copied:,} copied, {self.removed:,} removed from the copy{left}"
         lines = [f"{self.looked:,} documents compared: {done}, in {self.seconds:.1f} s"]
         return "\n".join([*lines, *(f"    {id_}: {printable(why)}" for id_, why in self.refused.items())])
@@ -175,10 +178,10 @@ def copy_beside(
             encoder = folder.load()
             drawn(old, dense, _ROWS, width=encoder.input_dim)  # refuses rows of another width
             _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
-        looks = _compared(old, new, copy.new, deadline)
+        looks = _compared(old, new, deadline)
         given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}
         filled = retrofit(_named(where, copy.new), model=model, deadline=deadline, **given, **options, **secrets)
-        looks += _compared(old, new, copy.new, deadline)
+        looks += _compared(old, new, deadline)
     return _report(first, copy, looks, filled=filled)
 
 
@@ -258,87 +261,87 @@ def _there(adapter: Adapter) -> bool:
 # ---- comparing
 
 
-def _compared(old: Any, new: Any, name: str, deadline: float) -> list[CopyLook]:
+def _compared(old: Any, new: Any, deadline: float) -> list[CopyLook]:
     """Looks until one finds nothing."""
     looks: list[CopyLook] = []
     while len(looks) < _LOOKS and not (looks and looks[-1].settled):
-        looks.append(_look(old, new, name, deadline))
+        looks.append(_look(old, new, deadline))
         if looks[-1].refused:
             break
     return looks
 
 
-def _look(old: Copies, new: Copies, name: str, deadline: float) -> CopyLook:
+def _look(old: Copies, new: Copies, deadline: float) -> CopyLook:
     """Everything that differs is copied as it is in the old collection now."""
     began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    there = _Marked.of(new)
+    name, there = old.stands_for(), _Marked.of(new)
     ids: list[Marks] = []
     refused: dict[RawId, str] = {}
     looked = copied = 0
     for page in old.whole_pages():
         ids.append(_of_ids(page.ids))
-        needed = [page.ids[row] for row in np.flatnonzero(~_among(page.marks, there.marks)).tolist()]
+        needed = [page.ids[row] for row in np.flatnonzero(~among(page.marks, there.marks)).tolist()]
         looked, copied = looked + len(page.ids), copied + len(needed)
         if needed:
-            refused |= _sent(patience, partial(old.copy_to, name), needed)
+            refused |= patience.ask(partial(new.take, name, needed)).refused
     here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
     removed = 0
-    if not _among(there.ids, here).all():
+    if not among(there.ids, here).all():
         for page in new.whole_pages():
-            gone = [page.ids[row] for row in np.flatnonzero(~_among(_of_ids(page.ids), here)).tolist()]
+            gone = [page.ids[row] for row in np.flatnonzero(~among(_of_ids(page.ids), here)).tolist()]
             removed += len(gone)
             if gone:
-                _sent(patience, new.discard, gone)
+                patience.ask(partial(new.discard, gone))
     return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
 
 
-def _late(old: Copies, new: Copies, name: str, before: _Marked, deadline: float) -> CopyLook:
+def _late(old: Copies, new: Copies, before: _Marked, deadline: float) -> CopyLook:
     """After the switch: what was written to the old collection since `before` was seen in the new one."""
     began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    now = _Marked.of(new)
+    name, now = old.stands_for(), _Marked.of(new)
     ids: list[Marks] = []
     refused: dict[RawId, str] = {}
-    looked = copied = left = removed = 0
+    left: list[RawId] = []
+    looked = copied = removed = 0
     for page in old.whole_pages():
         of_ids = _of_ids(page.ids)
         ids.append(of_ids)
         looked += len(page.ids)
-        late = ~_among(page.marks, before.marks) & ~_among(page.marks, now.marks)
-        there, at_all = _among(of_ids, now.ids), _among(of_ids, before.ids)
-        untouched = there & _among(now.state_of(of_ids), before.marks)
-        fresh = late & ~there & ~at_all
-        left += int((late & ~untouched & ~fresh).sum())
-        for chosen, only_new in ((late & untouched, False), (fresh, True)):
-            some = [page.ids[row] for row in np.flatnonzero(chosen).tolist()]
-            copied += len(some)
-            if some:
-                refused |= _sent(patience, partial(old.copy_to, name, only_new=only_new), some)
+        late = ~among(page.marks, before.marks) & ~among(page.marks, now.marks)
+        there, at_all = among(of_ids, now.ids), among(of_ids, before.ids)
+        untouched = there & among(now.state_of(of_ids), before.marks)
+        chosen = late & (untouched | ~(there | at_all))
+        left += [page.ids[row] for row in np.flatnonzero(late & ~chosen).tolist()]
+        if some := [page.ids[row] for row in np.flatnonzero(chosen).tolist()]:
+            taken = patience.ask(partial(new.take, name, some, before.marks))
+            copied, refused, left = (
+                copied + len(some) - len(taken.left),
+                refused | dict(taken.refused),
+                [*left, *taken.left],
+            )
     here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
     for page in new.whole_pages():
-        gone = ~_among(_of_ids(page.ids), here) & _among(page.marks, before.marks)
+        gone = ~among(_of_ids(page.ids), here) & among(page.marks, before.marks)
         some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
         removed += len(some)
         if some:
-            _sent(patience, new.discard, some)
+            patience.ask(partial(new.discard, some, before.marks))
     return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
 
 
 def _told(
-    began: float, refused: dict[RawId, str], *, looked: int, copied: int, removed: int, left: int = 0
+    began: float, refused: dict[RawId, str], *, looked: int, copied: int, removed: int, left: Sequence[RawId] = ()
 ) -> CopyLook:
     return CopyLook(
         looked=looked,
-        same=looked - copied - left - len(refused),
+        same=looked - copied - len(left) - len(refused),
         copied=copied,
         removed=removed,
-        left=left,
+        left=len(left),
+        left_named=tuple(str(id_) for id_ in left[:_NAMED]),
         refused={str(id_): why for id_, why in list(refused.items())[:_NAMED]},
         seconds=time.monotonic() - began,
     )
-
-
-def _sent(patience: Patience, send: Callable[[Sequence[RawId]], Done], ids: Sequence[RawId]) -> Done:
-    return patience.ask(lambda: send(ids))
 
 
 class _Marked:
@@ -382,11 +385,6 @@ def _of_ids(ids: Sequence[RawId]) -> Marks:
     return marks_of(repr(id_).encode() for id_ in ids)
 
 
-def _among(asked: Marks, known: Marks) -> npt.NDArray[np.bool_]:
-    """Which of `asked` (n,) are among `known`, in ascending order."""
-    return places(known, asked)[1] if len(known) else np.zeros(len(asked), bool)
-
-
 # ---- the switch, and the end
 
 
@@ -405,16 +403,16 @@ def switch_copy(
         looks: list[CopyLook] = []
         folder = Path(model)
         if copy.state == "filling" or (copy.state == "switching" and first.stands_for() == copy.old):
-            looks += _compared(old, new, copy.new, deadline)
+            looks += _compared(old, new, deadline)
             if looks[-1].refused:
                 raise CollectionError(f"{copy.new} did not take every document, and nothing is moved: {looks[-1]}")
             catch_up(_named(where, copy.new), model=model, deadline=deadline, **secrets)
-            looks += _compared(old, new, copy.new, deadline)
+            looks += _compared(old, new, deadline)
             _Marked.of(new).keep(folder / _MARKS)
             _keep(folder, copy.model_copy(update={"state": "switching"}))
             old.move_names(copy.new)
         if copy.state != "switched":  # once: what is deleted from now on stays deleted
-            looks.append(_late(old, new, copy.new, _Marked.read(folder / _MARKS), deadline))
+            looks.append(_late(old, new, _Marked.read(folder / _MARKS), deadline))
             _keep(folder, copy.model_copy(update={"state": "switched"}))
         caught = catch_up(where, model=model, deadline=deadline, **secrets)
     return _report(first, copy, looks, caught=caught)
