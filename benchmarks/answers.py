@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,9 +60,10 @@ from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
 _ENGINE = "elasticsearch://"
-WIDTHS, SHORT = (50, 100, 200, 300), (100, 200)  # of codes, beside queries of any length and of 64 lists
+WIDTHS, SHORT = (50, 100, 200, 300), (100, 160)  # of codes, beside queries of any length and of 64 lists
 FILTERS = (None, MANY, FEW)
 _WARM = 20
+_LEASE = 40  # seconds after which a merge lets go of what was replaced: leases on it are renewed every 30
 
 
 @dataclass(slots=True)
@@ -308,7 +309,11 @@ class Beside(Ours):
 
     def build(self, rows: Float32s) -> Built:
         self._adapter.create(self._documents.dimension, fingerprint=self._documents.fingerprint)
-        return super().build(rows)
+        built = super().build(rows)
+        time.sleep(_LEASE)
+        self._merge()
+        self._built = replace(built, bytes=self._bytes() / len(rows))
+        return self._built
 
 
 def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:

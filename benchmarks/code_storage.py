@@ -21,6 +21,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 WIDTH, NNZ, DIMENSION, K = 100, 32, 8192, 100
+PACKED = 86  # bytes of 32 weights of 8,192 dimensions (adapters/lucene/packing.py)
 
 
 def call(base: str, method: str, path: str, body: bytes | Mapping[str, Any] | None = None) -> Any:
@@ -45,6 +46,11 @@ def shortest(weight: np.float32) -> float:
         if short.view(np.uint32) >> 15 == kept:
             return float(f"{weight:.{digits}g}")
     return float(weight)
+
+
+def flat(width: int) -> dict[str, Any]:
+    how = {"similarity": "l2_norm", "index_options": {"type": "flat"}}
+    return {"type": "dense_vector", "dims": width, "element_type": "byte", **how}
 
 
 Variant = Mapping[str, Any]
@@ -74,24 +80,12 @@ VARIANTS: dict[str, Variant] = {
         "settings": {"index.codec": "best_compression"},
     },
     "code in a flat byte vector": {
-        "code": {
-            "type": "dense_vector",
-            "dims": WIDTH,
-            "element_type": "byte",
-            "similarity": "l2_norm",
-            "index_options": {"type": "flat"},
-        },
+        "code": flat(WIDTH),
         "hex": True,
         "only": "elasticsearch9",
     },
     "code in a flat byte vector, best_compression": {
-        "code": {
-            "type": "dense_vector",
-            "dims": WIDTH,
-            "element_type": "byte",
-            "similarity": "l2_norm",
-            "index_options": {"type": "flat"},
-        },
+        "code": flat(WIDTH),
         "hex": True,
         "only": "elasticsearch9",
         "settings": {"index.codec": "best_compression"},
@@ -101,6 +95,19 @@ VARIANTS: dict[str, Variant] = {
         "id": {"type": "keyword", "index": False},
     },
     "code and id in one value": {"code": {"type": "binary", "doc_values": True}, "record": True},
+    "code, packed weights and id in doc values": {
+        "code": {"type": "binary", "doc_values": True},
+        "weights": {"type": "binary", "doc_values": True},
+        "id": {"type": "keyword", "index": False},
+        "short": True,
+    },
+    "code and packed weights in flat byte vectors, id in doc values": {
+        "code": flat(WIDTH),
+        "weights": flat(PACKED),
+        "id": {"type": "keyword", "index": False},
+        "hex": True,
+        "only": "elasticsearch9",
+    },
     "code in doc values, the smallest of ours": {
         "code": {"type": "binary", "doc_values": True},
         "short": True,
@@ -111,7 +118,7 @@ VARIANTS: dict[str, Variant] = {
 
 def make(base: str, index: str, engine: str, variant: Variant, n: int) -> None:
     field = "rank_features" if engine.startswith("opensearch") else "sparse_vector"
-    extra = {name: variant[name] for name in ("code", "id") if name in variant}
+    extra = {name: variant[name] for name in ("code", "weights", "id") if name in variant}
     settings = {"index.number_of_shards": 1, "index.number_of_replicas": 0, **variant.get("settings", {})}
     if engine != "elasticsearch9":
         settings.pop("index.mapping.exclude_source_vectors", None)
@@ -123,6 +130,9 @@ def make(base: str, index: str, engine: str, variant: Variant, n: int) -> None:
         plain = map(shortest, weights) if variant.get("short") else (float(str(w)) for w in weights)
         document: dict[str, Any] = {"emb": [dict(zip(map(str, chosen), plain, strict=True))]}
         name = f"int:{number}"
+        if "weights" in variant:  # as little to be compressed as codes are
+            packed = np.random.default_rng(number).bytes(PACKED)
+            document["weights"] = packed.hex() if "hex" in variant else base64.b64encode(packed).decode()
         if "hex" in variant:
             document["code"] = code.hex()
         elif "code" in variant:
@@ -165,6 +175,15 @@ READS: dict[str, Mapping[str, Any]] = {
     "_id, weights by fields": {"_source": False, "fields": ["emb"]},
     "_id, weights from _source": {"_source": ["emb"]},
     "_id, code from doc values, weights by fields": {"_source": False, "docvalue_fields": ["code"], "fields": ["emb"]},
+}
+
+
+PACKED_READS: dict[str, Mapping[str, Any]] = {
+    "code and packed weights from doc values": {"docvalue_fields": ["code", "weights"], "_source": False},
+    "code, packed weights and id from doc values": {
+        "stored_fields": "_none_",
+        "docvalue_fields": ["code", "weights", "id"],
+    },
 }
 
 
@@ -221,9 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if given.bytes:
                 continue
             index, plain = wanted["code and id in doc values"], wanted["no code"]
+            packed = wanted["code, packed weights and id in doc values"]
+            asked = [(index, name, how) for name, how in READS.items()]
+            asked += [(packed, name, how) for name, how in PACKED_READS.items()]
             for round_ in range(2):  # the first warms up
-                for name, how in READS.items():
-                    took, client, weight = read(base, index, engine, how)
+                for at, name, how in asked:
+                    took, client, weight = read(base, at, engine, how)
                     if round_:
                         print(
                             f"  {name}: took {took:.1f} ms, {client:.1f} ms at the client, {weight:.0f} B a hit",

@@ -7,12 +7,14 @@ refused, so nothing collides. In an index that others made, an int is asked for 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from sparsevec.contract.checks import Id
 
-__all__ = ["from_id", "id_fault", "to_id"]
+__all__ = ["from_id", "from_ids", "id_fault", "to_id"]
 
-_INT_ID = re.compile(r"int:(0|[1-9][0-9]{0,19})", re.ASCII)
+_INT = "int:"
+_INT_ID = re.compile(rf"{_INT}(0|[1-9][0-9]{{0,19}})", re.ASCII)
 _MAX_ID_BYTES = 512
 
 
@@ -25,6 +27,12 @@ def to_id(id_: Id, ours: bool) -> str:
 def from_id(text: str, ours: bool) -> Id:
     number = _int_id(text) if ours else None
     return text if number is None else number
+
+
+def from_ids(texts: Iterable[str], ours: bool) -> tuple[Id, ...]:
+    if not ours:
+        return tuple(texts)
+    return tuple([from_id(text, ours) if text.startswith(_INT) else text for text in texts])
 
 
 def id_fault(id_: Id, ours: bool) -> str | None:

@@ -21,7 +21,7 @@ from sparsevec.vectors import SparseVector, SparseVectors
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
 from .filters import knows, leaves
 from .hazards import source_fault
-from .ids import from_id, to_id
+from .ids import from_ids, to_id
 from .index import HIDDEN
 from .judging import Judge
 from .queries import bringing, bringing_packed, count_body, fetch_body, query_clause, search_body, split
@@ -269,16 +269,14 @@ class _Search:
     def takes(self, hit: Json) -> bool:
         return self._judge.takes(hit)
 
-    def id_of(self, key: str) -> Id:
-        return from_id(key, self.known.target.ours)
-
     def packed_hits(self, query: SparseVector, page: Sequence[Json]) -> Hits | None:
         """Of an answer with packed weights; None where these will not do: one hit has none, or others than it was
         scored by, since something else wrote its vector; or more hits are needed."""
         found, field = [hit for hit in page if self.takes(hit)], self.known.field
         if len(page) == self.page and len(found) < self.k:
             return None
-        keys = [hit.get("fields", {}).get(field.key, [None])[0] if self._keyed else hit["_id"] for hit in found]
+        key = field.key if self._keyed else None
+        keys = [hit.get("fields", {}).get(key, [None])[0] if key else hit["_id"] for hit in found]
         held = None if None in keys else read_packed(found, field, codes=self.with_codes)
         if held is None:
             return None
@@ -287,10 +285,10 @@ class _Search:
         if not (np.abs(scores(query, vectors) - told) <= _ULPS * told).all():
             return None
         payloads = tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None
-        return Hits(tuple(map(self.id_of, keys)), told, payloads, vectors, codes)
+        return Hits(from_ids(keys, self.known.target.ours), told, payloads, vectors, codes)
 
     def hits(self, found: Sequence[Json]) -> Hits:
-        ids = tuple([self.id_of(hit["_id"]) for hit in found])
+        ids = from_ids([hit["_id"] for hit in found], self.known.target.ours)
         scores = np.array([hit["_score"] for hit in found], np.float32)
         field = self.known.field
         return Hits(
@@ -316,7 +314,7 @@ def _documents(
     known: Known, hits: Sequence[Json], dense: str | None, packed: tuple[SparseVectors, UInt8s | None] | None = None
 ) -> Documents:
     """Of hits with payload and vector, or with what was `packed` of these."""
-    ids = tuple(from_id(hit["_id"], known.target.ours) for hit in hits)
+    ids = from_ids([hit["_id"] for hit in hits], known.target.ours)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
     vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=False))

@@ -40,6 +40,13 @@ def lucene(base: str, mapping: dict[str, Any]) -> str:
     return f"{base}/{index}?field=sparse"
 
 
+def removed(url: str) -> None:
+    """The index, which is not ours to `drop`."""
+    place = url.partition("://")[2].partition("?")[0]
+    host, _, port = place.partition("/")[0].partition(":")
+    ask(host, int(port), f"/{place.partition('/')[2]}", method="DELETE", timeout=60)
+
+
 def filled(adapter: Adapter) -> Adapter:
     vectors = unlearned().encode_document(ROWS)
     adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
@@ -57,6 +64,7 @@ def elastic(request: pytest.FixtureRequest, engine_url: Any) -> Iterator[str]:
     with connect(url) as adapter:
         yield url
         adapter.drop()
+    removed(url)
 
 
 @pytest.fixture
@@ -65,6 +73,7 @@ def opensearch(engine_url: Any) -> Iterator[str]:
     with connect(url) as adapter:
         yield url
         adapter.drop()
+    removed(url)
 
 
 @pytest.fixture
@@ -126,6 +135,7 @@ def test_a_dense_field_that_ranks_otherwise_is_refused_before_the_search(
         with pytest.raises(InvalidInput, match=said):
             Retriever(unlearned(), adapter, rerank="dense", dense_field="emb").search(QUERIES)
         adapter.drop()
+    removed(f"{base}/{index}")
 
 
 @pytest.mark.opensearch
