@@ -13,35 +13,30 @@ What is written in the moment of the switch. Nobody needs to stop: before the al
 the new collection is put into the folder; after it, who wrote a document since is known, in either collection. What
 came late to the old one is brought over, and where both were written the new one stands, for it was written later; the
 report names these. So a document that is written whole is not lost (Qdrant has no versions: but for a write to the new
-collection in the milliseconds between the look at a document that came late and its copy). What an application does to a document that came
-late, in the seconds before it is brought over, it does to the state before: an edit of one field loses the late edit of
-another (named), and a document that was made and deleted within these seconds comes back. Who cannot have that stops
-writing while `switch_copy` runs.
+collection in the milliseconds between the look at a document that came late and its copy). What an application does to
+a document that came late, in the seconds before it is brought over, it does to the state before: an edit of one field
+loses the late edit of another (named), and a document that was made and deleted within these seconds comes back. Who
+cannot have that stops writing while `switch_copy` runs.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import connect
-from sparsevec.contract.copies import Copies, Marks, RawId, among, marks_of
+from sparsevec.contract.copies import Copies
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
-from sparsevec.ingestion.patience import SYSTEM_TIME, Patience
 from sparsevec.live.catching_up import catch_up
+from sparsevec.live.comparing import CopyLook, Marked, compared, late
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.opening import USUAL, check_sample, place_of
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
@@ -51,44 +46,10 @@ from sparsevec.live.sample import dense_source, drawn
 from sparsevec.progress import Listener
 from sparsevec.storage import whole_file
 
-__all__ = ["CopyLook", "CopyReport", "copy_beside", "drop_copied", "switch_copy"]
+__all__ = ["CopyReport", "copy_beside", "drop_copied", "switch_copy"]
 
 _STATE, _MARKS = "copy.json", "copy-marks.npz"
-_LOOKS = 5  # at the copy, of one call: where others write all the time, what is left comes over after the switch
-_NAMED = 10  # reasons that a report holds
 _ROWS = 16  # dense rows that are looked at for their width
-
-
-class CopyLook(BaseModel):
-    """What one comparison of both collections found and did."""
-
-    model_config = ConfigDict(frozen=True)
-
-    looked: int
-    """documents of the old collection"""
-    same: int
-    """held the same in both, but for what is ours"""
-    copied: int
-    removed: int
-    """were in the copy, and are in the old collection no more"""
-    left: int = 0
-    """after a switch: were written in both, or written in the old and deleted in the new one; the new one stands"""
-    left_named: tuple[str, ...] = ()
-    """the first few of these"""
-    refused: dict[str, str] = {}
-    """the first few that the new collection did not take, with its reason"""
-    seconds: float
-
-    @property
-    def settled(self) -> bool:
-        return not (self.copied or self.removed)
-
-    def __str__(self) -> str:
-        named = ", ".join(printable(id_) for id_ in self.left_named)
-        left = f", {self.left:,} written in both and left as in the new one ({named})" if self.left else ""
-        done = f"{self.same:,} the same, {self.copied:,} copied, {self.removed:,} removed from the copy{left}"
-        lines = [f"{self.looked:,} documents compared: {done}, in {self.seconds:.1f} s"]
-        return "\n".join([*lines, *(f"    {id_}: {printable(why)}" for id_, why in self.refused.items())])
 
 
 class CopyReport(BaseModel):
@@ -178,10 +139,10 @@ def copy_beside(
             encoder = folder.load()
             drawn(old, dense, _ROWS, width=encoder.input_dim)  # refuses rows of another width
             _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
-        looks = _compared(old, new, deadline)
+        looks = compared(old, new, deadline)
         given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}
         filled = retrofit(_named(where, copy.new), model=model, deadline=deadline, **given, **options, **secrets)
-        looks += _compared(old, new, deadline)
+        looks += compared(old, new, deadline)
     return _report(first, copy, looks, filled=filled)
 
 
@@ -258,133 +219,6 @@ def _there(adapter: Adapter) -> bool:
     return True
 
 
-# ---- comparing
-
-
-def _compared(old: Any, new: Any, deadline: float) -> list[CopyLook]:
-    """Looks until one finds nothing."""
-    looks: list[CopyLook] = []
-    while len(looks) < _LOOKS and not (looks and looks[-1].settled):
-        looks.append(_look(old, new, deadline))
-        if looks[-1].refused:
-            break
-    return looks
-
-
-def _look(old: Copies, new: Copies, deadline: float) -> CopyLook:
-    """Everything that differs is copied as it is in the old collection now."""
-    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    name, there = old.stands_for(), _Marked.of(new)
-    ids: list[Marks] = []
-    refused: dict[RawId, str] = {}
-    looked = copied = 0
-    for page in old.whole_pages():
-        ids.append(_of_ids(page.ids))
-        needed = [page.ids[row] for row in np.flatnonzero(~among(page.marks, there.marks)).tolist()]
-        looked, copied = looked + len(page.ids), copied + len(needed)
-        if needed:
-            refused |= patience.ask(partial(new.take, name, needed)).refused
-    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
-    removed = 0
-    if not among(there.ids, here).all():
-        for page in new.whole_pages():
-            gone = [page.ids[row] for row in np.flatnonzero(~among(_of_ids(page.ids), here)).tolist()]
-            removed += len(gone)
-            if gone:
-                patience.ask(partial(new.discard, gone))
-    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
-
-
-def _late(old: Copies, new: Copies, before: _Marked, deadline: float) -> CopyLook:
-    """After the switch: what was written to the old collection since `before` was seen in the new one."""
-    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    name, now = old.stands_for(), _Marked.of(new)
-    ids: list[Marks] = []
-    refused: dict[RawId, str] = {}
-    left: list[RawId] = []
-    looked = copied = removed = 0
-    for page in old.whole_pages():
-        of_ids = _of_ids(page.ids)
-        ids.append(of_ids)
-        looked += len(page.ids)
-        late = ~among(page.marks, before.marks) & ~among(page.marks, now.marks)
-        there, at_all = among(of_ids, now.ids), among(of_ids, before.ids)
-        untouched = there & among(now.state_of(of_ids), before.marks)
-        chosen = late & (untouched | ~(there | at_all))
-        left += [page.ids[row] for row in np.flatnonzero(late & ~chosen).tolist()]
-        if some := [page.ids[row] for row in np.flatnonzero(chosen).tolist()]:
-            taken = patience.ask(partial(new.take, name, some, before.marks))
-            copied, refused, left = (
-                copied + len(some) - len(taken.left),
-                refused | dict(taken.refused),
-                [*left, *taken.left],
-            )
-    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
-    for page in new.whole_pages():
-        gone = ~among(_of_ids(page.ids), here) & among(page.marks, before.marks)
-        some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
-        removed += len(some)
-        if some:
-            patience.ask(partial(new.discard, some, before.marks))
-    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
-
-
-def _told(
-    began: float, refused: dict[RawId, str], *, looked: int, copied: int, removed: int, left: Sequence[RawId] = ()
-) -> CopyLook:
-    return CopyLook(
-        looked=looked,
-        same=looked - copied - len(left) - len(refused),
-        copied=copied,
-        removed=removed,
-        left=len(left),
-        left_named=tuple(str(id_) for id_ in left[:_NAMED]),
-        refused={str(id_): why for id_, why in list(refused.items())[:_NAMED]},
-        seconds=time.monotonic() - began,
-    )
-
-
-class _Marked:
-    """Every document of a collection as it was seen: `ids` (n,) eight bytes for each id, in ascending order, and
-    `states` (n,) the mark of each."""
-
-    def __init__(self, ids: Marks, states: Marks) -> None:
-        order = np.argsort(ids, kind="stable")
-        self.ids, self.states = ids[order], states[order]
-        self.marks = np.sort(states)
-
-    @classmethod
-    def of(cls, collection: Copies) -> _Marked:
-        pages = [(_of_ids(page.ids), page.marks) for page in collection.whole_pages()]
-        return cls(*(np.concatenate(column) for column in zip(*pages, strict=True)))
-
-    def state_of(self, ids: Marks) -> Marks:
-        """The mark of each that is there; of others anything."""
-        if not len(self.ids):
-            return np.zeros(len(ids), np.uint64)
-        found: Marks = self.states[np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)]
-        return found
-
-    def keep(self, file: Path) -> None:
-        text = io.BytesIO()
-        np.savez(text, ids=self.ids, states=self.states)
-        whole_file(file, text.getvalue(), private=True)
-
-    @classmethod
-    def read(cls, file: Path) -> _Marked:
-        try:
-            with np.load(file, allow_pickle=False) as kept:
-                return cls(kept["ids"], kept["states"])
-        except (OSError, ValueError, KeyError) as error:
-            raise JournalMismatch(
-                f"{printable(file)} cannot be read, and without it nothing tells what came late"
-            ) from error
-
-
-def _of_ids(ids: Sequence[RawId]) -> Marks:
-    return marks_of(repr(id_).encode() for id_ in ids)
-
-
 # ---- the switch, and the end
 
 
@@ -403,16 +237,16 @@ def switch_copy(
         looks: list[CopyLook] = []
         folder = Path(model)
         if copy.state == "filling" or (copy.state == "switching" and first.stands_for() == copy.old):
-            looks += _compared(old, new, deadline)
+            looks += compared(old, new, deadline)
             if looks[-1].refused:
                 raise CollectionError(f"{copy.new} did not take every document, and nothing is moved: {looks[-1]}")
             catch_up(_named(where, copy.new), model=model, deadline=deadline, **secrets)
-            looks += _compared(old, new, deadline)
-            _Marked.of(new).keep(folder / _MARKS)
+            looks += compared(old, new, deadline)
+            Marked.of(new).keep(folder / _MARKS)
             _keep(folder, copy.model_copy(update={"state": "switching"}))
             old.move_names(copy.new)
         if copy.state != "switched":  # once: what is deleted from now on stays deleted
-            looks.append(_late(old, new, _Marked.read(folder / _MARKS), deadline))
+            looks.append(late(old, new, Marked.read(folder / _MARKS), deadline))
             _keep(folder, copy.model_copy(update={"state": "switched"}))
         caught = catch_up(where, model=model, deadline=deadline, **secrets)
     return _report(first, copy, looks, caught=caught)
