@@ -84,7 +84,7 @@ class Scanning:
         field = read_fields(target, self._session.field)
         point, place = _place(after) if after is not None else ((yield from self._point()), None)
         vectors = yield from self._session.whole_source(target.indices[0])
-        source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
+        source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden})}
         size = max(1, min(size, target.window - 1))
         body = page_body(point, _KEEP, field, place, size + 1, source, False)
         hits, following = yield from self._hits(point, body, size)
