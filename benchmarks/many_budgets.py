@@ -174,9 +174,15 @@ class Nested(Fitting):
     drawn: Callable[[], list[int]] = lambda: [ONE]
 
     def __call__(self, batch: Batch) -> Objective:
-        parts = [Fitting(self.head, nnz, self.longest * nnz // ONE, self.recipe)(batch) for nnz in self.drawn()]
+        parts = [Fitting(self.head, nnz, self._asking(nnz), self.recipe)(batch) for nnz in self.drawn()]
         loss = torch.stack([part.loss for part in parts]).mean()
         return Objective(loss, parts[-1].documents, parts[-1].queries)
+
+    def _asking(self, nnz: int) -> int:
+        """Weights of a query: in the first stage a document's; then about what F pays for at that number."""
+        if self.longest == self.nnz:
+            return nnz
+        return min(len(self.head.bias), max(self.longest, 3 * self.longest * nnz // (4 * ONE)))
 
 
 def bounded() -> Callable[[], list[int]]:
