@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sparsevec.dense import Dense, Nearest, best, nearest, unit_rows
+from sparsevec.dense import Dense, Nearest, best, distinct, nearest, unit_rows
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.one_bit import one_bit_top
 from sparsevec.encoder.residual import ResidualCodes, UInt8s
@@ -20,8 +20,11 @@ from sparsevec.measure.recall import evaluate, recalls, sparse_top
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Asking", "Judge", "by_residual", "by_second_look", "is_worse", "spacing"]
+__all__ = ["Asking", "Judge", "agreement", "by_residual", "by_second_look", "is_worse", "spacing"]
 
+_COMPARED = 1000  # rows whose directions are compared: the agreement is to within .01
+_UNEVEN = 0.2  # of documents' excess: texts have 2 and more, Gaussian noise of 128 columns .03
+_ALIKE = 1e-8  # of unit rows' variances, multiplied: below, they are one row and rounding
 _OTHERS = 256  # queries of each kind that is not the one learned for: their figures are to within .03
 
 
@@ -156,6 +159,28 @@ def by_residual(
         scores = residuals.scores(asking[number : number + 1], documents[rows], codes[rows])
         found.append(rows[best(scores, 10)])
     return found
+
+
+def agreement(documents: Float32s, queries: Float32s) -> float | None:
+    """How far queries (q, d) spread in the directions in which documents (n, d) do: 1 as these, 0 as random rows.
+
+    Unit rows, documents as queries. The covariances' product, tr(C D), over what rows without any direction of their
+    own would give, less 1; and that over the same of two halves of the documents. None where documents spread evenly,
+    as noise does, or queries are all alike: nothing is to be seen then.
+    """
+    different = documents[distinct(documents)]  # many equal rows would be the direction that all spread in
+    spaced = different[:: spacing(len(different), 2 * _COMPARED)]
+    own = _excess(spaced[::2], spaced[1::2])
+    asked = _excess(spaced, queries[:: spacing(len(queries), _COMPARED)])
+    return None if own is None or asked is None or own < _UNEVEN else round(asked / own, 3)
+
+
+def _excess(some: Float32s, others: Float32s) -> float | None:
+    some, others = some - some.mean(axis=0), others - others.mean(axis=0)
+    spread = np.square(some).sum(dtype=np.float64) * np.square(others).sum(dtype=np.float64)
+    if spread < _ALIKE * len(some) * len(others):
+        return None
+    return float(np.square(some @ others.T).sum(dtype=np.float64) * some.shape[1] / spread) - 1
 
 
 def is_worse(ours: Float64s, theirs: Float64s) -> bool:

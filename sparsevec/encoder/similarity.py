@@ -21,7 +21,7 @@ from sparsevec.dense import Dense, blocks
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s
 
-__all__ = ["COLUMNS", "Near", "Similarity", "check_similarity"]
+__all__ = ["COLUMNS", "Near", "Similarity", "check_similarity", "declared_near", "misfit"]
 
 Near: TypeAlias = Literal["cosine", "dot", "l2"]
 COLUMNS: Mapping[str, int] = {"cosine": 0, "dot": 1, "l2": 2}
@@ -34,6 +34,44 @@ def check_similarity(near: object) -> Near:
     if near not in get_args(Near):
         raise InvalidInput(f"similarity must be {', '.join(map(repr, get_args(Near)))}, found {near!r}")
     return near  # type: ignore[return-value]
+
+
+_DECLARED: Mapping[str, Near] = {
+    "cosine": "cosine",
+    "cosinesimil": "cosine",
+    "dot": "dot",
+    "dot_product": "dot",
+    "innerproduct": "dot",
+    "max_inner_product": "dot",
+    "euclid": "l2",
+    "l2": "l2",
+    "l2_norm": "l2",
+}
+_ONE_LENGTH = 0.01  # of rows' lengths, their spread over the mean: below, all three rank alike but for near ties
+
+
+def declared_near(similarity: str) -> Near | None:
+    """What an engine's own word for it says; None for one that is none of these, as Qdrant's Manhattan."""
+    return _DECLARED.get(similarity.lower())
+
+
+def misfit(near: Near, similarity: str, rows: Dense) -> str | None:
+    """Why an encoder for `near` orders `rows` (n, d) otherwise than a field that declares `similarity`; None if not.
+
+    Rows of one length have one order, whatever it is called.
+    """
+    declared = declared_near(similarity)
+    if declared is None or declared == near or not len(rows):
+        return None
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    spread = float(lengths.std() / max(lengths.mean(), 1e-300))
+    if spread < _ONE_LENGTH:
+        return None
+    return (
+        f"the field ranks by {similarity!r}, the encoder was learned for similarity={near!r}, and the rows' lengths "
+        f"({lengths.min():.3g} to {lengths.max():.3g}) make these two orders; learn it with SparseEncoder(..., "
+        f"similarity={declared!r}), or scale all rows to one length"
+    )
 
 
 @dataclass(frozen=True, slots=True)

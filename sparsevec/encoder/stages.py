@@ -14,7 +14,7 @@ import numpy as np
 from sparsevec.dense import Dense, unit_rows
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import document_cut, query_purse
-from sparsevec.encoder.figures import Judge, spacing
+from sparsevec.encoder.figures import Judge, agreement, spacing
 from sparsevec.encoder.head import Cut, Float64s, Projection, Purse, encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import CalibrationRecipe, ResidualRecipe, SecondLookRecipe, head_recipe, refine_recipe
@@ -120,7 +120,8 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     some = judge.units[:: spacing(len(judge.units), CalibrationRecipe().usage_rows)]
     plain = _calibrated(random_directions(some, task.output_dim, task.seed), rows, judge, limits)
     ours, theirs = (float(judge.recall_10(side.codes, side.asked[0]).mean()) for side in (head, plain))
-    kept, figures = head, {"untrained_recall_10": theirs, "head_recall_10": ours}
+    shared = None if sample is None else agreement(rows.documents_that_ask(), sample)
+    kept, figures = head, {"untrained_recall_10": theirs, "head_recall_10": ours, "sample_agreement": shared}
     stage: Stage = "head"
     if theirs > ours:
         kept, stage = plain, "untrained"
@@ -258,7 +259,8 @@ def refined(
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
     learn, documents = learning(), unit_rows(rows.documents)
     asking = rows.documents_that_ask(), rows.trained_documents
-    corpus = learn.new_corpus(documents, *asking, rows.queries_to_train_on(), stage.neighbours, task.device)
+    sample = rows.queries_to_train_on()
+    corpus = learn.new_corpus(documents, *asking, sample, stage.neighbours, task.device)
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
     codes, tower = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
@@ -275,6 +277,7 @@ def refined(
     figures: dict[str, Any] = {
         "untrained_recall_10": beside.untrained_recall_10,
         "head_recall_10": beside.head_recall_10,
+        "sample_agreement": None if sample is None else agreement(rows.documents_that_ask(), sample),
     }
     if config.stage != "refined":
         head = model.documents(judge.documents, None)

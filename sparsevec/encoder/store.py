@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 FORMAT: Literal["sparsevec.model/2"] = "sparsevec.model/2"
+_FOREIGN = 0.12  # of agreement: with Debian, MiniLM's off-topic queries have .18 and more, turned or random rows .01
 _MUCH = 0.04  # of the dense top 10 less than a scan finds, before it is said aloud
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
 
@@ -137,6 +138,8 @@ class Figures(Evaluation):
     """refining lost recall_10 against the head, by more than a 95 % interval over these queries"""
     learned_recall_10: float | None = None
     """recall_10 of the head, where no learning was better and was kept"""
+    sample_agreement: float | None = None
+    """how far the sample spreads in the directions in which documents do, see `figures.agreement`; None without any"""
     too_few: bool = False
     """there were too few documents to learn from"""
     seconds: float
@@ -174,6 +177,12 @@ class Figures(Evaluation):
             said.append(
                 f"{self.documents} documents are too few to learn from: codes that need no learning serve, each "
                 "document has a dimension of its own, later ones are found less often; fit again when there are more"
+            )
+        if self.sample_agreement is not None and self.sample_agreement < _FOREIGN:
+            said.append(
+                f"the sample of queries seems to come from ANOTHER MODEL: it shares {self.sample_agreement:.2f} of the "
+                f"documents' directions, where queries of the same model share {_FOREIGN} and more, off-topic ones "
+                "too; embed both with one model, or leave queries out"
             )
         if self.refined_recall_10 is not None:
             said.append(f"refining gave less ({self.refined_recall_10:.3f}) than the head, which was kept")

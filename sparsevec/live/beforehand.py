@@ -8,6 +8,7 @@ from typing import Any
 
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.similarity import misfit
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
 from sparsevec.live.codes import Codes, keep_refined
 from sparsevec.live.folder import Folder, Note
@@ -64,6 +65,7 @@ def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int,
             f"name another field for the vectors of that one"
         )
     sample = drawn(adapter, dense, most, width=encoder.input_dim if encoder else None, seed=lessons.seed)
+    _check_similarity(info, dense, encoder, sample)
     if lessons.refine:
         _check_refining(info, encoder, sample)
     return Found(adapter, folder, info, dense, note, encoder, sample)
@@ -91,6 +93,15 @@ def _check_field(info: Info, note: Note | None, encoder: SparseEncoder | None) -
             f"the field keeps residual codes of {kept} bytes, and those of the encoder have "
             f"{encoder.residual_bytes or 0}; name another field"
         )
+
+
+def _check_similarity(info: Info, dense: DenseSource, encoder: SparseEncoder | None, sample: Sample) -> None:
+    """Sparse scores must rank as the field does that they stand in for. An encoder that is learned here ranks by the
+    cosine."""
+    declared = info.dense.get(dense) if isinstance(dense, str) else None
+    near = encoder.similarity if encoder else "cosine"
+    if declared is not None and (fault := misfit(near, declared.similarity, sample.rows)):
+        raise InvalidInput(fault)
 
 
 def _check_refining(info: Info, encoder: SparseEncoder | None, sample: Sample) -> None:

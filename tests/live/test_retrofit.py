@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, PointStruct, VectorParams
+from sparsevec_adapters.qdrant import QdrantAdapter
 from typer.testing import CliRunner
 
 import sparsevec as sv
@@ -131,6 +135,22 @@ def test_an_encoder_of_another_width_is_refused(lucene: LuceneShop, model: Path)
     lucene.put({i: {"rows": [1.0, 2.0, 0.5]} for i in range(4)})
     with pytest.raises(InvalidInput, match=r"takes rows of 24 numbers, and those in 'rows' have 3"):
         sv.retrofit(lucene.url, model=model, dense_field="rows")
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_an_encoder_of_another_order_than_the_field_ranks_by_is_refused(
+    tmp_path: Path, model: Path, learned: bool
+) -> None:
+    """The rows are of many lengths: by the distance, which the field declares, others are near than by the cosine."""
+    folder = model if learned else tmp_path / "none yet"
+    rows = dense_rows(40) * np.linspace(1, 3, 40, dtype=np.float32)[:, None]
+    client = QdrantClient(":memory:")
+    client.create_collection("shop", {"emb": VectorParams(size=WIDTH, distance=Distance.EUCLID)})
+    client.upsert("shop", [PointStruct(id=i, vector={"emb": row.tolist()}) for i, row in enumerate(rows)])
+    adapter = QdrantAdapter.from_client(client, collection="shop")
+    with pytest.raises(InvalidInput, match=r"ranks by 'Euclid', .* similarity='cosine', .*similarity='l2'"):
+        sv.retrofit(adapter, model=folder, dense_field="emb")
+    assert not adapter.info().exists
 
 
 def test_documents_without_a_row_or_with_a_zero_one_are_reported_one_by_one(shop: Shop, model: Path) -> None:

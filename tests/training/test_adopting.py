@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sparsevec.answers.retriever import Retriever
 from sparsevec.cli.app import app
-from sparsevec.encoder import SparseEncoder
+from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.exact.reference import Reference
 from sparsevec.live.folder import Folder
@@ -102,6 +102,18 @@ def test_a_retriever_answers_it_by_every_way_of_re_ranking(
             retriever.add(range(len(documents)), documents, dense)
             assert all(len(hits.ids) == 10 for hits in retriever.search(theirs, k=10))
             assert retriever.verify(documents, theirs, payloads=dense).exact
+
+
+def test_residual_codes_that_documents_have_re_rank_for_the_other_model_too(documents: Float32s) -> None:
+    some = documents[:300]
+    encoder = SparseEncoder(INPUT, 64).fit(some, budget=Budget(nnz=6, flops=0.6, residual_bytes=16))
+    theirs, asking = another_model(some[:20]), encoder.adopt(another_model(some), some)
+    assert asking.residual_bytes == 16
+    with Retriever(asking, Reference(), rerank="residual") as retriever:
+        retriever.add(range(300), some)
+        found = [number in hits.ids for number, hits in enumerate(retriever.search(theirs, k=10))]
+        assert np.mean(found) > 0.5
+        assert retriever.verify(some, theirs).exact
 
 
 def test_translated_rows_are_near_those_of_the_documents_model(adopted: SparseEncoder, unseen: Float32s) -> None:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsevec.dense import unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.figures import agreement
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s
-from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered
+from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered
 
 
 def spoiled(row: int, column: int, value: float) -> Float32s:
@@ -98,3 +100,39 @@ def test_nothing_can_be_encoded_refined_or_saved_before_it_is_learned(tmp_path: 
             call(clustered(200, seed=0))
     with pytest.raises(InvalidInput, match="learned nothing"):
         encoder.save(tmp_path / "model")
+
+
+def test_a_sample_from_another_model_is_told_by_its_directions(documents: Float32s, queries: Float32s) -> None:
+    """Its columns fit. Turning the queries is what another model of the same width does to them."""
+    turned = queries @ np.linalg.qr(np.random.default_rng(0).standard_normal((INPUT, INPUT)))[0]
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(documents, turned, budget=Budget(nnz=NNZ, flops=FLOPS))
+    (said,) = [each for each in encoder.figures.warnings if "ANOTHER MODEL" in each]
+    assert f"shares {encoder.figures.sample_agreement:.2f} of" in said
+    encoder.refine(documents, turned)
+    assert said in encoder.figures.warnings
+
+
+def test_a_sample_of_the_same_model_agrees_with_the_documents(encoder: SparseEncoder) -> None:
+    assert encoder.figures.sample_agreement == pytest.approx(1, abs=0.2)
+    assert "ANOTHER MODEL" not in str(encoder.figures)
+
+
+@pytest.mark.parametrize("copies", [0, 60, 1000])
+def test_equal_rows_and_queries_all_alike_are_no_other_model(copies: int) -> None:
+    rows = clustered(600, seed=1)
+    repeated = unit_rows(np.concatenate([rows, np.repeat(rows[:1], copies, axis=0)]))
+    assert agreement(repeated, unit_rows(clustered(200, seed=2))) == pytest.approx(1, abs=0.2)
+    assert agreement(repeated, np.repeat(repeated[:1], 50, axis=0)) is None
+
+
+def test_of_documents_that_spread_evenly_no_model_can_be_told() -> None:
+    rows = unit_rows(np.random.default_rng(0).standard_normal((4000, INPUT)).astype(np.float32))
+    assert agreement(rows[:2000], rows[2000:]) is None
+
+
+@pytest.mark.parametrize("at", [1, 77, 149])
+def test_a_row_of_another_width_is_named(encoder: SparseEncoder, at: int) -> None:
+    rows: list[Any] = list(clustered(150, seed=0))
+    rows[at] = rows[at][:-1]
+    with pytest.raises(InvalidVectors, match=f"row 0 has {INPUT} numbers, row {at} has {INPUT - 1}"):
+        encoder.encode_document(rows)

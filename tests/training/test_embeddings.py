@@ -15,7 +15,7 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.head import Projection, encoded
-from sparsevec.encoder.similarity import COLUMNS, Near, Similarity
+from sparsevec.encoder.similarity import COLUMNS, Near, Similarity, misfit
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import cost, usage
@@ -285,3 +285,36 @@ def test_codes_that_do_not_fit_are_not_judged(encoder: SparseEncoder, rows: int,
     documents = clustered(20, seed=1)
     with pytest.raises(InvalidInput, match=says):
         encoder.judge(documents[:rows], encoder.encode_document(documents[:codes]))
+
+
+@pytest.mark.parametrize(
+    ("near", "similarity", "fits"),
+    [
+        ("cosine", "cosine", True),
+        ("cosine", "Dot", False),
+        ("cosine", "max_inner_product", False),
+        ("dot", "dot_product", True),
+        ("dot", "Euclid", False),
+        ("l2", "l2_norm", True),
+        ("l2", "cosinesimil", False),
+        ("l2", "Manhattan", True),
+        ("dot", "", True),
+    ],
+)
+def test_a_similarity_must_be_the_fields_unless_the_rows_have_one_length(
+    near: Near, similarity: str, fits: bool
+) -> None:
+    """What a field does not declare, or none of ours is, cannot be compared."""
+    rows = clustered(50, seed=1) * np.linspace(1, 2, 50, dtype=np.float32)[:, None]
+    fault = misfit(near, similarity, rows)
+    assert (fault is None) == fits
+    assert misfit(near, similarity, unit_rows(rows)) is None
+    assert misfit(near, similarity, rows[:0]) is None
+
+
+def test_a_misfit_says_what_was_found_and_what_to_do() -> None:
+    rows = np.array([[3, 4], [0, 1]], np.float32)
+    assert misfit("cosine", "l2_norm", rows) == (
+        "the field ranks by 'l2_norm', the encoder was learned for similarity='cosine', and the rows' lengths (1 to 5) "
+        "make these two orders; learn it with SparseEncoder(..., similarity='l2'), or scale all rows to one length"
+    )
