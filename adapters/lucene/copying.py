@@ -7,18 +7,18 @@ Left out of the new one is why its documents cannot be changed: that it is a tim
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from sparsevec.contract.copies import RawId, Whole, marks_of
+from sparsevec.contract.copies import Marks, RawId, Taken, Whole, among, marks_of
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, CollectionError
 
 from .answers import read_hits
 from .hazards import hazards
-from .index import Index
+from .index import HIDDEN, Index
 from .session import PAGE, Session
 from .versions import hides_vectors
 from .wire import ask, good, json, path_of
@@ -89,39 +89,60 @@ class Copying:
 
     def whole_page(self, after: str | None) -> Operation[Whole]:
         if after is None:
-            self._session.wrote()  # by others, or by the server as it copied
+            self._session.wrote()  # by others, perhaps
         hits, following = yield from self._page(after, PAGE)
-        texts = ([hit["_id"], hit.get("_routing"), hit.get("_source", {})] for hit in hits)
-        marks = marks_of(orjson.dumps(text, option=orjson.OPT_SORT_KEYS) for text in texts)
-        return Whole(tuple(hit["_id"] for hit in hits), marks, following)
+        return Whole(tuple(hit["_id"] for hit in hits), _marks(hits), following)
 
-    def copy_to(self, name: str, ids: Sequence[RawId], only_new: bool) -> Operation[Mapping[RawId, str]]:
-        action, refused = "create" if only_new else "index", dict[RawId, str]()
-        for hits in (yield from self._found(ids)):
-            lines = [(action, name, hit, json_.dumps(hit["_source"]).encode()) for hit in hits]
-            answer = yield from _bulk(lines)
-            for item in answer:
-                status = item.get("status", 0)
-                if status >= 300 and not (only_new and status == 409):
-                    refused[item["_id"]] = f"{item.get('error', status)}"[:500]
-        return refused
-
-    def discard(self, ids: Sequence[RawId]) -> Operation[None]:
-        for hits in (yield from self._found(ids)):
-            yield from _bulk([("delete", hit["_index"], hit, None) for hit in hits])
-
-    def _found(self, ids: Sequence[RawId]) -> Operation[list[list[Json]]]:
-        """These documents as they are now, some at a time."""
+    def take(self, source: str, ids: Sequence[RawId], over: Marks | None) -> Operation[Taken]:
+        """Over what was read here, by the version that it had then."""
+        refused, left = dict[RawId, str](), list[RawId]()
+        for some in _parts(ids):
+            hits = yield from self._found(source, some)
+            here = {} if over is None else (yield from self._here(some))
+            lines = []
+            for hit in hits:
+                guard = _guard(here.get(hit["_id"]), over) if over is not None else {}
+                if guard is None:
+                    left.append(hit["_id"])
+                    continue
+                action = "create" if over is not None and not guard else "index"
+                lines.append((action, self._session.asked, {**hit, **guard}, json_.dumps(hit["_source"]).encode()))
+            for item in (yield from _bulk(lines)):
+                if item.get("status", 0) == 409:
+                    left.append(item["_id"])
+                elif item.get("status", 0) >= 300:
+                    refused[item["_id"]] = f"{item.get('error', item)}"[:500]
         self._session.wrote()
-        yield from self._session.refresh(force=True)
-        found = []
-        for start in range(0, len(ids), _TOGETHER):
-            some = list(ids[start : start + _TOGETHER])
-            index = yield from self._index()
-            source = (yield from self._session.whole_source(index)) or True
-            body = {"size": len(some), "query": {"ids": {"values": some}}, "_source": source}
-            found.append(list(read_hits((yield from json("POST", path_of(index.name, "_search"), body)))))
-        return found
+        return Taken(refused, tuple(left))
+
+    def discard(self, ids: Sequence[RawId], over: Marks | None) -> Operation[None]:
+        for some in _parts(ids):
+            here = yield from self._here(some)
+            guarded = ((hit, _guard(hit, over)) for hit in here.values())
+            yield from _bulk(
+                [("delete", self._session.asked, {**hit, **guard}, None) for hit, guard in guarded if guard is not None]
+            )
+        self._session.wrote()
+
+    def _here(self, ids: Sequence[RawId]) -> Operation[dict[RawId, Json]]:
+        target = yield from self._session.look()
+        ours = {self._session.field, HIDDEN, *(target.hidden if target else ())}
+        hits = yield from self._found(self._session.asked, ids, excludes=sorted(ours))
+        return {hit["_id"]: hit for hit in hits}
+
+    def _found(self, name: str, ids: Sequence[RawId], excludes: Sequence[str] = ()) -> Operation[list[Json]]:
+        """These documents of that index as they are now."""
+        good((yield from ask("POST", path_of(name, "_refresh"))))
+        index = yield from self._index()
+        whole = yield from self._session.whole_source(index)
+        source = {**whole, **({"excludes": list(excludes)} if excludes else {})} or True
+        body = {
+            "size": len(ids),
+            "query": {"ids": {"values": list(ids)}},
+            "_source": source,
+            "seq_no_primary_term": True,
+        }
+        return list(read_hits((yield from json("POST", path_of(name, "_search"), body))))
 
     def move_names(self, to: str) -> Operation[None]:
         index = yield from self._index()
@@ -140,16 +161,35 @@ class Copying:
         yield from json("DELETE", path_of(index.name))
 
 
+def _marks(hits: Sequence[Json]) -> Marks:
+    texts = ([hit["_id"], hit.get("_routing"), hit.get("_source", {})] for hit in hits)
+    return marks_of(json_.dumps(text, sort_keys=True).encode() for text in texts)
+
+
+def _guard(here: Json | None, over: Marks | None) -> dict[str, Any] | None:
+    """What a write over the document that is here must say of its version; None: leave it alone."""
+    if here is None or over is None:
+        return {}
+    if not among(_marks([here]), over)[0]:
+        return None
+    return {"if_seq_no": here["_seq_no"], "if_primary_term": here["_primary_term"]}
+
+
+def _parts(ids: Sequence[RawId]) -> Iterator[Sequence[RawId]]:
+    for start in range(0, len(ids), _TOGETHER):
+        yield ids[start : start + _TOGETHER]
+
+
 def _bulk(lines: Sequence[tuple[str, str, Json, bytes | None]]) -> Operation[list[Json]]:
     """What became of each (action, index, document, source). Raises BackendDown where the server was busy for one."""
     parts = []
     for action, name, hit, source in lines:
         about = {"_index": name, "_id": hit["_id"]} | ({"routing": hit["_routing"]} if "_routing" in hit else {})
+        about |= {key: hit[key] for key in ("if_seq_no", "if_primary_term") if key in hit}
         parts += [orjson.dumps({action: about}), *([source] if source is not None else [])]
     if not parts:
         return []
-    params = {"refresh": "true"} if lines[0][0] == "delete" else None
-    answer = good((yield from ask("POST", "/_bulk", params, b"\n".join(parts) + b"\n", "x-ndjson")))
+    answer = good((yield from ask("POST", "/_bulk", None, b"\n".join(parts) + b"\n", "x-ndjson")))
     items: list[Json] = [one for item in answer["items"] for one in item.values()]
     if busy := next((one for one in items if one.get("status") in (429, 503)), None):
         raise BackendDown(f"the backend was too busy to copy {busy['_id']!r}: {busy.get('error')}")

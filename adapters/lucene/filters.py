@@ -19,7 +19,7 @@ import orjson
 
 from sparsevec.contract.filters import All, AnyIn, AnyOf, Condition, DateRange, EngineFilter, Exists, Not, Range
 
-__all__ = ["filter_clauses", "knows", "leaves"]
+__all__ = ["certain_clauses", "filter_clauses", "knows", "leaves"]
 
 Json = dict[str, Any]
 
@@ -35,6 +35,12 @@ _NOTHING: Json = {"match_none": {}}
 def filter_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json]:
     """Clauses that no matching document fails; a condition that the mapping cannot help with has none."""
     return [clause for condition in wanted if (clause := _at_least(condition, mappings)) is not None]
+
+
+def certain_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json] | None:
+    """Clauses that only matching documents pass; None where one of the conditions has none."""
+    parts = [_at_most(condition, mappings) for condition in wanted]
+    return [part for part in parts if part is not None] if None not in parts else None
 
 
 def knows(path: str, mappings: Mapping[str, Any]) -> bool:

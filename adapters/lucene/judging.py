@@ -8,7 +8,7 @@ from typing import Any
 
 from sparsevec.contract.filters import Condition, EngineFilter, fields, matches
 
-from .filters import filter_clauses
+from .filters import certain_clauses, filter_clauses
 from .index import Target
 
 __all__ = ["Judge"]
@@ -20,6 +20,8 @@ class Judge:
 
     clauses: Sequence[Any]
     fields: Sequence[str]
+    certain: Sequence[Any] | None
+    """clauses that only matching documents pass: where both let through as many, the server has decided"""
     _wanted: tuple[Condition, ...]
 
     @classmethod
@@ -27,9 +29,12 @@ class Judge:
         """The engine's own filter decides by itself. Indices of different mappings agree, or are asked for all."""
         engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
         if engine_own:
-            return cls(engine_own, (), ())
+            return cls(engine_own, (), None, ())
         first, *others = (filter_clauses(wanted, index.mappings) for index in target.indices)
-        return cls(first if all(clauses == first for clauses in others) else [], sorted(fields(wanted)), tuple(wanted))
+        least = first if all(clauses == first for clauses in others) else []
+        most, *others_most = (certain_clauses(wanted, index.mappings) for index in target.indices)
+        certain = most if all(clauses == most for clauses in others_most) else None
+        return cls(least, sorted(fields(wanted)), certain, tuple(wanted))
 
     def takes(self, hit: Mapping[str, Any]) -> bool:
         """Whether a hit matches, by its `_source`."""

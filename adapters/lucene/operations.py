@@ -74,7 +74,7 @@ class LuceneOperations:
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
         copying = Copying(session, self._scanning.whole)
         self.stands_for, self.make_twin, self.move_names = copying.stands_for, copying.make_twin, copying.move_names
-        self.whole_page, self.copy_to, self.discard = copying.whole_page, copying.copy_to, copying.discard
+        self.whole_page, self.take, self.discard = copying.whole_page, copying.take, copying.discard
         self.remove_whole = copying.remove_whole
 
     # ---- what is there

@@ -59,13 +59,20 @@ class Scanning:
         return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
 
     def count(self, where: Where | None) -> Operation[int]:
-        """By the server alone without a filter; a filter it only narrows, and the rest is looked at, page by page."""
-        known = yield from self._session.fresh()
-        judge = Judge.of(known.target, conditions(where, self._session.engine))
-        if judge.fields:
-            return (yield from counted(self.page, where))
+        """By the server, where as many documents may match as must; else it only narrows, and these are looked at."""
+        wanted = conditions(where, self._session.engine)
+        known = yield from self._session.existing(0.0) if wanted else self._session.fresh()
+        judge = Judge.of(known.target, wanted)
         yield from self._session.refresh()
-        answer = yield from json("POST", self._session.path("_count"), {"query": holding(judge.clauses, known.field)})
+        at_most = yield from self._counted(known.field, judge.clauses)
+        if not judge.fields or not at_most:
+            return at_most
+        if judge.certain is not None and at_most == (yield from self._counted(known.field, judge.certain)):
+            return at_most
+        return (yield from counted(self.page, where))
+
+    def _counted(self, field: Field, clauses: Sequence[Any]) -> Operation[int]:
+        answer = yield from json("POST", self._session.path("_count"), {"query": holding(clauses, field)})
         read_hits(answer)
         return int(answer["count"])
 
@@ -77,7 +84,7 @@ class Scanning:
         field = read_fields(target, self._session.field)
         point, place = _place(after) if after is not None else ((yield from self._point()), None)
         vectors = yield from self._session.whole_source(target.indices[0])
-        source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
+        source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden})}
         size = max(1, min(size, target.window - 1))
         body = page_body(point, _KEEP, field, place, size + 1, source, False)
         hits, following = yield from self._hits(point, body, size)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from sparsevec.contract.copies import CopyOperations, RawId, Whole, marks_of
+from sparsevec.contract.copies import CopyOperations, Marks, RawId, Taken, Whole, among, marks_of
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendUnsupported, CollectionError
 
@@ -82,21 +82,35 @@ class Copying(Server):
         after = None if following is None else orjson.dumps(following).decode()
         return Whole(tuple(point["id"] for point in points), marks, after)
 
-    def copy_to(self, name: str, ids: Sequence[RawId], only_new: bool) -> Operation[Mapping[RawId, str]]:
-        mode = {"update_mode": "insert_only"} if only_new else {}
+    def take(self, source: str, ids: Sequence[RawId], over: Marks | None) -> Operation[Taken]:
+        left: list[RawId] = []
         for some in _parts(ids):
-            points = yield from self._ask("retrieve", ids=some, with_payload=True, with_vector=True)
+            read = {"with_payload": True, "with_vector": True}
+            points = yield Request("retrieve", source, {"ids": some, **read})
+            alone = set() if over is None else (yield from self._others(some, over))
             whole = [
                 {"id": one["id"], "vector": one.get("vector") or {}, "payload": one.get("payload") or {}}
                 for one in points
+                if one["id"] not in alone
             ]
+            left += [one["id"] for one in points if one["id"] in alone]
             if whole:
-                yield Request("upsert", name, {"points": whole, **mode})
-        return {}
+                yield Request("upsert", self._name, {"points": whole})
+        return Taken(left=tuple(left))
 
-    def discard(self, ids: Sequence[RawId]) -> Operation[None]:
+    def discard(self, ids: Sequence[RawId], over: Marks | None) -> Operation[None]:
         for some in _parts(ids):
-            yield Request("batch_update_points", self._name, {"operations": [{"delete": {"points": some}}]})
+            alone = set() if over is None else (yield from self._others(some, over))
+            if points := [id_ for id_ in some if id_ not in alone]:
+                yield from self._ask("batch_update_points", operations=[{"delete": {"points": points}}])
+
+    def _others(self, ids: Sequence[RawId], over: Marks) -> Operation[set[RawId]]:
+        """Which of these points hold something else than what had these marks."""
+        found = yield from self._look()
+        own = set() if found is None else set(self._own(found))
+        points = yield from self._ask("retrieve", ids=list(ids), with_payload=True, with_vector=True)
+        known = among(marks_of(_text(point, own) for point in points), over)
+        return {point["id"] for point, same in zip(points, known.tolist(), strict=True) if not same}
 
     def move_names(self, to: str) -> Operation[None]:
         aliases = (yield from self._ask("get_aliases"))["aliases"]

@@ -8,7 +8,7 @@ in a document that is not ours. Ids are the backend's own here, whatever they ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sparsevec.contract.operations import Operation
 
-__all__ = ["Copies", "CopyOperations", "Marks", "RawId", "SyncCopies", "Whole", "marks_of"]
+__all__ = ["Copies", "CopyOperations", "Marks", "RawId", "SyncCopies", "Taken", "Whole", "among", "marks_of"]
 
 RawId: TypeAlias = int | str
 Marks: TypeAlias = npt.NDArray[np.uint64]
@@ -30,6 +30,21 @@ class Whole:
     ids: tuple[RawId, ...]
     marks: Marks
     after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Of documents that were to be written: the reasons of those that were refused, and those that were left alone."""
+
+    refused: Mapping[RawId, str] = field(default_factory=dict)
+    left: tuple[RawId, ...] = ()
+
+
+def among(asked: Marks, known: Marks) -> npt.NDArray[np.bool_]:
+    """Which of `asked` (n,) are among `known`, in ascending order."""
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    return known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked  # type: ignore[no-any-return]
 
 
 def marks_of(parts: Iterable[bytes]) -> Marks:
@@ -58,13 +73,16 @@ class Copies(Protocol):
     def whole_pages(self) -> Iterator[Whole]:
         """Every document."""
 
-    def copy_to(self, name: str, ids: Sequence[RawId], *, only_new: bool = False) -> Mapping[RawId, str]:
-        """Write these documents, as they are now, to that collection, in place of what is there; those that are gone
-        are passed over. `only_new`: leave what is there where the backend can tell. Gives the reasons of those that
-        were refused."""
+    def take(self, source: str, ids: Sequence[RawId], over: Marks | None = None) -> Taken:
+        """Write these documents of the collection `source` here, as they are there now, in place of what is here; those
+        that are gone are passed over.
 
-    def discard(self, ids: Sequence[RawId]) -> None:
-        """Remove whole documents."""
+        `over`, in ascending order: leave alone what is here with another mark than these. Where the backend has
+        versions that is certain; else a write in the milliseconds between look and write is not seen.
+        """
+
+    def discard(self, ids: Sequence[RawId], over: Marks | None = None) -> None:
+        """Remove whole documents; `over` as for `take`."""
 
     def move_names(self, to: str) -> None:
         """Every alias of this collection stands for that one from now on, at one stroke."""
@@ -82,9 +100,9 @@ class CopyOperations(Protocol):
 
     def whole_page(self, after: str | None) -> Operation[Whole]: ...
 
-    def copy_to(self, name: str, ids: Sequence[RawId], only_new: bool) -> Operation[Mapping[RawId, str]]: ...
+    def take(self, source: str, ids: Sequence[RawId], over: Marks | None) -> Operation[Taken]: ...
 
-    def discard(self, ids: Sequence[RawId]) -> Operation[None]: ...
+    def discard(self, ids: Sequence[RawId], over: Marks | None) -> Operation[None]: ...
 
     def move_names(self, to: str) -> Operation[None]: ...
 
@@ -111,12 +129,12 @@ class SyncCopies:
             if (after := page.after) is None:
                 return
 
-    def copy_to(self, name: str, ids: Sequence[RawId], *, only_new: bool = False) -> Mapping[RawId, str]:
-        refused: Mapping[RawId, str] = self._run(self._operations.copy_to(name, ids, only_new))
-        return refused
+    def take(self, source: str, ids: Sequence[RawId], over: Marks | None = None) -> Taken:
+        taken: Taken = self._run(self._operations.take(source, ids, over))
+        return taken
 
-    def discard(self, ids: Sequence[RawId]) -> None:
-        self._run(self._operations.discard(ids))
+    def discard(self, ids: Sequence[RawId], over: Marks | None = None) -> None:
+        self._run(self._operations.discard(ids, over))
 
     def move_names(self, to: str) -> None:
         self._run(self._operations.move_names(to))

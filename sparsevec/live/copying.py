@@ -11,35 +11,32 @@ so that a run that was killed is made again and passes over what is right.
 
 What is written in the moment of the switch. Nobody needs to stop: before the aliases move, a mark of each document of
 the new collection is put into the folder; after it, who wrote a document since is known, in either collection. What
-came late to the old one is brought over, and where both were written the new one stands, for it was written later. Left
-open is a write to the new collection in the milliseconds between the look at a document that came late and its copy.
+came late to the old one is brought over, and where both were written the new one stands, for it was written later; the
+report names these. So a document that is written whole is not lost (Qdrant has no versions: but for a write to the new
+collection in the milliseconds between the look at a document that came late and its copy). What an application does to
+a document that came late, in the seconds before it is brought over, it does to the state before: an edit of one field
+loses the late edit of another (named), and a document that was made and deleted within these seconds comes back. Who
+cannot have that stops writing while `switch_copy` runs.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import connect
-from sparsevec.contract.copies import Copies, Marks, RawId, marks_of
+from sparsevec.contract.copies import Copies
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
-from sparsevec.ingestion.patience import SYSTEM_TIME, Patience
 from sparsevec.live.catching_up import catch_up
-from sparsevec.live.codes import places
+from sparsevec.live.comparing import CopyLook, Marked, compared, late
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.opening import USUAL, check_sample, place_of
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
@@ -49,43 +46,10 @@ from sparsevec.live.sample import dense_source, drawn
 from sparsevec.progress import Listener
 from sparsevec.storage import whole_file
 
-__all__ = ["CopyLook", "CopyReport", "copy_beside", "drop_copied", "switch_copy"]
+__all__ = ["CopyReport", "copy_beside", "drop_copied", "switch_copy"]
 
 _STATE, _MARKS = "copy.json", "copy-marks.npz"
-_LOOKS = 5  # at the copy, of one call: where others write all the time, what is left comes over after the switch
-_NAMED = 10  # reasons that a report holds
 _ROWS = 16  # dense rows that are looked at for their width
-
-Done = TypeVar("Done")
-
-
-class CopyLook(BaseModel):
-    """What one comparison of both collections found and did."""
-
-    model_config = ConfigDict(frozen=True)
-
-    looked: int
-    """documents of the old collection"""
-    same: int
-    """held the same in both, but for what is ours"""
-    copied: int
-    removed: int
-    """were in the copy, and are in the old collection no more"""
-    left: int = 0
-    """after a switch: were written in both, or deleted in the new one; the new one stands"""
-    refused: dict[str, str] = {}
-    """the first few that the new collection did not take, with its reason"""
-    seconds: float
-
-    @property
-    def settled(self) -> bool:
-        return not (self.copied or self.removed)
-
-    def __str__(self) -> str:
-        left = f", {self.left:,} written in the new one since and left alone" if self.left else ""
-        done = f"{self.same:,} the same, {self.copied:,} copied, {self.removed:,} removed from the copy{left}"
-        lines = [f"{self.looked:,} documents compared: {done}, in {self.seconds:.1f} s"]
-        return "\n".join([*lines, *(f"    {id_}: {printable(why)}" for id_, why in self.refused.items())])
 
 
 class CopyReport(BaseModel):
@@ -175,10 +139,10 @@ def copy_beside(
             encoder = folder.load()
             drawn(old, dense, _ROWS, width=encoder.input_dim)  # refuses rows of another width
             _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
-        looks = _compared(old, new, copy.new, deadline)
+        looks = compared(old, new, deadline)
         given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}
         filled = retrofit(_named(where, copy.new), model=model, deadline=deadline, **given, **options, **secrets)
-        looks += _compared(old, new, copy.new, deadline)
+        looks += compared(old, new, deadline)
     return _report(first, copy, looks, filled=filled)
 
 
@@ -255,138 +219,6 @@ def _there(adapter: Adapter) -> bool:
     return True
 
 
-# ---- comparing
-
-
-def _compared(old: Any, new: Any, name: str, deadline: float) -> list[CopyLook]:
-    """Looks until one finds nothing."""
-    looks: list[CopyLook] = []
-    while len(looks) < _LOOKS and not (looks and looks[-1].settled):
-        looks.append(_look(old, new, name, deadline))
-        if looks[-1].refused:
-            break
-    return looks
-
-
-def _look(old: Copies, new: Copies, name: str, deadline: float) -> CopyLook:
-    """Everything that differs is copied as it is in the old collection now."""
-    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    there = _Marked.of(new)
-    ids: list[Marks] = []
-    refused: dict[RawId, str] = {}
-    looked = copied = 0
-    for page in old.whole_pages():
-        ids.append(_of_ids(page.ids))
-        needed = [page.ids[row] for row in np.flatnonzero(~_among(page.marks, there.marks)).tolist()]
-        looked, copied = looked + len(page.ids), copied + len(needed)
-        if needed:
-            refused |= _sent(patience, partial(old.copy_to, name), needed)
-    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
-    removed = 0
-    if not _among(there.ids, here).all():
-        for page in new.whole_pages():
-            gone = [page.ids[row] for row in np.flatnonzero(~_among(_of_ids(page.ids), here)).tolist()]
-            removed += len(gone)
-            if gone:
-                _sent(patience, new.discard, gone)
-    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
-
-
-def _late(old: Copies, new: Copies, name: str, before: _Marked, deadline: float) -> CopyLook:
-    """After the switch: what was written to the old collection since `before` was seen in the new one."""
-    began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
-    now = _Marked.of(new)
-    ids: list[Marks] = []
-    refused: dict[RawId, str] = {}
-    looked = copied = left = removed = 0
-    for page in old.whole_pages():
-        of_ids = _of_ids(page.ids)
-        ids.append(of_ids)
-        looked += len(page.ids)
-        late = ~_among(page.marks, before.marks) & ~_among(page.marks, now.marks)
-        there, at_all = _among(of_ids, now.ids), _among(of_ids, before.ids)
-        untouched = there & _among(now.state_of(of_ids), before.marks)
-        fresh = late & ~there & ~at_all
-        left += int((late & ~untouched & ~fresh).sum())
-        for chosen, only_new in ((late & untouched, False), (fresh, True)):
-            some = [page.ids[row] for row in np.flatnonzero(chosen).tolist()]
-            copied += len(some)
-            if some:
-                refused |= _sent(patience, partial(old.copy_to, name, only_new=only_new), some)
-    here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
-    for page in new.whole_pages():
-        gone = ~_among(_of_ids(page.ids), here) & _among(page.marks, before.marks)
-        some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
-        removed += len(some)
-        if some:
-            _sent(patience, new.discard, some)
-    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
-
-
-def _told(
-    began: float, refused: dict[RawId, str], *, looked: int, copied: int, removed: int, left: int = 0
-) -> CopyLook:
-    return CopyLook(
-        looked=looked,
-        same=looked - copied - left - len(refused),
-        copied=copied,
-        removed=removed,
-        left=left,
-        refused={str(id_): why for id_, why in list(refused.items())[:_NAMED]},
-        seconds=time.monotonic() - began,
-    )
-
-
-def _sent(patience: Patience, send: Callable[[Sequence[RawId]], Done], ids: Sequence[RawId]) -> Done:
-    return patience.ask(lambda: send(ids))
-
-
-class _Marked:
-    """Every document of a collection as it was seen: `ids` (n,) eight bytes for each id, in ascending order, and
-    `states` (n,) the mark of each."""
-
-    def __init__(self, ids: Marks, states: Marks) -> None:
-        order = np.argsort(ids, kind="stable")
-        self.ids, self.states = ids[order], states[order]
-        self.marks = np.sort(states)
-
-    @classmethod
-    def of(cls, collection: Copies) -> _Marked:
-        pages = [(_of_ids(page.ids), page.marks) for page in collection.whole_pages()]
-        return cls(*(np.concatenate(column) for column in zip(*pages, strict=True)))
-
-    def state_of(self, ids: Marks) -> Marks:
-        """The mark of each that is there; of others anything."""
-        if not len(self.ids):
-            return np.zeros(len(ids), np.uint64)
-        found: Marks = self.states[np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)]
-        return found
-
-    def keep(self, file: Path) -> None:
-        text = io.BytesIO()
-        np.savez(text, ids=self.ids, states=self.states)
-        whole_file(file, text.getvalue(), private=True)
-
-    @classmethod
-    def read(cls, file: Path) -> _Marked:
-        try:
-            with np.load(file, allow_pickle=False) as kept:
-                return cls(kept["ids"], kept["states"])
-        except (OSError, ValueError, KeyError) as error:
-            raise JournalMismatch(
-                f"{printable(file)} cannot be read, and without it nothing tells what came late"
-            ) from error
-
-
-def _of_ids(ids: Sequence[RawId]) -> Marks:
-    return marks_of(repr(id_).encode() for id_ in ids)
-
-
-def _among(asked: Marks, known: Marks) -> npt.NDArray[np.bool_]:
-    """Which of `asked` (n,) are among `known`, in ascending order."""
-    return places(known, asked)[1] if len(known) else np.zeros(len(asked), bool)
-
-
 # ---- the switch, and the end
 
 
@@ -405,16 +237,16 @@ def switch_copy(
         looks: list[CopyLook] = []
         folder = Path(model)
         if copy.state == "filling" or (copy.state == "switching" and first.stands_for() == copy.old):
-            looks += _compared(old, new, copy.new, deadline)
+            looks += compared(old, new, deadline)
             if looks[-1].refused:
                 raise CollectionError(f"{copy.new} did not take every document, and nothing is moved: {looks[-1]}")
             catch_up(_named(where, copy.new), model=model, deadline=deadline, **secrets)
-            looks += _compared(old, new, copy.new, deadline)
-            _Marked.of(new).keep(folder / _MARKS)
+            looks += compared(old, new, deadline)
+            Marked.of(new).keep(folder / _MARKS)
             _keep(folder, copy.model_copy(update={"state": "switching"}))
             old.move_names(copy.new)
         if copy.state != "switched":  # once: what is deleted from now on stays deleted
-            looks.append(_late(old, new, copy.new, _Marked.read(folder / _MARKS), deadline))
+            looks.append(late(old, new, Marked.read(folder / _MARKS), deadline))
             _keep(folder, copy.model_copy(update={"state": "switched"}))
         caught = catch_up(where, model=model, deadline=deadline, **secrets)
     return _report(first, copy, looks, caught=caught)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 
 import sparsevec as sv
 from sparsevec.vectors import Float32s
+
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # nothing is sent from tests
 
 WORDS = [f"{first}{second}" for first in ("ba", "do", "ki", "lu", "me") for second in ("na", "ro", "ti", "su")]
 TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, 6)) for seed in range(300)]

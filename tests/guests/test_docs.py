@@ -1,4 +1,4 @@
-"""The page about guests runs as it stands."""
+"""The pages about guests and about many machines run as they stand."""
 
 from __future__ import annotations
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from datasets import Dataset
 
 import sparsevec as sv
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, ModelBroken, WrongSpace
@@ -55,6 +61,61 @@ def dataset(dense: Float32s, **columns: Any) -> Any:
     return ray.data.from_items(
         [{name: rows[name][i] for name in rows} for i in range(len(dense))], override_num_blocks=PARTS
     )
+
+
+def test_the_example_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples/guests"))
+    report = importlib.import_module("ray_write").main(url)
+    assert (report.given, report.written) == (600, 600)
+
+
+class Frame:
+    """As much of a Spark data frame as `mapInPandas` is: partitions of pandas frames, each in a function of its own.
+    Spark itself needs a JVM and is not here."""
+
+    def __init__(self, parts: list[pd.DataFrame]) -> None:
+        self.parts = parts
+
+    def mapInPandas(self, function: Any, schema: str) -> Frame:  # noqa: N802  its name
+        assert schema == "report string"
+        return Frame([made for part in self.parts for made in function(iter([part]))])
+
+    def collect(self) -> list[Any]:
+        return [row for part in self.parts for row in part.to_dict("records")]
+
+    def count(self) -> int:
+        return sum(map(len, self.parts))
+
+
+def test_the_page_about_many_machines_runs(
+    url: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    encoder.save("model")
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+    onto_ray, onto_spark, onto_datasets = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    ids, brands = [f"d{at}" for at in range(len(dense))], [f"b{at % 3}" for at in range(len(dense))]
+    rows = [{"id": id_, "embedding": row, "brand": b} for id_, row, b in zip(ids, dense, brands, strict=True)]
+    about = {"sv": sv, "np": np, "pd": pd, "url": url, "encoder": encoder}
+
+    ran = about | {"dataset": ray.data.from_items(rows, override_num_blocks=PARTS)}
+    exec(compile(onto_ray, "scale.md", "exec"), ran)
+    assert ran["report"].written == len(dense)
+
+    table = pd.DataFrame({"id": ids, "embedding": list(dense), "brand": brands})
+    ran = about | {"frame": Frame([table[:400], table[400:]])}
+    server = "elasticsearch://HOST:9200/products?field=sparse"
+    assert onto_spark.count(server) == 1
+    exec(compile(onto_spark.replace(server, url).replace("/models/products", "model"), "scale.md", "exec"), ran)
+    assert (ran["report"].given, ran["report"].failed) == (len(dense), 0)
+
+    Dataset.from_list(rows).save_to_disk("dataset")
+    before = ["import numpy as np", "import sparsevec as sv", "from datasets import load_from_disk"]
+    before += [f"encoder, adapter = sv.SparseEncoder.load('model'), sv.connect({url!r})"]
+    before += ["dataset = load_from_disk('dataset')", onto_datasets.replace("num_proc=8", "num_proc=2")]
+    Path("page.py").write_text("\n".join([*before, "print(report.written, adapter.count())"]))
+    said = subprocess.run([sys.executable, "page.py"], capture_output=True, text=True, check=False)
+    assert said.stdout.split() == [str(len(dense))] * 2, said.stderr
 
 
 def check(url: str, encoder: sv.SparseEncoder, dense: Float32s) -> None:

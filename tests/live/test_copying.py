@@ -148,13 +148,13 @@ def test_a_run_that_was_killed_goes_on(aliased: Aliased, model: Path, monkeypatc
         raise Killed
 
     before = aliased.shop.documents()
-    for at in ("_made", "_look", "retrofit"):
+    for at in ("_made", "compared", "retrofit"):
         with monkeypatch.context() as patch:
             patch.setattr(copying, at, killed)
             with pytest.raises(Killed):
                 sv.copy_beside(aliased.url, model=model, dense_field="emb", check=False)
     assert sv.copy_beside(aliased.url, model=model, dense_field="emb", check=False).settled
-    for at in ("_late", "catch_up"):
+    for at in ("late", "catch_up"):
         with monkeypatch.context() as patch:
             patch.setattr(copying, at, killed)
             with pytest.raises(Killed):

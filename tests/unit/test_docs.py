@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,23 @@ def test_a_page_runs_from_its_first_line_to_its_last(brought: Path, page: Path) 
     exec(compile(code, page.name, "exec"), {"__name__": page.stem})
 
 
+@pytest.mark.elasticsearch
+def test_the_page_about_testing_runs(engine_url: Callable[[str], str], tmp_path: Path) -> None:
+    """Its tests, by a pytest of their own; of the suite one clause, against the reference."""
+    head = ["import pytest, sparsevec", "from sparsevec import connect"]
+    head += ["from sparsevec.testing.conformance import Conformance"]
+    code = "\n\n".join([*head, *blocks(DOCS / "testing.md", "python")])
+    server = "opensearch://localhost:9200/conformance"
+    assert code.count(server) == 4
+    (tmp_path / "test_page.py").write_text(code.replace(server, f"reference:{tmp_path}/page.db"))
+    urls = {f"SPARSEVEC_ELASTICSEARCH{n}_URL": engine_url(f"elasticsearch{n}") for n in (8, 9)}
+    asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "my_pipeline or c5_"]
+    ran = subprocess.run([*asked, "test_page.py"], cwd=tmp_path, env=os.environ | urls, capture_output=True, text=True)
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert (ran.returncode, passed is not None) == (0, True), ran.stdout + ran.stderr
+    assert int(passed[1] if passed else 0) > 4  # the pipeline on both versions, and both classes
+
+
 @pytest.mark.parametrize("page", [*PAGES, DOCS / "index.md"], ids=lambda page: page.stem)
 def test_commands_and_options_of_a_page_are_there(page: Path) -> None:
     for line in "\n".join(blocks(page, "sh")).splitlines():
@@ -49,14 +70,27 @@ def test_every_command_says_what_it_and_each_of_its_options_does(name: str) -> N
     assert [option.name for option in command.params if not option.help and option.name != "help"] == []
 
 
-def test_the_reference_has_every_option_of_every_command() -> None:
-    place = DOCS / "site/commands.py"
-    spec = importlib.util.spec_from_file_location("commands", place)
+def hook(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"site/{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    page = hook.on_page_markdown((DOCS / "reference/commands.md").read_text())
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_the_comparisons_are_the_files_that_the_benchmarks_wrote() -> None:
+    included, root = hook("included"), DOCS.parent
+    asked = set(re.findall(r"^<!-- include: (\S+) -->$", (DOCS / "comparisons.md").read_text(), re.MULTILINE))
+    assert asked == {str(path.relative_to(root)) for path in (root / "benchmarks/results").rglob("*.md")}
+    page = included.on_page_markdown((DOCS / "comparisons.md").read_text())
+    for path in asked:
+        lines = [line for line in (root / path).read_text().splitlines() if not line.startswith("#")]
+        assert [line for line in lines if line not in page] == []
+
+
+def test_the_reference_has_every_option_of_every_command() -> None:
+    page = hook("commands").on_page_markdown((DOCS / "reference/commands.md").read_text())
     for name, command in COMMANDS.items():
         part = page.split(f"## sparsevec {name}\n")[1].split("\n## ")[0]
         assert [o for parameter in command.params for o in parameter.opts if o.startswith("-") and o not in part] == []

@@ -373,6 +373,28 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
     assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
 
 
+# ---- count
+
+
+def test_a_filter_that_the_server_decides_is_counted_without_looking_at_a_document(lucene: LuceneOperations) -> None:
+    now = there(emb={"type": "sparse_vector"}, brand={"type": "keyword"}, **note())
+    many = Answer(200, {"count": 7, "_shards": {"failed": 0}})
+    count, sent = talk(lucene.count({"brand": "acme"}), now, REFRESHED, many, many)
+    assert (count, said(sent)[-2:]) == (7, ["POST /products/_count"] * 2)
+    assert lines(sent[-1])[0]["query"]["bool"]["filter"][0] == {"terms": {"brand": ["acme"]}}
+
+
+def test_where_fewer_must_match_than_may_documents_are_looked_at(lucene: LuceneOperations) -> None:
+    now = there(emb={"type": "sparse_vector"}, brand={"type": "keyword"}, **note())
+    may, must = (Answer(200, {"count": n, "_shards": {"failed": 0}}) for n in (2, 1))
+    hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "sort": [7], "matched_queries": ["holds"]}
+    found = [{**hit, "_source": {"brand": brand}} for brand in ("acme", "other")]
+    page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": found}})
+    asked = [now, REFRESHED, may, must, now, Answer(200, {"id": "P1"}), page, DONE]
+    count, sent = talk(lucene.count({"brand": "acme"}), *asked)
+    assert (count, lines(sent[-2])[0]["_source"]) == (1, {"includes": ["brand"]})
+
+
 # ---- scan
 
 
