@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +138,32 @@ def test_check_finds_nothing_new_beside_two_fields(live: Any, model: Path, to: P
     before = found(live.url)
     sv.migrate(live.url, model=model, to=to, check=False)
     assert (found(live.url), found(field_beside(live.url))) == (before, before)
+
+
+@pytest.mark.slow
+@pytest.mark.elasticsearch
+def test_a_migration_that_was_killed_goes_on(
+    engine_url: Callable[[str], str], tmp_path: Path, model: Path, to: Path
+) -> None:
+    """By kill -9, with a third of the documents written."""
+    shop: Any = stocked(opened("elasticsearch9", engine_url, tmp_path), 3000)
+    try:
+        sv.retrofit(shop.url, model=model, dense_field="emb", check=False)
+        before, first = shop.documents(), vectors(shop.url)
+        call = "import sys, sparsevec as sv; sv.migrate(sys.argv[1], model=sys.argv[2], to=sys.argv[3], rate=100)"
+        running = subprocess.Popen([sys.executable, "-c", call, shop.url, str(model), str(to)])
+        while running.poll() is None and not (to / "status.json").exists():
+            time.sleep(0.05)
+        while running.poll() is None and json.loads((to / "status.json").read_text()).get("written", 0) < 1000:
+            time.sleep(0.05)
+        running.kill()
+        assert running.wait() == -signal.SIGKILL
+        report = sv.migrate(shop.url, model=model, to=to)
+        assert (report.settled, report.complete, wrong(Second(shop), to, 128)) == (True, True, {})  # type: ignore[arg-type]
+        assert (shop.documents(), vectors(shop.url)) == (before, first)
+        assert sv.switch(shop.url, model=model, to=to).new == 3000
+    finally:
+        shop.close()
 
 
 # ---- the embedding model changes
