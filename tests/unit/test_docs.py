@@ -48,8 +48,9 @@ def test_the_page_about_testing_runs(engine_url: Callable[[str], str], tmp_path:
     assert code.count(server) == 4
     (tmp_path / "test_page.py").write_text(code.replace(server, f"reference:{tmp_path}/page.db"))
     urls = {f"SPARSEVEC_ELASTICSEARCH{n}_URL": engine_url(f"elasticsearch{n}") for n in (8, 9)}
+    mine = {name: value for name, value in os.environ.items() if name != "SPARSEVEC_REQUIRE" and "PYTEST" not in name}
     asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "my_pipeline or c5_"]
-    ran = subprocess.run([*asked, "test_page.py"], cwd=tmp_path, env=os.environ | urls, capture_output=True, text=True)
+    ran = subprocess.run([*asked, "test_page.py"], cwd=tmp_path, env=mine | urls, capture_output=True, text=True)
     passed = re.search(r"(\d+) passed", ran.stdout)
     assert (ran.returncode, passed is not None) == (0, True), ran.stdout + ran.stderr
     assert int(passed[1] if passed else 0) > 4  # the pipeline on both versions, and both classes
@@ -81,11 +82,9 @@ def hook(name: str) -> Any:
 
 def test_the_comparisons_are_the_files_that_the_benchmarks_wrote() -> None:
     included, root = hook("included"), DOCS.parent
-    asked = set(re.findall(r"^<!-- include: (\S+) -->$", (DOCS / "comparisons.md").read_text(), re.MULTILINE))
-    assert asked == {str(path.relative_to(root)) for path in (root / "benchmarks/results").rglob("*.md")}
     page = included.on_page_markdown((DOCS / "comparisons.md").read_text())
-    for path in asked:
-        lines = [line for line in (root / path).read_text().splitlines() if not line.startswith("#")]
+    for path in (root / "benchmarks/results").rglob("*.md"):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
         assert [line for line in lines if line not in page] == []
 
 
