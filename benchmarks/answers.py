@@ -10,7 +10,7 @@ and beginning with another one each time, so that what else the machine does fal
 the ratios to the first of them. "Changed": a fifth of the documents written again and a tenth deleted, merged.
 
 MODELS is a folder for models: what is not there yet is fitted first (minutes). A part that is not named stays as it is
-in the results: benchmarks/results/answers.json, .md and .svg.
+in the results, and so do systems that are not: benchmarks/results/answers.json, .md and .svg.
 """
 
 from __future__ import annotations
@@ -331,6 +331,7 @@ def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:
 def main(
     models: Annotated[Path, typer.Argument(help="folder of the models; made where they are not there")],
     part: Annotated[list[str] | None, typer.Option(help="local, qdrant-edge, elasticsearch; all by default")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="how the names of the systems begin; all by default")] = None,
     data: Annotated[Path, typer.Option(help="the folder of debian12")] = DATA,
     rows: Annotated[int, typer.Option(help="documents")] = 20_000,
     queries: Annotated[int, typer.Option(help="dev queries")] = 300,
@@ -350,16 +351,19 @@ def main(
     try:
         for engine in part or engines:
             began = time.strftime("%Y-%m-%d")
-            found = list(bench.run(engine, engines[engine]()))
+            systems = [one for one in engines[engine]() if not only or one.name.startswith(tuple(only))]
+            found = list(bench.run(engine, systems))
             written(engine, found, f"{about}, load average {os.getloadavg()[1]:.0f}, {began}", out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def written(engine: str, found: Sequence[Row], about: str, out: Path) -> None:
-    """Into the results, in place of what was there of that engine."""
+    """Into the results, in place of what was there of these systems; others stay, and say of which run they are."""
     kept: dict[str, Any] = json.loads((out / "answers.json").read_text()) if (out / "answers.json").exists() else {}
-    kept[engine] = {"about": about, "rows": [asdict(row) for row in found]}
+    before, rows = kept.get(engine, {"about": "", "rows": []}), {row.name: asdict(row) for row in found}
+    earlier = {row["name"]: row | {"earlier": row.get("earlier", before["about"])} for row in before["rows"]}
+    kept[engine] = {"about": about, "rows": list((earlier | rows).values())}
     (out / "answers.json").write_text(json.dumps(kept, indent=1) + "\n")
     drawn(out)
 

@@ -46,6 +46,7 @@ def table(engines: Engines) -> str:
         some = about["rows"]
         shown = [key for key in _COLUMNS if any(key in row["cells"] for row in some)]
         lines.append(f"\n## {engine}\n\n{about['about']}\n")
+        lines += [f"Rows with *: {run}\n" for run in sorted({row["earlier"] for row in some if "earlier" in row})]
         lines.append(_line(["", "bytes a document", "ingest / merge, s", *(_COLUMNS[key] for key in shown)]))
         lines.append(_line(["---"] * (3 + len(shown))))
         lines += [
@@ -92,7 +93,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _name(row: Row) -> str:
-    return f"**ours: {row['name']}**" if row["ours"] else str(row["name"])
+    name = f"{row['name']}{' *' if 'earlier' in row else ''}"
+    return f"**ours: {name}**" if row["ours"] else name
 
 
 def _built(built: Row) -> list[str]:

@@ -8,8 +8,8 @@ benchmarks/results/many_budgets.json and .md.
 One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds; beside it
 stands one that was learned for that number, at the same F, asked by the same queries, which neither has seen. R10 is
 the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference is paired, with
-a 95 % interval. `--losing` makes the rows that lost: trainings in which the number of weights is drawn at each step,
-weights shared out among documents by their mass, and queries that skip dear posting lists.
+a 95 % interval. `--losing` makes those that lost instead: trainings in which the number of weights is drawn at each
+step, weights shared out among documents by their mass, and queries that skip dear posting lists.
 """
 
 from __future__ import annotations
@@ -174,9 +174,15 @@ class Nested(Fitting):
     drawn: Callable[[], list[int]] = lambda: [ONE]
 
     def __call__(self, batch: Batch) -> Objective:
-        parts = [Fitting(self.head, nnz, self.longest * nnz // ONE, self.recipe)(batch) for nnz in self.drawn()]
+        parts = [Fitting(self.head, nnz, self._asking(nnz), self.recipe)(batch) for nnz in self.drawn()]
         loss = torch.stack([part.loss for part in parts]).mean()
         return Objective(loss, parts[-1].documents, parts[-1].queries)
+
+    def _asking(self, nnz: int) -> int:
+        """Weights of a query: in the first stage a document's; then about what F pays for at that number."""
+        if self.longest == self.nnz:
+            return nnz
+        return min(len(self.head.bias), max(self.longest, 3 * self.longest * nnz // (4 * ONE)))
 
 
 def bounded() -> Callable[[], list[int]]:
@@ -270,21 +276,14 @@ SKIPPING: dict[str, Callable[..., Any]] = {
 }
 
 
-def losing(rows: Rows, models: Path) -> list[dict[str, Any]]:
+def losing(rows: Rows, models: Path, keep: Callable[[dict[str, Any]], None]) -> None:
     """Each beside what it was to be better than: an encoder of its own, or the plain one at 32 weights."""
     judge, one = Judge.of(rows), fitted(models / str(ONE), rows, ONE)
     own = {weights: judge.of_encoder(fitted(models / str(weights), rows, weights)) for weights in WEIGHTS}
-    told = []
 
     def tell(way: str, row: Row) -> None:
-        told.append({"way": way} | asdict(row))
-        print(way, row, flush=True)
+        keep({"way": way} | asdict(row))
 
-    for name, drawn in NESTED.items():
-        encoder, seconds = nested(rows, drawn)
-        for weights in WEIGHTS:
-            found = judge.of_encoder(calibrated(encoder, rows, weights))
-            tell(f"nested: {name}", Row.of(weights, found, seconds, own[weights]))
     for least, most in ((4, 160), (16, 64), (24, 48)):
         found = judge.found(*by_mass(one, rows, least, most))
         tell(f"weights by mass, {least} to {most}", Row.of(ONE, found, 0, own[ONE]))
@@ -292,7 +291,11 @@ def losing(rows: Rows, models: Path) -> list[dict[str, Any]]:
     for name, rule in SKIPPING.items():
         found = judge.found(documents, skipped(queries, documents, rule))
         tell(f"skipping by {name}", Row.of(ONE, found, 0, own[ONE]))
-    return told
+    for name, drawn in NESTED.items():
+        encoder, seconds = nested(rows, drawn)
+        for weights in WEIGHTS:
+            found = judge.of_encoder(calibrated(encoder, rows, weights))
+            tell(f"nested: {name}", Row.of(weights, found, seconds, own[weights]))
 
 
 # ---- all of them
@@ -321,7 +324,7 @@ def main(
     models: Annotated[Path, typer.Argument(help="A folder for models.")],
     data: Annotated[Path, typer.Option(help="Folder with the sets.")] = DATA,
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this one; several times for several.")] = None,
-    lost: Annotated[bool, typer.Option("--losing", help="The rows that lost, too.")] = False,
+    lost: Annotated[bool, typer.Option("--losing", help="Only the rows that lost.")] = False,
 ) -> None:
     results = RESULTS / "many_budgets.json"
     kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"sets": {}}
@@ -331,7 +334,7 @@ def main(
         results.write_text(json.dumps(kept, indent=1) + "\n")
         (RESULTS / "many_budgets.md").write_text(markdown(kept))
 
-    for name in only if only is not None else SETS:
+    for name in [] if lost else only or SETS:
 
         def keep(told: dict[str, Any], name: str = name) -> None:
             kept["sets"][name] = told
@@ -340,8 +343,14 @@ def main(
 
         made(SETS[name](data), models / name, keep)
     if lost:
-        kept["losing"] = losing(SETS[SMALL](data), models / SMALL)
-        written()
+        kept["losing"] = []
+
+        def add(row: dict[str, Any]) -> None:
+            kept["losing"].append(row)
+            written()
+            print(line(row), flush=True)
+
+        losing(SETS[SMALL](data), models / SMALL, add)
 
 
 if __name__ == "__main__":

@@ -153,12 +153,20 @@ def test_in_strict_mode_a_filter_needs_the_index_that_every_guide_names_and_no_o
     assert ask(adapter, {1: 1.0}, where={"brand": {"not": "acme"}}).ids == (3, 2)
     assert ask(adapter, {1: 1.0}, where={"made": {"gte": "2025-01-01"}}).ids == (2,)
     assert ask(adapter, {1: 1.0}, where={"brand": {"exists": False}}).ids == (3,)
+    with sv.connect(f"qdrant://127.0.0.1:{shim.port}/strict") as another:  # that has not seen the mode yet
+        assert [page.ids for page in another.scan(where={"brand": {"not": "acme"}})] == [(2, 3)]
+        assert (another.count({"brand": "acme"}), another.count({"made": {"gte": "2025-01-01"}})) == (1, 1)
+        another.delete(where={"brand": "acme"})
+    assert adapter.count() == 2
 
 
 def test_in_strict_mode_a_filter_without_its_index_is_refused_by_the_name_of_the_index(
     strict: tuple[QdrantShim, Adapter],
 ) -> None:
     _, adapter = strict
+    for call in (adapter.count, lambda where: list(adapter.scan(where=where))):
+        with pytest.raises(OutOfLimits, match="make a payload index on 'brand'"):
+            call({"brand": "acme"})
     with pytest.raises(OutOfLimits, match="make a payload index on 'brand'"):
         ask(adapter, {1: 1.0}, where={"brand": "acme"})
 
