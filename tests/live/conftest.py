@@ -22,6 +22,12 @@ SHOPS = [
     pytest.param("qdrant", marks=pytest.mark.qdrant),
     pytest.param("qdrant+edge", marks=pytest.mark.qdrant),
 ]
+SERVERS = [  # the two that differ most in every run, the others in that of slow tests
+    pytest.param("elasticsearch9", marks=pytest.mark.elasticsearch),
+    pytest.param("elasticsearch8", marks=[pytest.mark.elasticsearch, pytest.mark.slow]),
+    pytest.param("opensearch3", marks=[pytest.mark.opensearch, pytest.mark.slow]),
+    pytest.param("qdrant", marks=pytest.mark.qdrant),
+]
 N = 300
 
 

@@ -15,7 +15,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput
 from sparsevec.live import copying
-from tests.live.conftest import LUCENE, N, opened, stocked
+from tests.live.conftest import SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, LuceneShop, QdrantShop, _http, dense_rows
 from tests.live.test_retrofit import wrong
 
@@ -62,7 +62,7 @@ class Aliased:
         return [{**found["config"], "params": params, "metadata": None}, schema]
 
 
-@pytest.fixture(params=[*LUCENE, pytest.param("qdrant", marks=pytest.mark.qdrant)])
+@pytest.fixture(params=SERVERS)
 def aliased(engine_url: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Aliased]:
     shop: Any = stocked(opened(request.param, engine_url, tmp_path))
     place = Aliased(shop)

@@ -19,7 +19,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, JournalMismatch
 from sparsevec.live.migrating import field_beside
-from tests.live.conftest import LUCENE, N, opened, stocked
+from tests.live.conftest import SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
 from tests.live.test_retrofit import wrong
 
@@ -41,7 +41,7 @@ def to(fitted_later: Path, tmp_path: Path) -> Path:
     return tmp_path / "model-2"
 
 
-@pytest.fixture(params=[*LUCENE, pytest.param("qdrant", marks=pytest.mark.qdrant)])
+@pytest.fixture(params=SERVERS)
 def live(
     engine_url: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path, model: Path
 ) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.live.folder import Folder
 from sparsevec.planning import scratch
-from tests.live.conftest import DIMENSION, LUCENE, N, opened, stocked
+from tests.live.conftest import DIMENSION, SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, EdgeShop, LuceneShop, Shop, dense_rows
 
 
@@ -253,7 +253,7 @@ def names(url: str) -> list[str]:
     return found
 
 
-@pytest.fixture(params=[*LUCENE, pytest.param("qdrant", marks=pytest.mark.qdrant)])
+@pytest.fixture(params=SERVERS)
 def server(engine_url: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     place = stocked(opened(request.param, engine_url, tmp_path))
     yield place
