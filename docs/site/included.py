@@ -1,7 +1,7 @@
 """Writes a file of the repository into the page that asks for it; below a page's own heading, two levels lower. A hook.
 
-A mark with "the rest of" stands for what is in a folder and not on the page yet. So a table on a page is the file that a
-benchmark wrote, and nobody copies figures.
+A mark with "the rest of" stands for what is in a folder and not on the page yet. So a table on a page is the file that
+a benchmark wrote, and nobody copies figures.
 """
 
 from __future__ import annotations
