@@ -17,7 +17,7 @@ from sparsevec.contract.connect import connect
 from sparsevec.contract.urls import Url
 from sparsevec.errors import InvalidInput
 
-__all__ = ["connected", "credentials"]
+__all__ = ["connected", "credentials", "secrets_of"]
 
 # What `connect` of each engine calls them; an engine of somebody else's may take all three.
 _TAKES: Mapping[str, Mapping[str, str]] = {
@@ -29,8 +29,13 @@ _TAKES: Mapping[str, Mapping[str, str]] = {
 
 def connected(url: str) -> Adapter:
     """The adapter behind `url`, with the credentials of the environment where it names a server."""
+    return connect(url, **secrets_of(url))
+
+
+def secrets_of(url: str) -> dict[str, Any]:
+    """What the environment has for the server that `url` names; nothing where it names none."""
     place = Url.parse(url)
-    return connect(url, **(credentials(place.engine, os.environ) if place.host else {}))
+    return credentials(place.engine, os.environ) if place.host else {}
 
 
 def credentials(engine: str, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -13,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import stages
-from sparsevec.cli.credentials import credentials
+from sparsevec.cli.credentials import secrets_of
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.contract.urls import Url
@@ -43,8 +42,10 @@ __all__ = [
     "NoVerify",
     "Rate",
     "Refine",
+    "catching",
     "filling",
     "preview_command",
+    "read_settings",
     "retrofit_command",
 ]
 
@@ -139,23 +140,22 @@ def retrofit_command(
         raise InvalidInput("--undo and --copy go without each other and without --catch-up and --dry-run")
     if (switching or dropping) and (not copying or switching + dropping > 1):
         raise InvalidInput("--switch and --drop-old belong to --copy, one at a time")
-    if every is not None and not catching_up:
-        raise InvalidInput("--every belongs to --catch-up")
-    given = {
-        "url": url,
-        "model": model,
-        "dense_field": dense_field,
-        "nnz": nnz,
-        "flops": flops,
-        "dimension": dimension,
-        "queries": queries,
-        "refine": refine or None,
-        "sample": sample,
-        "rate": rate,
-        "every": every,
-        "verify": False if no_check else None,
-    }
-    settings = Settings.read(config, given)
+    settings = read_settings(
+        config,
+        catching_up=catching_up,
+        refine=refine,
+        no_check=no_check,
+        url=url,
+        model=model,
+        dense_field=dense_field,
+        nnz=nnz,
+        flops=flops,
+        dimension=dimension,
+        queries=queries,
+        sample=sample,
+        rate=rate,
+        every=every,
+    )
     once = _Calls(settings, as_json=as_json)
     if copying:
         once.copy(switching=switching, dropping=dropping)
@@ -163,16 +163,31 @@ def retrofit_command(
         once.say(once.report(undo_retrofit, undo_each))
     elif catching_up:
         read = {"dense_field": settings.dense_field, "rate": settings.rate, "dry_run": dry_run}
-        caught = partial(once.report, catch_up, catch_up_each, **read)
-        if settings.every is None:
-            once.say(caught())
-            return
-        for report in repeated(caught, settings.every):
-            once.say(report)
+        catching(partial(once.report, catch_up, catch_up_each, **read), settings, as_json=as_json)
     else:
         with filling(settings, dry_run=dry_run, quiet=as_json) as options:
             report = once.report(retrofit, retrofit_each, **options)
         say(report, as_json=as_json, sound=report.complete, good=dry_run or getattr(report, "settled", True))
+
+
+def read_settings(
+    config: Path | None, *, catching_up: bool, refine: bool, no_check: bool, every: float | None, **given: Any
+) -> Settings:
+    """Those of the file, and those of the command line, which go first. Raises InvalidInput."""
+    if every is not None and not catching_up:
+        raise InvalidInput("--every belongs to --catch-up")
+    flags = {"refine": refine or None, "verify": False if no_check else None}
+    return Settings.read(config, {**given, **flags, "every": every})
+
+
+def catching(caught: Callable[[], Any], settings: Settings, *, as_json: bool) -> None:
+    """Catch up once, or again and again, and say each report."""
+    if settings.every is None:
+        report = caught()
+        say(report, as_json=as_json, sound=report.complete)
+        return
+    for report in repeated(caught, settings.every):
+        say(report, as_json=as_json)
 
 
 class _Dropped(BaseModel):
@@ -210,10 +225,9 @@ class _Calls:
     """What is done with one collection, or with each that the url stands for."""
 
     def __init__(self, settings: Settings, *, as_json: bool) -> None:
-        place = Url.parse(settings.url)
         self._settings, self._json = settings, as_json
-        self._secrets = credentials(place.engine, os.environ) if place.host else {}
-        self._pattern = bool({*"*,"} & {*place.path})
+        self._secrets = secrets_of(settings.url)
+        self._pattern = bool({*"*,"} & {*Url.parse(settings.url).path})
 
     def report(self, one: Callable[..., Any], each: Callable[..., Any], **options: Any) -> Any:
         options |= {"model": self._settings.model, "deadline": self._settings.deadline}
@@ -266,7 +280,6 @@ def preview_command(
     ```
     """
     asking = None if queries is None else read_dense(queries)
-    place = Url.parse(url)
     seen = preview(
         url,
         dense_field=dense_field,
@@ -277,6 +290,6 @@ def preview_command(
         sample=sample,
         latency=None if engine is None else LatencyModel.load(engine),
         scratch=scratch,
-        **(credentials(place.engine, os.environ) if place.host else {}),
+        **secrets_of(url),
     )
     say(seen, as_json=as_json)

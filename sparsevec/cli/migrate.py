@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sparsevec.cli.credentials import credentials
+from sparsevec.cli.credentials import secrets_of
 from sparsevec.cli.live import (
     Asking,
     Config,
@@ -23,15 +22,14 @@ from sparsevec.cli.live import (
     NoVerify,
     Rate,
     Refine,
+    catching,
     filling,
+    read_settings,
 )
 from sparsevec.cli.options import Json
 from sparsevec.cli.screen import failing, say
-from sparsevec.contract.urls import Url
 from sparsevec.errors import InvalidInput
-from sparsevec.live.catching_up import repeated
 from sparsevec.live.migrating import catch_up_both, drop_old, migrate, switch, switch_back
-from sparsevec.live.settings import Settings
 
 __all__ = ["migrate_command"]
 
@@ -83,29 +81,27 @@ def migrate_command(
     """
     if switching + back + dropping + catching_up > 1 or (dry_run and switching + back + dropping):
         raise InvalidInput("expected one of --switch, --back, --drop-old, --catch-up at a time, --dry-run without them")
-    if every is not None and not catching_up:
-        raise InvalidInput("--every belongs to --catch-up")
-    given = {
-        "url": url,
-        "model": model,
-        "to": to,
-        "into": into,
-        "dense_field": dense_field,
-        "nnz": nnz,
-        "flops": flops,
-        "dimension": dimension,
-        "queries": queries,
-        "refine": refine or None,
-        "sample": sample,
-        "rate": rate,
-        "every": every,
-        "verify": False if no_check else None,
-    }
-    settings = Settings.read(config, given)
+    settings = read_settings(
+        config,
+        catching_up=catching_up,
+        refine=refine,
+        no_check=no_check,
+        url=url,
+        model=model,
+        to=to,
+        into=into,
+        dense_field=dense_field,
+        nnz=nnz,
+        flops=flops,
+        dimension=dimension,
+        queries=queries,
+        sample=sample,
+        rate=rate,
+        every=every,
+    )
     if settings.to is None:
         raise InvalidInput("expected --to, the folder of the second encoder, or `to` in the file")
-    place = Url.parse(settings.url)
-    secrets = credentials(place.engine, os.environ) if place.host else {}
+    secrets = secrets_of(settings.url)
     both: dict[str, Any] = {"model": settings.model, "to": settings.to, "into": settings.into}
     if switching:
         say(switch(settings.url, **both, check=settings.verify, deadline=settings.deadline, **secrets), as_json=as_json)
@@ -116,13 +112,9 @@ def migrate_command(
         say(dropped, as_json=as_json, sound=dropped.complete)
     elif catching_up:
         written: dict[str, Any] = {"rate": settings.rate, "dry_run": dry_run, "deadline": settings.deadline}
-        caught = partial(catch_up_both, settings.url, **both, credentials=secrets, **written)
-        if settings.every is None:
-            report = caught()
-            say(report, as_json=as_json, sound=report.complete)
-            return
-        for report in repeated(caught, settings.every):
-            say(report, as_json=as_json)
+        catching(
+            partial(catch_up_both, settings.url, **both, credentials=secrets, **written), settings, as_json=as_json
+        )
     else:
         with filling(settings, dry_run=dry_run, quiet=as_json) as options:
             filled = migrate(settings.url, **both, **options, deadline=settings.deadline, credentials=secrets)
