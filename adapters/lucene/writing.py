@@ -162,17 +162,24 @@ class Writing:
         read_hits(answer)
         known = yield from session.existing(0.0)  # after the count: who has written has claimed it before
         claim = known.field.claim
-        if claim is not None and not claim.fingerprint:
-            if answer["count"]:
-                session.foreign = claim.identity
-                return
+        if claim is not None and not claim.fingerprint and answer["count"]:
+            session.foreign = claim.identity
+            return
+        for _ in range(_ROUNDS):
+            claim = known.field.claim
+            if claim is None or claim.fingerprint:
+                break
+            assert known.target.write is not None
             try:
-                assert known.target.write is not None
                 yield from session.put_mapping(known.target.write, claim.adopting(vectors.fingerprint))
-            except BackendUnsupported as error:
+            except BackendUnsupported as error:  # another writer was first, which the next look may not show yet
                 if "null_value" not in str(error):
                     raise
-            known = yield from session.fresh()  # another writer may have been first
+            else:
+                return
+            known = yield from session.existing(0.0)
+        else:
+            raise BackendDown(f"another writer is giving {session.asked!r} its space; its mapping does not show it yet")
         check_space(vectors, known.field.fingerprint)
 
     def _fitting(self, lines: Sequence[Line]) -> Operation[tuple[list[Line], dict[Id, Failure]]]:

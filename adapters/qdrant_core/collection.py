@@ -5,6 +5,7 @@ others keep there stays, and so do the notes of other vectors:
 
     sparsevec                       {"made": true}, when `create` made the collection
     sparsevec:VECTOR:IDENTITY       {"dimension", "fingerprint", "since"} of one vector that `create` made
+    sparsevec-bid:IDENTITY:SPACE    {"since"}, while a writer gives a vector its fingerprint
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from .filters import plain_path
 __all__ = ["MADE", "Collection", "Note", "read"]
 
 MADE = "sparsevec"
-_STALE = 60  # seconds after which a note without its vector is that of a `create` that never ended
+_BID = f"{MADE}-bid"
+_STALE = 60  # seconds after which what a writer began has never ended: a note without its vector, a bid
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class Note:
 
     @property
     def stale(self) -> bool:
-        return time.time() - self.since > _STALE
+        return _stale(self.since)
+
+    def bid(self, fingerprint: str) -> str:
+        """The key under which a writer says that it is giving the vector this fingerprint."""
+        return f"{_BID}:{self.identity}:{fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Collection:
     """the limits of strict mode; empty when it is off"""
     indexed: frozenset[str]
     """paths of payload indexes, without quotes"""
+    bids: Mapping[str, float]
+    """of writers that are giving a vector its fingerprint: when each began, by key"""
     params: Mapping[str, Any]
     status: str
 
@@ -95,6 +103,11 @@ class Collection:
 
     def datatype(self, vector: str) -> str:
         return str((self.sparse[vector].get("index") or {}).get("datatype") or "float32")
+
+    def bidding(self, note: Note) -> set[str]:
+        """The keys of writers that are giving a vector its fingerprint, and have not died over it."""
+        mine = note.bid("")
+        return {key for key, since in self.bids.items() if key.startswith(mine) and not _stale(since)}
 
     @property
     def walkable(self) -> frozenset[str] | None:
@@ -121,9 +134,14 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
         },
         strict=strict if strict.get("enabled") else {},
         indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
+        bids={key: float((value or {}).get("since") or 0) for key, value in metadata.items() if key.startswith(_BID)},
         params=params,
         status=str(answer.get("status", "")),
     )
+
+
+def _stale(since: float) -> bool:
+    return time.time() - since > _STALE
 
 
 def _dense(params: Mapping[str, Any]) -> DenseField:

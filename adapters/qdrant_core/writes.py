@@ -19,6 +19,7 @@ does; in ours the payload is read, merged and written whole, for these documents
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
 
-from .collection import Collection
+from .collection import Collection, Note
 from .errors import PointMissing
 from .ids import Point, original
 from .payloads import has_null, vector_to_wire
@@ -146,9 +147,30 @@ class Writes(Server):
             if note is not None and note.fingerprint is None:
                 self._foreign = count > 0
                 if not self._foreign:
-                    yield from self._ask("update_collection", metadata=note.metadata(vectors.fingerprint))
-                    note = (yield from self._existing(anew=True)).note_of(self._vector)
+                    note = yield from self._adopt(note, vectors.fingerprint)
         check_space(vectors, note.fingerprint if note else None)
+
+    def _adopt(self, note: Note, fingerprint: str) -> Operation[Note | None]:
+        """Give the collection its space, and of writers of several spaces at once let only one do so.
+
+        Metadata know no compare-and-set, so whoever writes last would win, after the first has read that it won. Each
+        puts up a bid first, under a key of its own, and gives the space when it sees no other's after that: of two,
+        the later one sees the earlier one's, or what came of it.
+        """
+        mine = note.bid(fingerprint)
+        for _ in range(_TRIES):
+            yield from self._ask("update_collection", metadata={mine: {"since": time.time()}})
+            found = yield from self._existing(anew=True)
+            seen = found.note_of(self._vector)
+            wins = seen is not None and seen.fingerprint is None and found.bidding(note) <= {mine}
+            given = note.metadata(fingerprint) if wins else {}
+            yield from self._ask("update_collection", metadata={**given, mine: None})
+            seen = (yield from self._existing(anew=True)).note_of(self._vector)
+            if seen is None or seen.fingerprint is not None:
+                return seen
+        raise BackendDown(
+            f"another writer is giving collection {self._name} its space at the same time; send the write again"
+        )
 
     def _make(self, found: Collection, documents: list[Document], rows: Rows) -> Operation[set[Id]]:
         """Write documents, and make those that are not there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -245,6 +246,27 @@ def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it
     with closing(connect(collection.flaky_url)) as late, pytest.raises(WrongSpace, match=r"blue.*red"):
         late.upsert([2], red)
     assert collection.proxy.injected.total() == 1
+
+
+def test_a_writer_who_meets_the_bid_of_another_leaves_the_space_to_it(collection: Collection) -> None:
+    """One that bids while the other has won and not said so yet, and one whose bidder died long ago."""
+    red = documents(1).vectors.with_fingerprint("red")
+    (note,) = (key for key in metadata(collection) if key.startswith("sparsevec:"))
+    bid = f"sparsevec-bid:{note.rpartition(':')[2]}:blue"
+    http("PATCH", collection.engine, {"metadata": {bid: {"since": time.time()}}})
+    with closing(connect(collection.url)) as adapter:
+        with pytest.raises(BackendDown, match="another writer is giving"):
+            adapter.upsert([1], red)
+        assert (adapter.count(), adapter.info().fingerprint) == (0, None)
+        http("PATCH", collection.engine, {"metadata": {bid: {"since": time.time() - 3600}}})
+        adapter.upsert([1], red)
+        assert (adapter.count(), adapter.info().fingerprint) == (1, "red")
+    assert not any(key.endswith(":red") for key in metadata(collection))
+
+
+def metadata(collection: Collection) -> dict[str, Any]:
+    found: dict[str, Any] = http("GET", collection.engine)["result"]["config"]["metadata"]
+    return found
 
 
 def test_a_disk_that_is_full_stops_the_run_and_says_how_far_it_came(collection: Collection) -> None:

@@ -14,7 +14,7 @@ from sparsevec import SparseVectors
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.filters import EngineFilter
 from sparsevec.errors import AdapterClosed, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
-from tests.faults.proxy import Exchange, Proxy
+from tests.faults.proxy import Answer, Exchange, Fault, Proxy
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
 ONE = {1: 1.0}
@@ -296,21 +296,6 @@ def test_foreign_vectors_make_a_foreign_collection(place: Place) -> None:
     assert adapter.info().fingerprint is None
 
 
-def test_two_writers_of_different_spaces_that_are_first_at_once_do_not_both_write(place: Place) -> None:
-    created(place)
-
-    def write(fingerprint: str) -> str | None:
-        try:
-            place.connect().upsert([fingerprint], of(fingerprint, ONE))
-        except WrongSpace:
-            return None
-        return fingerprint
-
-    with ThreadPoolExecutor(2) as pool:
-        written = [space for space in pool.map(write, ["red", "blue"]) if space]
-    assert written == [place.connect().info().fingerprint]
-
-
 def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it_is(place: Place) -> None:
     created(place)
     engine, _, address = place.engine_url.partition("://")
@@ -326,6 +311,36 @@ def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it
         with pytest.raises(WrongSpace, match=r"blue.*red"):
             late.upsert(["red"], of("red", ONE))
     assert proxy.injected.total() == 1
+    assert place.connect().count() == 1
+
+
+def test_a_writer_who_is_refused_before_the_mapping_shows_why_looks_again(place: Place) -> None:
+    """A master answers the refused ones of a batch of changes before it publishes what came of the others."""
+    created(place)
+    engine, _, address = place.engine_url.partition("://")
+    looks: list[Answer] = []
+    refused: list[Answer] = []
+
+    def look(exchange: Exchange) -> None:
+        looks.append(exchange.forward())
+        exchange.answer(looks[-2] if len(refused) == 1 else looks[-1])
+
+    def overtaken(exchange: Exchange) -> None:
+        place.connect().upsert(["blue"], of("blue", ONE))
+        refused.append(exchange.forward())
+        exchange.answer(refused[-1])
+
+    def script(exchange: Exchange) -> Fault | None:
+        if exchange.command == "GET":
+            return look
+        return overtaken if exchange.command == "PUT" else None
+
+    with Proxy(f"http://{address}") as proxy:
+        late = Place(proxy.url.replace("http", engine), place.index).connect()
+        proxy.script = script
+        with pytest.raises(WrongSpace, match=r"blue.*red"):
+            late.upsert(["red"], of("red", ONE))
+    assert [answer.status for answer in refused] == [400, 400]
     assert place.connect().count() == 1
 
 

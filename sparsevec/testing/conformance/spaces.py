@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.errors import WrongSpace
+from sparsevec.errors import BackendDown, WrongSpace
 from sparsevec.testing.conformance.documents import DIMENSION, fill, rows
 from sparsevec.testing.conformance.suite import Suite
 
@@ -63,6 +65,22 @@ class Spaces(Suite):
         assert adapter.upsert([2], ROW.with_fingerprint(SPACE)).written == (2,)
         assert adapter.info().fingerprint is None
         assert len(adapter.search(ROW.with_fingerprint(OTHER), 5)[0]) == 2
+
+    def test_c18_of_writers_of_two_spaces_that_are_first_at_once_one_at_most_writes(self, adapter: Adapter) -> None:
+        adapter.create(DIMENSION)
+        writers = {space: self.another(adapter) for space in (SPACE, OTHER)}
+
+        def write(space: str) -> list[str]:
+            try:
+                writers[space].upsert([space], ROW.with_fingerprint(space))
+            except (WrongSpace, BackendDown):
+                return []
+            return [space]
+
+        with ThreadPoolExecutor(2) as pool:
+            written = [space for spaces in pool.map(write, writers) for space in spaces]
+        assert written in ([], [adapter.info().fingerprint])
+        assert adapter.count() == len(written)
 
     def test_c18_the_fingerprint_survives_a_restart_and_goes_with_a_drop(self, adapter: Adapter) -> None:
         adapter.create(DIMENSION, fingerprint=SPACE)
