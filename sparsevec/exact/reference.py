@@ -248,6 +248,7 @@ class Reference(Connection):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -256,7 +257,7 @@ class Reference(Connection):
         """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
         behind, size, wanted, more = _place(after), check_size(size), conditions(where), True
         while more:
-            dimension, fingerprint, *_ = self._existing()
+            dimension, fingerprint, _, code_bytes = self._existing()
             rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
             if not rows:
                 return
@@ -264,7 +265,7 @@ class Reference(Connection):
             behind = rows[-1][0]
             if not (rows := [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows):
                 continue
-            found = _documents(rows, dimension, fingerprint)
+            found = _documents(rows, dimension, fingerprint, code_bytes if codes else None)
             yield Page(
                 ids=found.ids,
                 after=behind.hex() if more else None,
@@ -272,6 +273,7 @@ class Reference(Connection):
                 vectors=found.vectors if vectors else None,
                 payloads=found.payloads if payloads else None,
                 dense=None if dense is None else tuple(dense_row(payload.get(dense)) for payload in found.payloads),
+                codes=found.codes,
             )
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
