@@ -152,9 +152,10 @@ def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float],
         size = len(rows.documents)
         made.append((shape.dimension, size))
         recall, f = 0.8 + shape.dimension / 1e5, costs[shape] * (1 if size == n else 1.1)
-        between = Interval(recall, recall)
-        figures = {"answers": recall, "candidates": recall, "answers_interval": between, "candidates_interval": between}
-        point = Point(query_nnz=32, residual_bytes=0, lists=32, flops=f, touched=0.3, bytes=256, hits=100, **figures)
+        told: dict[str, Any] = dict.fromkeys(("answers", "candidates"), recall)
+        told |= dict.fromkeys(("answers_interval", "candidates_interval"), Interval(recall, recall))
+        costs_32 = {"query_nnz": 32, "residual_bytes": 0, "lists": 32, "touched": 0.3, "bytes": 256, "hits": 100}
+        point = Point.model_validate(told | costs_32 | {"flops": f})
         return Trial(shape=shape, documents=size, queries=300, seconds=10, points=(point,))
 
     monkeypatch.setattr(halving, "tried", tried)
