@@ -22,7 +22,7 @@ from sparsevec.errors import AdapterError, BackendUnsupported, ClientMissing, In
 from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.loading import AsyncLoading, Loading
-from .lucene.operations import LuceneOperations
+from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, retry_after
 
@@ -75,13 +75,16 @@ class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
         shards: int | None = None,
         replicas: int | None = None,
         refresh: Refresh = "reader",
+        favour: Favour = "time",
     ) -> Self:
         """Around a client of the caller's, who goes on owning it."""
         if isinstance(client, AsyncElasticsearch):
             raise InvalidInput("an AsyncElasticsearch is for AsyncElasticsearchAdapter, and for sparsevec.aconnect")
         if not isinstance(client, Elasticsearch):
             raise InvalidInput(f"expected an elasticsearch.Elasticsearch, found {type(client).__name__}")
-        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        operations = LuceneOperations(
+            _ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh, favour=favour
+        )
         return cls(operations, _ElasticWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
@@ -109,13 +112,16 @@ class AsyncElasticsearchAdapter(AsyncLoading, AsyncRanks):
         shards: int | None = None,
         replicas: int | None = None,
         refresh: Refresh = "reader",
+        favour: Favour = "time",
     ) -> Self:
         """Around a client of the caller's, who goes on owning it."""
         if isinstance(client, Elasticsearch):
             raise InvalidInput("an Elasticsearch client is for ElasticsearchAdapter, and for sparsevec.connect")
         if not isinstance(client, AsyncElasticsearch):
             raise InvalidInput(f"expected an elasticsearch.AsyncElasticsearch, found {type(client).__name__}")
-        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        operations = LuceneOperations(
+            _ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh, favour=favour
+        )
         return cls(operations, _AsyncElasticWire(client, owned=False), place(_ENGINE, (), index, field))
 
 

@@ -17,7 +17,7 @@ from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.loading import AsyncLoading, Loading
-from .lucene.operations import LuceneOperations
+from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, retry_after
 
@@ -70,13 +70,16 @@ class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
         shards: int | None = None,
         replicas: int | None = None,
         refresh: Refresh = "reader",
+        favour: Favour = "time",
     ) -> Self:
         """Around a client of the caller's, who goes on owning it."""
         if isinstance(client, AsyncOpenSearch):
             raise InvalidInput("an AsyncOpenSearch is for AsyncOpenSearchAdapter, and for sparsevec.aconnect")
         if not isinstance(client, OpenSearch):
             raise InvalidInput(f"expected an opensearchpy.OpenSearch, found {type(client).__name__}")
-        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        operations = LuceneOperations(
+            _ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh, favour=favour
+        )
         return cls(operations, _OpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
@@ -104,13 +107,16 @@ class AsyncOpenSearchAdapter(AsyncLoading, AsyncRanks):
         shards: int | None = None,
         replicas: int | None = None,
         refresh: Refresh = "reader",
+        favour: Favour = "time",
     ) -> Self:
         """Around a client of the caller's, who goes on owning it."""
         if isinstance(client, OpenSearch):
             raise InvalidInput("an OpenSearch client is for OpenSearchAdapter, and for sparsevec.connect")
         if not isinstance(client, AsyncOpenSearch):
             raise InvalidInput(f"expected an opensearchpy.AsyncOpenSearch, found {type(client).__name__}")
-        operations = LuceneOperations(_ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh)
+        operations = LuceneOperations(
+            _ENGINE, index, field, shards=shards, replicas=replicas, refresh=refresh, favour=favour
+        )
         return cls(operations, _AsyncOpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 

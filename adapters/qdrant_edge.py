@@ -334,6 +334,7 @@ class QdrantEdgeAdapter(Connection):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -346,13 +347,15 @@ class QdrantEdgeAdapter(Connection):
         while True:
             shard, marker = self._existing()
             payload: Any = True if whole else edge.PayloadSelector.Include([ORIGINAL])
-            about = {"with_payload": payload, "with_vector": [_VECTOR], "filter": filter_}
+            names = _names(marker) if codes else [_VECTOR]
+            about = {"with_payload": payload, "with_vector": names, "filter": filter_}
             with engine_errors(self._folder):
                 records, place = shard.scroll(edge.ScrollRequest(offset=place, limit=size, **about))
             records = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
             if records:
+                ids = tuple(id_from_wire(_plain(record.id), record.payload) for record in records)
                 yield Page(
-                    ids=tuple(id_from_wire(_plain(record.id), record.payload) for record in records),
+                    ids=ids,
                     after=None if place is None else json.dumps(_plain(place)),
                     holds=np.array([_VECTOR in _vectors(record) for record in records], bool),
                     vectors=_rows(records, marker) if vectors else None,
@@ -360,6 +363,7 @@ class QdrantEdgeAdapter(Connection):
                     dense=None
                     if dense is None
                     else tuple(dense_from_wire((record.payload or {}).get(dense)) for record in records),
+                    codes=_codes(ids, records, marker) if codes else None,
                 )
             if place is None:
                 return
@@ -502,10 +506,15 @@ def _to_wire(row: SparseVector) -> edge.SparseVector:
 def _documents(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker, dense: str | None) -> Documents:
     payloads = tuple(payload_from_wire(record.payload) for record in records)
     rows = None if dense is None else tuple(dense_from_wire(payload.get(dense)) for payload in payloads)
-    held = [_vectors(record) for record in records]
+    return Documents(tuple(ids), _rows(records, marker), payloads, rows, _codes(ids, records, marker))
+
+
+def _codes(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker) -> UInt8s | None:
+    """The residual code of each, zeros where there is none; None in a collection that keeps none."""
     width = marker.code_bytes
-    codes = None if width is None else codes_from_wire(held, ids, _CODE, width, strict=False)
-    return Documents(tuple(ids), _rows(records, marker), payloads, rows, codes)
+    if width is None:
+        return None
+    return codes_from_wire([_vectors(record) for record in records], ids, _CODE, width, strict=False)
 
 
 def _names(marker: Marker) -> list[str]:

@@ -1,6 +1,6 @@
 """Final answers beside what a user would pick instead: recall, bytes, seconds to build, milliseconds to answer.
 
-    python -m benchmarks.answers MODELS [--part local] [--rows 20000] [--queries 300] [--elasticsearch URL]
+    python -m benchmarks.answers MODELS [--part local] [--minutes 8] [--elasticsearch URL]
 
 Debian package descriptions as MiniLM vectors (benchmarks/debian12.py). Recall@10 of the exact dense top 10, among the
 documents that the filter keeps, with a 95 % interval over queries; bytes a document on disk after a merge, of the whole
@@ -9,19 +9,18 @@ so; p50 and p95 at one client, encoding included. Every query is asked of all sy
 and beginning with another one each time, so that what else the machine does falls on all of them; "x" is the median of
 the ratios to the first of them. "Changed": a fifth of the documents written again and a tenth deleted, merged.
 
-MODELS is a folder for models: what is not there yet is fitted first (minutes). A part that is not named stays as it is
-in the results, and so do systems that are not: benchmarks/results/answers.json, .md and .svg.
+MODELS is a folder for models: what is not there yet is fitted first (minutes). It also holds which steps are finished
+(`benchmarks.answers_run`): ENGINE.json, to be removed for a new measurement. So the same command goes on where an
+earlier run stopped, by --minutes or a kill. An engine goes into the results when all of it is finished:
+benchmarks/results/answers.json, .md and .svg.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +28,11 @@ import numpy as np
 import typer
 from elasticsearch import Elasticsearch
 
+from benchmarks.answers_run import Bench, Row, Steps, TimeIsUp, moments, rows_of, run
 from benchmarks.answers_table import drawn
 from benchmarks.debian12 import DATA, DIMENSION, RESULTS, SEED, Data
 from benchmarks.machine import machine
 from benchmarks.rivals import (
-    FEW,
-    MANY,
     WANTED,
     Built,
     ElasticKnn,
@@ -44,53 +42,30 @@ from benchmarks.rivals import (
     System,
     fields,
     folder_bytes,
+    index_payloads,
     store_bytes,
 )
 from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.encoder.head import Float64s
 from sparsevec.encoder.learning.residual import learned_residual_codes
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.recipe import ResidualRecipe
 from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.store import ResidualConfig
-from sparsevec.measure.intervals import interval
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
 _ENGINE = "elasticsearch://"
-WIDTHS, SHORT = (50, 100, 200, 300), (100, 160)  # of codes, beside queries of any length and of 64 lists
-FILTERS = (None, MANY, FEW)
-_WARM = 20
+WIDTHS, SHORT = (50, 100, 200, 300), (160,)  # of codes, beside queries of any length and of 64 lists
+SMALL = (50, 100, 200)  # of codes without packed weights
 _LEASE = 40  # seconds after which a merge lets go of what was replaced: leases on it are renewed every 30
-
-
-@dataclass(slots=True)
-class Cell:
-    """Of one state and filter."""
-
-    recall: float
-    interval: tuple[float, float]
-    p50: float
-    p95: float
-    ratio: float
-    """median, over queries, of the time to that of the engine's first system"""
-
-
-@dataclass(slots=True)
-class Row:
-    name: str
-    engine: str
-    built: Built
-    ours: bool = False
-    cells: dict[str, Cell] = field(default_factory=dict)
 
 
 class Ours:
     """A retriever over one collection; `shares` has the same collection, asked in another way."""
 
-    filters = changes = True
+    filters = changes = stays = True
 
     def __init__(
         self,
@@ -102,22 +77,25 @@ class Ours:
         shares: Ours | None = None,
         **options: Any,
     ) -> None:
-        self.name, self._documents, self._url, self._shares = name, documents, url, shares
+        self.name, self._documents, self._url, self.shares = name, documents, url, shares
         self._adapter: Any = shares._adapter if shares else connect(url)
         self._retriever = Retriever(encoder, self._adapter, **options)
-        self._built: Built | None = None
 
     def build(self, rows: Float32s) -> Built:
-        if self._shares is not None:
-            assert self._shares._built is not None
-            return self._shares._built
+        self._make()
         began = time.perf_counter()
         self._write(range(len(rows)), rows)
         ingest, began = time.perf_counter() - began, time.perf_counter()
         self._merge()
         merge = time.perf_counter() - began
-        self._built = Built(self._bytes() / len(rows), ingest, merge)
-        return self._built
+        return Built(self._bytes() / len(rows), ingest, merge)
+
+    def _make(self) -> None:
+        self._adapter.drop()
+        about = {"fingerprint": self._documents.fingerprint, "code_bytes": self._retriever._ranking.code_bytes}
+        self._adapter.create(self._documents.dimension, **about)
+        if self._url.startswith("qdrant+edge"):
+            index_payloads(self._adapter._shard)
 
     def _write(self, ids: Sequence[int], rows: Float32s) -> None:
         at = np.array(ids)
@@ -145,7 +123,7 @@ class Ours:
         return Elasticsearch(f"http://{place}", request_timeout=600), index
 
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
-        if self._shares is None:
+        if self.shares is None:
             self._write(again, rows)
             self._adapter.delete([str(row) if self._theirs else row for row in gone])
             self._merge()
@@ -160,71 +138,9 @@ class Ours:
         return [int(id_) for id_ in hits.ids]
 
     def close(self) -> None:
-        if self._shares is None:
+        if self.shares is None:
             self._adapter.drop()
             self._adapter.close()
-
-
-# ---- measuring
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    rows: Float32s
-    queries: Float32s
-    again: list[int]
-    gone: list[int]
-
-    @classmethod
-    def of(cls, data: Data, rows: int, queries: int) -> Bench:
-        order = np.random.default_rng(0).permutation(rows)
-        again, gone = order[: rows // 5].tolist(), order[rows // 5 : rows // 5 + rows // 10].tolist()
-        return cls(data.documents[:rows], data.queries[:queries], again, gone)
-
-    def truth(self, state: str, field: str | None) -> list[set[int]]:
-        """The exact dense top 10 of each query, of those that are there and that the filter keeps."""
-        kept = [row for row in range(len(self.rows)) if field is None or fields(row)[field] == WANTED]
-        at = np.array(sorted(set(kept) - (set(self.gone) if state == "changed" else set())))
-        return [set(at[np.argsort(-(self.rows[at] @ query), kind="stable")[:10]].tolist()) for query in self.queries]
-
-    def measure(self, systems: Sequence[System], state: str, field: str | None) -> list[Cell]:
-        """Of all systems, each query by each of them before the next."""
-        for system in systems:
-            for query in self.queries[:_WARM]:
-                system.ask(query, field)
-        truth = self.truth(state, field)
-        recalls, seconds = np.empty((2, len(systems), len(self.queries)))
-        for number, (query, due) in enumerate(zip(self.queries, truth, strict=True)):
-            for at in np.roll(range(len(systems)), -number).tolist():
-                began = time.perf_counter()
-                found = systems[at].ask(query, field)
-                seconds[at, number] = time.perf_counter() - began
-                recalls[at, number] = len(due & set(found)) / len(due)
-        return [self._cell(*one, seconds[0]) for one in zip(recalls, seconds, strict=True)]
-
-    @staticmethod
-    def _cell(recalls: Float64s, seconds: Float64s, first: Float64s) -> Cell:
-        p50, p95 = (1000 * float(np.quantile(seconds, part)) for part in (0.5, 0.95))
-        found = interval(recalls)
-        assert found is not None  # many queries
-        return Cell(float(recalls.mean()), found, p50, p95, float(np.median(seconds / first)))
-
-    def run(self, engine: str, systems: Sequence[System]) -> Iterator[Row]:
-        """Of one engine: all are built, then asked, then changed, then asked again."""
-        rows = [Row(system.name, engine, system.build(self.rows), isinstance(system, Ours)) for system in systems]
-        for state, one in [("fresh", one) for one in FILTERS] + [("changed", None)]:
-            if state == "changed":
-                for system in systems:
-                    if system.changes:
-                        system.change(self.again, self.gone, self.rows)
-            can = [at for at, system in enumerate(systems) if (state == "fresh" or system.changes)]
-            can = [at for at in can if one is None or systems[at].filters]
-            if can:
-                for at, cell in zip(can, self.measure([systems[at] for at in can], state, one), strict=True):
-                    rows[at].cells[f"{state} {one or 'all'}"] = cell
-        for system in reversed(systems):
-            system.close()
-        yield from rows
 
 
 # ---- what is measured
@@ -268,9 +184,10 @@ def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Fl
 
 
 def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
-    place = base.partition("://")[2]
+    place = f"{_ENGINE}{base.partition('://')[2]}/answers-bench"
     bbq = ElasticKnn(base, "bbq_hnsw", None)
-    sparse = Ours("sparse order", wide.encoder, wide.documents, f"{_ENGINE}{place}/answers-bench-ours", rerank=None)
+    sparse = Ours("sparse order", wide.encoder, wide.documents, f"{place}-ours", rerank=None)
+    small = replace(wide, coded={width: wide.coded[width] for width in SMALL})
     return [
         bbq,
         ElasticKnn(base, "bbq_hnsw", 9.9, shares=bbq),
@@ -278,23 +195,31 @@ def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
         ElasticKnn(base, "int8_flat", None),
         sparse,
         Ours("second look", wide.encoder, wide.documents, "", shares=sparse, rerank="second look"),
-        *with_codes(f"{_ENGINE}{place}/answers-bench", wide),
-        *with_codes(f"{_ENGINE}{place}/answers-bench-short", short, ", queries of 64 lists", candidates=200),
+        *with_codes(place, wide),
+        *with_codes(f"{place}-small", small, "in favour of bytes", "?favour=bytes"),
+        *with_codes(f"{place}-short", short, "queries of 64 lists", candidates=200),
         Beside(
             "dense rows of that bbq_hnsw index",
             wide.encoder,
             wide.documents,
-            f"{_ENGINE}{place}/{bbq.index}?field=sparse",
+            f"{_ENGINE}{base.partition('://')[2]}/{bbq.index}?field=sparse",
             rerank="dense",
             dense_field="emb",
         ),
     ]
 
 
-def with_codes(url: str, learned: Learned, about: str = "", **options: Any) -> list[Ours]:
+def with_codes(url: str, learned: Learned, about: str = "", query: str = "", **options: Any) -> list[Ours]:
     return [
-        Ours(f"codes of {width} bytes{about}", one, learned.documents, f"{url}-{width}", rerank="residual", **options)
-        for width, one in learned.coded.items()
+        Ours(
+            f"codes of {width} bytes{about and ', '}{about}",
+            encoder,
+            learned.documents,
+            f"{url}-{width}{query}",
+            rerank="residual",
+            **options,
+        )
+        for width, encoder in learned.coded.items()
     ]
 
 
@@ -308,15 +233,18 @@ class Beside(Ours):
         self._merge()
 
     def build(self, rows: Float32s) -> Built:
-        self._adapter.create(self._documents.dimension, fingerprint=self._documents.fingerprint)
         built = super().build(rows)
         time.sleep(_LEASE)
         self._merge()
-        self._built = replace(built, bytes=self._bytes() / len(rows))
-        return self._built
+        return replace(built, bytes=self._bytes() / len(rows))
+
+    def _make(self) -> None:
+        if not self._adapter.info().exists:
+            self._adapter.create(self._documents.dimension, fingerprint=self._documents.fingerprint)
 
 
 def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:
+    folder.mkdir(exist_ok=True)
     sparse = Ours("sparse order", wide.encoder, wide.documents, f"qdrant+edge:{folder}/ours", rerank=None)
     return [
         QdrantEdge(folder),
@@ -329,42 +257,44 @@ def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:
 
 
 def main(
-    models: Annotated[Path, typer.Argument(help="folder of the models; made where they are not there")],
+    models: Annotated[Path, typer.Argument(help="folder of the models and of what is finished; made where it is not")],
     part: Annotated[list[str] | None, typer.Option(help="local, qdrant-edge, elasticsearch; all by default")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="how the names of the systems begin; all by default")] = None,
+    minutes: Annotated[float, typer.Option(help="after which no step begins: exit code 1, to be run again")] = 1e6,
     data: Annotated[Path, typer.Option(help="the folder of debian12")] = DATA,
     rows: Annotated[int, typer.Option(help="documents")] = 20_000,
-    queries: Annotated[int, typer.Option(help="dev queries")] = 300,
+    queries: Annotated[int, typer.Option(help="dev queries")] = 200,
     elasticsearch: Annotated[str, typer.Option(help="url of a node of 9.x")] = "http://127.0.0.1:9200",
     out: Annotated[Path, typer.Option(help="where the results go")] = RESULTS,
 ) -> None:
-    given = Data.load(data)
-    bench, folder = Bench.of(given, rows, queries), Path(tempfile.mkdtemp(prefix="sparsevec-answers-"))
+    until, given = time.monotonic() + 60 * minutes, Data.load(data)
+    bench = Bench.of(given, rows, queries)
     wide = Learned.at(models / "wide", given, bench.rows, WIDTHS, Budget(nnz=32, flops=0.65))
     short = Learned.at(models / "short", given, bench.rows, SHORT, Budget(nnz=32, flops=0.65, query_nnz=64))
     engines: dict[str, Callable[[], list[System]]] = {
-        "local": lambda: [FaissHnsw(), Rabitq(folder, 1), Rabitq(folder, 4)],
-        "qdrant-edge": lambda: on_qdrant_edge(folder, wide),
+        "local": lambda: [FaissHnsw(), Rabitq(models, 1), Rabitq(models, 4)],
+        "qdrant-edge": lambda: on_qdrant_edge(models / "qdrant-edge", wide),
         "elasticsearch": lambda: on_elasticsearch(elasticsearch, wide, short),
     }
-    about = f"{rows:,} documents, {queries:,} queries, {machine()}"
-    try:
-        for engine in part or engines:
-            began = time.strftime("%Y-%m-%d")
-            systems = [one for one in engines[engine]() if not only or one.name.startswith(tuple(only))]
-            found = list(bench.run(engine, systems))
-            written(engine, found, f"{about}, load average {os.getloadavg()[1]:.0f}, {began}", out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    for engine in part or engines:
+        systems = engines[engine]()
+        settings = {"rows": rows, "queries": queries, "systems": [system.name for system in systems]}
+        steps = Steps.of(models / f"{engine}.json", settings, until)
+        try:
+            run(bench, systems, steps)
+        except TimeIsUp:
+            print(f"{engine}: {len(steps.done)} steps are done; the same command goes on")
+            raise typer.Exit(1) from None
+        about = f"{rows:,} documents, {queries:,} queries, {machine()}, {moments(steps)}"
+        written(engine, about, rows_of(systems, Ours, steps), out)
 
 
-def written(engine: str, found: Sequence[Row], about: str, out: Path) -> None:
-    """Into the results, in place of what was there of these systems; others stay, and say of which run they are."""
-    kept: dict[str, Any] = json.loads((out / "answers.json").read_text()) if (out / "answers.json").exists() else {}
-    before, rows = kept.get(engine, {"about": "", "rows": []}), {row.name: asdict(row) for row in found}
-    earlier = {row["name"]: row | {"earlier": row.get("earlier", before["about"])} for row in before["rows"]}
-    kept[engine] = {"about": about, "rows": list((earlier | rows).values())}
-    (out / "answers.json").write_text(json.dumps(kept, indent=1) + "\n")
+def written(engine: str, about: str, rows: Sequence[Row], out: Path) -> None:
+    """Into the results, in place of what was there of this engine."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "answers.json"
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    kept[engine] = {"about": about, "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
     drawn(out)
 
 

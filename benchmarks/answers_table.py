@@ -12,7 +12,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-__all__ = ["drawn", "picture", "table", "verdicts"]
+__all__ = ["drawn", "picture", "short", "table", "verdicts"]
 
 Row = dict[str, Any]
 Engines = Mapping[str, dict[str, Any]]
@@ -46,7 +46,6 @@ def table(engines: Engines) -> str:
         some = about["rows"]
         shown = [key for key in _COLUMNS if any(key in row["cells"] for row in some)]
         lines.append(f"\n## {engine}\n\n{about['about']}\n")
-        lines += [f"Rows with *: {run}\n" for run in sorted({row["earlier"] for row in some if "earlier" in row})]
         lines.append(_line(["", "bytes a document", "ingest / merge, s", *(_COLUMNS[key] for key in shown)]))
         lines.append(_line(["---"] * (3 + len(shown))))
         lines += [
@@ -55,6 +54,18 @@ def table(engines: Engines) -> str:
         if first := next((row for row in some if not row["ours"]), None):
             lines += verdicts(first, [row for row in some if row["ours"]], shown)
     return "\n".join(lines) + "\n"
+
+
+def short(rows: Sequence[Row]) -> list[str]:
+    """The same in one line a system, for the README: recall@10 / times the first system's time, in each column."""
+    shown = [key for key in _COLUMNS if any(key in row["cells"] for row in rows)]
+    lines = [_line(["", "bytes a document", "ingest and merge, s", *(_COLUMNS[key] for key in shown)])]
+    lines.append(_line(["---"] * (3 + len(shown))))
+    for row in rows:
+        cells = [row["cells"].get(key) for key in shown]
+        found = [f"{cell['recall']:.3f} / {cell['ratio']:.2g}" if cell else "" for cell in cells]
+        lines.append(_line([_name(row), f"{row['built']['bytes']:,.0f}", f"{_seconds(row):.0f}", *found]))
+    return lines
 
 
 def verdicts(first: Row, ours: Sequence[Row], shown: Sequence[str]) -> list[str]:
@@ -93,8 +104,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _name(row: Row) -> str:
-    name = f"{row['name']}{' *' if 'earlier' in row else ''}"
-    return f"**ours: {name}**" if row["ours"] else name
+    return f"**ours: {row['name']}**" if row["ours"] else str(row["name"])
 
 
 def _built(built: Row) -> list[str]:

@@ -4,14 +4,16 @@
     python -m benchmarks.frontier judge TRIALS/ [TRIALS/ ...]
 
 Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
-largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search,
-and the choice that is judged is the best by prediction alone. Results: benchmarks/results/frontier.json.
+largest size is predicted from those of a quarter of it; every shape at the largest size is the full search.
+Two choices are judged by it: the best by prediction alone, and what halving takes that is given these trials, one by
+one, as it asks for them, until the seconds that they took are 900. Results: benchmarks/results/frontier.json.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,24 +21,22 @@ import numpy as np
 import typer
 
 from benchmarks.machine import machine
-from sparsevec.planning.halving import WIDTHS, shuffled
-from sparsevec.planning.law import Law, Seen
-from sparsevec.planning.trials import Goal, Point, Shape, Trial, tried
+from sparsevec.planning.frontier import CostLimits
+from sparsevec.planning.halving import WIDTHS, _Search, seen, shuffled
+from sparsevec.planning.law import Law
+from sparsevec.planning.notebook import Notebook, Settings
+from sparsevec.planning.trials import Goal, Rows, Shape, Trial, tried
 
 RESULTS = Path(__file__).parent / "results/frontier.json"
 LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
-
-
-def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
-    shape = trial.shape
-    return Seen(shape.dimension, shape.nnz, point.query_nnz, point.flops, trial.documents, point.recall(goal))
+SECONDS = 900.0
 
 
 def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
     """Of one set: the largest runs as they were predicted, and what the choice by prediction lost."""
     largest = max(trial.documents for trial in trials)
     pairs = [(t, p) for t in trials for p in t.points if p.residual_bytes == width]
-    small = [(t, p) for t, p in pairs if t.documents <= largest / 4]
+    small = [(t, p) for t, p in pairs if t.documents == largest // 4]
     truth = [(t, p) for t, p in pairs if t.documents == largest]
     law = Law.fitted([seen(t, p, goal) for t, p in small])
     known = {(t.shape, p.query_nnz) for t, p in small}
@@ -56,7 +56,6 @@ def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
             lost[str(limit)] = best - chosen.recall(goal)
     return {
         "documents": largest,
-        "from": sorted({t.documents for t, _ in small}),
         "law": law.form,
         "configurations": len(rows),
         "mean_absolute_error": float(np.abs(off).mean()),
@@ -65,6 +64,47 @@ def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
         "in_interval": float(np.mean([i.low <= p.recall(goal) <= i.high for _, p, _, i in rows])),
         "recall_lost_by_the_choice": lost,
     }
+
+
+# ---- what halving takes
+
+
+@dataclass
+class Replay(_Search):
+    """A search whose trials were made before."""
+
+    kept: Mapping[tuple[Shape, int], Trial]
+
+    def _tried(self, shape: Shape, size: int) -> Trial:
+        return self.kept[shape, size]
+
+
+def halved(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
+    """For each limit of F: what halving takes in 900 seconds, beside the best of all trials with all rows."""
+    some = [
+        trial.model_copy(update={"points": tuple(p for p in trial.points if p.residual_bytes == width)})
+        for trial in trials
+    ]
+    kept = {(trial.shape, trial.documents): trial for trial in some}
+    largest = max(size for _, size in kept)
+    sizes = {largest // step for step in (1, 4, 16)}
+    shapes = sorted({shape for shape, _ in kept}, key=str)
+    shapes = [shape for shape in shapes if all((shape, size) in kept for size in sizes)]
+    rows = Rows(np.empty((largest, 1), np.float32), None, np.empty((some[0].queries, 1), np.float32))
+    found = {}
+    for limit in LIMITS:
+        within = [p for shape in shapes for p in kept[shape, largest].points if p.flops <= limit]
+        if within:
+            notebook = Notebook(Settings(rows=0, widths=(), refine=False, seed=0), None)
+            told = Replay(rows, CostLimits(flops=limit), goal, None, notebook, SECONDS, None, kept).run(shapes)
+            points = kept[told.best.shape, largest].points
+            chosen = next(p for p in points if p.query_nnz == told.best.query_nnz).recall(goal)
+            best = max(point.recall(goal) for point in within)
+            found[str(limit)] = {"best": best, "lost": best - chosen, "seconds": told.seconds, "trials": told.trials}
+    return {"shapes": len(shapes), "limits": found}
+
+
+# ---- what sparsity is best
 
 
 def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, float]]:
@@ -124,6 +164,11 @@ def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, 
             "answers": told(trials, "answers", 0),
             "answers, 60 residual bytes": told(trials, "answers", 60),
             "candidates": told(trials, "candidates", 0),
+            "halving": {
+                "answers": halved(trials, "answers", 0),
+                "answers, 60 residual bytes": halved(trials, "answers", 60),
+                "candidates": halved(trials, "candidates", 0),
+            },
             "optimal sparsity": sparsity(trials, "candidates", 0),
             "optimal sparsity, answers": sparsity(trials, "answers", 0),
         }

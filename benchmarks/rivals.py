@@ -3,6 +3,7 @@ methods as ours (`benchmarks.answers`). Settings are the makers' defaults where 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "System",
     "fields",
     "folder_bytes",
+    "index_payloads",
     "store_bytes",
 ]
 
@@ -55,8 +57,15 @@ class System(Protocol):
     name: str
     filters: bool
     changes: bool
+    stays: bool
+    """whether what it built outlives this process"""
 
-    def build(self, rows: Float32s) -> Built: ...
+    @property
+    def shares(self) -> System | None:
+        """The one whose collection it asks in another way."""
+
+    def build(self, rows: Float32s) -> Built:
+        """In place of what is there."""
 
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
         """Write those rows again, delete these, and merge."""
@@ -73,19 +82,15 @@ class System(Protocol):
 class ElasticKnn:
     """`knn` on a dense_vector of cosine similarity, 100 candidates. `oversample`: how many times k are rescored."""
 
-    filters = changes = True
+    filters = changes = stays = True
 
     def __init__(self, url: str, kind: str, oversample: float | None, *, shares: ElasticKnn | None = None) -> None:
         self.name = f"{kind}{', default' if oversample is None else f', oversample {oversample:g}'}"
         self._client, self._kind, self._oversample = Elasticsearch(url, request_timeout=600), kind, oversample
         self.index: str = shares.index if shares else f"answers-bench-{kind}"
-        self._shares = shares
-        self._built: Built | None = None
+        self.shares = shares
 
     def build(self, rows: Float32s) -> Built:
-        if self._shares is not None:
-            assert self._shares._built is not None
-            return self._shares._built
         self._client.options(ignore_status=404).indices.delete(index=self.index)
         emb: dict[str, Any] = {"type": "dense_vector", "dims": rows.shape[1], "similarity": "cosine"}
         if self._kind != "bbq_hnsw":  # which is what the server chooses by itself
@@ -98,8 +103,7 @@ class ElasticKnn:
         ingest, began = time.perf_counter() - began, time.perf_counter()
         self._merge()
         merge = time.perf_counter() - began
-        self._built = Built(store_bytes(self._client, self.index) / len(rows), ingest, merge)
-        return self._built
+        return Built(store_bytes(self._client, self.index) / len(rows), ingest, merge)
 
     def _write(self, ids: Sequence[int], rows: Float32s) -> None:
         documents = ({"_index": self.index, "_id": str(row), "emb": rows[row].tolist(), **fields(row)} for row in ids)
@@ -111,10 +115,10 @@ class ElasticKnn:
         self._client.indices.refresh(index=self.index)
 
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
-        if self._shares is not None:
+        if self.shares is not None:
             return
         self._write(again, rows)
-        bulk(self._client, ({"_op_type": "delete", "_index": self.index, "_id": str(row)} for row in gone))
+        self._client.delete_by_query(index=self.index, query={"ids": {"values": [str(row) for row in gone]}})
         self._merge()
 
     def ask(self, query: Float32s, field: str | None) -> list[int]:
@@ -127,7 +131,7 @@ class ElasticKnn:
         return [int(hit["_id"]) for hit in found.get("hits", {}).get("hits", [])]
 
     def close(self) -> None:
-        if self._shares is None:
+        if self.shares is None:
             self._client.options(ignore_status=404).indices.delete(index=self.index)
 
 
@@ -144,12 +148,19 @@ def store_bytes(client: Elasticsearch, index: str) -> int:
 class QdrantEdge:
     """HNSW of Qdrant's embedded engine (m 16, ef_construct 100, hnsw_ef 128). `quantized`: int8 or binary, rescored."""
 
-    filters = changes = True
+    filters = changes = stays = True
+    shares = None
 
     def __init__(self, folder: Path, quantized: str | None = None, oversampling: float = 1) -> None:
         self.name = f"HNSW {quantized or 'float32'}" + (f", rescored x{oversampling:g}" if quantized else "")
         self._path, self._quantized, self._oversampling = folder / f"edge-{quantized}", quantized, oversampling
-        self._shard: edge.EdgeShard | None = None
+        self._opened: edge.EdgeShard | None = None
+
+    @property
+    def _shard(self) -> edge.EdgeShard:
+        if self._opened is None:
+            self._opened = edge.EdgeShard.load(str(self._path))
+        return self._opened
 
     def build(self, rows: Float32s) -> Built:
         kinds: dict[str, Callable[[], Any]] = {
@@ -158,11 +169,11 @@ class QdrantEdge:
         }
         chosen = kinds[self._quantized]() if self._quantized else None
         vector = edge.EdgeVectorParams(rows.shape[1], edge.Distance.Cosine, quantization_config=chosen)
+        shutil.rmtree(self._path, ignore_errors=True)
         self._path.mkdir(parents=True)
         config = edge.EdgeConfig(vectors={"": vector}, hnsw_config=edge.HnswIndexConfig(16, 100, 1000))
-        self._shard = edge.EdgeShard.create(str(self._path), config)
-        for name in (MANY, FEW):  # without one a graph knows nothing of a filter
-            self._shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Integer))
+        self._opened = edge.EdgeShard.create(str(self._path), config)
+        index_payloads(self._opened)
         began = time.perf_counter()
         self._write(range(len(rows)), rows)
         ingest, began = time.perf_counter() - began, time.perf_counter()
@@ -172,20 +183,18 @@ class QdrantEdge:
         return Built(folder_bytes(self._path) / len(rows), ingest, merge)
 
     def _write(self, ids: Sequence[int], rows: Float32s) -> None:
-        assert self._shard is not None
         numbers = list(ids)
         for start in range(0, len(numbers), 500):
             points = [edge.Point(row, rows[row].tolist(), fields(row)) for row in numbers[start : start + 500]]
             self._shard.update(edge.UpdateOperation.upsert_points(points))
 
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
-        assert self._shard is not None
         self._write(again, rows)
         self._shard.update(edge.UpdateOperation.delete_points(list(gone)))
         self._shard.optimize()
+        self._shard.flush()
 
     def ask(self, query: Float32s, field: str | None) -> list[int]:
-        assert self._shard is not None
         quantization = (
             edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling) if self._quantized else None
         )
@@ -202,8 +211,15 @@ class QdrantEdge:
         return [int(point.id) for point in self._shard.query(request)]
 
     def close(self) -> None:
-        if self._shard is not None:
-            self._shard.close()
+        if self._opened is not None:
+            self._opened.close()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def index_payloads(shard: edge.EdgeShard) -> None:
+    """Without an index of a field, a filter reads the payload of every point that it is asked about."""
+    for name in (MANY, FEW):
+        shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Integer))
 
 
 def folder_bytes(path: Path) -> int:
@@ -217,7 +233,8 @@ def folder_bytes(path: Path) -> int:
 class FaissHnsw:
     """faiss IndexHNSWFlat, 16 links, ef 40 while building and 64 in a search."""
 
-    filters, changes = True, False
+    filters, changes, stays = True, False, False
+    shares = None
     name = "faiss HNSW16, ef 64"
 
     def build(self, rows: Float32s) -> Built:
@@ -247,7 +264,8 @@ class FaissHnsw:
 class Rabitq:
     """rabitqlib's IVF codes, one cluster, so that every code is scanned."""
 
-    filters = changes = False
+    filters = changes = stays = False
+    shares = None
 
     def __init__(self, folder: Path, bits: int) -> None:
         self.name, self._bits, self._path = f"rabitqlib, {bits} bit, all codes", bits, folder / f"rabitq-{bits}"

@@ -21,7 +21,7 @@ from sparsevec.contract.checks import Id
 from sparsevec.errors import ClientMissing, InvalidInput, printable
 from sparsevec.tables import DenseFile, dense_table, rows_of, table, vector_columns
 
-__all__ = ["DenseFile", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
+__all__ = ["DenseFile", "holds_vectors", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
 
 _KINDS = {
     ".npy": ".npy",
@@ -57,6 +57,16 @@ def read_table(source: Any, *, column: str | None = None) -> DenseFile:
     pyarrow.
     """
     return _read(source, column, only=False)
+
+
+def holds_vectors(path: Path) -> bool:
+    """Whether `read_dense` reads files that begin so, or are called so. Raises InvalidInput for none, or a folder."""
+    try:
+        return bool(_kind(path))
+    except InvalidInput:
+        if path.is_file():
+            return False
+        raise
 
 
 def _read(source: Any, column: str | None, only: bool) -> DenseFile:

@@ -27,8 +27,8 @@ _UNREACHED = {  # by name, for the clients choose among several HTTP libraries
 
 
 def url_options(url: Url) -> dict[str, Any]:
-    """`field`, `shards`, `replicas` and `refresh` of a url."""
-    url.expect_options("field", "shards", "replicas", "refresh")
+    """`field`, `shards`, `replicas`, `refresh` and `favour` of a url."""
+    url.expect_options("field", "shards", "replicas", "refresh", "favour")
     try:
         return {name: int(value) if name in ("shards", "replicas") else value for name, value in url.options.items()}
     except ValueError:

@@ -138,6 +138,8 @@ def page_body(
     source: Any,
     vectors: bool,
     behind: int | None = None,
+    *,
+    codes: bool = False,
     filters: Sequence[Json] = (),
 ) -> dict[str, Any]:
     """One page of everything in a point in time, or of what was written `behind` a `_seq_no`, that passes the filters,
@@ -152,7 +154,7 @@ def page_body(
         "_source": source,
         "track_total_hits": False,
         "seq_no_primary_term": True,
-        **({"fields": [field.name]} if vectors and field else {}),
+        **(bringing(field, vectors=vectors, codes=codes) if field else {}),
         **({} if after is None else {"search_after": after}),
     }
 

@@ -19,7 +19,7 @@ from sparsevec.contract.operations import Operation, counted
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
 
 from . import points
-from .answers import read_dense, read_hits, read_vectors, version_of
+from .answers import read_codes, read_dense, read_hits, read_vectors, version_of
 from .errors import says, to_error
 from .hazards import source_fault
 from .ids import from_id
@@ -40,7 +40,15 @@ class Scanning:
         self._session = session
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
+        self,
+        *,
+        vectors: bool,
+        payloads: bool,
+        dense: str | None,
+        after: str | None,
+        size: int,
+        where: Where | None,
+        codes: bool = False,
     ) -> Operation[Page]:
         """One page: the first, or the one behind `after`; others' collections are scanned before `create`, too."""
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
@@ -52,11 +60,11 @@ class Scanning:
         judge = Judge.of(target, conditions(where, self._session.engine))
         source = yield from self._source(target, field, payloads, dense, judge.fields)
         one_more = size + 1  # says whether there is more
-        body = page_body(point, _KEEP, field, place, one_more, source, vectors, filters=judge.clauses)
+        body = page_body(point, _KEEP, field, place, one_more, source, vectors, codes=codes, filters=judge.clauses)
         hits, following = yield from self._hits(point, body, size)
         hits = [hit for hit in hits if judge.takes(hit)]
         after = None if following is None else orjson.dumps(following).decode()
-        return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense)
+        return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense, codes=codes)
 
     def count(self, where: Where | None) -> Operation[int]:
         """By the server, where as many documents may match as must; else it only narrows, and these are looked at."""
@@ -181,6 +189,7 @@ def _page(
     vectors: bool,
     payloads: bool,
     dense: str | None,
+    codes: bool = False,
 ) -> Page:
     return Page(
         ids=tuple(from_id(hit["_id"], target.ours) for hit in hits),
@@ -191,6 +200,7 @@ def _page(
         dense=tuple(read_dense(hit.get("_source", {}), dense) for hit in hits) if dense is not None else None,
         routing=tuple(hit.get("_routing") for hit in hits),
         versions=tuple(version_of(hit) for hit in hits),
+        codes=read_codes(hits, field, strict=False) if codes and field else None,
     )
 
 

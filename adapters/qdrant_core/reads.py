@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsevec.contract.adapter import Documents, Hits, Page
+from sparsevec.contract.adapter import Documents, Hits, Page, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries, check_space
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.contract.operations import Operation, counted
@@ -178,10 +178,14 @@ class Reads(Server):
         payloads = tuple(payload_from_wire(record.get("payload")) for record in records)
         theirs = dense in found.dense
         rows = None if dense is None else tuple(_dense(record, dense, theirs) for record in records)
+        return Documents(tuple(ids), self._rows(found, records), payloads, rows, self._coded(found, ids, records))
+
+    def _coded(self, found: Collection, ids: Sequence[Id], records: Sequence[Mapping[str, Any]]) -> UInt8s | None:
+        """The residual code of each, zeros where there is none; None in a collection that keeps none."""
         name, width = self._codes(found)
-        held = [_vectors(record) for record in records]
-        codes = None if name is None or width is None else codes_from_wire(held, ids, name, width, strict=False)
-        return Documents(tuple(ids), self._rows(found, records), payloads, rows, codes)
+        if name is None or width is None:
+            return None
+        return codes_from_wire([_vectors(record) for record in records], ids, name, width, strict=False)
 
     def _rows(self, found: Collection, records: Sequence[Mapping[str, Any]]) -> SparseVectors:
         """Our vector of each, empty where there is none."""
@@ -190,7 +194,15 @@ class Reads(Server):
         return vectors_from_wire(pairs, *self._note(found))
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
+        self,
+        *,
+        vectors: bool,
+        payloads: bool,
+        dense: str | None,
+        after: str | None,
+        size: int,
+        where: Where | None,
+        codes: bool = False,
     ) -> Operation[Page]:
         """By `scroll`, in the order of the points' ids; `after` is the next of them, so a scan goes on at any time.
 
@@ -200,7 +212,8 @@ class Reads(Server):
         if (found := (yield from self._look())) is None:
             raise CollectionError(f"there is no collection {self._name}")
         ours, theirs = self._vector in found.sparse, dense in found.dense
-        names = [*([self._vector] if vectors and ours else []), *([dense] if theirs else [])]
+        code, _ = self._codes(found) if codes else (None, None)
+        names = [*([self._vector] if vectors and ours else []), *([code] if code else []), *([dense] if theirs else [])]
         wanted = _wanted(where)
         whole = payloads or (dense is not None and not theirs)
         payload = True if whole else [ORIGINAL]
@@ -208,14 +221,16 @@ class Reads(Server):
         asked, answer = yield from self._scrolled(found, wanted, body)
         records = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
         holds = yield from self._holding(records, with_vectors=vectors) if ours and records else _nobody(records)
+        ids = tuple(id_from_wire(record["id"], record.get("payload")) for record in records)
         following = answer["next_page_offset"]
         return Page(
-            ids=tuple(id_from_wire(record["id"], record.get("payload")) for record in records),
+            ids=ids,
             after=None if following is None else json.dumps(following),
             holds=holds,
             vectors=self._rows(found, records) if vectors else None,
             payloads=tuple(payload_from_wire(record.get("payload")) for record in records) if payloads else None,
             dense=None if dense is None else tuple(_dense(record, dense, theirs) for record in records),
+            codes=self._coded(found, ids, records) if codes else None,
         )
 
     def _scrolled(

@@ -230,6 +230,7 @@ class PgvectorAdapter(Connection):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -256,6 +257,7 @@ class PgvectorAdapter(Connection):
                 dense=None
                 if dense is None
                 else tuple(checks.dense_row(payload.get(dense)) for payload in found.payloads),
+                codes=found.codes if codes else None,
             )
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:

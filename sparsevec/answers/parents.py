@@ -3,6 +3,9 @@
 A document's parent is the value of one field of its payload, as it is written there: `7`, `7.0` and `"7"` are three. A
 document without that field, or with null in it, is its own parent. A parent's score is that of its best chunk.
 
+No engine says that: Qdrant's groups leave documents without the field out, Elasticsearch's `collapse` makes one group
+of them, and refuses a field with several values; a mapping of numbers does not tell 7 from 7.0.
+
 Which parents are the k best is *proved* from a ranking that has no gap: once k parents stand in it and what follows
 scores less than the last of them, no other parent can come before. So whoever has not enough asks deeper.
 """

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
-from sparsevec.cli.documents import Documents, of_texts, of_vectors
+from sparsevec.cli.documents import Beside, Documents, are_texts, of_dense, of_texts, of_vectors
 from sparsevec.cli.options import (
     EMBEDDER,
+    Codes,
     Embedder,
     Filter,
     Ids,
     Json,
     Payloads,
+    Rerank,
+    Reranking,
     Target,
     TopK,
     read_vector,
     read_where,
+    retriever,
 )
 from sparsevec.cli.screen import answers, failing, say
 from sparsevec.contract.adapter import Adapter, Hits
@@ -32,7 +34,7 @@ from sparsevec.demo.report import Found, Search
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.verify import verify as verified
-from sparsevec.files import read_dense, read_ids, read_objects
+from sparsevec.files import read_dense, read_ids, read_objects, read_table
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.integrations.embedders import embed, named
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
@@ -66,10 +68,14 @@ def index(
         Path,
         typer.Argument(
             metavar="DOCS",
-            help="A folder of sparse vectors; with --model a file of texts, one a line, or .jsonl with a field for it.",
+            help="A folder of sparse vectors; with --model dense vectors (.npy, .parquet, .jsonl, …), or texts, one a "
+            "line, or .jsonl with a field for them.",
         ),
     ],
-    model: Annotated[Path | None, typer.Option("--model", help="Of texts: what encodes them.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Of texts and dense vectors: what encodes them, as they are written.")
+    ] = None,
+    codes: Codes = None,
     embedder: Embedder = EMBEDDER,
     field: Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")] = "text",
     ids: Ids = None,
@@ -110,15 +116,19 @@ def index(
     ```
     sparsevec index qdrant://localhost:6333/products docs/ --create --journal products.journal
     sparsevec index "elasticsearch://localhost:9200/products?field=sparse" docs/ --ids ids.jsonl
+    sparsevec index qdrant://localhost:6333/products products.parquet --model model/ --create
     sparsevec index local:products.db products.jsonl --model model/ --embedder wordllama --create
     ```
     """
+    beside = Beside(ids, payloads)
     with connected(url) as adapter, progress("writing") as done:
         if model is None:
-            given = of_vectors(documents, ids, payloads)
+            given = of_vectors(documents, beside)
+        elif are_texts(documents, field):
+            given = of_texts(documents, adapter, SparseEncoder.load(model), embedder, field, beside)
         else:
-            given = of_texts(documents, adapter, model, embedder, field, ids, payloads)
-        _prepare(adapter, given, create=create)
+            given = of_dense(documents, adapter, SparseEncoder.load(model), codes, beside)
+        given = _prepare(adapter, given, create=create)
         report = ingest(
             adapter,
             given.ids,
@@ -135,18 +145,23 @@ def index(
     say(report, as_json=as_json, sound=not report.failed)
 
 
-def _prepare(adapter: Adapter, given: Documents, *, create: bool) -> None:
-    """The collection is there, and of the vectors' dimension. Raises CollectionError; `upsert` looks at the space."""
+def _prepare(adapter: Adapter, given: Documents, *, create: bool) -> Documents:
+    """The collection is there, and of the vectors' dimension; the documents, without codes where it keeps none.
+
+    Raises CollectionError; `upsert` looks at the space.
+    """
     found = adapter.info()
     if not found.exists and not create:
         raise CollectionError(f"{found.backend}: the collection is not there; --create makes it")
     if not found.exists:
-        adapter.create(given.dimension, fingerprint=given.fingerprint)
-    elif found.dimension not in (None, given.dimension):
+        adapter.create(given.dimension, fingerprint=given.fingerprint, code_bytes=given.code_bytes)
+        return given
+    if found.dimension not in (None, given.dimension):
         raise CollectionError(
             f"the collection is there and has dimension {found.dimension}, the vectors have {given.dimension}; "
             "name another, or take it away first with: sparsevec drop URL"
         )
+    return given if found.code_bytes is not None else given._replace(codes=None)
 
 
 # ---- ask
@@ -156,9 +171,12 @@ def _prepare(adapter: Adapter, given: Documents, *, create: bool) -> None:
 def search(
     url: Target,
     queries: Annotated[
-        Path | None, typer.Argument(help="A folder of sparse vectors, or with --model a .npy file.")
+        Path | None, typer.Argument(help="A folder of sparse vectors, or with --model a file of dense ones.")
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="Encode the queries with this model first.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="What encodes the queries; the answers are re-ranked by it, too.")
+    ] = None,
+    rerank: Reranking = Rerank.usual,
     text: Annotated[
         str | None, typer.Option("--text", help="One query in words, for --model, embedded as its documents were.")
     ] = None,
@@ -177,35 +195,27 @@ def search(
     sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
     ```
     """
+    if sum(given is not None for given in (queries, vector, text)) != 1:
+        raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
+    wanted: dict[str, Any] = {"where": read_where(where), "with_payloads": True}
     with connected(url) as adapter:
-        asked = _queries(queries, model, vector, _embedded(text, embedder), adapter.info().dimension)
-        hits = adapter.search(asked, k, where=read_where(where), with_payloads=True)
+        if model is None or vector is not None:
+            hits = adapter.search(_sparse(queries, vector, adapter), k, **wanted)
+        else:
+            dense = read_dense(queries) if text is None else embed([text], named(embedder))
+            hits = retriever(SparseEncoder.load(model), adapter, rerank).search(dense, k, **wanted)
     if as_json:
         typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
     else:
         answers([Search(f"query {number}", _found(found)) for number, found in enumerate(hits)])
 
 
-def _embedded(text: str | None, embedder: str) -> npt.NDArray[np.float32] | None:
-    return None if text is None else embed([text], named(embedder))
-
-
-def _queries(
-    path: Path | None,
-    model: Path | None,
-    vector: str | None,
-    words: npt.NDArray[np.float32] | None,
-    dimension: int | None,
-) -> SparseVectors:
-    if sum(given is not None for given in (path, vector, words)) != 1:
-        raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
+def _sparse(path: Path | None, vector: str | None, adapter: Adapter) -> SparseVectors:
     if vector is not None:
-        return SparseVectors.from_rows([read_vector(vector)], dimension=dimension or MAX_DIMENSION)
-    if model is None:
-        if path is None:
-            raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
-        return SparseVectors.load(path)
-    return SparseEncoder.load(model).encode_query(words if path is None else read_dense(path))
+        return SparseVectors.from_rows([read_vector(vector)], dimension=adapter.info().dimension or MAX_DIMENSION)
+    if path is None:
+        raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
+    return SparseVectors.load(path)
 
 
 def _found(hits: Hits) -> list[Found]:
@@ -216,9 +226,19 @@ def _found(hits: Hits) -> list[Found]:
 def verify(
     url: Target,
     documents: Annotated[
-        Path, typer.Argument(metavar="DOCS", help="The sparse vectors that the collection should hold.")
+        Path,
+        typer.Argument(
+            metavar="DOCS", help="The sparse vectors that the collection should hold; with --model the dense ones."
+        ),
     ],
-    queries: Annotated[Path, typer.Argument(metavar="QUERIES", help="A folder of sparse vectors to ask.")],
+    queries: Annotated[
+        Path, typer.Argument(metavar="QUERIES", help="A folder of sparse vectors to ask; with --model dense ones.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="What encoded them; the re-ranked answers are verified, too.")
+    ] = None,
+    codes: Codes = None,
+    rerank: Reranking = Rerank.usual,
     k: TopK = 10,
     ids: Ids = None,
     where: Filter = None,
@@ -229,17 +249,22 @@ def verify(
 
     ```
     sparsevec verify qdrant://localhost:6333/products docs/ queries/ -k 10 --ids ids.jsonl
+    sparsevec verify qdrant://localhost:6333/products products.parquet queries.npy --model model/
     ```
     """
-    vectors = SparseVectors.load(documents)
+    given: dict[str, Any] = {"where": read_where(where)}
+    if payloads is not None:
+        given["payloads"] = list(read_objects(payloads))
     with connected(url) as adapter:
-        report = verified(
-            adapter,
-            vectors,
-            SparseVectors.load(queries),
-            k,
-            ids=read_ids(ids, len(vectors)),
-            where=read_where(where),
-            payloads=None if payloads is None else list(read_objects(payloads)),
-        )
+        if model is None:
+            vectors = SparseVectors.load(documents)
+            given["ids"] = read_ids(ids, len(vectors))
+            report = verified(adapter, vectors, SparseVectors.load(queries), k, **given)
+        else:
+            table = read_table(documents)
+            given["ids"] = read_ids(ids, len(table.rows)) if ids is not None or table.ids is None else table.ids
+            given.setdefault("payloads", table.payloads)
+            known = None if codes is None else SparseVectors.load(codes)
+            asked = retriever(SparseEncoder.load(model), adapter, rerank)
+            report = verified(asked, table.rows, read_dense(queries), k, vectors=known, **given)
     say(report, as_json=as_json, sound=report.exact)

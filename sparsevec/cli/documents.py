@@ -1,4 +1,4 @@
-"""What `index` writes: a folder of sparse vectors, or a file of texts that a model encodes on the way."""
+"""What `index` writes: a folder of sparse vectors, or texts or dense vectors that a model encodes on the way."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparsevec.cli.texts import read_texts
+from sparsevec.cli.texts import JSON_LINES, read_texts
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import Id
+from sparsevec.contract.checks import Id, check_space
+from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import InvalidInput
-from sparsevec.files import read_ids, read_objects
+from sparsevec.errors import InvalidInput, printable
+from sparsevec.files import holds_vectors, read_ids, read_objects, read_table
 from sparsevec.integrations.embedders import embedded, named
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Documents", "of_texts", "of_vectors"]
+__all__ = ["Beside", "Documents", "are_texts", "of_dense", "of_texts", "of_vectors"]
+
+_BLOCK = 4096  # documents that are encoded at a time
+
+
+class Beside(NamedTuple):
+    """Files of ids and payloads, where these do not stand with the documents themselves."""
+
+    ids: Path | None
+    payloads: Path | None
 
 
 class Documents(NamedTuple):
@@ -25,46 +35,84 @@ class Documents(NamedTuple):
     n: int
     dimension: int
     fingerprint: str | None
+    code_bytes: int | None
     ids: Iterable[Id]
     vectors: SparseVectors | Iterator[SparseVectors]
     payloads: Iterable[Any] | None
     codes: Iterator[Any] | None = None
 
 
-def of_vectors(folder: Path, ids: Path | None, payloads: Path | None) -> Documents:
+def of_vectors(folder: Path, given: Beside) -> Documents:
     """Of a folder that `encode` wrote; read as it is needed."""
     vectors = SparseVectors.load(folder, mmap=True)
-    beside = None if payloads is None else read_objects(payloads)
-    return Documents(len(vectors), vectors.dimension, vectors.fingerprint, read_ids(ids, len(vectors)), vectors, beside)
+    n, payloads = len(vectors), None if given.payloads is None else read_objects(given.payloads)
+    return Documents(n, vectors.dimension, vectors.fingerprint, None, read_ids(given.ids, n), vectors, payloads)
+
+
+def are_texts(path: Path, field: str) -> bool:
+    """Whether a file holds texts and not dense vectors: lines of them, or objects with something in `field`."""
+    if path.suffix not in JSON_LINES:
+        return not holds_vectors(path)
+    first: Any = next(read_objects(path), None)
+    return isinstance(first, dict) and field in first
 
 
 def of_texts(
-    path: Path, adapter: Adapter, model: Path, embedder: str, field: str, ids: Path | None, payloads: Path | None
+    path: Path, adapter: Adapter, encoder: SparseEncoder, embedder: str, field: str, given: Beside
 ) -> Documents:
     """Of a file of texts, embedded and encoded a batch at a time, while `ingest` writes the batch before.
 
     A document's payload is its object, or its line as `text`; its id the object's `id`, where there is one. Raises
     InvalidInput for a line without a text, before anything is embedded, and what `embedded` raises in the middle.
     """
-    encoder, objects = SparseEncoder.load(model), path.suffix in (".jsonl", ".ndjson")
-    n = sum(1 for _ in read_texts(path, field))
-    coded = adapter.info().code_bytes is not None
-    dense = (rows for _, rows in embedded(read_texts(path, field), named(embedder)))
-    made, again = tee((encoder.encode_document(rows), rows) for rows in dense)
-    if payloads is not None or objects:
-        beside: Iterable[Any] = read_objects(payloads or path)
+    n, objects = sum(1 for _ in read_texts(path, field)), path.suffix in JSON_LINES
+    ids = _ids(path, n) if given.ids is None and objects else read_ids(given.ids, n)
+    if given.payloads is not None or objects:
+        payloads: Iterable[Any] = read_objects(given.payloads or path)
     else:
-        beside = ({"text": line} for line in read_texts(path, field))
+        payloads = ({"text": line} for line in read_texts(path, field))
+    dense = (rows for _, rows in embedded(read_texts(path, field), named(embedder)))
+    made = ((encoder.encode_document(rows), rows) for rows in dense)
+    return _encoded(encoder, adapter, n, made, ids, payloads)
+
+
+def of_dense(path: Path, adapter: Adapter, encoder: SparseEncoder, codes: Path | None, given: Beside) -> Documents:
+    """Of a file of dense vectors, with the ids and payloads that stand beside them.
+
+    `codes`: a folder with the sparse vectors of the same documents, such as `fit --refine` made; without it the encoder
+    makes them. Raises InvalidInput for a folder of other documents, WrongSpace for one of another encoder.
+    """
+    found = read_table(path)
+    rows, n = dense_rows(found.rows, encoder.input_dim, printable(path)), len(found.rows)
+    ids = found.ids if given.ids is None and found.ids is not None else read_ids(given.ids, n)
+    payloads = found.payloads if given.payloads is None else read_objects(given.payloads)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+    if codes is None:
+        made = ((encoder.encode_document(rows[block]), rows[block]) for block in blocks)
+    else:
+        vectors = SparseVectors.load(codes, mmap=True)
+        check_space(vectors, encoder.fingerprint)
+        if len(vectors) != n:
+            raise InvalidInput(f"{printable(codes)} holds {len(vectors):,} documents, {printable(path)} {n:,}")
+        made = ((vectors[block], rows[block]) for block in blocks)
+    return _encoded(encoder, adapter, n, made, ids, payloads)
+
+
+def _encoded(
+    encoder: SparseEncoder,
+    adapter: Adapter,
+    n: int,
+    made: Iterator[tuple[SparseVectors, Any]],
+    ids: Iterable[Id],
+    payloads: Iterable[Any] | None,
+) -> Documents:
+    """With their residual codes, where the model has some."""
+    first, second = tee(made)
+    vectors = (vectors for vectors, _ in first)
+    width = encoder.residual_bytes
+    codes = (code for vectors, rows in second for code in encoder.residual_codes(rows, adapter.stored(vectors)))
     return Documents(
-        n,
-        encoder.output_dim,
-        encoder.fingerprint,
-        _ids(path, n) if ids is None and objects else read_ids(ids, n),
-        (vectors for vectors, _ in made),
-        beside,
-        (code for vectors, rows in again for code in encoder.residual_codes(rows, adapter.stored(vectors)))
-        if coded
-        else None,
+        n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, None if width is None else codes
     )
 
 

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import progress
-from sparsevec.cli.options import Ids, Json, check_output
+from sparsevec.cli.options import Codes, Ids, Json, check_output
 from sparsevec.cli.screen import as_json_text, failing, figures, note, say
 from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
@@ -254,10 +254,7 @@ def evaluate_model(
     model: Annotated[Path, typer.Argument(help="A folder that `fit` wrote.")],
     dense: Annotated[Path, typer.Argument(metavar="DENSE.npy", help="Vectors (n, d) of the documents.")],
     queries: Annotated[Path, typer.Argument(metavar="QUERIES.npy", help="Vectors (q, d) of queries not learned from.")],
-    documents: Annotated[
-        Path | None,
-        typer.Option("--documents", help="The documents' sparse vectors, such as MODEL/documents after --refine."),
-    ] = None,
+    documents: Codes = None,
     qrels: Annotated[
         Path | None, typer.Option("--qrels", help="Lines of `query document grade`: adds nDCG@10.")
     ] = None,

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sparsevec.answers.retriever import Retriever
+from sparsevec.answers.scoring import USUAL
+from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id
 from sparsevec.contract.filters import Where
+from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
 
 __all__ = [
     "EMBEDDER",
+    "Codes",
     "Embedder",
     "Filter",
     "Ids",
     "Json",
     "Payloads",
+    "Rerank",
+    "Reranking",
     "Target",
     "TopK",
     "Yes",
@@ -27,6 +35,7 @@ __all__ = [
     "distinct",
     "read_vector",
     "read_where",
+    "retriever",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
@@ -39,6 +48,10 @@ Ids = Annotated[
 Payloads = Annotated[
     Path | None, typer.Option("--payloads", help="One JSON object a line, the payload of each document.")
 ]
+Codes = Annotated[
+    Path | None,
+    typer.Option("--documents", help="The documents' sparse vectors, such as MODEL/documents after --refine."),
+]
 Filter = Annotated[
     str | None, typer.Option("--where", help='A filter on payloads: \'{"brand": "acme", "price": {"lt": 9}}\'.')
 ]
@@ -50,6 +63,26 @@ Embedder = Annotated[
         help="wordllama (offline), sentence-transformers:MODEL, or openai:MODEL (OPENAI_BASE_URL, OPENAI_API_KEY).",
     ),
 ]
+
+
+class Rerank(StrEnum):
+    """How the candidates that a sparse query finds are put in their final order."""
+
+    usual = "usual"
+    second_look = "second-look"
+    residual = "residual"
+    dense = "dense"
+    none = "none"
+
+
+Reranking = Annotated[
+    Rerank,
+    typer.Option(
+        "--rerank",
+        help="With --model: by a second look at the weights, residual codes, the dense rows that the collection holds, "
+        "or none. Usual: the second look, unless the model's card says that it finds less.",
+    ),
+]
 Target = Annotated[
     str,
     typer.Argument(
@@ -58,6 +91,13 @@ Target = Annotated[
         "qdrant+edge:PATH, local:PATH, reference:PATH.",
     ),
 ]
+
+
+def retriever(encoder: SparseEncoder, adapter: Adapter, rerank: Rerank) -> Retriever:
+    """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
+    ways = {Rerank.usual: USUAL, Rerank.second_look: "second look", Rerank.none: None}
+    way: Any = ways.get(rerank, rerank.value)
+    return Retriever(encoder, adapter, rerank=way)
 
 
 def read_where(text: str | None) -> Where | None:

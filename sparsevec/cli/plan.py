@@ -30,7 +30,7 @@ from sparsevec.planning.stages import (
     retrieval,
     sparse_head,
 )
-from sparsevec.planning.transformers import Transformer
+from sparsevec.planning.transformers import Transformer, at_least
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["cost", "latency"]
@@ -78,7 +78,11 @@ def cost(
     """
     if (run is None) != (qrels is None):
         raise InvalidInput("--run and --qrels belong together: a run is judged by judgements")
-    adopted = None
+    adopted, sizes = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
+    for name, number in {**sizes, "--nnz": nnz, "--query-nnz": query_nnz}.items():
+        at_least(1, number, name)
+    if max(nnz, query_nnz) > dimension:
+        raise InvalidInput(f"{max(nnz, query_nnz):g} weights do not fit in --dimension {dimension}")
     if encoder is not None:
         config = SparseEncoder.load(encoder).config
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops

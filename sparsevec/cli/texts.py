@@ -23,7 +23,9 @@ from sparsevec.integrations.embedders import embed as embedded
 from sparsevec.integrations.embedders import named
 from sparsevec.storage import whole_file
 
-__all__ = ["answered", "embed", "read_texts"]
+__all__ = ["JSON_LINES", "answered", "embed", "read_texts"]
+
+JSON_LINES = (".jsonl", ".ndjson")
 
 _EXCERPT = 110
 
@@ -102,7 +104,7 @@ class _Embedded(BaseModel):
 
 def read_texts(path: Path, field: str) -> Iterator[str]:
     """One text a line; of .jsonl the field `field` of each object. Raises InvalidInput, naming the line."""
-    if path.suffix in (".jsonl", ".ndjson"):
+    if path.suffix in JSON_LINES:
         yield from (_field(line, field, number) for number, line in enumerate(read_objects(path), start=1))
         return
     try:

@@ -34,9 +34,9 @@ C17  in a collection that others made, a write changes documents that are there 
 C18  a collection remembers the fingerprint of the space that its vectors live in; queries and vectors of another are
      refused with both names. Vectors without a fingerprint are foreign, and accepted
 C19  a collection made with `code_bytes` keeps a residual code of so many bytes beside each vector: written in the same
-     request, replaced and deleted with it, and given back byte for byte by `search` and `fetch`. A write without codes
-     is refused there, codes are refused elsewhere, and no payload ever shows them. `with_vectors` brings what the
-     backend keeps of each hit's vector in the same request
+     request, replaced and deleted with it, and given back byte for byte by `search`, `fetch` and `scan`. A write
+     without codes is refused there, codes are refused elsewhere, and no payload ever shows them. `with_vectors` brings
+     what the backend keeps of each hit's vector in the same request
 C20  `rescore` re-orders the `candidates` best by a second query: the score of a hit is its dot product with
      `stored(vector)`, weights of either sign; who shares no dimension with it is no hit. The candidates are exact (C7)
 C21  `after` reads on in the whole ranking of one query, page by page, each document once, ties too, beyond any limit
@@ -207,6 +207,8 @@ class Page:
     """the dense row of each, (d,), None where it has none"""
     routing: tuple[str | None, ...] | None = None
     versions: tuple[Version, ...] | None = None
+    codes: UInt8s | None = None
+    """(n, code_bytes), zeros where there is none"""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -351,6 +353,7 @@ class Adapter(Protocol):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -358,8 +361,9 @@ class Adapter(Protocol):
     ) -> Iterator[Page]:
         """Every document of the collection that `where` leaves (C11), others' too, in pages of at most `size` (C16).
 
-        `dense` names a field or vector that holds dense rows. `after`, of an earlier page, goes on behind it; where
-        the backend has forgotten that place, InvalidInput says so, and scan again from the start.
+        `codes` brings residual codes, where the collection keeps them (C19). `dense` names a field or vector that holds
+        dense rows. `after`, of an earlier page, goes on behind it; where the backend has forgotten that place,
+        InvalidInput says so, and scan again from the start.
         """
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
@@ -452,6 +456,7 @@ class AsyncAdapter(Protocol):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,

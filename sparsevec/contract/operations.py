@@ -259,7 +259,15 @@ class Operations(Protocol):
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]: ...
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
+        self,
+        *,
+        vectors: bool,
+        payloads: bool,
+        dense: str | None,
+        after: str | None,
+        size: int,
+        where: Where | None,
+        codes: bool = False,
     ) -> Operation[Page]:
         """One page of a scan: the first, or the one behind `after`; perhaps empty, and more behind it."""
 
@@ -381,6 +389,7 @@ class SyncAdapter(Connection):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -388,11 +397,8 @@ class SyncAdapter(Connection):
     ) -> Iterator[Page]:
         size = check_size(size)
         while True:
-            page = self._run(
-                self._operations.page(
-                    vectors=vectors, payloads=payloads, dense=dense, after=after, size=size, where=where
-                )
-            )
+            asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "codes": codes, "dense": dense}
+            page = self._run(self._operations.page(**asked, after=after, size=size, where=where))
             if len(page):
                 yield page
             if (after := page.after) is None:
@@ -517,6 +523,7 @@ class AsyncAdapterBase(Connection):
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
@@ -524,11 +531,8 @@ class AsyncAdapterBase(Connection):
     ) -> AsyncIterator[Page]:
         size = check_size(size)
         while True:
-            page = await self._run(
-                self._operations.page(
-                    vectors=vectors, payloads=payloads, dense=dense, after=after, size=size, where=where
-                )
-            )
+            asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "codes": codes, "dense": dense}
+            page = await self._run(self._operations.page(**asked, after=after, size=size, where=where))
             if len(page):
                 yield page
             if (after := page.after) is None:
@@ -630,13 +634,14 @@ class InThreads:
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
         where: Where | None = None,
     ) -> AsyncIterator[Page]:
-        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "dense": dense, "after": after, "size": size}
-        pages = self._adapter.scan(**asked, where=where)
+        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "codes": codes, "dense": dense}
+        pages = self._adapter.scan(**asked, after=after, size=size, where=where)
         while (page := await asyncio.to_thread(next, pages, None)) is not None:
             yield page
 

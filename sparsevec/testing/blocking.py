@@ -110,13 +110,14 @@ class Blocking:
         *,
         vectors: bool = False,
         payloads: bool = False,
+        codes: bool = False,
         dense: str | None = None,
         after: str | None = None,
         size: int = 1000,
         where: Where | None = None,
     ) -> Iterator[Page]:
-        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "dense": dense, "after": after, "size": size}
-        pages = self._adapter.scan(**asked, where=where)
+        asked: dict[str, Any] = {"vectors": vectors, "payloads": payloads, "codes": codes, "dense": dense}
+        pages = self._adapter.scan(**asked, after=after, size=size, where=where)
         while (page := _wait(_next(pages))) is not None:
             yield page
 

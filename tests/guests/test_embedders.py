@@ -214,7 +214,7 @@ def test_a_file_of_texts_is_written_and_asked(
     with sv.connect(url) as adapter:
         assert adapter.fetch(["t3"]).payloads == ({"id": "t3", "text": "aaa word 3", "n": 3},)
         told = embed(["aaa word 3"], named("openai:small"))
-        found = adapter.search(sv.SparseEncoder.load(of_three_columns).encode_query(told), 5)
+        found = sv.Retriever(sv.SparseEncoder.load(of_three_columns), adapter).search(told, 5)
     said = ["search", url, "--text", "aaa word 3", "--model", of_three_columns, "--embedder", "openai:small", "-k", "5"]
     asked = CliRunner().invoke(app, [*map(str, said), "--json"])
     assert [hit["id"] for hit in json.loads(asked.stdout)[0]] == list(found[0].ids)

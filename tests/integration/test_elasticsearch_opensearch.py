@@ -460,6 +460,20 @@ def test_writers_that_begin_a_collection_at_once_pack_alike(place: Place) -> Non
     check_brought(place.connect(), **documents)
 
 
+def test_a_collection_in_favour_of_bytes_packs_no_weights_and_answers_the_same(place: Place) -> None:
+    documents = {1: 0.5}, {1: 0.3, 2: 1.0}
+    adapter = coded(place, *documents, options="field=emb&replicas=0&favour=bytes")
+    assert [name for name in place.http("GET", "_mapping")[place.index]["mappings"]["properties"] if "~" in name] == [
+        "_sparsevec_emb~code"
+    ]
+    check_brought(adapter, _0=documents[0], _1=documents[1])
+    another: Any = place.connect()  # what was chosen stands in the collection
+    another.upsert([1], rows({1: 0.7}), codes=codes_of([1]))
+    check_brought(another, _0=documents[0], _1={1: 0.7})
+    (told,) = (finding for finding in another.check() if finding.subject == "codes")
+    assert (told.level, "favour=bytes" in told.found) == ("warning", True)
+
+
 def test_a_collection_of_an_earlier_version_is_read_written_and_told(place: Place) -> None:
     claim = Claim("emb", DIMENSION, "u", "index", None, "_sparsevec_emb", code_bytes=WIDTH)
     place.make({"emb": {"type": place.vector_type}, **claim.properties(vector_codes=False)})

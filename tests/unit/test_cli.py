@@ -109,8 +109,57 @@ def test_indexing_again_with_the_journal_writes_nothing_twice(place: Place, url:
 
 def test_dense_queries_are_encoded_with_the_model_on_the_way(place: Place, url: str) -> None:
     sparsevec("index", url, place / "docs", "--create")
-    dense = sparsevec("search", url, place / "asked.npy", "--model", place / "model", "--json")
-    assert read(dense) == read(sparsevec("search", url, place / "asked", "--json"))
+    asked = ["search", url, place / "asked.npy", "--model", place / "model", "--json"]
+    assert read(sparsevec(*asked, "--rerank", "none")) == read(sparsevec("search", url, place / "asked", "--json"))
+    encoder = sv.SparseEncoder.load(place / "model")
+    with sv.connect(url) as adapter:
+        usual = sv.Retriever(encoder, adapter).search(np.load(place / "asked.npy"))
+        again = sv.Retriever(encoder, adapter, rerank="second look").search(np.load(place / "asked.npy"))
+    assert [[hit["id"] for hit in hits] for hits in read(sparsevec(*asked))] == [list(hits.ids) for hits in usual]
+    looked = read(sparsevec(*asked, "--rerank", "second-look"))
+    assert [[hit["score"] for hit in hits] for hits in looked] == [list(hits.scores) for hits in again]
+
+
+def test_a_file_of_dense_vectors_is_encoded_as_it_is_written(place: Place, url: str, tmp_path: Path) -> None:
+    rows = np.load(place / "dense.npy").tolist()
+    lines = [{"id": f"doc-{n}", "vector": row, "parity": n % 2} for n, row in enumerate(rows)]
+    (tmp_path / "dense.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    model = ["--model", place / "model"]
+    indexed = sparsevec("index", url, tmp_path / "dense.jsonl", *model, "--create", "--json")
+    assert (indexed.exit_code, read(indexed)["written"]) == (0, 400)
+    with sv.connect(url) as adapter:
+        held = adapter.fetch(["doc-7"])
+    assert held.payloads[0]["parity"] == 1
+    assert held.vectors[0].indices.tolist() == sv.SparseVectors.load(place / "docs")[7].indices.tolist()
+    files = [tmp_path / "dense.jsonl", place / "asked.npy"]
+    verified = sparsevec("verify", url, *files, *model, "--where", '{"parity": 1}', "--json")
+    assert (verified.exit_code, read(verified)["exact"], read(verified)["answers"]) == (0, True, 300)
+
+
+@pytest.fixture(scope="module")
+def residual(place: Place) -> Place:
+    """A folder with a model that has residual codes, and codes of the documents that its encoder would not make."""
+    made = Place(place / "residual")
+    encoder = sv.SparseEncoder(16, 256).fit(clustered(1200, 1), budget=sv.Budget(nnz=8, residual_bytes=12))
+    encoder.save(made / "model")
+    encoder.encode_document(np.load(place / "dense.npy"), 4).save(made / "codes")
+    return made
+
+
+def test_codes_that_were_made_before_go_in_with_the_residual_codes_of_their_dense_rows(
+    place: Place, residual: Place, url: str, tmp_path: Path
+) -> None:
+    given = ["--model", residual / "model", "--documents", residual / "codes"]
+    indexed = sparsevec("index", url, place / "dense.npy", *given, "--create", "--json")
+    assert (indexed.exit_code, read(indexed)["written"]) == (0, 400)
+    with sv.connect(url) as adapter:
+        assert adapter.info().code_bytes == 12
+    files = [place / "dense.npy", place / "asked.npy"]
+    verified = sparsevec("verify", url, *files, *given, "--rerank", "residual", "--json")
+    assert (verified.exit_code, read(verified)["exact"], read(verified)["answers"]) == (0, True, 300)
+    np.save(tmp_path / "few.npy", clustered(3, 1))
+    refused = sparsevec("index", url, tmp_path / "few.npy", *given)
+    assert (refused.exit_code, "holds 400 documents" in refused.output) == (2, True), refused.output
 
 
 def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:

@@ -275,10 +275,10 @@ def test_the_first_vectors_say_which_space_the_collection_is_of(lucene: LuceneOp
     adopted = there(emb={"type": "sparse_vector"}, **ours)
     empty = Answer(200, {"count": 0, "_shards": {"failed": 0}})
     given = upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-1"))
-    _, sent = talk(given, OTHERS, REFRESHED, empty, OTHERS, DONE, adopted, NODE, items(WRITTEN))
+    _, sent = talk(given, OTHERS, REFRESHED, empty, OTHERS, DONE, NODE, items(WRITTEN))
     assert lines(sent[4]) == [{"properties": {"_sparsevec_emb~space": {"type": "keyword", "null_value": "space-1"}}}]
     with pytest.raises(WrongSpace, match="space-1"):
-        talk(upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2")))
+        talk(upsert(lucene, ["a"], rows({1: 1.0}, fingerprint="space-2")), adopted)
 
 
 def test_vectors_of_a_space_that_another_writer_was_faster_to_adopt_are_refused(lucene: LuceneOperations) -> None:

@@ -52,7 +52,7 @@ def test_an_adapter_is_copied_by_its_url_and_says_why_not_where_it_has_secrets(e
         assert "hunter2" not in repr(adapter)
 
 
-@pytest.mark.parametrize("option", ["refresh=never", "field=a.b", "shards=many", "fields=emb"])
+@pytest.mark.parametrize("option", ["refresh=never", "favour=space", "field=a.b", "shards=many", "fields=emb"])
 def test_options_that_nobody_could_follow_are_refused(option: str) -> None:
     with pytest.raises(InvalidInput):
         connect(f"opensearch://localhost/products?{option}")

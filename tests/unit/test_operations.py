@@ -85,7 +85,15 @@ class Toy:
         return None
 
     def page(
-        self, *, vectors: bool, payloads: bool, dense: str | None, after: str | None, size: int, where: Where | None
+        self,
+        *,
+        vectors: bool,
+        payloads: bool,
+        dense: str | None,
+        after: str | None,
+        size: int,
+        where: Where | None,
+        codes: bool = False,
     ) -> Operation[Page]:
         ids = yield Ask("ids")
         start = int(after or 0)

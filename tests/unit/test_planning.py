@@ -192,9 +192,15 @@ def test_a_config_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
     ("broken", "said"),
     [
         ({"model_type": "tractor"}, "model_type"),
-        ({**MINILM, "hidden_size": None}, "does not say width"),
+        ({**MINILM, "hidden_size": None}, "does not say its width"),
         ({**MINILM, "num_hidden_layers": -6}, "whole number"),
-        ({**MINILM, "intermediate_size": "many"}, "does not say feed-forward"),
+        ({**MINILM, "intermediate_size": "many"}, "does not say its feed-forward width"),
+        ({**MINILM, "hidden_size": 10**400}, "does not say its width"),
+        ({**MINILM, "head_dim": "wide"}, "does not say its head width"),
+        ({**MINILM, "vocab_size": "all"}, "does not say its vocabulary"),
+        ({**MINILM, "num_key_value_heads": [2]}, "does not say its key and value heads"),
+        ({**MINILM, "num_key_value_heads": 13}, "at most as many heads of keys and values as heads, 12, found 13"),
+        ({**MINILM, "model_type": "t5", "num_decoder_layers": "two"}, "does not say its decoder layers"),
         ({"model_type": "mixtral", "num_local_experts": 8}, "mixture of experts"),
     ],
 )

@@ -56,6 +56,7 @@ class Coding(Suite):
         fill(adapter, [1], rows({1: 1.0}))
         assert adapter.info().code_bytes is None
         assert adapter.fetch([1]).codes is None
+        assert [page.codes for page in adapter.scan(codes=True)] == [None]
         assert ask(adapter, {1: 1.0}).codes is None
         with pytest.raises(CollectionError, match="code_bytes"):
             ask(adapter, {1: 1.0}, with_codes=True)
@@ -71,6 +72,18 @@ class Coding(Suite):
         some = adapter.matching({"n": {"gte": 17}}, 10)
         assert some is not None
         assert same(some.codes, codes[np.array(some.ids, np.int64)])
+
+    def test_c19_a_scan_brings_codes_byte_for_byte_where_they_are_asked_for(self, adapter: Adapter) -> None:
+        codes = coded(adapter, 9)
+        adapter.upsert([9], rows({}))
+        expected = np.concatenate([codes, np.zeros((1, WIDTH), np.uint8)])
+        pages = list(adapter.scan(codes=True, size=4))
+        assert {id_ for page in pages for id_ in page.ids} == set(range(10))
+        assert all(same(page.codes, expected[np.array(page.ids, np.int64)]) for page in pages)
+        (some,) = adapter.scan(codes=True, vectors=True, payloads=True, where={"n": {"gte": 7}})
+        assert same(some.codes, codes[np.array(some.ids, np.int64)])
+        assert (some.vectors is not None, some.payloads) == (True, tuple({"n": id_} for id_ in some.ids))
+        assert [page.codes for page in adapter.scan()] == [None]
 
     def test_c19_every_byte_and_width_is_kept(self, adapter: Adapter) -> None:
         codes = np.arange(256, dtype=np.uint8)[None].repeat(3, 0)
@@ -185,6 +198,8 @@ class Coding(Suite):
         assert hits.ids == others.ids
         assert same(hits.codes, codes)
         assert same(adapter.fetch(others.ids).codes, codes)
+        for page in adapter.scan(codes=True):
+            assert same(page.codes, codes[[others.ids.index(id_) for id_ in page.ids]])
         assert kept(before, others.documents()) == before
         assert not any("_sparsevec" in name for payload in hits.payloads or () for name in payload)
 

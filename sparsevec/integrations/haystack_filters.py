@@ -1,0 +1,72 @@
+"""Filters of Haystack as those of `sparsevec.contract.filters`; what these cannot say exactly is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsevec.contract.filters import Where, instant
+from sparsevec.errors import InvalidInput
+from sparsevec.integrations.guest import guest
+
+with guest("haystack-ai", "haystack"):
+    from haystack.errors import FilterError
+
+__all__ = ["FilterRefused", "where_of"]
+
+
+class FilterRefused(InvalidInput, FilterError):  # type: ignore[misc]
+    """A filter that is not whole, or that cannot be answered exactly."""
+
+
+def where_of(filters: dict[str, Any] | None) -> Where | None:
+    """Their filters as ours (C11). Raises FilterRefused, naming what cannot be said."""
+    return _condition(filters) if filters else None
+
+
+_LOGIC = {"AND": "$all", "OR": "$any"}
+_BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_NOTHING: Where = {"$any": [{"$not": {}}]}
+
+
+def _condition(given: dict[str, Any]) -> Where:
+    if "field" in given:
+        return _of_field(given)
+    operator, parts = _part(given, "operator"), _part(given, "conditions")
+    if operator not in (*_LOGIC, "NOT") or not isinstance(parts, list) or not parts:
+        raise FilterRefused(f"expected AND, OR or NOT and a list of conditions, found {given!r:.80}")
+    inner = [_condition(part) for part in parts]
+    return {"$not": {"$all": inner}} if operator == "NOT" else {_LOGIC[operator]: inner}
+
+
+def _part(given: Any, name: str) -> Any:
+    if not isinstance(given, Mapping) or name not in given:
+        raise FilterRefused(f"{name!r} key missing in {given!r:.80}")
+    return given[name]
+
+
+def _of_field(given: dict[str, Any]) -> Where:
+    """Of one field; a list in the metadata holds when one of its elements does."""
+    field, operator, value = str(given["field"]).removeprefix("meta."), _part(given, "operator"), _part(given, "value")
+    several = isinstance(value, list)
+    if operator in ("==", "!=") and value is None:
+        return {field: {"exists": operator == "!="}}
+    if operator in ("==", "!=") and not several:
+        return {field: value if operator == "==" else {"not": value}}
+    if operator in _BOUNDS and value is None:
+        return _NOTHING  # as Haystack has it: nothing compares to None
+    if operator in _BOUNDS and not several and not (isinstance(value, str) and instant(value) is None):
+        return {field: {_BOUNDS[operator]: value}}
+    if operator in ("in", "not in") and several:
+        return _among(field, value) if operator == "in" else {"$not": _among(field, value)}
+    raise FilterRefused(
+        f"the filter {field} {operator} {value!r:.80} cannot be answered exactly here; there are == and != of one "
+        "value, > >= < <= of a number or an ISO date, in and not in of a list"
+    )
+
+
+def _among(field: str, values: list[Any]) -> Where:
+    """One of some values, None among them, perhaps of none."""
+    some = [value for value in values if value is not None]
+    parts: list[Where] = [{field: some}] if some else []
+    return {"$any": [*parts, {field: {"exists": False}}]} if None in values else parts[0] if parts else _NOTHING
