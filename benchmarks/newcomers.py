@@ -94,7 +94,7 @@ def main(
     encoder.encode_document(documents[FITTED : FITTED + 1])
     for weights in ("head", "fitted"):
         began = time.process_time()
-        later[weights] = encoder.encode_document(documents[FITTED:], weights=weights)  # type: ignore[arg-type]
+        later[weights] = encoder.encode_document(documents[FITTED:], weights=weights)
         spent[weights] = f"{1000 * (time.process_time() - began) / (len(documents) - FITTED):.2f}"
     units = unit_rows(documents)
     chosen = Searched(units, unit_rows(sample[SAMPLE:])), encoder.encode_query(sample[SAMPLE:])
