@@ -116,7 +116,7 @@ def halved(trials: Sequence[Trial], goal: Goal, width: int, seconds: float) -> d
 
 def drawn(trials: Sequence[Trial]) -> str:
     """SVG of the search for F ≤ 0.65, as its page has it, in colours for light and dark."""
-    whole = panel(replayed(trials, "answers", 0.65), "flops")
+    whole = panel(replayed(trials, "answers", 0.65, math.inf), "flops")
     style = (
         "text{font:12px sans-serif;fill:#808080}.grid{stroke:#80808040}.front{fill:none;stroke:#808080}"
         ".limit{stroke:#d9534f;stroke-dasharray:5 4}.best{fill:none;stroke:#808080;stroke-width:2}"

@@ -340,8 +340,9 @@ def test_it_warns_where_multiplications_are_not_the_time(slow: Slow, documents: 
     [("per_list", "shorter queries"), ("per_hit", "ask for fewer hits"), ("base", "several queries at once")],
 )
 def test_it_advises_to_save_what_takes_the_time(dear: str, advice: str) -> None:
-    none = dict.fromkeys(("base", "per_list", "per_posting", "per_touched", "per_hit"), 0.001)
-    model = LatencyModel(engine="x", documents=600, probes=81, error_median=0, error_95=0, **none | {dear: 10.0})
+    told: dict[str, Any] = dict.fromkeys(("base", "per_list", "per_posting", "per_touched", "per_hit"), 0.001)
+    told |= {"engine": "x", "documents": 600, "probes": 81, "error_median": 0, "error_95": 0, dear: 10.0}
+    model = LatencyModel.model_validate(told)
     assert advice in str(model.warning([50, 300, 250, 100]))
 
 
