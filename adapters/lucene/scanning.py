@@ -19,7 +19,7 @@ from sparsevec.contract.operations import Operation, counted
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
 
 from . import points
-from .answers import read_codes, read_dense, read_hits, read_vectors, version_of
+from .answers import read_codes, read_dense, read_hits, read_vectors, value_at, version_of
 from .errors import says, to_error
 from .hazards import source_fault
 from .ids import from_id
@@ -32,12 +32,15 @@ from .wire import Answer, ask, good, json, path_of
 __all__ = ["Scanning"]
 
 _KEEP = "5m"
+_PROBED = 16  # documents that say what a dense row lies beside
+_LITTLE = 2  # times the bytes of the row: more would cost the network more than the server saves
 _GONE = "the backend has forgotten that place of the scan; scan from the start"
 
 
 class Scanning:
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._mostly: dict[str, bool] = {}  # by dense field, whether documents hold little else
 
     def page(
         self,
@@ -177,7 +180,22 @@ class Scanning:
         whole = (yield from self._session.whole_source(target.indices[0])) if dense is not None else {}
         if payloads:
             return {**whole, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
+        if dense is not None and (yield from self._holds_little_else(dense, whole or True)):
+            return whole or True
         return {**whole, "includes": [*judged, *([] if dense is None else [dense])]}
+
+    def _holds_little_else(self, dense: str, whole: Any) -> Operation[bool]:
+        """Whether documents are mostly their dense row: then they are read whole, for a server that picks a field of
+        `_source` reads all of it and writes that anew, which is most of what a page of dense rows costs it."""
+        if dense not in self._mostly:
+            body = {"size": _PROBED, "_source": whole}
+            hits = read_hits((yield from json("POST", self._session.path("_search"), body)))
+            sources = [hit.get("_source", {}) for hit in hits]
+            rows = [row for row in (value_at(source, dense) for source in sources) if row]
+            if not rows:
+                return False
+            self._mostly[dense] = len(repr(sources)) <= _LITTLE * len(repr(rows))
+        return self._mostly[dense]
 
 
 def _page(
