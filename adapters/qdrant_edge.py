@@ -490,7 +490,7 @@ def _without_a_graph(code_bytes: int) -> edge.EdgeVectorParams:
 
 def _vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[str, Any]]:
     """Every vector of each point, by name."""
-    indices, values = vectors.indices, vectors.values  # each row's lists are short, and used while they are in the cache
+    indices, values = vectors.indices, vectors.values  # a row's lists are used while the cache has them
     bounds = pairwise(vectors.indptr.tolist())
     rows = [edge.SparseVector(indices[start:end].tolist(), values[start:end].tolist()) for start, end in bounds]
     if codes is None:
