@@ -4,14 +4,18 @@
     python -m benchmarks.frontier judge TRIALS/ [TRIALS/ ...]
 
 Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
-largest size is predicted from those of a quarter of it and less; every shape at the largest size is the full search,
-and the choice that is judged is the best by prediction alone. Results: benchmarks/results/frontier.json.
+largest size is predicted from those of a quarter of it; every shape at the largest size is the full search.
+Two choices are judged by it: the best by prediction alone, and what halving takes that is given these trials, one by
+one, as it asks for them, until the seconds that they took are 900. Results: benchmarks/results/frontier.json and
+.md, and the picture docs/images/frontier.svg.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,24 +23,29 @@ import numpy as np
 import typer
 
 from benchmarks.machine import machine
-from sparsevec.planning.halving import WIDTHS, shuffled
-from sparsevec.planning.law import Law, Seen
-from sparsevec.planning.trials import Goal, Point, Shape, Trial, tried
+from sparsevec.planning.frontier import CostLimits, Frontier
+from sparsevec.planning.halving import WIDTHS, _Search, seen, shuffled
+from sparsevec.planning.law import Law
+from sparsevec.planning.notebook import Notebook, Settings
+from sparsevec.planning.picture import panel
+from sparsevec.planning.trials import Goal, Rows, Shape, Trial, tried
 
 RESULTS = Path(__file__).parent / "results/frontier.json"
 LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
-
-
-def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
-    shape = trial.shape
-    return Seen(shape.dimension, shape.nnz, point.query_nnz, point.flops, trial.documents, point.recall(goal))
+SECONDS = 900.0
+DRAWN = "debian12"
+GOALS: tuple[tuple[str, Goal, int], ...] = (
+    ("answers, second look", "answers", 0),
+    ("answers, 60 residual bytes", "answers", 60),
+    ("candidates", "candidates", 0),
+)
 
 
 def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
     """Of one set: the largest runs as they were predicted, and what the choice by prediction lost."""
     largest = max(trial.documents for trial in trials)
     pairs = [(t, p) for t in trials for p in t.points if p.residual_bytes == width]
-    small = [(t, p) for t, p in pairs if t.documents <= largest / 4]
+    small = [(t, p) for t, p in pairs if t.documents == largest // 4]
     truth = [(t, p) for t, p in pairs if t.documents == largest]
     law = Law.fitted([seen(t, p, goal) for t, p in small])
     known = {(t.shape, p.query_nnz) for t, p in small}
@@ -56,7 +65,6 @@ def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
             lost[str(limit)] = best - chosen.recall(goal)
     return {
         "documents": largest,
-        "from": sorted({t.documents for t, _ in small}),
         "law": law.form,
         "configurations": len(rows),
         "mean_absolute_error": float(np.abs(off).mean()),
@@ -65,6 +73,59 @@ def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
         "in_interval": float(np.mean([i.low <= p.recall(goal) <= i.high for _, p, _, i in rows])),
         "recall_lost_by_the_choice": lost,
     }
+
+
+# ---- what halving takes
+
+
+@dataclass
+class Replay(_Search):
+    """A search whose trials were made before."""
+
+    kept: Mapping[tuple[Shape, int], Trial]
+
+    def _tried(self, shape: Shape, size: int) -> Trial:
+        return self.kept[shape, size]
+
+
+def replayed(trials: Sequence[Trial], goal: Goal, limit: float, seconds: float = SECONDS) -> Frontier:
+    """What a search finds that is given trials of shapes that were learned from each number of rows it asks for."""
+    kept = {(trial.shape, trial.documents): trial for trial in trials}
+    largest = max(size for _, size in kept)
+    shapes = sorted((s for s, size in kept if size == largest and (s, largest // 4) in kept), key=str)
+    rows = Rows(np.empty((largest, 1), np.float32), None, np.empty((trials[0].queries, 1), np.float32))
+    notebook = Notebook(Settings(rows=0, widths=(), refine=False, seed=0), None)
+    return Replay(rows, CostLimits(flops=limit), goal, None, notebook, seconds, None, kept).run(shapes)
+
+
+def halved(trials: Sequence[Trial], goal: Goal, width: int, seconds: float) -> dict[str, Any]:
+    """For each limit of F: what halving takes in that time, beside the best of all trials with all rows."""
+    largest = max(trial.documents for trial in trials)
+    some = [t.model_copy(update={"points": tuple(p for p in t.points if p.residual_bytes == width)}) for t in trials]
+    full = {t.shape: t.points for t in some if t.documents == largest}
+    found = {}
+    for limit in LIMITS:
+        within = [p.recall(goal) for points in full.values() for p in points if p.flops <= limit]
+        if within:
+            told = replayed(some, goal, limit, seconds)
+            chosen = next(p for p in full[told.best.shape] if p.query_nnz == told.best.query_nnz).recall(goal)
+            spent = {"seconds": told.seconds, "trials": told.trials}
+            found[str(limit)] = {"best": max(within), "lost": max(within) - chosen, **spent}
+    return found
+
+
+def drawn(trials: Sequence[Trial]) -> str:
+    """SVG of the search for F ≤ 0.65, as its page has it, in colours for light and dark."""
+    whole = panel(replayed(trials, "answers", 0.65, math.inf), "flops")
+    style = (
+        "text{font:12px sans-serif;fill:#808080}.grid{stroke:#80808040}.front{fill:none;stroke:#808080}"
+        ".limit{stroke:#d9534f;stroke-dasharray:5 4}.best{fill:none;stroke:#808080;stroke-width:2}"
+    )
+    opened, rest = whole.split(">", 1)
+    return f'{opened} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
+
+
+# ---- what sparsity is best
 
 
 def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, float]]:
@@ -94,6 +155,50 @@ def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, 
     return found
 
 
+# ---- all of them
+
+
+def markdown(sets: dict[str, Any]) -> str:
+    """What is on the page about cost."""
+    names = [f"{name}, {one['candidates']['documents']:,}" for name, one in sets.items()]
+    out = [
+        "# How far to believe a frontier",
+        "",
+        "Points of recall that a prediction from a quarter of the rows is off:",
+    ]
+    out += ["mean of all configurations, without sign / mean of the largest shape's, with it.", ""]
+    out += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for name, *_ in GOALS:
+        errors = [(one[name]["mean_absolute_error"], one[name]["largest_shape_mean_error"]) for one in sets.values()]
+        out.append(f"| {name} | {' | '.join(f'{100 * one:.1f} / {100 * largest:+.1f}' for one, largest in errors)} |")
+    out += [
+        "",
+        "Points that are lost by what the search takes, at F ≤ 0.2, 0.4, 0.65 and 1.3, against all shapes learned from",
+    ]
+    out += ["all rows; and seconds of one processor that its runs had taken, others beside it.", ""]
+    out += ["| | " + " | ".join(f"{name}: lost | s" for name in names) + " |", "|---" * (2 * len(names) + 1) + "|"]
+    for said in next(iter(sets.values()))["halving"]:
+        cells = [said]
+        for one in sets.values():
+            taken = one["halving"][said].values()
+            cells += [" ".join(f"{100 * abs(t['lost']):.1f}" for t in taken), f"{max(t['seconds'] for t in taken):.0f}"]
+        out.append(f"| {' | '.join(cells)} |")
+    name, one = next(iter(sets.items()))
+    out += [
+        "",
+        f"**Optimal sparsity**, {name}: of all shapes that were learned from all rows, the best for each F.",
+        "",
+    ]
+    out += [
+        "| F at most | candidates: dimension, weights document / query | @100 | answers: the same | R10 |",
+        "|---" * 5 + "|",
+    ]
+    for pair in zip(one["optimal sparsity"], one["optimal sparsity, answers"], strict=True):
+        best = (f"{p['dimension']:,}, {p['nnz']} / {p['lists']:.0f} | {p['recall']:.3f}" for p in pair)
+        out.append(f"| {pair[0]['limit']} | {' | '.join(best)} |")
+    return "\n".join([*out, ""])
+
+
 def learn(
     folder: Path,
     dense: Path,
@@ -116,18 +221,24 @@ def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, 
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for folder in folders:
         trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+        if folder.name == DRAWN:
+            (RESULTS.parents[2] / "docs/images/frontier.svg").write_text(drawn(trials))
         results["sets"][folder.name] = {
             "seconds": {
                 f"{t.shape.dimension} x {t.shape.nnz}, {t.documents}": round(t.seconds, 1)
                 for t in sorted(trials, key=lambda t: (t.documents, t.shape.dimension, t.shape.nnz))
             },
-            "answers": told(trials, "answers", 0),
-            "answers, 60 residual bytes": told(trials, "answers", 60),
-            "candidates": told(trials, "candidates", 0),
+            **{name: told(trials, goal, width) for name, goal, width in GOALS},
+            "halving": {
+                f"{name}, {said}": halved(trials, goal, width, seconds)
+                for name, goal, width in GOALS
+                for said, seconds in (("900 seconds", SECONDS), ("no limit of time", math.inf))
+            },
             "optimal sparsity": sparsity(trials, "candidates", 0),
             "optimal sparsity, answers": sparsity(trials, "answers", 0),
         }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(markdown(results["sets"]))
     print(json.dumps(results["sets"], indent=1))
 
 

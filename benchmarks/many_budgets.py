@@ -1,22 +1,22 @@
 """One encoder for many budgets: `at` beside an encoder learned for each number of weights, and what else was tried.
 
-    python -m benchmarks.many_budgets MODELS [--data ../shared/data] [--set NAME]... [--losing]
+    python -m benchmarks.many_budgets MODELS [--data ../shared/data] [--set NAME]... [--weights N]... [--losing]
 
-MODELS is a folder for models: what is not there yet is fitted first (minutes each). Results:
-benchmarks/results/many_budgets.json and .md.
+MODELS is a folder for models: what is not there yet is fitted first (minutes each), and what is in the results is
+passed over, so that it may be stopped and run again. Results: benchmarks/results/many_budgets.json and .md.
 
-One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds; beside it
-stands one that was learned for that number, at the same F, asked by the same queries, which neither has seen. R10 is
-the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference is paired, with
-a 95 % interval. `--losing` makes those that lost instead: trainings in which the number of weights is drawn at each
-step, weights shared out among documents by their mass, and queries that skip dear posting lists.
+One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds, and one of
+16 for 8; beside them stands one that was learned for that number, at the same F, asked by the same queries, which none
+has seen. R10 is the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference
+is paired, with a 95 % interval. `--losing` makes those that lost instead: trainings in which the number of weights is
+drawn at each step, weights shared out among documents by their mass, and queries that skip dear posting lists.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -48,6 +48,9 @@ ROOT = Path(__file__).parents[1]
 DATA, RESULTS = ROOT.parent / "shared/data", ROOT / "benchmarks/results"
 DIMENSION, SEED, ONE = 4096, 0, 32
 WEIGHTS = (8, 16, 32, 64, 128)
+ORDER = (ONE, 16, 64, 8, 128)  # those that `at` gives first
+TAKEN: dict[int, tuple[int, ...]] = {8: (ONE, 16), 16: (ONE,), ONE: (), 64: (ONE,), 128: (ONE,)}  # from those
+WAYS = {ONE: "one for all", 16: "the one of 16"}
 SHARE = 0.6  # of the postings, that a query which skips may read
 
 
@@ -132,26 +135,30 @@ class Row:
 def fitted(folder: Path, rows: Rows, weights: int) -> SparseEncoder:
     if not folder.exists():
         encoder = SparseEncoder(rows.documents.shape[1], DIMENSION, SEED)
-        encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=weights)).save(folder)
+        encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=weights), checkpoint=f"{folder}.learning")
+        encoder.save(folder)
     return SparseEncoder.load(folder)
 
 
-def made(rows: Rows, models: Path, keep: Callable[[dict[str, Any]], None]) -> None:
-    """Each number of weights as `one` encoder has it, and as one of its own does; `keep` gets all that there is yet."""
-    judge = Judge.of(rows)
-    told: dict[str, Any] = {"documents": len(rows.documents), "queries": len(rows.queries), "rows": []}
-    one = fitted(models / str(ONE), rows, ONE)
-    for weights in (ONE, 16, 64, 8, 128):
-        own = one if weights == ONE else fitted(models / str(weights), rows, weights)
+def made(rows: Rows, models: Path, kept: list[dict[str, Any]], some: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Each number of weights as an encoder of its own has it, and as others that are calibrated for it do; those that
+    are `kept` are passed over."""
+    judge, there = Judge.of(rows), {(row["way"], row["weights"]) for row in kept}
+    for weights in some:
+        ways = {"its own": weights, **{WAYS[source]: source for source in TAKEN[weights]}}
+        wanted = {way: source for way, source in ways.items() if (way, weights) not in there}
+        if not wanted:
+            continue
+        own = fitted(models / str(weights), rows, weights)
         theirs = judge.of_encoder(own)
-        told["rows"].append({"way": "its own"} | asdict(Row.of(weights, theirs, own.figures.seconds)))
-        if weights != ONE:
+        for way, source in wanted.items():
             began = time.perf_counter()
-            cut = calibrated(one, rows, weights)
-            ours = judge.of_encoder(cut)
-            row = Row.of(weights, ours, time.perf_counter() - began, theirs)
-            told["rows"].append({"way": "one for all"} | asdict(row))
-        keep(told)
+            if source == weights:
+                row = Row.of(weights, theirs, own.figures.seconds)
+            else:
+                ours = judge.of_encoder(calibrated(fitted(models / str(source), rows, source), rows, weights))
+                row = Row.of(weights, ours, time.perf_counter() - began, theirs)
+            yield {"way": way} | asdict(row)
 
 
 def calibrated(one: SparseEncoder, rows: Rows, weights: int) -> SparseEncoder:
@@ -324,6 +331,7 @@ def main(
     models: Annotated[Path, typer.Argument(help="A folder for models.")],
     data: Annotated[Path, typer.Option(help="Folder with the sets.")] = DATA,
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this one; several times for several.")] = None,
+    some: Annotated[list[int] | None, typer.Option("--weights", help="Only these, so many at a time.")] = None,
     lost: Annotated[bool, typer.Option("--losing", help="Only the rows that lost.")] = False,
 ) -> None:
     results = RESULTS / "many_budgets.json"
@@ -335,13 +343,13 @@ def main(
         (RESULTS / "many_budgets.md").write_text(markdown(kept))
 
     for name in [] if lost else only or SETS:
-
-        def keep(told: dict[str, Any], name: str = name) -> None:
-            kept["sets"][name] = told
+        rows = SETS[name](data)
+        empty = {"documents": len(rows.documents), "queries": len(rows.queries), "rows": []}
+        found = kept["sets"].setdefault(name, empty)["rows"]
+        for row in made(rows, models / name, list(found), some or ORDER):
+            found[:] = [one for one in found if (one["way"], one["weights"]) != (row["way"], row["weights"])] + [row]
             written()
-            print(name, line(told["rows"][-1]), flush=True)
-
-        made(SETS[name](data), models / name, keep)
+            print(name, line(row), flush=True)
     if lost:
         kept["losing"] = []
 

@@ -45,7 +45,9 @@ def read_arrays(path: str | os.PathLike[str], mmap: bool) -> tuple[dict[str, Any
     try:
         header, parts = read_folder(path, lambda open_file: _opened(open_file, mmap))
     except Exception as error:  # NumPy parses a header as Python: TokenError, SyntaxError and more, by the byte
-        raise InvalidVectors(f"{folder} is not a whole folder written by SparseVectors.save: {error}") from error
+        raise InvalidVectors(
+            f"{folder} is not a whole folder written by SparseVectors.save: {_found(Path(path), error)}"
+        ) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")
     return header, parts
@@ -61,6 +63,21 @@ def _not_ours(folder: Path) -> str | None:
     if others := sorted(names - {_HEADER, *(f"{part}.npy" for part in PARTS)}):
         return f"holds {printable(', '.join(others), 80)}, which SparseVectors.save did not write"
     return "holds vectors without the header that SparseVectors.save writes" if names and _HEADER not in names else None
+
+
+def _found(path: Path, error: Exception) -> str:
+    """What is there instead."""
+    try:
+        names = sorted(each.name for each in path.iterdir())
+    except FileNotFoundError:
+        return "it is not there"
+    except NotADirectoryError:
+        return "it is a file; dense vectors are encoded by a model first"
+    except OSError as unreadable:
+        return str(unreadable)
+    if _HEADER in names:
+        return str(error)
+    return f"it holds {printable(', '.join(names), 80)}" if names else "it is empty"
 
 
 def _opened(open_file: Any, mmap: bool) -> tuple[Any, list[npt.NDArray[Any]]]:

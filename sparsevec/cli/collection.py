@@ -121,20 +121,20 @@ def index(
     ```
     """
     beside = Beside(ids, payloads)
+    if model is None:
+        given = of_vectors(documents, beside)
+    elif are_texts(documents, field):
+        given = of_texts(documents, SparseEncoder.load(model), embedder, field, beside)
+    else:
+        given = of_dense(documents, SparseEncoder.load(model), codes, beside)
     with connected(url) as adapter, progress("writing") as done:
-        if model is None:
-            given = of_vectors(documents, beside)
-        elif are_texts(documents, field):
-            given = of_texts(documents, adapter, SparseEncoder.load(model), embedder, field, beside)
-        else:
-            given = of_dense(documents, adapter, SparseEncoder.load(model), codes, beside)
         given = _prepare(adapter, given, create=create)
         report = ingest(
             adapter,
             given.ids,
             given.vectors,
             given.payloads,
-            codes=given.codes,
+            codes=None if given.codes is None else given.codes(adapter),
             journal=journal,
             failed=failed,
             empty="skip" if skip_empty else empty.value,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,8 @@ class Documents(NamedTuple):
     ids: Iterable[Id]
     vectors: SparseVectors | Iterator[SparseVectors]
     payloads: Iterable[Any] | None
-    codes: Iterator[Any] | None = None
+    codes: Callable[[Adapter], Iterator[Any]] | None = None
+    """what one backend takes: a code is of what that keeps of the vector"""
 
 
 def of_vectors(folder: Path, given: Beside) -> Documents:
@@ -57,9 +58,7 @@ def are_texts(path: Path, field: str) -> bool:
     return isinstance(first, dict) and field in first
 
 
-def of_texts(
-    path: Path, adapter: Adapter, encoder: SparseEncoder, embedder: str, field: str, given: Beside
-) -> Documents:
+def of_texts(path: Path, encoder: SparseEncoder, embedder: str, field: str, given: Beside) -> Documents:
     """Of a file of texts, embedded and encoded a batch at a time, while `ingest` writes the batch before.
 
     A document's payload is its object, or its line as `text`; its id the object's `id`, where there is one. Raises
@@ -73,10 +72,10 @@ def of_texts(
         payloads = ({"text": line} for line in read_texts(path, field))
     dense = (rows for _, rows in embedded(read_texts(path, field), named(embedder)))
     made = ((encoder.encode_document(rows), rows) for rows in dense)
-    return _encoded(encoder, adapter, n, made, ids, payloads)
+    return _encoded(encoder, n, made, ids, payloads)
 
 
-def of_dense(path: Path, adapter: Adapter, encoder: SparseEncoder, codes: Path | None, given: Beside) -> Documents:
+def of_dense(path: Path, encoder: SparseEncoder, codes: Path | None, given: Beside) -> Documents:
     """Of a file of dense vectors, with the ids and payloads that stand beside them.
 
     `codes`: a folder with the sparse vectors of the same documents, such as `fit --refine` made; without it the encoder
@@ -95,12 +94,11 @@ def of_dense(path: Path, adapter: Adapter, encoder: SparseEncoder, codes: Path |
         if len(vectors) != n:
             raise InvalidInput(f"{printable(codes)} holds {len(vectors):,} documents, {printable(path)} {n:,}")
         made = ((vectors[block], rows[block]) for block in blocks)
-    return _encoded(encoder, adapter, n, made, ids, payloads)
+    return _encoded(encoder, n, made, ids, payloads)
 
 
 def _encoded(
     encoder: SparseEncoder,
-    adapter: Adapter,
     n: int,
     made: Iterator[tuple[SparseVectors, Any]],
     ids: Iterable[Id],
@@ -108,12 +106,14 @@ def _encoded(
 ) -> Documents:
     """With their residual codes, where the model has some."""
     first, second = tee(made)
-    vectors = (vectors for vectors, _ in first)
     width = encoder.residual_bytes
-    codes = (code for vectors, rows in second for code in encoder.residual_codes(rows, adapter.stored(vectors)))
-    return Documents(
-        n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, None if width is None else codes
-    )
+
+    def codes(adapter: Adapter) -> Iterator[Any]:
+        return (code for vectors, rows in second for code in encoder.residual_codes(rows, adapter.stored(vectors)))
+
+    vectors = (vectors for vectors, _ in first)
+    coded = None if width is None else codes
+    return Documents(n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, coded)
 
 
 def _ids(path: Path, n: int) -> list[Id]:

@@ -28,7 +28,7 @@ class Drift:
     documents: int
     """searched"""
     newcomers: int
-    """of these, whose codes are the head's: they came after the last `refine`; 0 for a head"""
+    """of these, whose codes are what the encoder gives today: they came after the last `refine`; 0 for a head"""
     recall_10: float
     recall_10_interval: Interval
     flops: float
@@ -73,11 +73,17 @@ def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Dri
 
 
 def _newcomers(model: Model, rows: Dense, codes: SparseVectors) -> npt.NDArray[np.bool_]:
-    """(n,) whose stored code is what the encoder gives a document that comes today."""
+    """(n,) whose stored code is what the encoder gives a document that comes today, fitted or as the head has it."""
     if model.config.stage != "refined":
         return np.zeros(len(rows), bool)
-    today = model.documents(rows, None)
-    same = np.zeros(len(rows), bool)
+    new = _same(model.documents(rows, None), codes)
+    rest = np.flatnonzero(~new)
+    new[rest] = _same(model.later_documents(rows[rest], None), codes[rest])
+    return new
+
+
+def _same(today: SparseVectors, codes: SparseVectors) -> npt.NDArray[np.bool_]:
+    same = np.zeros(len(codes), bool)
     for number in np.flatnonzero(today.row_nnz == codes.row_nnz):
         ours, theirs = today[int(number)], codes[int(number)]
         same[number] = np.array_equal(ours.indices, theirs.indices) and np.allclose(

@@ -11,6 +11,8 @@ import numpy as np
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
 from sparsevec.encoder.head import Cut, Head, Projection, Purse, encoded
+from sparsevec.encoder.newcomers import Newcomers
+from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.store import Config, read, write
@@ -23,7 +25,8 @@ class Model:
     """Encodes rows as `similarity` makes them of the users'.
 
     Of `config` and the tensors `mean`, `weights`, `bias`, `query_weights` and `query_bias`, perhaps `prices` of a
-    query's purse, `second_look`, those of `encoder.residual`, and `adopted_weights`, `adopted_bias` and `adopted_mean`.
+    query's purse, `second_look`, those of `encoder.residual` and of `encoder.newcomers`, and `adopted_weights`,
+    `adopted_bias` and `adopted_mean`.
     """
 
     def __init__(self, config: Config, tensors: dict[str, Float32s]) -> None:
@@ -69,6 +72,20 @@ class Model:
 
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))
+
+    @cached_property
+    def newcomers(self) -> Newcomers | None:
+        kept = self.config.newcomers
+        if kept is None:
+            return None
+        return Newcomers(self.tensors, kept.scale, kept.temperature, kept.factor, NewcomerRecipe())
+
+    def later_documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
+        """Fitted alone, where the corpus was refined; else the head's."""
+        if self.newcomers is None:
+            return self.documents(rows, nnz)
+        cut = self.config.documents.cut()
+        return self._ours(self.newcomers.encoded(rows, self.document_projection, cut, nnz or self.config.nnz))
 
     def queries(self, rows: Dense, nnz: int | None) -> SparseVectors:
         cut = _shortened(self.config.queries.cut(), nnz)

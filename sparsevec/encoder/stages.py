@@ -12,16 +12,25 @@ from typing import Any
 import numpy as np
 
 from sparsevec.dense import Dense, unit_rows
+from sparsevec.encoder import welcome
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.figures import Judge, agreement, spacing
 from sparsevec.encoder.head import Cut, Float64s, Projection, Purse, encoded
 from sparsevec.encoder.model import Model, query_projection
-from sparsevec.encoder.recipe import CalibrationRecipe, ResidualRecipe, SecondLookRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import (
+    CalibrationRecipe,
+    NewcomerRecipe,
+    ResidualRecipe,
+    SecondLookRecipe,
+    head_recipe,
+    refine_recipe,
+    tempered,
+)
 from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, Stage, fingerprint
+from sparsevec.encoder.store import Config, CutConfig, Figures, NewcomersConfig, ResidualConfig, Stage, fingerprint
 from sparsevec.encoder.untrained import decoder, own_dimensions, random_directions
 from sparsevec.errors import ClientMissing
 from sparsevec.measure.cost import usage
@@ -263,7 +272,7 @@ def refined(
     corpus = learn.new_corpus(documents, *asking, sample, stage.neighbours, task.device)
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
-    codes, tower = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
+    codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
 
     whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, recipe.most_measured)
@@ -293,6 +302,17 @@ def refined(
         figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
     whole.at("budget", 1, 1)
     made, first = _with_second_look(made, rows, codes[rows.trained_documents], task, whole, checkpoint, "refined look")
+    whole.at("newcomers", 0, 1, "fitting documents taken for newcomers")
+    left = welcome.Corpus(
+        documents,
+        codes,
+        model.document_projection,
+        config.documents.cut(),
+        limits.nnz,
+        scale,
+        tempered(stage, corpus.spread).temperature,
+    )
+    later = _welcome(left, corpus, made, rows, judge, task.seed)
     whole.at("measure", 1, 2, "measuring on queries that were not learned from, beside the head")
     model = _measured(
         made,
@@ -306,7 +326,29 @@ def refined(
         whole,
         config.fingerprint,
     )
+    if later is not None:
+        tensors, settings = later
+        model = Model(model.config.model_copy(update={"newcomers": settings}), model.tensors | tensors)
     return model, codes.with_fingerprint(config.fingerprint)
+
+
+def _welcome(
+    documents: welcome.Corpus, corpus: Any, made: _Towers, rows: Split, judge: Judge, seed: int
+) -> tuple[dict[str, Float32s], NewcomersConfig] | None:
+    """What fits newcomers to the sample, and to documents that ask and were not taken for newcomers themselves."""
+    step = spacing(len(rows.documents), CalibrationRecipe().most_measured)
+    unseen = rows.held_documents[rows.held_documents % step == 0] // step
+    tried = welcome.some_tried(len(judge.documents), unseen, seed)
+    own = np.flatnonzero(~np.isin(rows.trained_documents, tried * step))
+    generator, half = np.random.default_rng([seed, 7]), NewcomerRecipe().asking // 2
+    sample = generator.permutation(len(corpus.sample.rows))[:half]
+    own = generator.permutation(own)[: 2 * half - len(sample)]
+    some = [(corpus.sample, np.sort(sample)), (corpus.own, np.sort(own))]
+    units, near = (
+        np.concatenate([getattr(one, name).cpu().numpy()[at] for one, at in some]) for name in ("rows", "near")
+    )
+    asked = encoded(units, query_projection(made.tensors), made.queries, made.purse)
+    return welcome.welcomed(documents, welcome.Asked(units, asked, near), judge, made.asked, tried, unseen, seed)
 
 
 # ---- too little to learn from

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from sparsevec.encoder import newcomers
 from sparsevec.encoder.head import Cut, Purse
 from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.encoder.similarity import COLUMNS, Near
@@ -30,6 +31,7 @@ __all__ = [
     "CutConfig",
     "Figures",
     "KindOfQuery",
+    "NewcomersConfig",
     "ResidualConfig",
     "Stage",
     "fingerprint",
@@ -77,6 +79,27 @@ class ResidualConfig(_Strict):
     """components of each codeword"""
     name: str
     """of the codes: other tensors make others"""
+
+
+class NewcomersConfig(_Strict):
+    """How documents that come after refining are fitted, see `encoder.newcomers`, and what that brings them."""
+
+    asking: int = Field(ge=1)
+    """rows that are kept"""
+    weights: int = Field(ge=1)
+    """of their codes together"""
+    scale: float = Field(gt=0)
+    temperature: float = Field(gt=0)
+    factor: float = Field(gt=0)
+    pairs: int
+    """of a query and a document that it should find, taken for a newcomer, which the head has not seen"""
+    found: float
+    """share of these in the sparse top 10; it flatters, since the queries' tower has met these documents"""
+    found_interval: Interval
+    found_by_head: float
+    """of the same pairs, in the head's codes"""
+    found_refined: float
+    """of the same pairs, as refining left them"""
 
 
 class AdoptedConfig(_Strict):
@@ -234,6 +257,8 @@ class Config(_Strict):
     """the share of the first score in the second; None for a model without a second look"""
     residual: ResidualConfig | None = None
     """None for a model without residual codes"""
+    newcomers: NewcomersConfig | None = None
+    """None where later documents have the head's codes"""
     adopted: AdoptedConfig | None = None
     """None where queries come from the documents' own model"""
     fingerprint: str = ""
@@ -331,10 +356,15 @@ def _fault(config: Config, tensors: dict[str, Float32s]) -> str | None:
     if config.adopted is not None:
         theirs = config.adopted.columns
         expected |= {"adopted_weights": (columns, theirs), "adopted_bias": (columns,), "adopted_mean": (theirs,)}
+    if (later := config.newcomers) is not None:
+        expected |= newcomers.shapes(later.asking, columns, later.weights)
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         return f"holds {found}, these sizes need {expected}"
-    bad = [name for name, tensor in tensors.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
+    numbers = {name: tensor for name, tensor in tensors.items() if name not in newcomers.WHOLE}
+    if odd := [name for name in newcomers.WHOLE if name in tensors and tensors[name].dtype != np.int32]:
+        return f"{', '.join(odd)} must be int32"
+    bad = [name for name, tensor in numbers.items() if tensor.dtype != np.float32 or not np.isfinite(tensor).all()]
     if bad:
         return f"{', '.join(bad)} must be finite float32"
     if config.residual is not None and name_of(tensors, tensors["mean"]) != config.residual.name:

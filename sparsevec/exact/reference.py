@@ -4,7 +4,8 @@ The score of a hit is *defined*: float32 weights, products and sums in float64, 
 float64 holds the product of two float32 exactly, so nothing but that order matters, and the score is the same bit for
 bit whatever the batch, the block or the thread. Ties: score descending, id ascending (ints before strings).
 
-SQLite holds the documents, in memory or in a file that survives kill -9; numpy scores a snapshot of them.
+SQLite holds the documents, in a file that survives kill -9 or, without a path, in a temporary one that nobody else sees
+and that is written only when they are many; numpy scores a snapshot of them.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ __all__ = ["PostingLists", "Reference", "best", "shared"]
 
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _VERSION = 3  # of the tables below
+_PAGE = 2**14  # bytes: a document of up to 500 weights stands in one, without pages of its own
 _PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
@@ -91,7 +93,7 @@ class _Lists(Protocol):
 
 @says_the_contract
 class Reference(Connection):
-    """The exact engine behind `reference:` (in memory) and `reference:PATH` (one SQLite file).
+    """The exact engine behind `reference:` (gone when it is closed) and `reference:PATH` (one SQLite file).
 
     Several threads may use it: SQLite has one connection, held by one call at a time; scoring goes on beside it.
     Several processes may open one file: each sees what the others have written at its next call.
@@ -356,14 +358,30 @@ class Reference(Connection):
             with self._database:
                 yield
 
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """The connection, for this thread alone. Asked before the lock, which a forked child may never get; and after
-        it, since another thread may have closed."""
-        self.check_open()
-        with self._lock:
-            self.check_open()
-            yield
+    def _held(self) -> _Held:
+        return _Held(self)
+
+
+class _Held:
+    """The connection, for this thread alone. Asked before the lock, which a forked child may never get; and after it,
+    since another thread may have closed. A class, which costs a search less than a generator does."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Reference) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> None:
+        self._engine.check_open()
+        self._engine._lock.acquire()
+        try:
+            self._engine.check_open()
+        except BaseException:
+            self._engine._lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._engine._lock.release()
 
 
 def _place(after: str | None) -> bytes:
@@ -378,7 +396,8 @@ def _open(path: str, engine: str) -> sqlite3.Connection:
         raise CollectionError(f"the folder of {path} does not exist; make it first")
     with _storage_errors(path or engine, engine):
         timeout = remaining(_PATIENCE)
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=timeout, check_same_thread=False)
+        database = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)
+        database.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file; others keep theirs
         database.create_function("with_fields", 2, _with_fields, deterministic=True)
         if path:
             ours = database.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID

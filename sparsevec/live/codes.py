@@ -3,8 +3,9 @@
 The head makes a code of any row. `refine` makes a better one of each row that it saw, together. Which rows these were
 is kept beside the encoder, by what the *head* makes of them: eight bytes each, of its code cut to nine significant
 bits, which is the least that a backend keeps. So a row has its refined code for as long as the head says of it what it
-said then, whichever document it is in, and the head's code otherwise; a document that lost its vector gets the refined
-one back; and nothing of this lies in the collection, where it would have to be hidden, guarded and taken out again.
+said then, whichever document it is in, and otherwise what `encode_document` gives a newcomer; a document that lost its
+vector gets the refined one back; and nothing of this lies in the collection, where it would have to be hidden, guarded
+and taken out again.
 """
 
 from __future__ import annotations
@@ -45,16 +46,13 @@ class Codes:
 
     def of(self, rows: Float32s) -> SparseVectors:
         """The codes of dense rows (n, input_dim)."""
-        codes = self.encoder.encode_document(rows)
-        if self._keys is None or self._refined is None or not len(self._keys) or not len(codes):
-            return codes
-        at, there = places(self._keys, _keys(codes))
-        known = np.flatnonzero(there)
-        if not len(known):
-            return codes
-        order = np.arange(len(codes))
-        order[known] = len(codes) + np.arange(len(known))
-        return SparseVectors.concat([codes, self._refined[at[known]]])[order]
+        if self._keys is None or self._refined is None or not len(self._keys) or not len(rows):
+            return self.encoder.encode_document(rows)
+        at, there = places(self._keys, _keys(self.encoder.encode_document(rows, weights="head")))
+        known, later = np.flatnonzero(there), np.flatnonzero(~there)
+        order = np.empty(len(rows), np.int64)
+        order[np.concatenate([known, later])] = np.arange(len(rows))
+        return SparseVectors.concat([self._refined[at[known]], self.encoder.encode_document(rows[later])])[order]
 
     @classmethod
     def load(cls, folder: Path, encoder: SparseEncoder) -> Codes:
@@ -94,7 +92,7 @@ def keep_refined(model: str | os.PathLike[str], dense: Any, documents: SparseVec
             f"{encoder.fingerprint}; save the encoder that refined them"
         )
     starts = range(0, len(rows), _READ)
-    found = [_keys(encoder.encode_document(rows[start : start + _READ])) for start in starts]
+    found = [_keys(encoder.encode_document(rows[start : start + _READ], weights="head")) for start in starts]
     keys, first = np.unique(np.concatenate(found) if found else np.empty(0, np.uint64), return_index=True)
 
     def fill(new: Path) -> None:

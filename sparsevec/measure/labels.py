@@ -7,7 +7,8 @@ those of the ranking as given: what it was cut off counts as not found, so compa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.errors import ClientMissing, InvalidInput, printable
 from sparsevec.vectors import Int64s
 
 __all__ = ["Qrels", "Quality", "by_label", "ndcgs", "quality", "run_quality", "without_themselves"]
@@ -71,8 +72,8 @@ def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np
 def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, float]:
     """The measure of each judged query of a TREC run, by query id; a query that the run does not answer counts as 0.
 
-    `measure` as ir-measures spells it: nDCG@10, AP, P@5. Raises InvalidInput for files that are not TREC's and for a
-    measure that is not known; ClientMissing without ir-measures.
+    `measure` as ir-measures spells it: nDCG@10, AP, P@5. Raises InvalidInput for files that are not TREC's, for a run
+    that answers none of the judged queries, and for a measure that is not known; ClientMissing without ir-measures.
     """
     measures = _ir_measures()
     try:
@@ -83,8 +84,22 @@ def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, f
     ranked = _trec(measures.read_trec_run, run, "lines of `query Q0 document rank score name`")
     found = dict.fromkeys((line.query_id for line in judged), 0.0)
     if not found:
-        raise InvalidInput(f"expected judgements in {qrels}, found none")
+        raise InvalidInput(f"expected judgements in {printable(qrels)}, found none")
+    _check_run(ranked, run, found.keys(), qrels)
     return found | {one.query_id: float(one.value) for one in measures.iter_calc([wanted], judged, ranked)}
+
+
+def _check_run(ranked: Sequence[Any], run: Path, judged: Set[str], qrels: Path) -> None:
+    answered = {line.query_id for line in ranked}
+    if wrong := next((line for line in ranked if not math.isfinite(line.score)), None):
+        name = printable(wrong.query_id)
+        raise InvalidInput(f"expected finite scores in {printable(run)}, found {wrong.score} for query {name}")
+    if not judged & answered:
+        theirs, asked = (printable(min(names, default="none")) for names in (answered, judged))
+        raise InvalidInput(
+            f"no query that {printable(run)} answers is judged in {printable(qrels)}: expected the same query ids, "
+            f"found {theirs} in the one and {asked} in the other"
+        )
 
 
 def _trec(read: Any, path: Path, expected: str) -> list[Any]:

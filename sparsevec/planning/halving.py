@@ -4,10 +4,11 @@
     print(found)                                # what is best at which cost; in the last line, what to take
     encoder = SparseEncoder(384, found.best.shape.dimension).fit(dense, sample, budget=found.best.budget)
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is learned from a sixteenth of the rows, the best
-third of them from a quarter, the best two from all, as far as the time goes. What was not learned from all rows is
-predicted by a law fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the
-same call goes on, and other limits are answered from the same runs.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is learned from a quarter of the rows, the best
+two from all, as far as the time goes. Of many rows, every shape is learned from a sixteenth and the best third of them
+from a quarter; of few, that would save little time and mislead. What was not learned from all rows is predicted by a
+law fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on,
+and other limits are answered from the same runs.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ WIDTHS = (60, 120)
 _GROWTH = 4  # rows of a run over those of one of the stage before
 _LEAST = 400  # rows of the smallest run: half as many again as the least that a head is learned from
 _STAGES = 3
+_STEADY = 5000  # rows that take as long as what a run takes for any: its steps; fewer save little, and mislead more
+_SLACK = 1.2  # of a limit of F, for few rows: the same length of query costs up to so much less among all
 _KEPT = 3  # of so many shapes one goes on
 _FINAL = 2  # shapes that are learned from all rows
 _JUDGED = 300  # queries that judge: the standard error of a recall is then about .01, of a difference less
@@ -181,26 +184,17 @@ class _Search:
         self.on_step(replace(event, fraction=spent, text=said))
 
     def _expected(self, shape: Shape, size: int) -> float:
-        """Seconds of a run: those of the same shape with fewer rows, or of others with as many, in proportion."""
+        """Seconds of a run, by those of the same shape with fewer rows, or else of the largest."""
         known = [one for one in self.notebook.trials if one.shape == shape] or list(self.notebook.trials)
         last = max(known, key=lambda one: (one.documents, one.seconds))
-        return float(last.seconds * max(1.0, size / last.documents) ** self._growth())
-
-    def _growth(self) -> float:
-        """How seconds grow with rows: the exponent, of shapes that were learned from different numbers of rows."""
-        found = [
-            math.log(large.seconds / small.seconds) / math.log(large.documents / small.documents)
-            for large in self.notebook.trials
-            for small in self.notebook.trials
-            if large.shape == small.shape and large.documents > small.documents
-        ]
-        return float(np.median(found)) if found else 1.0
+        return last.seconds * (_STEADY + size) / (_STEADY + last.documents)
 
     def _best(self, shapes: Sequence[Shape], count: int) -> list[Shape]:
-        """So many, by the best that each is expected to find within the limits."""
+        """So many, by the best that each is expected to find about within the limits."""
         expected = dict.fromkeys(shapes, -math.inf)
+        about = {axis: limit if axis == "bytes" else _SLACK * limit for axis, limit in self.limits.given.items()}
         for one in self._configurations(self._laws()):
-            if one.shape in expected and one.excess(self.limits.given) <= 1:
+            if one.shape in expected and one.excess(about) <= 1:
                 expected[one.shape] = max(expected[one.shape], one.recall)
         return sorted(shapes, key=lambda shape: -expected[shape])[: max(count, 1)]
 
@@ -291,7 +285,7 @@ def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
 def _sizes(n: int) -> list[int]:
     """Of the runs of each stage, the last with all."""
     found = [n]
-    while found[-1] // _GROWTH >= _LEAST and len(found) < _STAGES:
+    while len(found) < _STAGES and found[-1] // _GROWTH >= (_LEAST if len(found) == 1 else _STEADY):
         found.append(found[-1] // _GROWTH)
     return found[::-1]
 

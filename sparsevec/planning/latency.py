@@ -25,10 +25,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
@@ -68,35 +69,41 @@ def touched_by_chance(flops: float) -> float:
     return -math.expm1(-flops)
 
 
+_Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class LatencyModel(BaseModel):
     """Milliseconds at the client of one query of this engine, over the collection that was probed."""
 
     model_config = ConfigDict(frozen=True)
 
     engine: str
-    documents: int
-    base: float
+    documents: PositiveInt
+    base: _Coefficient
     """milliseconds of a query that finds nothing"""
-    per_list: float
-    per_posting: float
-    per_touched: float
-    per_hit: float
+    per_list: _Coefficient
+    per_posting: _Coefficient
+    per_touched: _Coefficient
+    per_hit: _Coefficient
     probes: int
     error_median: float
     """of (predicted - measured) / measured, of probes that the fit has not seen"""
     error_95: float
-    hits: int = 100
+    hits: PositiveInt = 100
     """that a query of a `Budget(milliseconds=…)` asks for"""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LatencyModel:
         """What `sparsevec latency --json` printed into a file. Raises InvalidInput."""
+        expected = f"expected in {printable(path)} what `sparsevec latency URL DOCUMENTS --json` prints"
         try:
             return cls.model_validate_json(Path(path).read_bytes())
-        except (OSError, ValidationError) as error:
-            raise InvalidInput(
-                f"expected in {printable(path)} what `sparsevec latency URL DOCUMENTS --json` prints: {error}"
-            ) from error
+        except OSError as error:
+            raise InvalidInput(f"{expected}, could not read it: {error.strerror}") from error
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            at = "".join(f"{name}: " for name in wrong["loc"])
+            raise InvalidInput(f"{expected}; {at}{wrong['msg']}") from error
 
     @property
     def coefficients(self) -> Float64s:
@@ -155,7 +162,7 @@ class LatencyModel(BaseModel):
         worked = shares["postings"] + shares["touched"]
         if worked >= _WORKED:
             return None
-        advice = "shorter queries save more: Budget(query_nnz=…)" if shares["lists"] > worked else "ask for fewer hits"
+        advice = _INSTEAD[max(_INSTEAD, key=lambda part: shares[part])]
         return (
             f"on {self.engine} with {documents or self.documents:,.0f} documents F is {worked:.0%} of a query's time "
             f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
@@ -170,6 +177,11 @@ class LatencyModel(BaseModel):
         )
 
 
+_INSTEAD = {
+    "lists": "shorter queries save most: Budget(query_nnz=…)",
+    "k": "ask for fewer hits",
+    "request": "only fewer requests save much: ask several queries at once",
+}
 _WORKED = 1 / 3  # of the time: below, halving F saves less than a sixth
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.errors import InvalidInput
-from sparsevec.planning.transformers import Transformer
+from sparsevec.planning.transformers import Transformer, at_least
 
 __all__ = [
     "Pipeline",
@@ -48,7 +48,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         for side in ("query", "document"):
-            _check(f"FLOPs of a {side}", getattr(self, side))
+            at_least(0, getattr(self, side), f"FLOPs of a {side}")
 
 
 def embedding(model: Transformer, document_tokens: float, query_tokens: float, *, name: str = "embedding") -> Stage:
@@ -58,31 +58,32 @@ def embedding(model: Transformer, document_tokens: float, query_tokens: float, *
 
 def sparse_head(input_dim: int, dimension: int) -> Stage:
     """From a dense vector to a sparse one: a matrix product (input_dim, dimension), on both sides."""
-    product = 2.0 * _check("input_dim", input_dim) * _check("dimension", dimension)
+    product = 2.0 * at_least(0, input_dim, "input_dim") * at_least(0, dimension, "dimension")
     return Stage("sparse head", query=product, document=product)
 
 
 def retrieval(documents: float, flops: float) -> Stage:
     """The inverted index over so many documents: 2 n F a query."""
-    return Stage("retrieval", query=2.0 * _check("documents", documents) * _check("F", flops))
+    return Stage("retrieval", query=2.0 * at_least(0, documents, "documents") * at_least(0, flops, "F"))
 
 
 def residual_rerank(candidates: int, input_dim: int, nnz: float) -> Stage:
     """Residual codes: the stored weights (nnz) and a decoded residual (input_dim) of each candidate."""
-    pair = 2.0 * (_check("input_dim", input_dim) + _check("nnz", nnz))
-    return Stage("re-rank, residual codes", query=_check("candidates", candidates) * pair)
+    pair = 2.0 * (at_least(0, input_dim, "input_dim") + at_least(0, nnz, "nnz"))
+    return Stage("re-rank, residual codes", query=at_least(0, candidates, "candidates") * pair)
 
 
 def dense_rerank(candidates: int, input_dim: int) -> Stage:
     """The dense rows of the candidates."""
-    return Stage("re-rank, dense", query=2.0 * _check("candidates", candidates) * _check("input_dim", input_dim))
+    pair = 2.0 * at_least(0, input_dim, "input_dim")
+    return Stage("re-rank, dense", query=at_least(0, candidates, "candidates") * pair)
 
 
 def model_rerank(
     model: Transformer, candidates: int, tokens: float, outputs: int = 0, *, name: str = "re-rank, model"
 ) -> Stage:
     """A cross-encoder (`outputs` 0) or a language model, called once a candidate with `tokens` of prompt and texts."""
-    return Stage(name, query=_check("candidates", candidates) * model.flops(tokens, outputs).total)
+    return Stage(name, query=at_least(0, candidates, "candidates") * model.flops(tokens, outputs).total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,3 @@ def _costs(flops: float | npt.ArrayLike) -> npt.NDArray[np.float64]:
     if costs.ndim != 1 or not costs.size or not (np.isfinite(costs) & (costs > 0)).all():
         raise InvalidInput("FLOPs of queries must be positive numbers (q,), or one for all")
     return costs
-
-
-def _check(name: str, number: float) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not 0 <= number < float("inf"):
-        raise InvalidInput(f"{name} must be a number of at least 0, found {number!r:.80}")
-    return float(number)

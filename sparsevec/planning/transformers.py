@@ -19,14 +19,17 @@ the grouping; the counts that were published with it differ from it by 18 to 29 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from sparsevec.errors import InvalidInput
 
-__all__ = ["Flops", "Transformer"]
+__all__ = ["Flops", "Transformer", "at_least"]
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
@@ -78,9 +81,9 @@ class Transformer:
 
     def __post_init__(self) -> None:
         for field in ("layers", "width", "inner", "key_value", "feed_forward"):
-            _check(field, getattr(self, field), least=1)
+            at_least(1, getattr(self, field), field)
         for field in ("vocabulary", "decoder_layers"):
-            _check(field, getattr(self, field), least=0)
+            at_least(0, getattr(self, field), field)
 
     @classmethod
     def from_config(cls, source: Mapping[str, Any] | str | Path) -> Transformer:
@@ -95,8 +98,8 @@ class Transformer:
 
         Means of tokens may be given: the attention scores then cost a little more than said, for the square is convex.
         """
-        _check("inputs", inputs, least=1)
-        _check("outputs", outputs, least=0)
+        at_least(1, inputs, "tokens that are read")
+        at_least(0, outputs, "tokens that are generated")
         if self.kind == "encoder" and outputs:
             raise InvalidInput(f"{self.name} is an encoder: it generates nothing, found outputs={outputs}")
         read = self._pass(self.layers, inputs) * inputs
@@ -133,9 +136,14 @@ class Transformer:
         return 2.0 * self.width * self.vocabulary
 
 
-def _check(name: str, number: object, *, least: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < float("inf"):
-        raise InvalidInput(f"{name} must be a number of at least {least}, found {number!r:.80}")
+def at_least(least: float, number: object, name: str) -> float:
+    """The number. Raises InvalidInput where it is none, not finite or less."""
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not least <= number <= _MOST:
+        raise InvalidInput(f"{name} must be a number of at least {least:g}, found {number!r:.80}")
+    return float(number)
+
+
+_MOST = sys.float_info.max
 
 
 # ---- config.json
@@ -155,7 +163,11 @@ _NAMES = {  # what each figure is called, most common first
     "width": ("hidden_size", "d_model", "n_embd", "dim"),
     "layers": ("num_hidden_layers", "num_layers", "encoder_layers", "n_layer", "n_layers"),
     "heads": ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head", "n_heads"),
-    "feed_forward": ("intermediate_size", "d_ff", "encoder_ffn_dim", "ffn_dim", "n_inner", "hidden_dim"),
+    "feed-forward width": ("intermediate_size", "d_ff", "encoder_ffn_dim", "ffn_dim", "n_inner", "hidden_dim"),
+    "head width": ("d_kv", "head_dim"),
+    "key and value heads": ("num_key_value_heads",),
+    "vocabulary": ("vocab_size",),
+    "decoder layers": ("num_decoder_layers", "decoder_layers"),
 }
 
 
@@ -170,20 +182,20 @@ def _read(source: Mapping[str, Any] | str | Path) -> Transformer:
             f"expected a config.json whose model_type is one of {', '.join(sorted(_KINDS))}; found {kind_of!r}. "
             f"For another, state its shape: Transformer(kind=…, layers=…, width=…, …)"
         )
-    width, heads = _number(source, "width"), _number(source, "heads")
-    head = int(source.get("d_kv") or source.get("head_dim") or width // heads)
-    layers = _number(source, "layers")
-    shared = source.get("num_key_value_heads") or heads
+    width, heads, layers = (_number(source, figure) for figure in ("width", "heads", "layers"))
+    head, shared = _number(source, "head width", width // heads), _number(source, "key and value heads", heads)
+    if shared > heads:
+        raise InvalidInput(f"expected at most as many heads of keys and values as heads, {heads}, found {shared}")
     return Transformer(
         kind=_KINDS[kind_of],
         layers=layers,
         width=width,
         inner=heads * head,
-        key_value=int(shared) * head,
-        feed_forward=4 * width if kind_of == "gpt2" and not source.get("n_inner") else _number(source, "feed_forward"),
+        key_value=shared * head,
+        feed_forward=_number(source, "feed-forward width", 4 * width if kind_of == "gpt2" else None),
         gated=_is_gated(source, kind_of),
-        vocabulary=int(source.get("vocab_size") or 0),
-        decoder_layers=_decoder_layers(source, layers) if _KINDS[kind_of] == "encoder-decoder" else 0,
+        vocabulary=_number(source, "vocabulary", 0),
+        decoder_layers=_number(source, "decoder layers", layers) if _KINDS[kind_of] == "encoder-decoder" else 0,
         pooler=kind_of in _POOLED,
         name=str(source.get("_name_or_path") or kind_of),
     )
@@ -202,21 +214,20 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _number(config: Mapping[str, Any], figure: str) -> int:
-    found = next((config[name] for name in _NAMES[figure] if config.get(name) is not None), None)
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+def _number(config: Mapping[str, Any], figure: str, otherwise: int | None = None) -> int:
+    found = next((config[name] for name in _NAMES[figure] if config.get(name) is not None), otherwise)
+    if isinstance(found, bool) or not isinstance(found, int) or not (found == otherwise or 1 <= found < _LARGEST):
         raise InvalidInput(
-            f"this config does not say {figure.replace('_', '-')}: expected a whole number at one of "
-            f"{', '.join(_NAMES[figure])}, found {found!r:.80}"
+            f"this config does not say its {figure}: expected a whole number at {' or '.join(_NAMES[figure])}, "
+            f"found {found!r:.80}"
         )
     return found
+
+
+_LARGEST = 10**9  # no model has as many of anything, and products of so few stay finite
 
 
 def _is_gated(config: Mapping[str, Any], model_type: str) -> bool:
     said = str(config.get("feed_forward_proj") or config.get("activation_function") or "")
     decoder = _KINDS[model_type] == "decoder" and model_type not in _UNGATED_DECODERS
     return decoder or model_type == "modernbert" or said.startswith("gated") or said == "swiglu"
-
-
-def _decoder_layers(config: Mapping[str, Any], layers: int) -> int:
-    return int(config.get("num_decoder_layers") or config.get("decoder_layers") or layers)

@@ -162,6 +162,13 @@ def test_codes_that_were_made_before_go_in_with_the_residual_codes_of_their_dens
     assert (refused.exit_code, "holds 400 documents" in refused.output) == (2, True), refused.output
 
 
+def test_documents_that_cannot_be_read_leave_no_collection_behind(place: Place, tmp_path: Path) -> None:
+    for documents in (place / "model", tmp_path / "nowhere.npy", place / "ids.jsonl"):
+        refused = sparsevec("index", f"local:{tmp_path}/here", documents, "--model", place / "model", "--create")
+        assert refused.exit_code == 2, refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:
     sparsevec("index", url, place / "docs", "--create")
     index = int(sv.SparseVectors.load(place / "docs")[7].indices[0])

@@ -52,6 +52,21 @@ def test_cost_adds_quality_per_petaflop_from_a_run(config: Path, tmp_path: Path)
     assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 3)
 
 
+def test_cost_adds_quality_per_petaflop_from_an_evaluation(tmp_path: Path) -> None:
+    rows = np.eye(20, dtype=np.float32)
+    vectors, file = sv.SparseVectors.from_dense(rows), tmp_path / "eval.json"
+    asked = ("cost", "--documents", 20, "--evaluation", file, "--json")
+    file.write_text(sv.evaluate(rows, rows, vectors, vectors, qrels={0: {0: 1}, 1: {2: 1}}).model_dump_json())
+    told = json.loads(sparsevec(*asked).output)
+    assert (told["measure"], told["quality"]) == ("nDCG@10", 0.5)
+    assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 2)
+    file.write_text(sv.evaluate(rows, rows, vectors, vectors).model_dump_json())
+    assert "overlap with the dense top 10" in sparsevec(*asked).output
+    file.write_text("{}")
+    assert "what `sparsevec eval --json` prints; Field required" in sparsevec(*asked).output
+    assert "found both" in sparsevec(*asked, "--run", file, "--qrels", file).output
+
+
 def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -> None:
     engine = {"engine": "busy", "documents": 100, "base": 1.0, "per_list": 0.1, "per_posting": 0.001, "per_touched": 0}
     (tmp_path / "engine.json").write_text(json.dumps({**engine, "per_hit": 0, "probes": 81} | NO_ERROR))
@@ -70,6 +85,11 @@ def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -
         (["--rerank", "magic"], "second-look, residual, dense"),
         (["--model", "nowhere"], "no file"),
         (["--flops", "-1"], "at least 0"),
+        (["--documents", "-1"], "--documents must be a number of at least 1, found -1"),
+        (["--nnz", "-3"], "--nnz must be a number of at least 1, found -3"),
+        (["--query-nnz", "nan"], "--query-nnz must be a number of at least 1, found nan"),
+        (["--dimension", "0"], "--dimension must be a number of at least 1, found 0"),
+        (["--dimension", "64"], "180 weights do not fit in --dimension 64"),
     ],
 )
 def test_cost_refuses_what_it_cannot_count(options: list[str], said: str) -> None:
@@ -85,6 +105,23 @@ def test_a_measure_or_a_file_that_is_unknown_is_refused(tmp_path: Path) -> None:
     assert "nDCG@10" in sparsevec(*judged, "--measure", "speed@3").output
     (tmp_path / "run").write_text("one two\n")
     assert "lines of" in sparsevec(*judged).output
+
+
+@pytest.mark.parametrize(
+    ("run", "qrels", "said"),
+    [
+        ("a Q0 d1 1 2.0 x\n", "", "expected judgements"),
+        ("", "a 0 d1 1\n", "found none in the one and a in the other"),
+        ("1 Q0 d1 1 2.0 x\n", "q1 0 d1 1\n", "expected the same query ids, found 1 in the one and q1 in the other"),
+        ("a Q0 d1 1 nan x\n", "a 0 d1 1\n", "expected finite scores"),
+    ],
+)
+def test_a_run_that_nothing_judges_is_refused(tmp_path: Path, run: str, qrels: str, said: str) -> None:
+    (tmp_path / "run").write_text(run)
+    (tmp_path / "qrels").write_text(qrels)
+    refused = sparsevec("cost", "--documents", 10, "--run", tmp_path / "run", "--qrels", tmp_path / "qrels")
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.split())
 
 
 def test_latency_says_what_an_engine_takes_and_for_what(tmp_path: Path) -> None:

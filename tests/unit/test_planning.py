@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 import sparsevec as sv
 from sparsevec.contract.adapter import Hits
 from sparsevec.errors import InvalidInput
-from sparsevec.planning.latency import features, latency_model
+from sparsevec.planning.latency import LatencyModel, features, latency_model
 from sparsevec.planning.stages import (
     Pipeline,
     Stage,
@@ -192,9 +192,15 @@ def test_a_config_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
     ("broken", "said"),
     [
         ({"model_type": "tractor"}, "model_type"),
-        ({**MINILM, "hidden_size": None}, "does not say width"),
+        ({**MINILM, "hidden_size": None}, "does not say its width"),
         ({**MINILM, "num_hidden_layers": -6}, "whole number"),
-        ({**MINILM, "intermediate_size": "many"}, "does not say feed-forward"),
+        ({**MINILM, "intermediate_size": "many"}, "does not say its feed-forward width"),
+        ({**MINILM, "hidden_size": 10**400}, "does not say its width"),
+        ({**MINILM, "head_dim": "wide"}, "does not say its head width"),
+        ({**MINILM, "vocab_size": "all"}, "does not say its vocabulary"),
+        ({**MINILM, "num_key_value_heads": [2]}, "does not say its key and value heads"),
+        ({**MINILM, "num_key_value_heads": 13}, "at most as many heads of keys and values as heads, 12, found 13"),
+        ({**MINILM, "model_type": "t5", "num_decoder_layers": "two"}, "does not say its decoder layers"),
         ({"model_type": "mixtral", "num_local_experts": 8}, "mixture of experts"),
     ],
 )
@@ -327,6 +333,17 @@ def test_it_warns_where_multiplications_are_not_the_time(slow: Slow, documents: 
     assert "F is" in str(model.warning(counted))
     busy = model.model_copy(update={"per_posting": 1.0})
     assert busy.warning(counted) is None
+
+
+@pytest.mark.parametrize(
+    ("dear", "advice"),
+    [("per_list", "shorter queries"), ("per_hit", "ask for fewer hits"), ("base", "several queries at once")],
+)
+def test_it_advises_to_save_what_takes_the_time(dear: str, advice: str) -> None:
+    told: dict[str, Any] = dict.fromkeys(("base", "per_list", "per_posting", "per_touched", "per_hit"), 0.001)
+    told |= {"engine": "x", "documents": 600, "probes": 81, "error_median": 0, "error_95": 0, dear: 10.0}
+    model = LatencyModel.model_validate(told)
+    assert advice in str(model.warning([50, 300, 250, 100]))
 
 
 def test_an_engine_that_answers_no_probe_is_refused(documents: sv.SparseVectors) -> None:

@@ -89,9 +89,10 @@ def test_an_encoder_keeps_to_the_milliseconds(tmp_path: Path) -> None:
 def test_a_model_is_read_from_what_the_command_printed(tmp_path: Path) -> None:
     (tmp_path / "engine.json").write_text(ENGINE.model_dump_json())
     assert sv.LatencyModel.load(tmp_path / "engine.json") == ENGINE
-    for content in ("{}", "no JSON"):
+    faster_than_nothing = ENGINE.model_copy(update={"per_list": -0.1}).model_dump_json()
+    for content, said in (("{}", "engine: Field required"), ("", "Invalid JSON"), (faster_than_nothing, "per_list: ")):
         (tmp_path / "engine.json").write_text(content)
-        with pytest.raises(InvalidInput, match="latency URL DOCUMENTS --json"):
+        with pytest.raises(InvalidInput, match=f"latency URL DOCUMENTS --json` prints; .*{said}"):
             sv.LatencyModel.load(tmp_path / "engine.json")
     with pytest.raises(InvalidInput, match="latency URL DOCUMENTS --json"):
         sv.LatencyModel.load(tmp_path / "nowhere.json")

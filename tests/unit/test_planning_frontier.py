@@ -12,10 +12,11 @@ import pytest
 import sparsevec as sv
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.intervals import Interval
+from sparsevec.planning import halving
 from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, pareto
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.picture import page, panel
-from sparsevec.planning.trials import Shape
+from sparsevec.planning.trials import Point, Rows, Shape, Trial
 
 # ---- the law
 
@@ -138,6 +139,55 @@ def test_a_front_rises_with_its_cost() -> None:
 def test_a_configuration_says_the_budget_that_makes_it() -> None:
     assert CODED.budget == sv.Budget(nnz=16, flops=0.2, query_nnz=64, residual_bytes=60)
     assert made(32, None, 0.8, flops=0.6412).budget == sv.Budget(nnz=32, flops=0.65)
+
+
+# ---- the search
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float], **asked: Any) -> list[tuple[int, int]]:
+    """(dimension, rows) of each run of a search in which F falls with rows, to what it `costs` a shape among all."""
+    made: list[tuple[int, int]] = []
+
+    def tried(shape: Shape, rows: Rows, **_: Any) -> Trial:
+        size = len(rows.documents)
+        made.append((shape.dimension, size))
+        recall, f = 0.8 + shape.dimension / 1e5, costs[shape] * (1 if size == n else 1.1)
+        told: dict[str, Any] = dict.fromkeys(("answers", "candidates"), recall)
+        told |= dict.fromkeys(("answers_interval", "candidates_interval"), Interval(recall, recall))
+        costs_32 = {"query_nnz": 32, "residual_bytes": 0, "lists": 32, "touched": 0.3, "bytes": 256, "hits": 100}
+        point = Point.model_validate(told | costs_32 | {"flops": f})
+        return Trial(shape=shape, documents=size, queries=300, seconds=10, points=(point,))
+
+    monkeypatch.setattr(halving, "tried", tried)
+    rows = np.random.default_rng(0).standard_normal((n + 600, 4)).astype(np.float32)
+    limits = CostLimits(flops=0.5)
+    halving.find_frontier(rows[:n], rows[n:], limits=limits, shapes=list(costs), widths=(), **asked)
+    return made
+
+
+def test_few_rows_are_learned_from_a_quarter_and_then_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {Shape(dimension=d, nnz=16): 0.3 for d in (1024, 2048, 4096)}
+    made = searched(monkeypatch, 2000, costs, seconds=1e6)
+    assert made == [(1024, 500), (2048, 500), (4096, 500), (4096, 2000), (2048, 2000)]
+
+
+def test_many_rows_are_learned_from_a_sixteenth_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {Shape(dimension=d, nnz=16): 0.3 for d in (1024, 2048, 4096)}
+    made = searched(monkeypatch, 80_000, costs, seconds=1e6)
+    assert [rows for _, rows in made] == [5000, 5000, 5000, 20_000, 80_000]
+
+
+def test_what_few_rows_cost_a_little_too_much_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {Shape(dimension=d, nnz=16): f for d, f in ((1024, 0.3), (2048, 0.7), (4096, 0.48))}
+    made = searched(monkeypatch, 2000, costs, seconds=1e6)  # 0.48 is 0.53 for few
+    assert made[3:] == [(4096, 2000), (1024, 2000)]
+
+
+def test_a_run_of_all_rows_is_made_where_the_time_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {Shape(dimension=d, nnz=16): 0.3 for d in (1024, 2048)}
+    expected = 10 * (5000 + 2000) / (5000 + 500)  # seconds of one: most of them are for any number of rows
+    assert len(searched(monkeypatch, 2000, costs, seconds=20 + expected)) == 3
+    assert len(searched(monkeypatch, 2000, costs, seconds=19 + expected)) == 2
 
 
 # ---- the page

@@ -551,8 +551,19 @@ def test_a_folder_that_an_earlier_version_wrote_is_loaded(tmp_path: Path) -> Non
     assert SparseVectors.load(tmp_path) == SparseVectors.load(tmp_path, mmap=True) == batch
 
 
+def test_what_is_no_folder_of_vectors_is_named_with_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InvalidVectors, match="it is empty"):
+        SparseVectors.load(tmp_path / "model")
+    (tmp_path / "model" / "config.json").touch()
+    with pytest.raises(InvalidVectors, match=r"it holds config\.json"):
+        SparseVectors.load(tmp_path / "model")
+    with pytest.raises(InvalidVectors, match="it is a file"):
+        SparseVectors.load(tmp_path / "model" / "config.json")
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidVectors, match=r"nowhere is not a whole folder .*No such file"):
+    with pytest.raises(InvalidVectors, match=r"nowhere is not a whole folder .*it is not there"):
         SparseVectors.load(tmp_path / "nowhere")
 
 

@@ -125,8 +125,8 @@ def refined(
     seed: int,
     whole: Whole,
     checkpoint: Path | None,
-) -> tuple[SparseVectors, Tensors]:
-    """Stage 3: the codes of the documents, and `query_weights` and `query_bias` fitted to them.
+) -> tuple[SparseVectors, Tensors, float]:
+    """Stage 3: the codes of the documents, `query_weights` and `query_bias` fitted to them, and the products' scale.
 
     start: the head's code of each document, a few weights longer than it may be. checkpoint: a folder for its file.
     """
@@ -145,7 +145,7 @@ def refined(
     objective = Refining(free, corpus.documents, longest, recipe)
     followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {name: getattr(free, name).detach().cpu().numpy() for name in ("query_weights", "query_bias")}
-    return _strongest(free.cpu(), limits.nnz, start.dimension), fitted
+    return _strongest(free.cpu(), limits.nnz, start.dimension), fitted, float(free.log_scale.detach().exp())
 
 
 def _alike(queries: Tensor, alike: int) -> Tensor:

@@ -27,7 +27,7 @@ from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queri
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import SparsevecError
-from sparsevec.exact.local.segments import Row, Segment
+from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.snapshot import Found, Snapshot
 from sparsevec.exact.reference import Reference, _id, _rank, _with_dense
 from sparsevec.vectors import SparseVectors
@@ -49,13 +49,20 @@ _TRIGGERS = {
         ("is_gone", "DELETE", "old"),
     )
 }
-_CHANGED = """
-SELECT changes.id, documents.* FROM changes LEFT JOIN documents ON documents.id = changes.id
-WHERE changes.sequence > ? ORDER BY changes.id
+_COLUMNS = """
+documents.id AS key, indices, weights, CAST(payload AS BLOB) AS payload, coalesce(code, zeroblob(?1)) AS code
+"""
+_ALL = f"SELECT {_COLUMNS} FROM documents ORDER BY id"
+_SIZES = f"""
+SELECT count(*), {", ".join(f"ifnull(sum(length({column})), 0)" for column in Row._fields)}
+FROM (SELECT {_COLUMNS} FROM documents)
+"""
+_CHANGED = f"""
+SELECT changes.id, {_COLUMNS} FROM changes LEFT JOIN documents ON documents.id = changes.id
+WHERE changes.sequence > ?2 ORDER BY changes.id
 """
 _FEW = 1000  # documents that need not be merged, or kept in a folder
 _CHUNK = 4096  # documents that are read from the file at once
-_MANY = 32  # ids that are read faster all at once
 _AT_ONCE = 64  # documents of a write that are indexed with it
 _FORGOTTEN = 3600.0  # seconds after which a folder that no table speaks of is from a writer that was killed
 
@@ -76,7 +83,8 @@ class _State:
 
 
 class LocalEngine(Reference):
-    """The exact engine behind `local:` (in memory) and `local:PATH` (a file like the reference's, and an index).
+    """The exact engine behind `local:` (gone when it is closed) and `local:PATH` (a file like the reference's, and an
+    index).
 
     Searches run beside each other and beside one write. Several processes may use one file; what one has written, and
     merged, the others see at their next call.
@@ -189,11 +197,16 @@ class LocalEngine(Reference):
     def _now(self) -> _State:
         """The collection with all that anybody has written so far."""
         with self._held():
-            version = (self._execute("PRAGMA data_version").fetchone()[0], self._database.total_changes)
+            version = self._version()
             if self._state is None or self._state.version != version:
                 self._state = self._read_on(version)
                 self._merge_in_time(self._state)
             return self._state
+
+    def _version(self) -> tuple[int, int]:
+        """Of what other connections have committed, which have none without a path, and of our writes."""
+        others = self._execute("PRAGMA data_version").fetchone()[0] if self._path else 0
+        return others, self._database.total_changes
 
     def _read_on(self, version: tuple[int, int]) -> _State:
         self._existing()
@@ -204,13 +217,12 @@ class LocalEngine(Reference):
             kept = self._rows("SELECT name, sequence FROM segments")
             if kept and (before is None or before.sequence < kept[0][1]):  # the log begins behind what was kept
                 before = self._mapped(*kept[0]) if kept[0][0] else None
-            snapshot = None if before is None else self._with_changes(before)
+            snapshot = None if before is None else self._with_changes(before, code_bytes)
             if snapshot is None:
-                whole = Segment.of_rows(self._documents_in_order(), dimension, code_bytes)
-                snapshot = Snapshot((whole,), (None,), self._newest())
+                snapshot = Snapshot((self._whole(dimension, code_bytes),), (None,), self._newest())
             return _State(version, snapshot, dimension, fingerprint, identity, code_bytes)
 
-    def _with_changes(self, before: Snapshot) -> Snapshot | None:
+    def _with_changes(self, before: Snapshot, code_bytes: int | None) -> Snapshot | None:
         """None when so much has changed that all is better read anew."""
         newest = self._newest()
         if newest == before.sequence:
@@ -218,14 +230,16 @@ class LocalEngine(Reference):
         (changes,) = self._rows("SELECT count(*) FROM changes WHERE sequence > ?", (before.sequence,))[0]
         if changes > max(_FEW, len(before)):
             return None
-        found = self._rows(_CHANGED, (before.sequence,))
+        found = self._rows(_CHANGED, (code_bytes or 0, before.sequence))
         rows = [Row(*columns[1:]) for columns in found if columns[1] is not None]
         return before.changed([columns[0] for columns in found], rows, newest)
 
-    def _documents_in_order(self) -> Iterator[list[Row]]:
-        cursor = self._execute("SELECT * FROM documents ORDER BY id")
-        while found := cursor.fetchmany(_CHUNK):
-            yield [Row(*columns) for columns in found]
+    def _whole(self, dimension: int, code_bytes: int | None) -> Segment:
+        """All documents, read anew."""
+        sizes = Sizes(*self._rows(_SIZES, (code_bytes or 0,))[0])
+        cursor = self._execute(_ALL, (code_bytes or 0,))
+        chunks = iter(lambda: list(map(Row._make, cursor.fetchmany(_CHUNK))), [])
+        return Segment.of_rows(chunks, sizes, dimension, code_bytes)
 
     def _newest(self) -> int:
         found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
@@ -319,10 +333,8 @@ def _hits(state: _State, found: Found, search: Search) -> Hits:
 
 
 def _ids(snapshot: Snapshot, found: Found) -> tuple[Id, ...]:
-    if len(found.rows) >= _MANY and len(snapshot.segments) == 1:
-        keys = snapshot.segments[0].keys.table(found.rows, 9)
-        if keys is not None and (keys[:, 0] == ord("i")).all():  # ints, as `_key` writes them
-            return tuple(np.ascontiguousarray(keys[:, 1:]).view(">u8").ravel().tolist())
+    if len(snapshot.segments) == 1 and (numbers := snapshot.segments[0].numbers) is not None:
+        return tuple(numbers[found.rows].tolist())
     return tuple(map(_id, snapshot.keys(found)))
 
 

@@ -20,9 +20,9 @@ from sparsevec.exact.local.lists import BlockLists, Lists
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
 from sparsevec.storage import whole_folder
-from sparsevec.vectors import Float32s, Int64s, SparseVectors
+from sparsevec.vectors import SparseVectors
 
-__all__ = ["Row", "Segment"]
+__all__ = ["Row", "Segment", "Sizes"]
 
 _FORMAT = "sparsevec.segment/1"
 _HEADER = "header.json"
@@ -37,8 +37,24 @@ class Row(NamedTuple):
     """of the id; keys ascend as ids do"""
     indices: bytes
     weights: bytes
-    payload: str
-    code: bytes | None = None
+    payload: bytes
+    code: bytes
+    """empty in a collection without"""
+
+
+class Sizes(NamedTuple):
+    """Of some rows together: how many, and the bytes of each of their columns."""
+
+    rows: int
+    keys: int
+    indices: int
+    weights: int
+    payloads: int
+    codes: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Sizes:
+        return cls(len(rows), *(sum(map(len, column)) for column in zip(*rows, strict=True)))
 
 
 class Segment:
@@ -58,16 +74,26 @@ class Segment:
         """For filters."""
         return Columns(self.payloads)
 
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.uint64] | None:
+        """The ids (n,) where all are ints: a view of the keys, 9 bytes each. Strings stand behind ints, so the last
+        key tells."""
+        n = len(self)
+        return np.ndarray((n,), ">u8", self.keys.content, 1, (9,)) if n and self.keys[n - 1][:1] == b"i" else None
+
     @classmethod
-    def of_rows(cls, chunks: Iterable[Sequence[Row]], dimension: int, code_bytes: int | None) -> Segment:
-        """Of rows in ascending order of their keys, some at a time, so that few of them are Python objects at once."""
-        parts = [_Part.of(rows, code_bytes or 0) for rows in chunks] or [_Part.of([], code_bytes or 0)]
-        indptr = np.concatenate(([0], np.cumsum(np.concatenate([part.counts for part in parts]))))
-        indices = frozen(np.concatenate([part.indices for part in parts]))
-        weights = frozen(np.concatenate([part.weights for part in parts]))
-        codes = None if code_bytes is None else np.concatenate([part.codes for part in parts])
-        keys, payloads = _joined([part.keys for part in parts]), _joined([part.payloads for part in parts])
-        return cls(keys, SparseVectors(indptr, indices, weights, dimension), payloads, codes)
+    def of_rows(cls, chunks: Iterable[Sequence[Row]], sizes: Sizes, dimension: int, code_bytes: int | None) -> Segment:
+        """Of rows in ascending order of their keys, `sizes` in all: some at a time, so that few are Python objects at
+        once, into arrays that are there already, so that nothing is held twice."""
+        columns = [_Column(sizes.rows, size) for size in sizes[1:]]
+        for rows in chunks:
+            for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+                column.add(cells)
+        keys, indices, weights, payloads, codes = (column.texts() for column in columns)
+        dimensions = frozen(indices.content).view(np.int32 if dimension <= 2**31 else np.uint32)
+        vectors = SparseVectors(indices.ends // 4, dimensions, frozen(weights.content).view(np.float32), dimension)
+        table = None if code_bytes is None else codes.content.reshape(sizes.rows, code_bytes)
+        return cls(keys, vectors, payloads, table)
 
     @classmethod
     def merged(cls, segments: Sequence[Segment], alive: Sequence[Mask | None]) -> Segment:
@@ -125,27 +151,21 @@ class Segment:
         return cls(keys, vectors, Texts(arrays["payload_ends"], arrays["payloads"]), arrays.get("codes"), lists)
 
 
-class _Part(NamedTuple):
-    """Some rows as arrays."""
+class _Column:
+    """One column of n rows, `size` bytes in all, that is filled from the front."""
 
-    counts: Int64s
-    indices: npt.NDArray[np.uint32]
-    weights: Float32s
-    keys: Texts
-    payloads: Texts
-    codes: UInt8s
+    def __init__(self, n: int, size: int) -> None:
+        self._ends, self._content = np.zeros(n + 1, np.int64), np.empty(size, np.uint8)
+        self._row = self._end = 0
 
-    @classmethod
-    def of(cls, rows: Sequence[Row], code_bytes: int) -> _Part:
-        codes = b"".join([row.code or bytes(code_bytes) for row in rows]) if code_bytes else b""
-        return cls(
-            np.array([len(row.indices) // 4 for row in rows], np.int64),
-            np.frombuffer(b"".join([row.indices for row in rows]), "<u4"),
-            np.frombuffer(b"".join([row.weights for row in rows]), "<f4"),
-            Texts.of(row.key for row in rows),
-            Texts.of(row.payload.encode() for row in rows),
-            np.frombuffer(codes, np.uint8).reshape(len(rows), code_bytes),
-        )
+    def add(self, cells: Sequence[bytes]) -> None:
+        joined = b"".join(cells)
+        self._ends[self._row + 1 : self._row + 1 + len(cells)] = [len(cell) for cell in cells]
+        self._content[self._end : self._end + len(joined)] = np.frombuffer(joined, np.uint8)
+        self._row, self._end = self._row + len(cells), self._end + len(joined)
+
+    def texts(self) -> Texts:
+        return Texts(np.cumsum(self._ends, out=self._ends), self._content)
 
 
 def _joined(several: Sequence[Texts]) -> Texts:

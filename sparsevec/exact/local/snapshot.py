@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsevec.contract.filters import Condition
 from sparsevec.exact.local.lists import Top
-from sparsevec.exact.local.segments import Row, Segment
+from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Float64s, Mask
 from sparsevec.vectors import Int64s, SparseVectors
@@ -62,7 +62,7 @@ class Snapshot:
         if rows:
             base = self.segments[0]
             code_bytes = None if base.codes is None else base.codes.shape[1]
-            segments.append(Segment.of_rows([rows], base.vectors.dimension, code_bytes))
+            segments.append(Segment.of_rows([rows], Sizes.of(rows), base.vectors.dimension, code_bytes))
             alive.append(None)
         while len(segments) > 2 and len(segments[-2]) <= _STEP * len(segments[-1]):
             segments[-2:], alive[-2:] = [Segment.merged(segments[-2:], alive[-2:])], [None]

@@ -48,14 +48,6 @@ class Texts(Sequence[bytes]):
         view = self._view
         return [bytes(view[a:b]) for a, b in zip(self.ends[rows].tolist(), self.ends[rows + 1].tolist(), strict=True)]
 
-    def table(self, rows: npt.NDArray[Any], size: int) -> npt.NDArray[np.uint8] | None:
-        """Of those rows, all of one `size`, the bytes (m, size); None where one has another size."""
-        starts = self.ends[rows]
-        if not (self.ends[rows + 1] - starts == size).all():
-            return None
-        found: npt.NDArray[np.uint8] = self.content[starts[:, None] + np.arange(size)]
-        return found
-
     def some(self, rows: npt.NDArray[Any]) -> Texts:
         """Those rows, in that order."""
         lengths = np.diff(self.ends)[rows]
