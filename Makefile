@@ -54,8 +54,11 @@ bench: $(READY) ## the tables of the README, one after the other
 	$(BIN)/python -m benchmarks.debian12
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.encoding
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conversions
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bodies
+	$(BIN)/python -m benchmarks.ingest --edge
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.local_search --million
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.local_memory --million
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pruning
 
 reproduce: $(READY) ## the paper's comparison, 48 processor minutes; QUICK=1: that it runs, 3 minutes
 	$(BIN)/python -m benchmarks.paper $(if $(QUICK),--quick --again)

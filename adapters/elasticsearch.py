@@ -24,11 +24,12 @@ from .lucene.doors import check_credentials, hosts_of, lost, never_connected, pl
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
-from .lucene.wire import Answer, Request, retry_after
+from .lucene.wire import Answer, Request, parsed, retry_after
 
 try:
     from elastic_transport import ApiError, TlsError, TransportError
     from elasticsearch import AsyncElasticsearch, Elasticsearch, UnsupportedProductError
+    from elasticsearch.serializer import JsonSerializer
 except ImportError as error:
     raise ClientMissing.extra("elasticsearch", "elasticsearch") from error
 
@@ -134,10 +135,18 @@ def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
         raise InvalidInput("expected a host in the url, or cloud_id= and none: elasticsearch:///INDEX?field=NAME")
     _operations(url)  # refuses names and options before a connection is made
     try:
-        return kind(hosts_of(url) or None, **{"request_timeout": _TIMEOUT, **credentials})
+        options = {"request_timeout": _TIMEOUT, "serializers": {_Json.mimetype: _Json()}, **credentials}
+        return kind(hosts_of(url) or None, **options)
     except (TypeError, ValueError, OSError) as error:
         said = without_secrets(str(error), credentials)
         raise InvalidInput(f"the Elasticsearch client does not take these credentials: {said}") from None
+
+
+class _Json(JsonSerializer):
+    """The client's own reads by Python's `json`, in which a page of dense rows takes as long as to encode them."""
+
+    def json_loads(self, data: bytes) -> Any:
+        return parsed(data)
 
 
 def _of_cloud(url: Url) -> Url:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-import orjson
-
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.deadlines import remaining
@@ -19,7 +17,7 @@ from .lucene.doors import check_credentials, hosts_of, lost, never_connected, pl
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
-from .lucene.wire import Answer, Request, retry_after
+from .lucene.wire import Answer, Request, parsed, retry_after
 
 try:
     from opensearchpy import AsyncOpenSearch, OpenSearch
@@ -216,8 +214,8 @@ class _AsyncOpenSearchWire(_Way):
 def _read(status: int, text: str) -> Any:
     """JSON, or the text of an error that something on the way made."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return parsed(text.encode("utf-8", "surrogatepass"))
+    except ValueError as error:
         if status < 300:
             raise BackendDown(f"no whole answer from OpenSearch: {error}") from error
         return text

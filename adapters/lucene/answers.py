@@ -27,6 +27,7 @@ __all__ = [
     "read_hits",
     "read_packed",
     "read_vectors",
+    "value_at",
     "version_of",
 ]
 
@@ -66,16 +67,22 @@ def read_vectors(found: Sequence[Json], field: Field) -> SparseVectors:
 
 def read_dense(source: Json, path: str) -> Float32s | None:
     """The dense row (d,) at `path` of a document, or None. Raises BackendUnsupported for other things."""
-    value: Any = source.get(path)
-    if value is None:
-        value = source
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
+    value = value_at(source, path)
     if value is None or value == []:
         return None
     if not isinstance(value, list) or not {float, int, bool}.issuperset(map(type, value)):
         raise BackendUnsupported(f"field {path!r} holds no dense rows: expected a list of numbers, found {value!r:.60}")
     return np.array(value, np.float32)
+
+
+def value_at(source: Json, path: str) -> Any:
+    """What a document holds at `path`: under that name, or deeper in its objects; or None."""
+    value: Any = source.get(path)
+    if value is None:
+        value = source
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def read_dense_fields(found: Sequence[Json], path: str) -> tuple[Float32s | None, ...]:

@@ -14,7 +14,7 @@ from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError
 
 from .index import PREFIX, Index, Target
 
-__all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "write_fault"]
+__all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "writable", "write_fault"]
 
 _COPY = "copy it to a new index without that, and move the alias over: retrofit --copy"
 _BLOCKS = ("read_only_allow_delete", "read_only", "write")
@@ -51,6 +51,14 @@ def write_fault(target: Target, field: str) -> AdapterError | None:
     """Why nothing may be written there, or None."""
     blocking = (hazard for hazard in hazards(target, field) if hazard.level == "blocking")
     return next((hazard.to_error() for hazard in blocking), None)
+
+
+def writable(target: Target, field: str) -> Index:
+    """The index that writes go to. Raises what makes every write fail, or others' documents lose something."""
+    if fault := write_fault(target, field):
+        raise fault
+    assert target.write is not None  # else an alias without one was found
+    return target.write
 
 
 def source_fault(target: Target) -> AdapterError | None:

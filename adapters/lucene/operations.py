@@ -31,7 +31,7 @@ from sparsevec.vectors import Float32s, SparseVectors
 from . import weights
 from .answers import read_hits
 from .copying import Copying
-from .hazards import hazards, write_fault
+from .hazards import hazards, writable, write_fault
 from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
 from .loading import LoadingOperations
 from .mapping import new_index
@@ -280,7 +280,7 @@ class LuceneOperations:
         field = read_fields(Target(index.name, (index,)), self._session.field)
         assert field is not None
         assert field.claim is not None
-        self._writing.writable(Target(index.name, (index,)))
+        writable(Target(index.name, (index,)), self._session.field)
         removed: set[str] = set()
         while keys := (yield from self._holders(index, field.present)):
             if removed.issuperset(keys):

@@ -7,6 +7,7 @@ updates do not change. A place is the point in time and the last document of a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,11 @@ import orjson
 from sparsevec.contract.adapter import Page
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation, counted
-from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
+from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError, InvalidInput, PlaceForgotten
+from sparsevec.vectors import Float32s
 
 from . import points
-from .answers import read_codes, read_dense, read_hits, read_vectors, version_of
+from .answers import read_codes, read_dense, read_hits, read_vectors, value_at, version_of
 from .errors import says, to_error
 from .hazards import source_fault
 from .ids import from_id
@@ -32,12 +34,15 @@ from .wire import Answer, ask, good, json, path_of
 __all__ = ["Scanning"]
 
 _KEEP = "5m"
+_PROBED = 16  # documents that say what a dense row lies beside
+_LITTLE = 2  # times the bytes of the row: more would cost the network more than the server saves
 _GONE = "the backend has forgotten that place of the scan; scan from the start"
 
 
 class Scanning:
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._mostly: dict[str, bool] = {}  # by dense field, whether documents hold little else
 
     def page(
         self,
@@ -177,7 +182,22 @@ class Scanning:
         whole = (yield from self._session.whole_source(target.indices[0])) if dense is not None else {}
         if payloads:
             return {**whole, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
+        if dense is not None and (yield from self._holds_little_else(dense, whole or True)):
+            return whole or True
         return {**whole, "includes": [*judged, *([] if dense is None else [dense])]}
+
+    def _holds_little_else(self, dense: str, whole: Any) -> Operation[bool]:
+        """Whether documents are mostly their dense row: then they are read whole, for a server that picks a field of
+        `_source` reads all of it and writes that anew, which is most of what a page of dense rows costs it."""
+        if dense not in self._mostly:
+            body = {"size": _PROBED, "_source": whole}
+            hits = read_hits((yield from json("POST", self._session.path("_search"), body)))
+            sources = [hit.get("_source", {}) for hit in hits]
+            rows = [row for row in (value_at(source, dense) for source in sources) if row]
+            if not rows:
+                return False
+            self._mostly[dense] = len(repr(sources)) <= _LITTLE * len(repr(rows))
+        return self._mostly[dense]
 
 
 def _page(
@@ -197,11 +217,18 @@ def _page(
         holds=np.array([HOLDS in hit.get("matched_queries", ()) for hit in hits], bool),
         vectors=read_vectors(hits, field) if vectors and field else None,
         payloads=tuple(hit.get("_source", {}) for hit in hits) if payloads else None,
-        dense=tuple(read_dense(hit.get("_source", {}), dense) for hit in hits) if dense is not None else None,
+        dense=tuple(_dense(hit, dense) for hit in hits) if dense is not None else None,
         routing=tuple(hit.get("_routing") for hit in hits),
         versions=tuple(version_of(hit) for hit in hits),
         codes=read_codes(hits, field, strict=False) if codes and field else None,
     )
+
+
+def _dense(hit: Any, path: str) -> Float32s | None:
+    """None too where a document holds something else there: it has no row, and a scan goes on to those that have."""
+    with suppress(BackendUnsupported):
+        return read_dense(hit.get("_source", {}), path)
+    return None
 
 
 def _shards(since: str, target: Target) -> list[tuple[str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from json import loads
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,7 +15,10 @@ from sparsevec.errors import BackendDown
 
 from .errors import to_error
 
-__all__ = ["Answer", "Request", "ask", "good", "json", "path_of", "retry_after"]
+__all__ = ["Answer", "Request", "ask", "good", "json", "parsed", "path_of", "retry_after"]
+
+_SHAPE = bytes.maketrans(b"123456789[,:-\n\r\t", b"000000000       ")
+_LONG = b" " + b"0" * 19  # how an integer begins that 64 bits may not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,20 @@ def good(answer: Answer) -> Any:
     if not isinstance(answer.body, Mapping):
         raise BackendDown(f"the answer is not a JSON object: {answer.body!r:.100}")
     return answer.body
+
+
+def parsed(text: bytes) -> Any:
+    """JSON, read by orjson, five times as fast as by Python's own reader; which is asked where orjson would round an
+    integer beyond 64 bits, for a document of others may be written again as it was read, or refuses half a surrogate.
+
+    Raises ValueError.
+    """
+    try:
+        if _LONG not in text.translate(_SHAPE):
+            return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    return loads(text)
 
 
 def path_of(index: str, *actions: str) -> str:

@@ -13,7 +13,6 @@ from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
 
-from .answers import read_hits
 from .documents import (
     BULK_PATHS,
     Line,
@@ -28,13 +27,11 @@ from .documents import (
     without,
 )
 from .errors import failure, says
-from .hazards import final_pipeline, write_fault
+from .firsts import ROUNDS, adopt, pack, prepare
+from .hazards import final_pipeline, writable, write_fault
 from .ids import to_id
-from .index import Field, Index, Target, read_field
-from .mapping import mixed_fields
-from .packing import Packing
-from .session import Known, Session
-from .wire import json
+from .index import Field, Index, Target
+from .session import Session
 
 __all__ = ["CAN", "Writing"]
 
@@ -42,7 +39,6 @@ Json = Mapping[str, Any]
 
 CAN = Capabilities(negative_weights=False, versions=True, routing=True, requests_at_once=4, point_in_time=True)
 _PATIENCE = "30s"  # that a bulk request waits for a shard; less than the clients wait for the answer
-_ROUNDS = 5  # tries of what others do at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +76,15 @@ class Writing:
         _check_lengths(ids, versions=versions, routing=routing)
         check_space(vectors, known.field.fingerprint)
         codes = check_codes(codes, vectors, known.field.code_bytes)
-        index = self.writable(known.target)
+        index = writable(known.target, self._session.field)
         _check_spelling(ids, index.ours)
         missing = missing or ("create" if index.ours else "fail")
         if missing == "create" and (fault := _create_fault(known.target, index)):
             raise fault
-        yield from self._prepare(known, payloads)
-        yield from self._adopt(known, vectors)
+        yield from prepare(self._session, known, payloads)
+        yield from adopt(self._session, known, vectors)
         if codes is not None and vectors.nnz:
-            known = yield from self._pack(known, vectors)
+            known = yield from pack(self._session, known, vectors)
         lines, failed = to_lines(
             ids,
             vectors,
@@ -103,84 +99,6 @@ class Writing:
         lines, too_large = yield from self._fitting(lines)
         written, skipped, refused = yield from self._send(index, lines, missing)
         return Written(written, skipped, failed | too_large | refused)
-
-    def writable(self, target: Target) -> Index:
-        """The index that writes go to. Raises what makes every write fail, or others' documents lose something."""
-        if fault := write_fault(target, self._session.field):
-            raise fault
-        assert target.write is not None  # else an alias without one was found
-        return target.write
-
-    def _prepare(self, known: Known, payloads: Sequence[Payload]) -> Operation[None]:
-        """Map what a document could not map by itself."""
-        for left in reversed(range(_ROUNDS)):
-            index = self.writable(known.target)
-            mapping = mixed_fields(payloads, index) if index.ours else {}
-            if known.field.present not in index.properties:  # a field that others made has no marker yet
-                mapping[known.field.present] = {"type": "keyword"}
-            if not mapping:
-                return
-            try:
-                yield from self._session.put_mapping(index, mapping)
-            except BackendUnsupported:
-                if not left:
-                    raise
-            known = yield from self._session.existing(0.0)  # a document of another writer may have mapped it first
-
-    def _pack(self, known: Known, vectors: SparseVectors) -> Operation[Known]:
-        """The first documents with codes say how those of the collection pack their weights, once and for all."""
-        for left in reversed(range(_ROUNDS)):
-            field = known.field
-            if field.claim is None or not field.claim.packed or field.packing is not None:
-                break
-            fields = [(index, read_field(index, field.name)) for index in known.target.indices]
-            said = [one.packing for _, one in fields if one and one.packing]
-            packing = said[0] if said else Packing.fitting(vectors)
-            try:
-                for index, one in fields:
-                    if one and one.claim and not one.packing:
-                        vector_codes = one.code_type == "dense_vector"
-                        yield from self._session.put_mapping(
-                            index, one.claim.packing(packing, vector_codes=vector_codes)
-                        )
-            except BackendUnsupported:  # another writer was first
-                if not left:
-                    raise
-            known = yield from self._session.existing(0.0)
-        return known
-
-    def _adopt(self, known: Known, vectors: SparseVectors) -> Operation[None]:
-        """The first vectors of a collection of ours say which space it is of (C18)."""
-        claim, session = known.field.claim, self._session
-        if claim is None or claim.fingerprint or not vectors.fingerprint or not len(vectors):
-            return
-        if session.foreign == claim.identity:
-            return
-        yield from session.refresh(force=True)
-        query = {"query": {"exists": {"field": known.field.present}}}
-        answer = yield from json("POST", session.path("_count"), query)
-        read_hits(answer)
-        known = yield from session.existing(0.0)  # after the count: who has written has claimed it before
-        claim = known.field.claim
-        if claim is not None and not claim.fingerprint and answer["count"]:
-            session.foreign = claim.identity
-            return
-        for _ in range(_ROUNDS):
-            claim = known.field.claim
-            if claim is None or claim.fingerprint:
-                break
-            assert known.target.write is not None
-            try:
-                yield from session.put_mapping(known.target.write, claim.adopting(vectors.fingerprint))
-            except BackendUnsupported as error:  # another writer was first, which the next look may not show yet
-                if "null_value" not in str(error):
-                    raise
-            else:
-                return
-            known = yield from session.existing(0.0)
-        else:
-            raise BackendDown(f"another writer is giving {session.asked!r} its space; its mapping does not show it yet")
-        check_space(vectors, known.field.fingerprint)
 
     def _fitting(self, lines: Sequence[Line]) -> Operation[tuple[list[Line], dict[Id, Failure]]]:
         """Those that a request can hold, and a failure for each of the others (C9)."""
@@ -324,13 +242,13 @@ class Writing:
         """Look again: what every document was refused for stands in the settings of the index."""
         target = yield from self._session.look()
         if target is not None:
-            self.writable(target)
+            writable(target, self._session.field)
 
     # ---- delete
 
     def delete(self, ids: Sequence[Id]) -> Operation[None]:
         known = yield from self._session.existing(0.0)  # a second field of ours may live there since
-        index = self.writable(known.target)
+        index = writable(known.target, self._session.field)
         keys = [to_id(id_, index.ours) for id_ in check_ids(ids)]
         if index.belongs_to(known.field.name):
             items = yield from self._routed(index, [_Sent(key, _deletion(key)) for key in keys])
@@ -359,7 +277,7 @@ class Writing:
         """Write documents anew, as `change(key, source)` says, None to leave one: the bulk item of each by key."""
         whole = yield from self._session.whole_source(index)
         done: dict[str, Json] = {}
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             if not keys:
                 break
             yield from self._session.refresh(force=True)

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import r_sub
 from sparsevec.measure.labels import run_quality
+from sparsevec.measure.recall import Evaluation
 from sparsevec.planning.latency import LatencyModel, features, latency_model, touched_by_chance
 from sparsevec.planning.stages import (
     Pipeline,
@@ -63,6 +64,9 @@ def cost(
     rerank_outputs: Annotated[int, typer.Option("--rerank-outputs", help="Tokens that it generates; 0: a score.")] = 0,
     run: Annotated[Path | None, typer.Option("--run", help="A TREC run of the pipeline: adds quality.")] = None,
     qrels: Annotated[Path | None, typer.Option("--qrels", help="TREC judgements, for --run.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--evaluation", help="A file with what `eval --json` printed: adds quality, too.")
+    ] = None,
     engine: Annotated[
         Path | None, typer.Option("--engine", help="A file with what `latency --json` printed: adds milliseconds.")
     ] = None,
@@ -74,10 +78,13 @@ def cost(
     ```
     sparsevec cost --model all-MiniLM-L6-v2/config.json --documents 1e6 --rerank dense
     sparsevec cost --documents 20000 --encoder model/ --run run.trec --qrels qrels.trec
+    sparsevec cost --documents 20000 --encoder model/ --rerank dense --evaluation eval.json
     ```
     """
     if (run is None) != (qrels is None):
         raise InvalidInput("--run and --qrels belong together: a run is judged by judgements")
+    if run is not None and evaluation is not None:
+        raise InvalidInput("expected --run or --evaluation, found both: one of them says the quality")
     adopted, sizes = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
     for name, number in {**sizes, "--nnz": nnz, "--query-nnz": query_nnz}.items():
         at_least(1, number, name)
@@ -97,6 +104,8 @@ def cost(
         stages.append(_second_stage(rerank, candidates, input_dim, nnz, rerank_tokens, rerank_outputs))
     pipeline = Pipeline(tuple(stages))
     quality = None if run is None or qrels is None else list(run_quality(run, qrels, measure).values())
+    if evaluation is not None:
+        measure, quality = _evaluated(evaluation)
     costs = _Costs.of(pipeline, documents, input_dim, quality, measure)
     searched = _Search.of(documents, dimension, nnz, query_nnz, flops, candidates, engine)
     say(costs.model_copy(update={"search": searched}), as_json=as_json)
@@ -114,6 +123,18 @@ def _second_stage(rerank: str, candidates: int, input_dim: int, nnz: float, toke
             f"--rerank must be second-look, residual, dense, or the path of a model's config.json, found {rerank!r:.80}"
         )
     return model_rerank(Transformer.from_config(rerank), candidates, tokens, outputs)
+
+
+def _evaluated(path: Path) -> tuple[str, list[float]]:
+    """The name and the mean of a measure: by labels where there were any."""
+    try:
+        found = Evaluation.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        said = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else f"{error.strerror}"
+        raise InvalidInput(f"expected in {printable(path)} what `sparsevec eval --json` prints; {said}") from error
+    if found.ndcg_10 is None:
+        return "overlap with the dense top 10", [found.recall_10]
+    return "nDCG@10", [found.ndcg_10]
 
 
 class _Search(BaseModel):

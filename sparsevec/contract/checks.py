@@ -81,6 +81,8 @@ def check_ids(ids: Iterable[Id]) -> list[Id]:
 
 def id_fault(id_: object) -> str | None:
     """Why `id_` is not an id (C10), or None."""
+    if type(id_) is int and 0 <= id_ < 2**64:  # the usual one first
+        return None
     if isinstance(id_, str) and id_:
         return None if _is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
@@ -302,6 +304,8 @@ def checked_payload(payload: Any) -> tuple[str | None, Payload]:
     """
     if not isinstance(payload, dict):  # another mapping would be refused by each client's JSON encoder
         return f"expected JSON (a dict of fields to values), found {type(payload).__name__}", payload
+    if not payload:
+        return None, payload
     if not payload.keys().isdisjoint(_TAKEN):
         taken = next(name for name in payload if name in _TAKEN)
         reason = f"the field {taken!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"

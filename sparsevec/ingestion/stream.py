@@ -252,7 +252,7 @@ def _document(position: int, id_: Any, payload: Any, size: int, version: Any, ro
     if fault is not None:
         return Document(position, id_, payload, "", size, fault, None, routing)
     plain_id = str(id_) if isinstance(id_, str) else int(id_)
-    text = _text(plain_payload)
+    text = _text(plain_payload) if plain_payload else "{}"
     size += len(text) + len(str(plain_id)) + (0 if code is None else 2 * len(code))
     return Document(position, plain_id, plain_payload, text, size, None, version, routing, code)
 

@@ -162,7 +162,7 @@ class LatencyModel(BaseModel):
         worked = shares["postings"] + shares["touched"]
         if worked >= _WORKED:
             return None
-        advice = "shorter queries save more: Budget(query_nnz=…)" if shares["lists"] > worked else "ask for fewer hits"
+        advice = _INSTEAD[max(_INSTEAD, key=lambda part: shares[part])]
         return (
             f"on {self.engine} with {documents or self.documents:,.0f} documents F is {worked:.0%} of a query's time "
             f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
@@ -177,6 +177,11 @@ class LatencyModel(BaseModel):
         )
 
 
+_INSTEAD = {
+    "lists": "shorter queries save most: Budget(query_nnz=…)",
+    "k": "ask for fewer hits",
+    "request": "only fewer requests save much: ask several queries at once",
+}
 _WORKED = 1 / 3  # of the time: below, halving F saves less than a sixth
 
 

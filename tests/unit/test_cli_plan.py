@@ -52,6 +52,21 @@ def test_cost_adds_quality_per_petaflop_from_a_run(config: Path, tmp_path: Path)
     assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 3)
 
 
+def test_cost_adds_quality_per_petaflop_from_an_evaluation(tmp_path: Path) -> None:
+    rows = np.eye(20, dtype=np.float32)
+    vectors, file = sv.SparseVectors.from_dense(rows), tmp_path / "eval.json"
+    asked = ("cost", "--documents", 20, "--evaluation", file, "--json")
+    file.write_text(sv.evaluate(rows, rows, vectors, vectors, qrels={0: {0: 1}, 1: {2: 1}}).model_dump_json())
+    told = json.loads(sparsevec(*asked).output)
+    assert (told["measure"], told["quality"]) == ("nDCG@10", 0.5)
+    assert told["quality_per_petaflop"] == pytest.approx(told["queries_per_petaflop"] / 2)
+    file.write_text(sv.evaluate(rows, rows, vectors, vectors).model_dump_json())
+    assert "overlap with the dense top 10" in sparsevec(*asked).output
+    file.write_text("{}")
+    assert "what `sparsevec eval --json` prints; Field required" in sparsevec(*asked).output
+    assert "found both" in sparsevec(*asked, "--run", file, "--qrels", file).output
+
+
 def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -> None:
     engine = {"engine": "busy", "documents": 100, "base": 1.0, "per_list": 0.1, "per_posting": 0.001, "per_touched": 0}
     (tmp_path / "engine.json").write_text(json.dumps({**engine, "per_hit": 0, "probes": 81} | NO_ERROR))

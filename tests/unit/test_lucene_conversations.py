@@ -414,6 +414,25 @@ def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOp
     assert said(sent)[-1] == "DELETE /_pit"
 
 
+@pytest.mark.parametrize(("beside", "narrowed"), [("t", {}), ("t" * 1000, {"includes": ["dense"]})])
+def test_documents_that_are_mostly_their_dense_row_are_read_whole(
+    lucene: LuceneOperations, beside: str, narrowed: Any
+) -> None:
+    about = {"_seq_no": 4, "_primary_term": 1, "sort": [7]}
+    hit = {"_id": "a", **about, "_source": {"title": beside, "dense": [0.25] * 64}}
+    probe = Answer(200, {"_shards": {"total": 1}, "hits": {"hits": [hit, {"_id": "b"}]}})
+    page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, hit]}})
+    asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": "dense", "size": 1, "where": None}
+    begin = OTHERS, REFRESHED, Answer(200, {"id": "P1"}), NODE
+    first, sent = talk(lucene.page(**asked, after=None), *begin, probe, page)
+    assert said(sent)[-2:] == ["POST /products/_search", "POST /_search"]
+    assert lines(sent[-2])[0] == {"size": 16, "_source": {"exclude_vectors": False}}
+    assert lines(sent[-1])[0]["_source"] == {"exclude_vectors": False, **narrowed}
+    assert [row.tolist() for row in first.dense] == [[0.25] * 64]
+    _, sent = talk(lucene.page(**asked, after=first.after), OTHERS, page)  # asked once
+    assert lines(sent[-1])[0]["_source"] == {"exclude_vectors": False, **narrowed}
+
+
 @pytest.mark.parametrize(
     "answer",
     [

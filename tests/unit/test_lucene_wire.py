@@ -14,6 +14,7 @@ from sparsevec_adapters.lucene import answers, documents, errors, ids, queries, 
 from sparsevec_adapters.lucene.documents import Line
 from sparsevec_adapters.lucene.index import Claim, Field
 from sparsevec_adapters.lucene.text import Compiled, to_json
+from sparsevec_adapters.lucene.wire import parsed
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import (
@@ -403,3 +404,26 @@ def test_fetched_vectors_come_as_an_object_or_an_array_of_one() -> None:
     assert answers.read_vectors(found, SPARSE) == SparseVectors.from_rows([{5: 0.5}, {}, {}], dimension=10)
     with pytest.raises(CollectionError, match="not dimensions"):
         answers.read_vectors([{"fields": {"emb": [{"hello": 0.5}]}}], SPARSE)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON, st.sampled_from([None, 1]))
+def test_answers_are_read_to_the_last_digit(value: Any, indent: int | None) -> None:
+    text = json.dumps({"value": value}, indent=indent).encode()
+    assert parsed(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("integer", [10**19, -(10**18) * 10, 2**64, -(2**63) - 1, 10**30])
+@pytest.mark.parametrize("form", ['{"a":%d}', "[1,%d]", "[%d]", '{"a": [ 0.5,\n\t%d]}'])
+def test_integers_beyond_64_bits_are_not_rounded(form: str, integer: int) -> None:
+    text = form % integer
+    assert parsed(text.encode()) == json.loads(text)
+
+
+def test_half_a_surrogate_is_read_as_python_does() -> None:
+    assert parsed(b'{"a":"\\ud800"}') == {"a": "\ud800"}

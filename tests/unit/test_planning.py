@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 import sparsevec as sv
 from sparsevec.contract.adapter import Hits
 from sparsevec.errors import InvalidInput
-from sparsevec.planning.latency import features, latency_model
+from sparsevec.planning.latency import LatencyModel, features, latency_model
 from sparsevec.planning.stages import (
     Pipeline,
     Stage,
@@ -333,6 +333,17 @@ def test_it_warns_where_multiplications_are_not_the_time(slow: Slow, documents: 
     assert "F is" in str(model.warning(counted))
     busy = model.model_copy(update={"per_posting": 1.0})
     assert busy.warning(counted) is None
+
+
+@pytest.mark.parametrize(
+    ("dear", "advice"),
+    [("per_list", "shorter queries"), ("per_hit", "ask for fewer hits"), ("base", "several queries at once")],
+)
+def test_it_advises_to_save_what_takes_the_time(dear: str, advice: str) -> None:
+    told: dict[str, Any] = dict.fromkeys(("base", "per_list", "per_posting", "per_touched", "per_hit"), 0.001)
+    told |= {"engine": "x", "documents": 600, "probes": 81, "error_median": 0, "error_95": 0, dear: 10.0}
+    model = LatencyModel.model_validate(told)
+    assert advice in str(model.warning([50, 300, 250, 100]))
 
 
 def test_an_engine_that_answers_no_probe_is_refused(documents: sv.SparseVectors) -> None:
