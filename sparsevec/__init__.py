@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.live.reports import CatchUpReport as CatchUpReport
     from sparsevec.live.reports import RetrofitReport as RetrofitReport
     from sparsevec.live.retrofitting import retrofit as retrofit
+    from sparsevec.live.serving import AsyncServing as AsyncServing
     from sparsevec.live.serving import Served as Served
     from sparsevec.live.serving import Serving as Serving
     from sparsevec.live.undoing import UndoReport as UndoReport
@@ -110,7 +111,7 @@ _HOMES = {
     "live.migrating": "SwitchReport catch_up_both drop_old migrate switch switch_back",
     "live.reports": "CatchUpReport RetrofitReport",
     "live.retrofitting": "retrofit",
-    "live.serving": "Served Serving",
+    "live.serving": "AsyncServing Served Serving",
     "live.undoing": "UndoReport undo_retrofit",
     "measure.cost": "Cost cost",
     "measure.recall": "Evaluation evaluate",

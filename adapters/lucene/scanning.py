@@ -7,6 +7,7 @@ updates do not change. A place is the point in time and the last document of a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,8 @@ import orjson
 from sparsevec.contract.adapter import Page
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation, counted
-from sparsevec.errors import AdapterError, CollectionError, InvalidInput, PlaceForgotten
+from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError, InvalidInput, PlaceForgotten
+from sparsevec.vectors import Float32s
 
 from . import points
 from .answers import read_codes, read_dense, read_hits, read_vectors, value_at, version_of
@@ -215,11 +217,18 @@ def _page(
         holds=np.array([HOLDS in hit.get("matched_queries", ()) for hit in hits], bool),
         vectors=read_vectors(hits, field) if vectors and field else None,
         payloads=tuple(hit.get("_source", {}) for hit in hits) if payloads else None,
-        dense=tuple(read_dense(hit.get("_source", {}), dense) for hit in hits) if dense is not None else None,
+        dense=tuple(_dense(hit, dense) for hit in hits) if dense is not None else None,
         routing=tuple(hit.get("_routing") for hit in hits),
         versions=tuple(version_of(hit) for hit in hits),
         codes=read_codes(hits, field, strict=False) if codes and field else None,
     )
+
+
+def _dense(hit: Any, path: str) -> Float32s | None:
+    """None too where a document holds something else there: it has no row, and a scan goes on to those that have."""
+    with suppress(BackendUnsupported):
+        return read_dense(hit.get("_source", {}), path)
+    return None
 
 
 def _shards(since: str, target: Target) -> list[tuple[str, int, int]]:

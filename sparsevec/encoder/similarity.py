@@ -10,7 +10,7 @@ other gives the same order, this one keeps the columns alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -109,22 +109,39 @@ class Similarity:
             return rows
         n, d = rows.shape
         wide = np.empty((n, d + COLUMNS[self.near]), np.float32)
+        for start, part, left in self._reduced(rows):
+            if (left < 0).any():
+                row = int(np.argmin(left >= 0))
+                raise InvalidVectors(f"documents: row {start + row} {self._too_long(left[row])}")
+            wide[start : start + len(part), :-1] = part
+            wide[start : start + len(part), -1] = np.sqrt(left)
+        return wide
+
+    def faults(self, rows: Dense) -> dict[int, str]:
+        """Of (n, input_dim), those that `documents` refuses, and why."""
+        if self.near == "cosine":
+            return {}
+        return {
+            start + row: f"its dense row {self._too_long(left[row])}"
+            for start, _, left in self._reduced(rows)
+            for row in np.flatnonzero(left < 0).tolist()
+        }
+
+    def _reduced(self, rows: Dense) -> Iterator[tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """In blocks: the first row's number, the columns before the last (b, .), and the square of the last (b,)."""
         for start, block in blocks(rows):
             part = block.astype(np.float64) - self.centre
             if self.near == "l2":
                 extra = (self.length**2 - np.square(part).sum(axis=1)) / (2 * self.length)
                 part = np.concatenate([part, extra[:, None]], axis=1)
             part /= self.reach
-            left = 1 - np.square(part).sum(axis=1)
-            if (left < 0).any():
-                row = int(np.argmin(left >= 0))
-                raise InvalidVectors(
-                    f"documents: row {start + row} is {np.sqrt(1 - left[row]):.2f} times as long as similarity="
-                    f"{self.near!r} was learned for; fit again with rows like it, or leave it out"
-                )
-            wide[start : start + len(block), :-1] = part
-            wide[start : start + len(block), -1] = np.sqrt(left)
-        return wide
+            yield start, part, 1 - np.square(part).sum(axis=1)
+
+    def _too_long(self, left: float) -> str:
+        return (
+            f"is {np.sqrt(1 - left):.2f} times as long as similarity={self.near!r} was learned for; fit again with "
+            f"rows like it, or leave it out"
+        )
 
     def queries(self, rows: Dense) -> Dense:
         """(q, input_dim) to (q, input_dim + COLUMNS), of any length."""

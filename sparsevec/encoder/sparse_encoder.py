@@ -332,6 +332,13 @@ class SparseEncoder:
         rows = model.similarity.documents(self._rows(dense, "documents"))
         return model.documents(rows, nnz) if weights == "head" else model.later_documents(rows, nnz)
 
+    def document_faults(self, dense: Any) -> dict[int, str]:
+        """Which of documents (n, input_dim), each finite and not zero, `encode_document` would refuse, and why.
+
+        Under similarity "dot" or "l2" those that are much longer than any it was learned from, by their row.
+        """
+        return self._fitted().similarity.faults(self._rows(dense, "documents"))
+
     def encode_query(self, dense: Any, nnz: int | None = None) -> SparseVectors:
         """(q, input_dim), or one query (input_dim,), to a batch of sparse vectors of length 1.
 

@@ -64,7 +64,7 @@ def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int,
             f"{note.place} was filled from {note.dense!r}, this call names {source_name(dense)!r}; undo it first, or "
             f"name another field for the vectors of that one"
         )
-    sample = drawn(adapter, dense, most, width=encoder.input_dim if encoder else None, seed=lessons.seed)
+    sample = drawn(adapter, dense, most, encoder=encoder, seed=lessons.seed)
     _check_similarity(info, dense, encoder, sample)
     if lessons.refine:
         _check_refining(info, encoder, sample)

@@ -137,7 +137,7 @@ def copy_beside(
                 encoder = SparseEncoder(rows.shape[1], output_dim, seed)
                 folder.save(encoder.fit(rows, queries, budget=budget or USUAL, on_step=on_progress))
             encoder = folder.load()
-            drawn(old, dense, _ROWS, width=encoder.input_dim)  # refuses rows of another width
+            drawn(old, dense, _ROWS, encoder=encoder)  # refuses rows of another width
             _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
         looks = compared(old, new, deadline)
         given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}

@@ -11,7 +11,7 @@ code of an older row, and the next walk mends it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,7 @@ class _Walk:
         self._count = dict.fromkeys(("looked", "right", "missing", "stale", "without", "cleared", "faulty", "moved"), 0)
         self._failures: list[IngestFailure] = []
         self._asked = 0  # to be written
+        self._kept = 0  # vectors of ours that the backend did not let go of
 
     def go(self, pages: Iterator[Page], whole: bool, *, write: bool) -> Look:
         batches = self._batches(pages, write)
@@ -116,7 +117,7 @@ class _Walk:
             written=written.written,
             gone=written.skipped,
             changed=written.stale,
-            failed=written.failed - written.stale,
+            failed=written.failed - written.stale + self._kept,
             failures=tuple([*self._failures, *self._refused(written.failures)][:_NAMED]),
             retries=written.retries,
             seconds=self._seconds,
@@ -135,7 +136,7 @@ class _Walk:
 
     def _batches(self, pages: Iterator[Page], write: bool) -> Iterator[_Batch]:
         for page in pages:
-            rows = usable(page, self._encoder.input_dim)
+            rows = usable(page, self._encoder)
             needed, codes = self._judged(page, rows)
             lost = self._lost(page, rows)
             if write:
@@ -163,8 +164,7 @@ class _Walk:
         self._add("stale", int((holds & ~right).sum()))
         self._add("moved", int(moved.sum()))
         self._add("faulty", len(rows.faults))
-        room = _NAMED - len(self._failures)
-        self._failures += [IngestFailure.of(id_, fault) for id_, fault in list(rows.faults.items())[:room]]
+        self._name([IngestFailure.of(id_, fault) for id_, fault in rows.faults.items()])
         return np.flatnonzero(~right), codes
 
     def _vectors(self, page: Page) -> SparseVectors:
@@ -194,7 +194,9 @@ class _Walk:
             empty = SparseVectors(np.zeros(len(lost) + 1, np.int64), [], [], self._encoder.output_dim)
             yield self._batch(page, lost, empty.with_fingerprint(self._encoder.fingerprint))
         else:
-            remove(self._adapter, [page.ids[i] for i in lost.tolist()], deadline=self._deadline).require_complete()
+            removal = remove(self._adapter, [page.ids[i] for i in lost.tolist()], deadline=self._deadline)
+            self._kept += removal.failed
+            self._name(removal.failures)
 
     def _batch(
         self, page: Page, at: npt.NDArray[np.int64], vectors: SparseVectors, rows: Float32s | None = None
@@ -217,6 +219,9 @@ class _Walk:
         if self._rate is not None:
             due = self._began + (self._asked - more) / self._rate
             self._timing.sleep(max(0.0, due - self._timing.clock()))
+
+    def _name(self, failures: Sequence[IngestFailure]) -> None:
+        self._failures += failures[: _NAMED - len(self._failures)]
 
     def _add(self, name: str, count: int) -> None:
         self._count[name] += count

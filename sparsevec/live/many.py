@@ -48,23 +48,23 @@ class KnowsNames(Protocol):
 
 
 class EachReport(BaseModel):
-    """What was done to each collection that the name stands for."""
+    """What was done to each collection that the name stands for, or to each of two fields of one."""
 
     model_config = ConfigDict(frozen=True)
 
     asked: str
     """the url, which holds no secret"""
     reports: tuple[One, ...]
-    """in the order of the collections' names"""
+    """in the order of their names"""
     refused: dict[str, str]
-    """collections that could not be done, with the reason; the others were"""
+    """those that could not be done, with the reason; the others were"""
 
     @property
     def complete(self) -> bool:
         return not self.refused and all(one.complete for one in self.reports)
 
     def __str__(self) -> str:
-        done = f"{self.asked}: {len(self.reports)} collections done, {len(self.refused)} refused"
+        done = f"{self.asked}: {len(self.reports)} done, {len(self.refused)} refused"
         refused = [f"{name}: {printable(reason, 500)}" for name, reason in self.refused.items()]
         return "\n".join([done, *map(str, self.reports), *refused])
 

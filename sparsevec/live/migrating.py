@@ -196,7 +196,7 @@ def _note(folder: Folder, second: str, secrets: dict[str, Any]) -> Note:
 
 def _verified(new: Adapter, to: str | os.PathLike[str], dense: DenseSource) -> VerifyReport | None:
     encoder = Folder(to).load()
-    report = proved(new, encoder, drawn(new, dense, _ASKING, width=encoder.input_dim).rows)
+    report = proved(new, encoder, drawn(new, dense, _ASKING, encoder=encoder).rows)
     if report is not None and not report.exact:
         raise CollectionError(f"the second field does not answer exactly, and reads stay where they are: {report}")
     return report

@@ -13,7 +13,7 @@ __all__ = ["CatchUpReport", "Look", "RetrofitReport"]
 
 class Look(BaseModel):
     """What one walk found and did. looked = right + missing + stale + without + faulty + cleared, and
-    missing + stale = written + gone + changed + failed."""
+    missing + stale = written + gone + changed + failed, but for those that failed to be cleared."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,7 +34,8 @@ class Look(BaseModel):
     cleared: int = 0
     """had no dense row any more: our vector was taken out"""
     faulty: int = 0
-    """have a dense row that cannot be encoded: of another width, zero, or not finite"""
+    """have a dense row that cannot be encoded: of another width, zero, not finite, or much longer than any that the
+    encoder was learned from where lengths count; the others are written"""
     written: int = 0
     gone: int = 0
     """were deleted between the look and the write, and stay deleted"""

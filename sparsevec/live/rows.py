@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.checks import Id, Payload
-from sparsevec.errors import InvalidVectors
+from sparsevec.encoder import SparseEncoder
+from sparsevec.errors import printable
 from sparsevec.vectors import Float32s, Int64s
 
 __all__ = [
     "DenseSource",
+    "MadePage",
     "Usable",
     "Widths",
+    "faults_of",
     "named",
     "pages_of",
     "row_fault",
@@ -38,16 +41,30 @@ def pages_of(
         return
     for page in adapter.scan(payloads=True, vectors=vectors, after=after, size=size):
         assert page.payloads is not None  # they were asked for
-        yield replace(page, dense=tuple(_made(dense, payload) for payload in page.payloads), payloads=None)
+        made = [_made(dense, payload) for payload in page.payloads]
+        rows = tuple(None if isinstance(one, str) else one for one in made)
+        faults = {id_: one for id_, one in zip(page.ids, made, strict=True) if isinstance(one, str)}
+        columns = {column.name: getattr(page, column.name) for column in fields(Page)}
+        yield MadePage(**{**columns, "dense": rows, "payloads": None}, faults=faults)
 
 
-def _made(dense: Callable[[Payload], Any], payload: Payload) -> Float32s | None:
-    made = dense(payload)
-    if made is None:
-        return None
-    row = np.asarray(made, np.float32)
-    if row.ndim != 1:
-        raise InvalidVectors(f"dense_field makes of each document a row (d,) or None, found shape {row.shape}")
+@dataclass(frozen=True, slots=True)
+class MadePage(Page):
+    """A page whose dense rows a function has made."""
+
+    faults: Mapping[Id, str] = field(default_factory=dict)
+    """of documents that it made no row of, and why"""
+
+
+def _made(dense: Callable[[Payload], Any], payload: Payload) -> Float32s | str | None:
+    """The row of one document, or why there is none: what one document holds must not keep others from theirs."""
+    try:
+        made = dense(payload)
+        row = None if made is None else np.asarray(made, np.float32)
+    except Exception as error:
+        return f"dense_field makes no row of it: {type(error).__name__}: {printable(error, 200)}"
+    if row is not None and row.ndim != 1:
+        return f"dense_field makes of each document a row (d,) or None, found shape {row.shape}"
     return row
 
 
@@ -99,27 +116,35 @@ class Usable:
     """of documents with a row that cannot be encoded; one without a row is no fault"""
 
 
-def usable(page: Page, width: int) -> Usable:
+def usable(page: Page, encoder: SparseEncoder) -> Usable:
     assert page.dense is not None  # it was asked for
-    faults: dict[Id, str] = {}
+    faults = faults_of(page)
     at = []
     for position, (id_, row) in enumerate(zip(page.ids, page.dense, strict=True)):
         if row is None:
             continue
-        if fault := row_fault(row, width):
+        if fault := row_fault(row, encoder.input_dim, zeros=encoder.similarity != "cosine"):
             faults[id_] = fault
         else:
             at.append(position)
-    rows = np.stack([page.dense[position] for position in at]) if at else np.empty((0, width), np.float32)  # type: ignore[misc]
-    return Usable(np.array(at, np.int64), rows, faults)
+    rows = np.stack([page.dense[position] for position in at]) if at else np.empty((0, encoder.input_dim), np.float32)  # type: ignore[misc]
+    refused = encoder.document_faults(rows)
+    faults |= {page.ids[at[row]]: fault for row, fault in refused.items()}
+    taken = np.delete(np.arange(len(at)), list(refused))
+    return Usable(np.array(at, np.int64)[taken], rows[taken] if refused else rows, faults)
 
 
-def row_fault(row: Float32s, width: int) -> str | None:
-    """Why a dense row (d,) cannot be encoded, or None."""
+def faults_of(page: Page) -> dict[Id, str]:
+    """Of documents that no row could be made of."""
+    return dict(page.faults) if isinstance(page, MadePage) else {}
+
+
+def row_fault(row: Float32s, width: int, *, zeros: bool = False) -> str | None:
+    """Why a dense row (d,) cannot be encoded, or None. `zeros`: a zero row has a place in the order, too."""
     if len(row) != width:
         return f"its dense row has {len(row)} numbers, and the encoder takes {width}"
     if not np.isfinite(row).all():
         return "its dense row holds NaN or infinity"
-    if not row.any():
+    if not zeros and not row.any():
         return "its dense row is zero and has no direction"
     return None

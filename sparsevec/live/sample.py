@@ -9,8 +9,9 @@ import numpy as np
 
 from sparsevec.contract.adapter import Adapter, DenseField, Info
 from sparsevec.contract.checks import Id
+from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.live.rows import DenseSource, Widths, named, pages_of, row_fault
+from sparsevec.live.rows import DenseSource, Widths, faults_of, named, pages_of, row_fault
 from sparsevec.vectors import Float32s
 
 __all__ = ["Sample", "dense_source", "drawn"]
@@ -54,11 +55,13 @@ def dense_source(info: Info, asked: DenseSource | None) -> DenseSource:
     raise InvalidInput(f"the collection has dense rows in {sorted(info.dense)}; name one with dense_field=")
 
 
-def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None = None, seed: int = 0) -> Sample:
+def drawn(
+    adapter: Adapter, dense: DenseSource, most: int, *, encoder: SparseEncoder | None = None, seed: int = 0
+) -> Sample:
     """At most `most` rows, each document that was looked at as likely as any other (reservoir sampling, Vitter 1985,
     algorithm R). Of a collection larger than ten times that, only so many documents are looked at.
 
-    Raises InvalidInput when no document has a row, when rows differ in width, or are not of the `width` that is given.
+    Raises InvalidInput when no document has a row, when rows differ in width, or are not of the `encoder`'s width.
     """
     rng = np.random.default_rng(seed)
     ids: list[Id] = []
@@ -67,6 +70,7 @@ def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None 
     seen, good, whole = Widths(), 0, True
     for page in pages_of(adapter, dense):
         assert page.dense is not None
+        faults |= faults_of(page)
         for id_, row in zip(page.ids, page.dense, strict=True):
             if not seen.see(row, id_):
                 continue
@@ -82,22 +86,34 @@ def drawn(adapter: Adapter, dense: DenseSource, most: int, *, width: int | None 
         if seen.looked >= _READ * most:
             whole = page.after is None
             break
-    _check(dense, seen, width)
+    _check(dense, seen, encoder.input_dim if encoder else None, faults)
     if isinstance(dense, str) and (declared := adapter.info().dense.get(dense)) is not None:
         _check_declared(dense, declared, seen)
     if not rows:
         raise InvalidInput(f"all {seen.counts.total()} dense rows are zero or not finite; nothing can be encoded")
-    return Sample(tuple(ids), np.stack(rows), seen.looked, seen.without, whole, faults)
+    refused = encoder.document_faults(np.stack(rows)) if encoder else {}
+    faults |= {ids[row]: fault for row, fault in refused.items()}
+    taken = [row for row in range(len(rows)) if row not in refused]
+    if not taken:
+        raise InvalidInput(f"none of {len(rows):,} dense rows can be encoded; such as {ids[0]!r}: {refused[0]}")
+    return Sample(
+        tuple(ids[row] for row in taken),
+        np.stack([rows[row] for row in taken]),
+        seen.looked,
+        seen.without,
+        whole,
+        faults,
+    )
 
 
-def _check(dense: DenseSource, seen: Widths, width: int | None) -> None:
+def _check(dense: DenseSource, seen: Widths, width: int | None, faults: Mapping[Id, str]) -> None:
     name, widths = named(dense), seen.counts
     if not seen.looked:
         raise InvalidInput("the collection holds no documents; there is nothing to encode")
     if not widths:
         raise InvalidInput(
             f"none of {seen.looked:,} documents has a dense row in {name}; name the field or vector that holds them "
-            f"with dense_field= (fields that are left out of _source cannot be read back)"
+            f"with dense_field= (fields that are left out of _source cannot be read back){_such_as(faults)}"
         )
     if len(widths) > 1:
         raise InvalidInput(f"the dense rows in {name} differ in width: {seen}; one encoder takes one width")
@@ -106,6 +122,10 @@ def _check(dense: DenseSource, seen: Widths, width: int | None) -> None:
             f"the encoder takes rows of {width} numbers, and those in {name} have {next(iter(widths))}; it was learned "
             f"from another model's vectors: name another folder with model="
         )
+
+
+def _such_as(faults: Mapping[Id, str]) -> str:
+    return "".join(f"; such as {id_!r}: {fault}" for id_, fault in list(faults.items())[:1])
 
 
 def _check_declared(name: str, declared: DenseField, seen: Widths) -> None:

@@ -10,23 +10,24 @@ serving.json    a `Moved`: the field that serves instead, and the folder of its 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sparsevec.answers.retriever import Retriever
+from sparsevec.answers.retriever import AsyncRetriever, Retriever
 from sparsevec.answers.scoring import USUAL, Rerank, Usual
-from sparsevec.contract.adapter import Adapter, Hits
-from sparsevec.contract.connect import connect
+from sparsevec.contract.adapter import Adapter, AsyncAdapter, Hits
+from sparsevec.contract.connect import aconnect, connect
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import JournalMismatch, printable
 from sparsevec.storage import storage_errors, whole_file
 
-__all__ = ["Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
+__all__ = ["AsyncServing", "Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
 
 _FILE = "serving.json"
 
@@ -66,26 +67,39 @@ def forget_moved(model: Path) -> None:
         (model / _FILE).unlink(missing_ok=True)
 
 
+R = TypeVar("R", Retriever, AsyncRetriever)
+
+
 @dataclass(frozen=True, slots=True)
-class Served:
+class Served(Generic[R]):
     """What serves at one moment: an encoder and the field of its vectors, which belong together."""
 
-    retriever: Retriever
+    retriever: R
     url: str
     model: Path
     dense: str | None
     """what dense queries are to be like, by its name: of which embedding model. None: nobody has said"""
 
 
-class Serving:
-    """A `Retriever` of `url` with the encoder in `model`, until a `switch`; from the next search on, of what it says.
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From folder to folder, as the files say, and what stands at the end."""
 
-        serving = sv.Serving("elasticsearch://HOST:9200/products?field=sparse", model="model/")
-        serving.search(queries, k=10)
+    folders: list[Path]
+    seen: list[tuple[int, ...] | None]
+    url: str
+    dense: str | None
 
-    For threads. The options are `Retriever`'s, the `credentials` `connect`'s. Raises what both raise, and at a search
-    after a switch ModelBroken where the folder that it names is not there.
-    """
+    @property
+    def model(self) -> Path:
+        return self.folders[-1]
+
+    def is_old(self) -> bool:
+        return self.seen != [_stamp(folder) for folder in self.folders]
+
+
+class _Following(Generic[R]):
+    """What both kinds of `Serving` share."""
 
     def __init__(
         self,
@@ -100,16 +114,51 @@ class Serving:
         self._begin, self._dense = (url, Path(model)), dense_field
         self._rerank: Rerank | Usual = rerank
         self._candidates, self._credentials = candidates, credentials
+        self._way: _Way | None = None
+
+    def _walk(self) -> _Way:
+        (url, folder), dense = self._begin, self._dense
+        folders, seen = [folder], [_stamp(folder)]
+        while (moved := moved_from(folder)) is not None:
+            folder, url, dense = Path(os.path.normpath(folder / moved.model)), moved.url, moved.dense
+            if folder in folders:
+                raise JournalMismatch(f"the switches go in a circle: {printable(folder)} leads back to itself; go back")
+            folders.append(folder)
+            seen.append(_stamp(folder))
+        return _Way(folders, seen, url, dense)
+
+    def _served(self, kind: type[R], way: _Way, encoder: SparseEncoder, adapter: Any) -> Served[R]:
+        field = way.dense if self._rerank == "dense" else None
+        retriever = kind(encoder, adapter, rerank=self._rerank, candidates=self._candidates, dense_field=field)
+        return Served(retriever, way.url, way.model, way.dense)
+
+    def __repr__(self) -> str:
+        url, model = (self._way.url, self._way.model) if self._way else self._begin
+        return f"{type(self).__name__}({url!r}, model={printable(model)!r})"
+
+
+class Serving(_Following[Retriever]):
+    """A `Retriever` of `url` with the encoder in `model`, until a `switch`; from the next search on, of what it says.
+
+        serving = sv.Serving("elasticsearch://HOST:9200/products?field=sparse", model="model/")
+        serving.search(queries, k=10)
+
+    For threads. The options are `Retriever`'s, the `credentials` `connect`'s. Raises what both raise, and at a search
+    after a switch ModelBroken where the folder that it names is not there.
+    """
+
+    def __init__(self, url: str, *, model: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(url, model=model, **options)
         self._lock = threading.Lock()
         self._opened: list[Adapter] = []  # earlier ones too: another thread may be in the middle of a search
-        self._seen, self._now = self._read()
+        self._now = self._read()
 
-    def now(self) -> Served:
+    def now(self) -> Served[Retriever]:
         """What serves at this moment. A service whose queries depend on it, as after a change of the embedding model,
         asks once for each query, and uses what it got for all of that query."""
         with self._lock:
-            if self._seen != [_stamp(folder) for folder in self._folders]:
-                self._seen, self._now = self._read()
+            if self._way is None or self._way.is_old():
+                self._now = self._read()
             return self._now
 
     def search(self, queries: Any, k: int = 10, **options: Any) -> list[Hits]:
@@ -121,22 +170,13 @@ class Serving:
         for adapter in self._opened:
             adapter.close()
 
-    def _read(self) -> tuple[list[tuple[int, ...] | None], Served]:
-        """Along the files from folder to folder, and what stands at their end."""
-        (url, folder), dense = self._begin, self._dense
-        self._folders, seen = [folder], [_stamp(folder)]
-        while (moved := moved_from(folder)) is not None:
-            folder, url, dense = Path(os.path.normpath(folder / moved.model)), moved.url, moved.dense
-            if folder in self._folders:
-                raise JournalMismatch(f"the switches go in a circle: {printable(folder)} leads back to itself; go back")
-            self._folders.append(folder)
-            seen.append(_stamp(folder))
-        encoder = SparseEncoder.load(folder)
-        adapter = connect(url, **self._credentials)
-        self._opened.append(adapter)
-        field = dense if self._rerank == "dense" else None
-        retriever = Retriever(encoder, adapter, rerank=self._rerank, candidates=self._candidates, dense_field=field)
-        return seen, Served(retriever, url, folder, dense)
+    def _read(self) -> Served[Retriever]:
+        way = self._walk()
+        encoder = SparseEncoder.load(way.model)
+        self._opened.append(connect(way.url, **self._credentials))
+        served = self._served(Retriever, way, encoder, self._opened[-1])
+        self._way = way
+        return served
 
     def __enter__(self) -> Self:
         return self
@@ -144,8 +184,50 @@ class Serving:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"Serving({self._now.url!r}, model={printable(self._now.model)!r})"
+
+class AsyncServing(_Following[AsyncRetriever]):
+    """The same for asyncio. It connects at the first search, or in its `async with`, and raises there.
+
+    async with sv.AsyncServing("elasticsearch://HOST:9200/products?field=sparse", model="model/") as serving:
+        await serving.search(queries, k=10)
+    """
+
+    def __init__(self, url: str, *, model: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(url, model=model, **options)
+        self._lock = asyncio.Lock()
+        self._opened: list[AsyncAdapter] = []
+        self._now: Served[AsyncRetriever] | None = None
+
+    async def now(self) -> Served[AsyncRetriever]:
+        """What serves at this moment, as `Serving.now` says."""
+        async with self._lock:
+            if self._now is None or self._way is None or self._way.is_old():
+                self._now = await self._read()
+            return self._now
+
+    async def search(self, queries: Any, k: int = 10, **options: Any) -> list[Hits]:
+        """`AsyncRetriever.search` of what serves now."""
+        return await (await self.now()).retriever.search(queries, k, **options)
+
+    async def close(self) -> None:
+        """Close every connection that this opened."""
+        for adapter in self._opened:
+            await adapter.close()
+
+    async def _read(self) -> Served[AsyncRetriever]:
+        way = self._walk()
+        encoder = await asyncio.to_thread(SparseEncoder.load, way.model)
+        self._opened.append(await aconnect(way.url, **self._credentials))
+        served = self._served(AsyncRetriever, way, encoder, self._opened[-1])
+        self._way = way
+        return served
+
+    async def __aenter__(self) -> Self:
+        await self.now()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:

@@ -146,7 +146,7 @@ def preview(
         info, began = adapter.info(), time.perf_counter()
         dense = dense_source(info, dense_field)
         loaded = Folder(model).load() if model is not None else None
-        drawn_rows = drawn(adapter, dense, sample, width=loaded.input_dim if loaded else None, seed=seed)
+        drawn_rows = drawn(adapter, dense, sample, encoder=loaded, seed=seed)
         reading = time.perf_counter() - began
         place = place_of(adapter)
     rows, asking = _split(drawn_rows.rows, queries, drawn_rows.width, seed)

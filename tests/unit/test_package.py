@@ -59,6 +59,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "Adapter",
         "AsyncAdapter",
         "AsyncRetriever",
+        "AsyncServing",
         "Budget",
         "Capabilities",
         "CatchUpReport",
