@@ -60,7 +60,7 @@ class Searched(NamedTuple):
 
 def even_factor(searched: Searched, refined: SparseVectors, later: SparseVectors, queries: SparseVectors) -> float:
     """At which as many newcomers are returned as should be, to a half percent."""
-    factors = np.arange(0.9, 1.05, 0.005)
+    factors = np.arange(0.88, 1.05, 0.005)
     off = [abs(searched.found(refined, times(later, factor), queries).returned - 1) for factor in factors]
     return float(factors[int(np.argmin(off))])
 

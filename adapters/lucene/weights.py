@@ -10,6 +10,7 @@ __all__ = ["refusals", "scores", "short", "stored"]
 
 _MIN_NORMAL = np.finfo(np.float32).tiny
 _DIGITS = 5  # four tell the 9 bits of any weight; with more nothing is saved
+_FEWEST = 2  # a number of one digit that is near enough is the nearest of two digits, too
 _BLOCK = 4096  # weights at a time, which stay in the processor's cache
 _LEAST_TEN = -50
 _TENS = 10.0 ** np.arange(_LEAST_TEN, 40)  # of any weight's digits
@@ -45,7 +46,7 @@ def _shorten(values: Float32s) -> None:
     normal = (values >= _MIN_NORMAL) & np.isfinite(values)
     given = np.where(normal, values, 1).astype(np.float64)
     power, kept = np.floor(np.log10(given)).astype(np.int64) - _LEAST_TEN, values.view(np.uint32) >> 15
-    for digits in reversed(range(1, _DIGITS)):
+    for digits in reversed(range(_FEWEST, _DIGITS)):
         step = _TENS[power - (digits - 1)]
         with np.errstate(over="ignore"):
             fewer = (np.rint(given / step) * step).astype(np.float32)

@@ -2,8 +2,9 @@
 
 The factor of their weights is found on documents of the corpus, taken for newcomers: each is fitted alone and asked
 for, by rows that were not learned from, among the others as refining left them. At the factor where as many are
-returned as should be, the whole of the corpus is found best, by half a point; but then a newcomer is found much less
-often than a fitted document, since not all that are returned are the right ones. `NewcomerRecipe.returned` is between.
+returned as should be, most is found of the whole corpus; but then a newcomer is found much less often than a fitted
+document, since not all that are returned are the right ones. `NewcomerRecipe.returned` is as many as the head's codes
+return: newcomers and fitted documents are then both found more often than with those.
 """
 
 from __future__ import annotations
