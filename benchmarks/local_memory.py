@@ -28,7 +28,7 @@ from sparsevec import connect
 from sparsevec.exact.local import kernel
 from sparsevec.vectors import SparseVectors
 
-COLLECTIONS = (("topics", 100_000), ("words", 100_000), ("codes", 20_000))
+COLLECTIONS = (("topics", 100_000), ("topics", 300_000), ("words", 100_000), ("codes", 20_000))
 PLACES = ("local:", "local:PATH", "qdrant-edge")
 STEP = 5000
 
@@ -108,7 +108,7 @@ def rows(name: str, n: int) -> list[dict[str, Any]]:
         queries.save(vectors.with_suffix(".queries"))
         del documents
         found = []
-        for place in PLACES if n < 10**6 else PLACES[:2]:
+        for place in PLACES if n <= 100_000 else PLACES[:2]:
             at = Path(folder) / place.replace(":", "-")
             at.mkdir()
             command = [sys.executable, "-m", "benchmarks.local_memory", "--alone", str(vectors), place, str(at)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
+
+from benchmarks.answers_table import short
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,3 +50,11 @@ def test_the_extras_of_the_readme_are_those_of_the_package() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (listed,) = re.findall(r"The extras:(.*?)\n\n", README, re.DOTALL)
     assert set(re.findall(r"`([a-z-]+)`", listed)) - {"fit", "refine"} == set(extras) - {"dev", "bench"}
+
+
+def test_the_table_of_answers_is_that_of_the_benchmark() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/answers.json").read_text())["elasticsearch"]["rows"]
+    (table,) = re.findall(r"^\*\*Beside Elasticsearch.*?\n\n(\|.*?)\n\n", README, re.DOTALL | re.MULTILINE)
+    shown = table.splitlines()
+    assert len(shown) > 10
+    assert set(shown) <= set(short(measured))
