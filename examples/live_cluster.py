@@ -6,9 +6,11 @@
 
 It makes the collection, as an application would, and an editor process that updates, deletes, indexes anew and adds
 documents, 50 times a second, and remembers what must be there. Then it retrofits, in a process that is killed with
-kill -9 again and again and started again, searches meanwhile, lets the editor stop, catches up once, and compares:
-every document byte by byte with what the editor left, every code with the dense row beside it, every answer with exact
-arithmetic. In the end it takes the sparse vectors out again. Exit code 1 when anything is not as it should be.
+kill -9 again and again and started again, and searches meanwhile. It moves over to a second encoder, killed as often:
+`migrate` fills a field beside the first, and with `switch` the search, which runs on, asks that one. It lets the editor
+stop, catches up once with both, and compares: every document byte by byte with what the editor left, every code with
+the dense row beside it, every answer with exact arithmetic. In the end it drops the old field, and takes the new one
+out again as well. Exit code 1 when anything is not as it should be.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -32,6 +36,7 @@ from sparsevec.contract.urls import Url
 
 WIDTH, EDITS = 64, 50  # columns of the dense rows; edits a second
 RETROFIT = "import sys, sparsevec as sv; print(sv.retrofit(sys.argv[1], model=sys.argv[2], dense_field='emb', rate={}))"
+MIGRATE = "import sys, sparsevec as sv; print(sv.migrate(sys.argv[1], model=sys.argv[2], to=sys.argv[3], rate={}))"
 
 
 def dense_rows(n: int, seed: int) -> Any:
@@ -127,7 +132,7 @@ class Qdrant:
     def documents(self) -> dict[int, Any]:
         found = self.ask("POST", "/points/scroll", {"limit": 1_000_000, "with_payload": True, "with_vector": True})
         return {
-            point["id"]: point["payload"] | {key: row for key, row in point["vector"].items() if key != "sparse"}
+            point["id"]: point["payload"] | {key: row for key, row in point["vector"].items() if key == "emb"}
             for point in found["points"]
         }
 
@@ -174,7 +179,7 @@ def as_bytes(documents: dict[int, Any]) -> dict[int, bytes]:
     """Of every field that is not ours; dense rows as the float32s that engines keep."""
     plain = {}
     for number, fields in documents.items():
-        theirs = {key: one for key, one in fields.items() if key != "sparse" and not key.startswith("_sparsevec_")}
+        theirs = {key: one for key, one in fields.items() if not key.startswith(("sparse", "_sparsevec_"))}
         theirs["emb"] = np.array(theirs.get("emb", ()), np.float32).tobytes().hex()
         plain[number] = json.dumps(theirs, sort_keys=True).encode()
     return plain
@@ -183,16 +188,24 @@ def as_bytes(documents: dict[int, Any]) -> dict[int, bytes]:
 # ---- our side
 
 
-def killed_retrofits(url: str, model: Path, n: int, kills: int, searching: Any) -> None:
-    """A retrofit that is killed when a tenth more of the documents has a vector, and started again."""
-    command = [sys.executable, "-c", RETROFIT.format(max(200, n // 10)), url, str(model)]
+def killed(call: str, arguments: list[str], n: int, kills: int, filled: Callable[[], int]) -> None:
+    """A call in a process that is killed when a part more of n documents has a vector, and started again."""
+    command = [sys.executable, "-c", call.format(max(200, n // 10)), *arguments]
     for kill in range(1, kills + 1):
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while running.poll() is None and searching() < kill * 0.9 * n / (kills + 1):
+        while running.poll() is None and filled() < kill * 0.9 * n / (kills + 1):
             time.sleep(0.05)
         running.kill()
         assert running.wait() == -signal.SIGKILL, f"it had ended before kill {kill}"
-    print(subprocess.run([*command], check=True, capture_output=True, text=True).stdout)
+    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def encoders(rows: Any, folder: Path) -> tuple[Path, Path]:
+    """The folders of one encoder, and of a larger one for later."""
+    for name, dimension, nnz in (("model", 512, 12), ("model-2", 1024, 16)):
+        encoder = sv.SparseEncoder(WIDTH, dimension)
+        encoder.fit(rows, budget=sv.Budget(nnz=nnz, flops=0.5)).save(folder / name)
+    return folder / "model", folder / "model-2"
 
 
 def main(url: str, n: int, kills: int) -> None:
@@ -200,48 +213,55 @@ def main(url: str, n: int, kills: int) -> None:
     place.make()
     rows = dense_rows(n, seed=1)
     place.put({number: document(number, row) for number, row in enumerate(rows)})
-    encoder = sv.SparseEncoder(WIDTH, 512)
-    encoder.fit(rows[:2000], budget=sv.Budget(nnz=12, flops=0.5))
-    encoder.save(folder / "model")
+    model, later = encoders(rows[:2000], folder)
 
     context = multiprocessing.get_context("spawn")
     stop, left = context.Event(), folder / "left.json"
     editor = context.Process(target=edit_for_ever, args=(url, n, stop, left))
     editor.start()
-    ours, told = f"{url}?{'vector_name' if url.startswith('qdrant') else 'field'}=sparse", {"searches": 0}
-    with sv.Retriever(encoder, sv.connect(ours)) as retriever:
+    ours = f"{url}?{'vector_name' if url.startswith('qdrant') else 'field'}=sparse"
+    second, searches = f"{ours}_2", 0
+    with sv.Serving(ours, model=model) as serving, sv.connect(ours) as one, sv.connect(second) as two:
 
-        def searching() -> int:
-            """Search with a filter, as a service would; how many documents have a vector."""
-            if not retriever.adapter.info().exists:
-                return 0
-            (answers,) = retriever.search(rows[told["searches"] % n], k=10, where={"brand": "b1"}, with_payloads=True)
+        def search() -> None:
+            """With a filter, as a service would."""
+            nonlocal searches
+            (answers,) = serving.search(rows[searches % n], k=10, where={"brand": "b1"}, with_payloads=True)
             assert all((hit.payload or {})["brand"] == "b1" for hit in answers)
-            told["searches"] += 1
-            return int(retriever.adapter.count())
+            searches += 1
+
+        def filled(field: sv.Adapter) -> int:
+            """How many documents have a vector; and search meanwhile."""
+            if one.info().exists:
+                search()
+            return field.count() if field.info().exists else 0
 
         try:
-            killed_retrofits(ours, folder / "model", n, kills, searching)
+            killed(RETROFIT, [ours, str(model)], n, kills, partial(filled, one))
+            killed(MIGRATE, [ours, str(model), str(later)], n, kills, partial(filled, two))
+            print(sv.switch(ours, model=model, to=later))
+            search()
+            assert serving.now().url == second
         finally:
             stop.set()
             editor.join()
-    caught = sv.catch_up(ours, model=folder / "model")
-    print(caught)
-    settled = sv.retrofit(ours, model=folder / "model", dense_field="emb")
+    print(sv.catch_up_both(ours, model=model, to=later))
+    settled = sv.retrofit(ours, model=model, dense_field="emb"), sv.migrate(ours, model=model, to=later)
     remembered = json.loads(left.read_text())
     truth, found = as_bytes(dict(remembered["truth"])), as_bytes(place.documents())
     revived, lost = len(found.keys() - truth.keys()), len(truth.keys() - found.keys())
     changed = sum(found[number] != truth[number] for number in found.keys() & truth.keys())
-    share = settled.looks[0].right / max(1, settled.looks[0].looked)
-    print(f"{kills} kills, {remembered['edits']:,} edits, {told['searches']:,} searches, {len(truth):,} documents")
+    share = min(report.looks[0].right / max(1, report.looks[0].looked) for report in settled)
+    print(f"{2 * kills} kills, {remembered['edits']:,} edits, {searches:,} searches, {len(truth):,} documents")
     print(f"{revived} revived, {lost} lost, 0 doubled, {changed} changed; {share:.2%} hold the code of their row")
-    print(settled.verified)
-    undone = sv.undo_retrofit(ours, model=folder / "model")
-    print(undone)
+    print(*(report.verified for report in settled), sep="\n")
+    undone = sv.drop_old(ours, model=model, to=later), sv.undo_retrofit(second, model=later)
+    print(*undone, sep="\n")
     changed += as_bytes(place.documents()) != truth
-    exact = settled.verified is not None and settled.verified.exact
+    exact = all(report.verified is not None and report.verified.exact for report in settled)
+    left_over = any(report.left for report in undone)
     place.drop()
-    sys.exit(0 if not (revived or lost or changed or undone.left) and share == 1 and exact else 1)
+    sys.exit(0 if not (revived or lost or changed or left_over) and share == 1 and exact else 1)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Note(BaseModel):
     checkpoint: str | None = None
     """what the backend said before the last whole look: what changed since is all that a catch-up reads"""
     complete: bool = False
-    """whether a look has found nothing left to do"""
+    """whether a retrofit came to its end: what others write since then is a catch-up's"""
     serves: bool = False
     """reads were switched to it, and the field that served before is there still"""
 

@@ -91,7 +91,7 @@ def retrofit(
             note = _made(found, codes.encoder)
             looks = list(_looks(found, note, looking, telling))
             note = folder.note_of(note.place, adapter.info()) or note  # with the checkpoint of the last look
-            note = folder.keep(note.model_copy(update={"complete": looks[-1].settled}))
+            note = folder.keep(note.model_copy(update={"complete": True}))
             if check:
                 with telling.doing("verify") as told:
                     judged = proved(adapter, codes.encoder, found.sample.rows)

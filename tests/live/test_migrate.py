@@ -88,6 +88,20 @@ def test_edits_are_caught_up_with_in_both_fields_by_one_call(live: Any, model: P
     assert live.documents() == before
 
 
+def test_a_field_of_a_collection_that_is_written_to_all_the_time_can_be_switched_to(
+    live: Any, model: Path, to: Path
+) -> None:
+    rows = iter(dense_rows(100, seed=9))
+
+    def edit(_: Any) -> None:
+        """In each look, so that the next one finds something to do."""
+        live.edit(3, {"emb": next(rows).tolist()})
+
+    assert not sv.migrate(live.url, model=model, to=to, check=False, on_progress=edit).settled
+    report = sv.switch(live.url, model=model, to=to)
+    assert (report.new, wrong(Second(live), to, 128)) == (N, {})  # type: ignore[arg-type]
+
+
 def test_a_service_follows_a_switch_and_the_way_back_between_two_searches(live: Any, model: Path, to: Path) -> None:
     sv.migrate(live.url, model=model, to=to, check=False)
     queries = dense_rows(5, seed=4)
