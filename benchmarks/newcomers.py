@@ -1,6 +1,6 @@
 """Documents that come after `refine`: what the head's codes find of them, and what fitting each alone finds.
 
-    python -m benchmarks.newcomers [--data ../shared/data] [--head FOLDER]
+    python -m benchmarks.newcomers [--data ../shared/data] [--model FOLDER --codes FOLDER]
 
 16,000 Debian descriptions are fitted and refined (MiniLM, d 8,192, 32 weights, F .65, 6,000 synopses as the sample);
 the other 4,000 come later, and neither the head nor the queries' tower has met them. 2,000 synopses ask, of which
@@ -8,7 +8,7 @@ nothing was learned or chosen. "All" is the overlap of the sparse with the exact
 % interval over the queries; "newcomers" and "fitted" are the shares found of those in the dense top tens that came
 later, and that were refined; "returned" counts newcomers in the sparse top tens for each that should be there. The
 last row is the same codes times the factor at which as many are returned as should be, found on 2,000 other synopses.
-`--head`: a folder of `SparseEncoder.save` with the head of the 16,000, which saves ten minutes. Results:
+Without `--model` and `--codes` (of `save`) both are learned first, in a quarter of an hour. Results:
 benchmarks/results/newcomers.md.
 """
 
@@ -59,10 +59,13 @@ class Searched(NamedTuple):
 
 
 def even_factor(searched: Searched, refined: SparseVectors, later: SparseVectors, queries: SparseVectors) -> float:
-    """At which as many newcomers are returned as should be, to a half percent."""
-    factors = np.arange(0.88, 1.05, 0.005)
-    off = [abs(searched.found(refined, times(later, factor), queries).returned - 1) for factor in factors]
-    return float(factors[int(np.argmin(off))])
+    """At which as many newcomers are returned as should be."""
+    low, high = 0.85, 1.1
+    for _ in range(6):
+        middle = (low + high) / 2
+        many = searched.found(refined, times(later, middle), queries).returned > 1
+        low, high = (low, middle) if many else (middle, high)
+    return low
 
 
 def times(codes: SparseVectors, factor: float) -> SparseVectors:
@@ -79,17 +82,18 @@ def row(name: str, found: Found, beside: Found, milliseconds: str) -> str:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder with debian12.")] = DATA,
-    head: Annotated[Path | None, typer.Option(help="Folder of a fitted encoder of these 16,000.")] = None,
+    model: Annotated[Path | None, typer.Option(help="An encoder that was refined to these 16,000, saved.")] = None,
+    codes: Annotated[Path | None, typer.Option(help="Their codes of that.")] = None,
 ) -> None:
     """Make the table."""
     with np.load(data / "debian12/minilm_20k.npz") as arrays:
         documents, asked, sample = (arrays[name].astype(np.float32) for name in ("docs", "q_dev", "q_train"))
-    if head is None:
-        budget = Budget(nnz=32, flops=0.65)
-        encoder = SparseEncoder(384, DIMENSION).fit(documents[:FITTED], sample[:SAMPLE], budget=budget)
+    if model is None or codes is None:
+        encoder, budget = SparseEncoder(384, DIMENSION), Budget(nnz=32, flops=0.65)
+        encoder.fit(documents[:FITTED], sample[:SAMPLE], budget=budget)
+        refined = encoder.refine(documents[:FITTED], sample[:SAMPLE])
     else:
-        encoder = SparseEncoder.load(head)
-    refined = encoder.refine(documents[:FITTED], sample[:SAMPLE])
+        encoder, refined = SparseEncoder.load(model), SparseVectors.load(codes)
     later, spent = {}, {}
     encoder.encode_document(documents[FITTED : FITTED + 1])
     for weights in ("head", "fitted"):
