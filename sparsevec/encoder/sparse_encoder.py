@@ -164,11 +164,12 @@ class SparseEncoder:
     ) -> SparseVectors:
         """The documents (n, input_dim), their weights fitted to this corpus; from now on queries suit them.
 
-        Later documents are fitted alone by `encode_document`, on the same scale. Pass the sample of `fit` again: the
-        rows that were held out there stay held out. The queries' side goes on from where it is, so a second call
-        learns more; to begin anew, load the encoder that `fit` gave. Where the head does better on the held-out rows,
-        it is kept and the documents are as it encodes them; `figures.refined_is_worse` says so. `on_step`,
-        `checkpoint` and `device` as in `fit`. Needs the extra `train`.
+        Later documents are fitted alone by `encode_document`, on the same scale; for that the model keeps up to 6,000
+        of the rows that asked, sample and documents, so whoever gets the model gets these vectors. Pass the sample of
+        `fit` again: the rows that were held out there stay held out. The queries' side goes on from where it is, so a
+        second call learns more; to begin anew, load the encoder that `fit` gave. Where the head does better on the
+        held-out rows, it is kept and the documents are as it encodes them; `figures.refined_is_worse` says so.
+        `on_step`, `checkpoint` and `device` as in `fit`. Needs the extra `train`.
 
         Raises NotFitted, and what `fit` raises.
         """
@@ -444,8 +445,8 @@ class SparseEncoder:
         """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.
 
         Documents ask for each other. After `refine` this takes about a millisecond a document, to tell newcomers.
-        Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of
-        this encoder's space, one a document, of eleven documents at least.
+        Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of this encoder's space, one a
+        document, of eleven documents at least.
         """
         self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")
