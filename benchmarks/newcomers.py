@@ -9,7 +9,8 @@ nothing was learned or chosen. "All" is the overlap of the sparse with the exact
 later, and that were refined; "returned" counts newcomers in the sparse top tens for each that should be there. The
 last row is the same codes times the factor at which as many are returned as should be, found on 2,000 other synopses.
 
-Without `--model` and `--codes` (of `save`) both are learned first, in a quarter of an hour. Results: benchmarks/results/newcomers.md.
+Without `--model` and `--codes` (of `save`) both are learned first, in a quarter of an hour.
+Results: benchmarks/results/newcomers.md.
 """
 
 from __future__ import annotations
