@@ -290,7 +290,7 @@ def test_a_full_disk_under_the_collection_stops_the_run_and_loses_nothing(tmp_pa
     adapter = sv.Reference(str(tmp_path / "reference"))
     adapter.create(DIMENSION)
     payloads = [{"text": "x" * 4000}] * N
-    with files_up_to(60_000), pytest.raises(SparsevecError) as stopped:
+    with files_up_to(200_000), pytest.raises(SparsevecError) as stopped:
         sv.ingest(adapter, range(N), FULL, payloads, batch_count=1, journal=tmp_path / "j")
     assert isinstance(stopped.value, StorageFailed)
     assert stopped.value.report.written == adapter.count() > 0

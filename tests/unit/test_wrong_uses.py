@@ -160,7 +160,7 @@ VECTORS: list[Case] = [
         "a folder that is not there",
         lambda _: V.load("/nowhere"),
         InvalidVectors,
-        "/nowhere is not a whole folder .*No such file",
+        "/nowhere is not a whole folder .*it is not there",
     ),
     ("a file to save over", lambda _: BATCH.save("/dev/null"), InvalidInput, "/dev/null is a file; choose"),
     (
