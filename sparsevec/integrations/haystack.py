@@ -26,13 +26,14 @@ from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation, SyncAdapter
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
-from sparsevec.integrations.haystack_filters import FilterRefused, where_of
+from sparsevec.integrations.haystack_filters import condition_of
 from sparsevec.integrations.store import Store, Work
 
 with guest("haystack-ai", "haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
     from haystack.document_stores.errors import DuplicateDocumentError
     from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
+    from haystack.errors import FilterError
     from haystack.utils import Secret, deserialize_secrets_inplace
 
 __all__ = ["AlreadyThere", "FilterRefused", "SparsevecDocumentStore", "SparsevecRetriever", "where_of"]
@@ -45,6 +46,10 @@ _SOME = 500  # documents whose fields are changed in one request
 
 class AlreadyThere(InvalidInput, DuplicateDocumentError):  # type: ignore[misc]
     """A document that is there, under DuplicatePolicy.FAIL; nothing was written."""
+
+
+class FilterRefused(InvalidInput, FilterError):  # type: ignore[misc]
+    """A filter that is not whole, or that cannot be answered exactly."""
 
 
 class SparsevecDocumentStore:
@@ -367,3 +372,11 @@ class SparsevecRetriever:
     def _asked(self, filters: dict[str, Any] | None, top_k: int | None) -> tuple[dict[str, Any] | None, int]:
         merged = apply_filter_policy(self.filter_policy, self.filters, filters)
         return merged, self.top_k if top_k is None else top_k
+
+
+def where_of(filters: dict[str, Any] | None) -> Where | None:
+    """Their filters as ours (C11). Raises FilterRefused, naming what cannot be said."""
+    try:
+        return condition_of(filters) if filters else None
+    except InvalidInput as error:
+        raise FilterRefused(str(error)) from None

@@ -7,41 +7,28 @@ from typing import Any
 
 from sparsevec.contract.filters import Where, instant
 from sparsevec.errors import InvalidInput
-from sparsevec.integrations.guest import guest
 
-with guest("haystack-ai", "haystack"):
-    from haystack.errors import FilterError
-
-__all__ = ["FilterRefused", "where_of"]
-
-
-class FilterRefused(InvalidInput, FilterError):  # type: ignore[misc]
-    """A filter that is not whole, or that cannot be answered exactly."""
-
-
-def where_of(filters: dict[str, Any] | None) -> Where | None:
-    """Their filters as ours (C11). Raises FilterRefused, naming what cannot be said."""
-    return _condition(filters) if filters else None
-
+__all__ = ["condition_of"]
 
 _LOGIC = {"AND": "$all", "OR": "$any"}
 _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _NOTHING: Where = {"$any": [{"$not": {}}]}
 
 
-def _condition(given: dict[str, Any]) -> Where:
+def condition_of(given: dict[str, Any]) -> Where:
+    """One of theirs as ours (C11). Raises InvalidInput for one that is not whole, or cannot be answered exactly."""
     if "field" in given:
         return _of_field(given)
     operator, parts = _part(given, "operator"), _part(given, "conditions")
     if operator not in (*_LOGIC, "NOT") or not isinstance(parts, list) or not parts:
-        raise FilterRefused(f"expected AND, OR or NOT and a list of conditions, found {given!r:.80}")
-    inner = [_condition(part) for part in parts]
+        raise InvalidInput(f"expected AND, OR or NOT and a list of conditions, found {given!r:.80}")
+    inner = [condition_of(part) for part in parts]
     return {"$not": {"$all": inner}} if operator == "NOT" else {_LOGIC[operator]: inner}
 
 
 def _part(given: Any, name: str) -> Any:
     if not isinstance(given, Mapping) or name not in given:
-        raise FilterRefused(f"{name!r} key missing in {given!r:.80}")
+        raise InvalidInput(f"{name!r} key missing in {given!r:.80}")
     return given[name]
 
 
@@ -59,7 +46,7 @@ def _of_field(given: dict[str, Any]) -> Where:
         return {field: {_BOUNDS[operator]: value}}
     if operator in ("in", "not in") and several:
         return _among(field, value) if operator == "in" else {"$not": _among(field, value)}
-    raise FilterRefused(
+    raise InvalidInput(
         f"the filter {field} {operator} {value!r:.80} cannot be answered exactly here; there are == and != of one "
         "value, > >= < <= of a number or an ISO date, in and not in of a list"
     )
