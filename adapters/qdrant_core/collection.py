@@ -5,7 +5,7 @@ others keep there stays, and so do the notes of other vectors:
 
     sparsevec                       {"made": true}, when `create` made the collection
     sparsevec:VECTOR:IDENTITY       {"dimension", "fingerprint", "since"} of one vector that `create` made
-    sparsevec-bid:IDENTITY:SPACE    {"since"}, while a writer gives a vector its fingerprint
+    sparsevec-bid:IDENTITY:WRITER   {"fingerprint", "since"}, while a writer gives a vector that fingerprint
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Note:
     def stale(self) -> bool:
         return _stale(self.since)
 
-    def bid(self, fingerprint: str) -> str:
-        """The key under which a writer says that it is giving the vector this fingerprint."""
-        return f"{_BID}:{self.identity}:{fingerprint}"
+    def bid(self) -> str:
+        """A key under which one writer says that it is giving the vector a fingerprint."""
+        return f"{_BID}:{self.identity}:{uuid4().hex}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class Collection:
     """the limits of strict mode; empty when it is off"""
     indexed: frozenset[str]
     """paths of payload indexes, without quotes"""
-    bids: Mapping[str, float]
-    """of writers that are giving a vector its fingerprint: when each began, by key"""
+    bids: Mapping[str, Mapping[str, Any]]
+    """of writers that are giving a vector its fingerprint: which, and since when, by key"""
     params: Mapping[str, Any]
     status: str
 
@@ -104,10 +104,14 @@ class Collection:
     def datatype(self, vector: str) -> str:
         return str((self.sparse[vector].get("index") or {}).get("datatype") or "float32")
 
-    def bidding(self, note: Note) -> set[str]:
-        """The keys of writers that are giving a vector its fingerprint, and have not died over it."""
-        mine = note.bid("")
-        return {key for key, since in self.bids.items() if key.startswith(mine) and not _stale(since)}
+    def bids_of(self, note: Note) -> dict[str, Mapping[str, Any]]:
+        """Of writers that are giving this vector its fingerprint, or have died over it."""
+        return {key: bid for key, bid in self.bids.items() if key.startswith(f"{_BID}:{note.identity}:")}
+
+    def has_rivals(self, note: Note, fingerprint: str) -> bool:
+        """Whether writers that have not died over it are giving the vector another fingerprint."""
+        others = (bid for bid in self.bids_of(note).values() if bid.get("fingerprint") != fingerprint)
+        return any(not _stale(float(bid.get("since") or 0)) for bid in others)
 
     @property
     def walkable(self) -> frozenset[str] | None:
@@ -134,7 +138,7 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
         },
         strict=strict if strict.get("enabled") else {},
         indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
-        bids={key: float((value or {}).get("since") or 0) for key, value in metadata.items() if key.startswith(_BID)},
+        bids={key: value for key, value in metadata.items() if key.startswith(_BID) and isinstance(value, Mapping)},
         params=params,
         status=str(answer.get("status", "")),
     )

@@ -117,7 +117,8 @@ class QdrantOperations(Writes, Reads, Ranking, Copying):
             yield from self._apply([{"delete": {"filter": self._only(found)}}])
         for name in self._own(found):
             yield from self._ask("delete_vector_name", vector=name)
-        forgotten: dict[str, Any] = {note.key: None for note in found.notes_of(self._vector)}
+        notes = found.notes_of(self._vector)
+        forgotten: dict[str, Any] = {key: None for note in notes for key in (note.key, *found.bids_of(note))}
         if {note.vector for note in found.notes} == {self._vector}:
             forgotten[MADE] = None  # what is left in it was not made here
         yield from self._ask("update_collection", metadata=forgotten)

@@ -154,15 +154,16 @@ class Writes(Server):
         """Give the collection its space, and of writers of several spaces at once let only one do so.
 
         Metadata know no compare-and-set, so whoever writes last would win, after the first has read that it won. Each
-        puts up a bid first, under a key of its own, and gives the space when it sees no other's after that: of two,
-        the later one sees the earlier one's, or what came of it.
+        puts up a bid first, under a key of its own, and gives the space when it sees none for another after that: of
+        two, the later one sees the earlier one's, or what came of it.
         """
-        mine = note.bid(fingerprint)
+        mine = note.bid()
         for _ in range(_TRIES):
-            yield from self._ask("update_collection", metadata={mine: {"since": time.time()}})
+            bid = {"fingerprint": fingerprint, "since": time.time()}
+            yield from self._ask("update_collection", metadata={mine: bid})
             found = yield from self._existing(anew=True)
             seen = found.note_of(self._vector)
-            wins = seen is not None and seen.fingerprint is None and found.bidding(note) <= {mine}
+            wins = seen is not None and seen.fingerprint is None and not found.has_rivals(note, fingerprint)
             given = note.metadata(fingerprint) if wins else {}
             yield from self._ask("update_collection", metadata={**given, mine: None})
             seen = (yield from self._existing(anew=True)).note_of(self._vector)

@@ -249,19 +249,35 @@ def test_a_writer_who_is_overtaken_between_two_requests_sees_whose_collection_it
 
 
 def test_a_writer_who_meets_the_bid_of_another_leaves_the_space_to_it(collection: Collection) -> None:
-    """One that bids while the other has won and not said so yet, and one whose bidder died long ago."""
+    """One that bids while another has won and not said so yet, and one whose rival died long ago."""
     red = documents(1).vectors.with_fingerprint("red")
     (note,) = (key for key in metadata(collection) if key.startswith("sparsevec:"))
-    bid = f"sparsevec-bid:{note.rpartition(':')[2]}:blue"
-    http("PATCH", collection.engine, {"metadata": {bid: {"since": time.time()}}})
+    key = f"sparsevec-bid:{note.rpartition(':')[2]}:a-writer"
+
+    def bids(space: str, age: float) -> None:
+        bid = {"fingerprint": space, "since": time.time() - age}
+        http("PATCH", collection.engine, {"metadata": {key: bid}})
+
     with closing(connect(collection.url)) as adapter:
+        bids("blue", age=0)
         with pytest.raises(BackendDown, match="another writer is giving"):
             adapter.upsert([1], red)
         assert (adapter.count(), adapter.info().fingerprint) == (0, None)
-        http("PATCH", collection.engine, {"metadata": {bid: {"since": time.time() - 3600}}})
+        bids("blue", age=3600)
         adapter.upsert([1], red)
         assert (adapter.count(), adapter.info().fingerprint) == (1, "red")
-    assert not any(key.endswith(":red") for key in metadata(collection))
+    assert [each for each in metadata(collection) if each.startswith("sparsevec-bid:")] == [key]
+
+
+def test_a_writer_who_meets_the_bid_of_one_for_the_same_space_writes(collection: Collection) -> None:
+    red = documents(1).vectors.with_fingerprint("red")
+    (note,) = (key for key in metadata(collection) if key.startswith("sparsevec:"))
+    key = f"sparsevec-bid:{note.rpartition(':')[2]}:a-writer"
+    http("PATCH", collection.engine, {"metadata": {key: {"fingerprint": "red", "since": time.time()}}})
+    with closing(connect(collection.url)) as adapter:
+        adapter.upsert([1], red)
+        assert (adapter.count(), adapter.info().fingerprint) == (1, "red")
+    assert key in metadata(collection)
 
 
 def metadata(collection: Collection) -> dict[str, Any]:
