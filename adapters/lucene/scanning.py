@@ -194,9 +194,7 @@ class Scanning:
             hits = read_hits((yield from json("POST", self._session.path("_search"), body)))
             sources = [hit.get("_source", {}) for hit in hits]
             rows = [row for row in (value_at(source, dense) for source in sources) if row]
-            if not rows:
-                return False
-            self._mostly[dense] = len(repr(sources)) <= _LITTLE * len(repr(rows))
+            self._mostly[dense] = bool(rows) and len(repr(sources)) <= _LITTLE * len(repr(rows))
         return self._mostly[dense]
 
 

@@ -11,7 +11,7 @@ import typer
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
-from sparsevec.cli.documents import Beside, Documents, are_texts, of_dense, of_texts, of_vectors
+from sparsevec.cli.documents import Beside, Documents, are_texts, beside, of_dense, of_texts, of_vectors
 from sparsevec.cli.options import (
     EMBEDDER,
     Codes,
@@ -34,7 +34,7 @@ from sparsevec.demo.report import Found, Search
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.verify import verify as verified
-from sparsevec.files import read_dense, read_ids, read_objects, read_table
+from sparsevec.files import DenseFile, read_dense, read_table
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.integrations.embedders import embed, named
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
@@ -120,13 +120,16 @@ def index(
     sparsevec index local:products.db products.jsonl --model model/ --embedder wordllama --create
     ```
     """
-    beside = Beside(ids, payloads)
+    files = Beside(ids, payloads)
+    texts = model is not None and are_texts(documents, field)
+    if codes is not None and (model is None or texts):
+        raise InvalidInput("--documents belongs to --model and dense vectors: it names their sparse ones")
     if model is None:
-        given = of_vectors(documents, beside)
-    elif are_texts(documents, field):
-        given = of_texts(documents, SparseEncoder.load(model), embedder, field, beside)
+        given = of_vectors(documents, files)
+    elif texts:
+        given = of_texts(documents, SparseEncoder.load(model), embedder, field, files)
     else:
-        given = of_dense(documents, SparseEncoder.load(model), codes, beside)
+        given = of_dense(documents, SparseEncoder.load(model), codes, files)
     with connected(url) as adapter, progress("writing") as done:
         given = _prepare(adapter, given, create=create)
         report = ingest(
@@ -197,6 +200,8 @@ def search(
     """
     if sum(given is not None for given in (queries, vector, text)) != 1:
         raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
+    if rerank != Rerank.usual and (model is None or vector is not None):
+        raise InvalidInput("--rerank belongs to --model and dense queries")
     wanted: dict[str, Any] = {"where": read_where(where), "with_payloads": True}
     with connected(url) as adapter:
         if model is None or vector is not None:
@@ -252,19 +257,23 @@ def verify(
     sparsevec verify qdrant://localhost:6333/products products.parquet queries.npy --model model/
     ```
     """
-    given: dict[str, Any] = {"where": read_where(where)}
-    if payloads is not None:
-        given["payloads"] = list(read_objects(payloads))
+    if model is None and (codes is not None or rerank != Rerank.usual):
+        raise InvalidInput("--documents and --rerank belong to --model")
+    files = Beside(ids, payloads)
     with connected(url) as adapter:
         if model is None:
             vectors = SparseVectors.load(documents)
-            given["ids"] = read_ids(ids, len(vectors))
-            report = verified(adapter, vectors, SparseVectors.load(queries), k, **given)
+            about = _about(files, where, len(vectors))
+            report = verified(adapter, vectors, SparseVectors.load(queries), k, **about)
         else:
             table = read_table(documents)
-            given["ids"] = read_ids(ids, len(table.rows)) if ids is not None or table.ids is None else table.ids
-            given.setdefault("payloads", table.payloads)
+            about = _about(files, where, len(table.rows), table)
             known = None if codes is None else SparseVectors.load(codes)
             asked = retriever(SparseEncoder.load(model), adapter, rerank)
-            report = verified(asked, table.rows, read_dense(queries), k, vectors=known, **given)
+            report = verified(asked, table.rows, read_dense(queries), k, vectors=known, **about)
     say(report, as_json=as_json, sound=report.exact)
+
+
+def _about(files: Beside, where: str | None, n: int, table: DenseFile | None = None) -> dict[str, Any]:
+    ids, payloads = beside(files, n, table)
+    return {"ids": ids, "payloads": None if payloads is None else list(payloads), "where": read_where(where)}

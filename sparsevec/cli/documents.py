@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from sparsevec.contract.checks import Id, check_space
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
-from sparsevec.files import holds_vectors, read_ids, read_objects, read_table
+from sparsevec.files import DenseFile, holds_vectors, read_ids, read_objects, read_table
 from sparsevec.integrations.embedders import embedded, named
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Beside", "Documents", "are_texts", "of_dense", "of_texts", "of_vectors"]
+__all__ = ["Beside", "Documents", "are_texts", "beside", "of_dense", "of_texts", "of_vectors"]
 
 _BLOCK = 4096  # documents that are encoded at a time
 
@@ -46,8 +46,8 @@ class Documents(NamedTuple):
 def of_vectors(folder: Path, given: Beside) -> Documents:
     """Of a folder that `encode` wrote; read as it is needed."""
     vectors = SparseVectors.load(folder, mmap=True)
-    n, payloads = len(vectors), None if given.payloads is None else read_objects(given.payloads)
-    return Documents(n, vectors.dimension, vectors.fingerprint, None, read_ids(given.ids, n), vectors, payloads)
+    ids, payloads = beside(given, len(vectors))
+    return Documents(len(vectors), vectors.dimension, vectors.fingerprint, None, ids, vectors, payloads)
 
 
 def are_texts(path: Path, field: str) -> bool:
@@ -83,8 +83,7 @@ def of_dense(path: Path, encoder: SparseEncoder, codes: Path | None, given: Besi
     """
     found = read_table(path)
     rows, n = dense_rows(found.rows, encoder.input_dim, printable(path)), len(found.rows)
-    ids = found.ids if given.ids is None and found.ids is not None else read_ids(given.ids, n)
-    payloads = found.payloads if given.payloads is None else read_objects(given.payloads)
+    ids, payloads = beside(given, n, found)
     blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
     if codes is None:
         made = ((encoder.encode_document(rows[block]), rows[block]) for block in blocks)
@@ -95,6 +94,16 @@ def of_dense(path: Path, encoder: SparseEncoder, codes: Path | None, given: Besi
             raise InvalidInput(f"{printable(codes)} holds {len(vectors):,} documents, {printable(path)} {n:,}")
         made = ((vectors[block], rows[block]) for block in blocks)
     return _encoded(encoder, n, made, ids, payloads)
+
+
+def beside(given: Beside, n: int, found: DenseFile | None = None) -> tuple[Sequence[Id], Iterable[Any] | None]:
+    """The ids and payloads of n documents: those of the files that are given, else those that stand with them."""
+    ids = found.ids if found is not None and given.ids is None else None
+    if given.payloads is not None:
+        payloads: Iterable[Any] | None = read_objects(given.payloads)
+    else:
+        payloads = None if found is None else found.payloads
+    return read_ids(given.ids, n) if ids is None else ids, payloads
 
 
 def _encoded(
