@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import ClientMissing, InvalidInput, printable
-from sparsevec.tables import DenseFile, dense_table, rows_of, table, vector_columns
+from sparsevec.tables import DenseFile, dense_table, may_be_vectors, rows_of, table, vector_columns
 
-__all__ = ["DenseFile", "holds_vectors", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
+__all__ = ["DenseFile", "holds_texts", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
 
 _KINDS = {
     ".npy": ".npy",
@@ -59,14 +59,19 @@ def read_table(source: Any, *, column: str | None = None) -> DenseFile:
     return _read(source, column, only=False)
 
 
-def holds_vectors(path: Path) -> bool:
-    """Whether `read_dense` reads files that begin so, or are called so. Raises InvalidInput for none, or a folder."""
+def holds_texts(path: Path, field: str) -> bool:
+    """Whether a file holds texts and not vectors: a text a line, or .jsonl with something in `field`, or no list.
+
+    Raises InvalidInput for a folder, and where there is no file.
+    """
     try:
-        return bool(_kind(path))
+        kind = _kind(path)
     except InvalidInput:
         if path.is_file():
-            return False
+            return True
         raise
+    first = next(_lines(path), {field: ""}) if kind == ".jsonl" else None
+    return isinstance(first, dict) and (field in first or not may_be_vectors(first))
 
 
 def _read(source: Any, column: str | None, only: bool) -> DenseFile:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
 
-__all__ = ["Columns", "DenseFile", "columns_of", "dense_table", "table"]
+__all__ = ["Columns", "DenseFile", "columns_of", "dense_table", "may_be_vectors", "table"]
 
 Reals: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Any]
@@ -102,6 +102,11 @@ def vector_columns(holds: Mapping[str, bool], column: str | None, where: str) ->
             + f"There are {shown}; name one with column="
         )
     return choices[0]
+
+
+def may_be_vectors(line: Mapping[str, Any]) -> bool:
+    """Whether one line of a table has a list in it, or numbered columns."""
+    return any(isinstance(value, list) for value in line.values()) or bool(_numbered(list(line)))
 
 
 def _numbered(names: Sequence[str]) -> dict[str, list[str]]:

@@ -7,11 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy.typing as npt
 import typer
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
-from sparsevec.cli.documents import Beside, Documents, are_texts, beside, of_dense, of_texts, of_vectors
+from sparsevec.cli.documents import Beside, Documents, beside, of_dense, of_texts, of_vectors
 from sparsevec.cli.options import (
     EMBEDDER,
     Codes,
@@ -23,18 +24,20 @@ from sparsevec.cli.options import (
     Rerank,
     Reranking,
     Target,
+    TextField,
     TopK,
     read_vector,
     read_where,
     retriever,
 )
 from sparsevec.cli.screen import answers, failing, say
+from sparsevec.cli.texts import read_texts
 from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.demo.report import Found, Search
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.verify import verify as verified
-from sparsevec.files import DenseFile, read_dense, read_table
+from sparsevec.files import DenseFile, holds_texts, read_dense, read_table
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.integrations.embedders import embed, named
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
@@ -77,7 +80,7 @@ def index(
     ] = None,
     codes: Codes = None,
     embedder: Embedder = EMBEDDER,
-    field: Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")] = "text",
+    field: TextField = "text",
     ids: Ids = None,
     payloads: Payloads = None,
     journal: Annotated[
@@ -121,7 +124,7 @@ def index(
     ```
     """
     files = Beside(ids, payloads)
-    texts = model is not None and are_texts(documents, field)
+    texts = model is not None and holds_texts(documents, field)
     if codes is not None and (model is None or texts):
         raise InvalidInput("--documents belongs to --model and dense vectors: it names their sparse ones")
     if model is None:
@@ -174,7 +177,8 @@ def _prepare(adapter: Adapter, given: Documents, *, create: bool) -> Documents:
 def search(
     url: Target,
     queries: Annotated[
-        Path | None, typer.Argument(help="A folder of sparse vectors, or with --model a file of dense ones.")
+        Path | None,
+        typer.Argument(help="A folder of sparse vectors; with --model a file of dense ones, or of texts as for index."),
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="What encodes the queries; the answers are re-ranked by it, too.")
@@ -184,6 +188,7 @@ def search(
         str | None, typer.Option("--text", help="One query in words, for --model, embedded as its documents were.")
     ] = None,
     embedder: Embedder = EMBEDDER,
+    field: TextField = "text",
     vector: Annotated[str | None, typer.Option("--vector", help='One sparse query: \'{"3": 0.5, "17": 1.2}\'.')] = None,
     k: TopK = 10,
     where: Filter = None,
@@ -194,6 +199,7 @@ def search(
     ```
     sparsevec search qdrant://localhost:6333/products queries/ -k 3
     sparsevec search local:products.db queries.npy --model model/ --where '{"brand": "acme"}'
+    sparsevec search local:products.db questions.txt --model model/ --embedder wordllama
     sparsevec search local:products.db --text "shoes for rain" --model model/ --embedder wordllama
     sparsevec search reference:products.db --vector '{"3": 0.5, "17": 1.2}'
     ```
@@ -207,12 +213,19 @@ def search(
         if model is None or vector is not None:
             hits = adapter.search(_sparse(queries, vector, adapter), k, **wanted)
         else:
-            dense = read_dense(queries) if text is None else embed([text], named(embedder))
+            dense = _dense(queries, text, embedder, field)
             hits = retriever(SparseEncoder.load(model), adapter, rerank).search(dense, k, **wanted)
     if as_json:
         typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
     else:
         answers([Search(f"query {number}", _found(found)) for number, found in enumerate(hits)])
+
+
+def _dense(path: Path | None, text: str | None, embedder: str, field: str) -> npt.NDArray[Any]:
+    if path is None:
+        assert text is not None  # one of the three
+        return embed([text], named(embedder))
+    return embed(read_texts(path, field), named(embedder)) if holds_texts(path, field) else read_dense(path)
 
 
 def _sparse(path: Path | None, vector: str | None, adapter: Adapter) -> SparseVectors:

@@ -13,11 +13,11 @@ from sparsevec.contract.checks import Id, check_space
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
-from sparsevec.files import DenseFile, holds_vectors, read_ids, read_objects, read_table
+from sparsevec.files import DenseFile, read_ids, read_objects, read_table
 from sparsevec.integrations.embedders import embedded, named
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["Beside", "Documents", "are_texts", "beside", "of_dense", "of_texts", "of_vectors"]
+__all__ = ["Beside", "Documents", "beside", "of_dense", "of_texts", "of_vectors"]
 
 _BLOCK = 4096  # documents that are encoded at a time
 
@@ -48,14 +48,6 @@ def of_vectors(folder: Path, given: Beside) -> Documents:
     vectors = SparseVectors.load(folder, mmap=True)
     ids, payloads = beside(given, len(vectors))
     return Documents(len(vectors), vectors.dimension, vectors.fingerprint, None, ids, vectors, payloads)
-
-
-def are_texts(path: Path, field: str) -> bool:
-    """Whether a file holds texts and not dense vectors: lines of them, or objects with something in `field`."""
-    if path.suffix not in JSON_LINES:
-        return not holds_vectors(path)
-    first: Any = next(read_objects(path), None)
-    return isinstance(first, dict) and field in first
 
 
 def of_texts(path: Path, encoder: SparseEncoder, embedder: str, field: str, given: Beside) -> Documents:

@@ -29,6 +29,7 @@ __all__ = [
     "Rerank",
     "Reranking",
     "Target",
+    "TextField",
     "TopK",
     "Yes",
     "check_output",
@@ -83,6 +84,7 @@ Reranking = Annotated[
         "or none. Usual: the second look, unless the model's card says that it finds less.",
     ),
 ]
+TextField = Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")]
 Target = Annotated[
     str,
     typer.Argument(

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import progress, stages
-from sparsevec.cli.options import EMBEDDER, Embedder, Json
+from sparsevec.cli.options import EMBEDDER, Embedder, Json, TextField
 from sparsevec.cli.screen import answers, failing, say
 from sparsevec.demo.ask import ask
 from sparsevec.demo.report import Found, Search
@@ -70,7 +70,7 @@ def embed(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file to write.", show_default=False)],
     embedder: Embedder = EMBEDDER,
-    field: Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")] = "text",
+    field: TextField = "text",
     as_json: Json = False,
 ) -> None:
     """Texts to dense vectors, (n, d) float32: what `fit`, `encode` and `search` take.

@@ -218,6 +218,11 @@ def test_a_file_of_texts_is_written_and_asked(
     said = ["search", url, "--text", "aaa word 3", "--model", of_three_columns, "--embedder", "openai:small", "-k", "5"]
     asked = CliRunner().invoke(app, [*map(str, said), "--json"])
     assert [hit["id"] for hit in json.loads(asked.stdout)[0]] == list(found[0].ids)
+    (tmp_path / "questions.txt").write_text("aaa word 3\na word 7\n")
+    said = ["search", url, tmp_path / "questions.txt", "--model", of_three_columns, "--embedder", "openai:small"]
+    asked = CliRunner().invoke(app, [*map(str, said), "-k", "5", "--json"])
+    assert [len(hits) for hits in json.loads(asked.stdout)] == [5, 5]
+    assert [hit["id"] for hit in json.loads(asked.stdout)[0]] == list(found[0].ids)
 
 
 def test_an_embedder_that_fails_in_the_middle_of_a_file_is_accounted_and_goes_on(

@@ -162,6 +162,20 @@ def test_codes_that_were_made_before_go_in_with_the_residual_codes_of_their_dens
     assert (refused.exit_code, "holds 400 documents" in refused.output) == (2, True), refused.output
 
 
+def test_lines_of_bare_vectors_are_vectors_too(place: Place, url: str, tmp_path: Path) -> None:
+    rows = np.load(place / "dense.npy")[:5].tolist()
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    indexed = sparsevec("index", url, tmp_path / "rows.jsonl", "--model", place / "model", "--create", "--json")
+    assert (indexed.exit_code, read(indexed)["written"]) == (0, 5)
+
+
+def test_lines_with_neither_a_text_nor_a_vector_are_told_what_they_have(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "lines.jsonl").write_text('{"id": 1, "title": "a pump"}\n')
+    command = ["index", f"reference:{tmp_path}/x", tmp_path / "lines.jsonl", "--model", place / "model"]
+    refused = sparsevec(*command, "--create")
+    assert (refused.exit_code, "line 1 has no text at 'text'" in refused.output) == (2, True), refused.output
+
+
 def test_documents_that_cannot_be_read_leave_no_collection_behind(place: Place, tmp_path: Path) -> None:
     for documents in (place / "model", tmp_path / "nowhere.npy", place / "ids.jsonl"):
         refused = sparsevec("index", f"local:{tmp_path}/here", documents, "--model", place / "model", "--create")
