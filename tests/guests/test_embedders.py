@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,6 +91,12 @@ def test_wordllama_embeds_offline_and_near_texts_are_near() -> None:
     rows = embed(["a photo viewer", "a program to look at pictures", "a compiler for Fortran"], named("wordllama"))
     assert rows.shape == (3, 256)
     assert rows[0] @ rows[1] > rows[0] @ rows[2]
+
+
+def test_wordllama_leaves_the_logging_of_the_process_alone() -> None:
+    said = "from logging import root; from sparsevec.integrations.embedders import named; named('wordllama'); "
+    run = [sys.executable, "-c", f"{said} print(root.level, root.handlers)"]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "30 []\n"
 
 
 def test_wordllama_has_one_model() -> None:
