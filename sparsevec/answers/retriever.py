@@ -168,7 +168,8 @@ class Retriever(_Answering):
         vectors: SparseVectors | None = None,
         **options: Any,
     ) -> IngestReport:
-        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`.
+        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`. A row that cannot
+        be encoded has failed, with the reason, and keeps no other from being written.
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
         collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
@@ -341,11 +342,13 @@ def _written(
     vectors: SparseVectors | None,
     options: dict[str, Any],
 ) -> IngestReport:
-    vectors, info = ranking.vectors(dense, vectors), adapter.info()
+    written, info = ranking.written(dense, vectors), adapter.info()
     width = info.code_bytes if info.exists else ranking.code_bytes
     if info.exists:
         ranking.check_code_bytes(width)
-    codes = None if width is None else ranking.encoder.residual_codes(dense, adapter.stored(vectors))
+    vectors, codes = written.vectors, None
+    if width is not None:
+        codes = ranking.encoder.residual_codes(dense, adapter.stored(vectors), faults=written.faults)
     if not info.exists:
         adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
-    return ingest(adapter, ids, vectors, payloads, codes=codes, **options)
+    return ingest(adapter, ids, written, payloads, codes=codes, **options)
