@@ -53,7 +53,7 @@ class Telling:
         self._status({"looked": looked, "total": self.total, "written": written})
         if self._listener is not None:
             fraction = min(1.0, looked / self.total) if self.total else 0.0
-            text = f"{looked:,} documents looked at, {written:,} to be written"
+            text = f"{looked:,} documents looked at, {written:,} of them for a write"
             figures = {"looked": looked, "written": written}
             self._listener(Progress(self.stage, looked, self.total or 0, fraction, seconds, text, figures))
 

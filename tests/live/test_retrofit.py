@@ -66,6 +66,23 @@ def test_undo_leaves_the_collection_as_it_was(shop: Shop, model: Path) -> None:
     assert (again.written, again.settled) == (N, True)
 
 
+def test_a_document_that_refuses_is_named_by_undo_and_keeps_no_other_from_it(lucene: LuceneShop, model: Path) -> None:
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    lucene.edit(7, {"unmapped": 1})
+    before = lucene.documents()
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    lucene.http("PUT", "/_mapping", {"dynamic": "strict"})
+    report = sv.undo_retrofit(lucene.url, model=model)
+    assert (report.taken, report.left, report.complete) == (N - 1, 1, False)
+    assert [one.id for one in report.failures] == ["7"]
+    assert "[unmapped] within [_doc] is not allowed" in str(report)
+    assert wrong(lucene, model).keys() == before.keys() - {7}
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    again = sv.undo_retrofit(lucene.url, model=model)
+    assert (again.taken, again.left, again.complete) == (1, 0, True)
+    assert lucene.documents() == before
+
+
 def test_the_same_call_again_writes_nothing(shop: Shop, model: Path) -> None:
     sv.retrofit(shop.url, model=model, dense_field="emb")
     again = sv.retrofit(shop.url, model=model, dense_field="emb")
