@@ -14,7 +14,14 @@ import pytest
 from sparsevec import SparseVectors
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.filters import EngineFilter
-from sparsevec.errors import AdapterClosed, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from sparsevec.errors import (
+    AdapterClosed,
+    BackendUnsupported,
+    CollectionError,
+    InvalidInput,
+    PlaceForgotten,
+    WrongSpace,
+)
 from tests.faults.proxy import Answer, Exchange, Fault, Proxy
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
@@ -446,3 +453,25 @@ def test_a_refresh_is_left_to_the_index_when_told(place: Place) -> None:
     assert found(adapter, ONE) == ()
     place.http("POST", "_refresh")
     assert found(adapter, ONE) == ("a",)
+
+
+# ---- what a filter finds, whoever ranks
+
+
+def test_a_text_ranking_is_filtered_as_a_search_is(place: Place) -> None:
+    place.make({"title": {"type": "text"}, "maker": {"properties": {"name": {"type": "keyword"}}}})
+    place.put({"dotted": {"title": "red", "maker.name": "acme"}, "other": {"title": "red"}})
+    adapter: Any = created(place)
+    adapter.upsert(["dotted", "other"], rows(ONE, ONE))
+    adapter.count()
+    place.connect().upsert(["other"], rows(ONE), [{"size": "xl"}])  # a field that the adapter has not read of yet
+    place.http("POST", "_refresh")
+    for where, wanted in (({"maker.name": "acme"}, "dotted"), ({"size": "xl"}, "other")):
+        assert adapter.by_text(["red"], 5, field="title", where=where)[0].ids == (wanted,)
+        assert found(adapter, ONE, where=where) == (wanted,)
+
+
+def test_a_place_that_no_page_gave_is_forgotten_and_no_fault_of_the_server(place: Place) -> None:
+    place.make({})
+    with pytest.raises(PlaceForgotten):
+        next(iter(created(place).scan(after='["garbage", [1]]')))
