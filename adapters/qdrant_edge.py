@@ -394,13 +394,11 @@ class QdrantEdgeAdapter(Connection):
             self._folder.clear()
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        with self._writing, engine_errors(self._folder):
-            if self._shard is not None:
-                self._shard.close()  # flushes
-            self._shard = None
+        if self._close_once():
+            with self._writing, engine_errors(self._folder):
+                if self._shard is not None:
+                    self._shard.close()  # flushes
+                self._shard = None
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
