@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.error import HTTPError
 
@@ -101,6 +102,20 @@ def test_a_write_reaches_documents_by_their_ids_and_routing_and_makes_none(shop:
     assert set(found(adapter, ONE)) == {"0", "1", "routed"}
     assert shop.http("GET", "_doc/routed?routing=tenant-5")["_routing"] == "tenant-5"
     assert adapter.fetch([1, "routed"]).payloads == ({"title": "t1", "n": 1}, {"title": "routed"})
+
+
+def test_documents_that_must_have_a_routing_are_written_and_removed_by_an_alias(place: Place) -> None:
+    place.make({}, {"number_of_shards": 3}, _routing={"required": True})
+    for i in range(6):
+        place.http("PUT", f"_doc/{i}?routing=tenant-{i}&refresh=true", {"n": i})
+    alias = replace(place, index=f"{place.index}-alias")
+    place.http("PUT", f"_alias/{alias.index}")
+    adapter = created(alias)
+    report = adapter.upsert([*range(6), "nobody"], rows(*[ONE] * 7))
+    assert report.written == tuple(range(6))
+    assert report.failed["nobody"].kind == "missing"
+    adapter.delete([3, "nobody"])
+    assert (set(found(adapter, ONE)), total(place)) == (set("01245"), 6)
 
 
 def test_a_document_that_was_deleted_in_the_meantime_does_not_come_back(shop: Place) -> None:
