@@ -67,7 +67,7 @@ def test_a_decoder_is_the_ridge_regression_of_rows_on_codes_whatever_the_threads
         torch.set_num_threads(count)
         found.append(ridge_decoder(sp.csr_array(codes), rows, 0.5, 60))
     torch.set_num_threads(threads)
-    assert np.array_equal(*found)
+    assert np.array_equal(found[0], found[1])
     due = np.linalg.solve(codes.T @ codes + 0.5 * np.eye(40), codes.T @ rows)
     np.testing.assert_allclose(found[0], due, atol=1e-4)
 
