@@ -445,8 +445,8 @@ class SparseEncoder:
         """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.
 
         Documents ask for each other. After `refine` this takes about a millisecond a document, to tell newcomers.
-        Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of this encoder's space, one a
-        document, of eleven documents at least.
+        Raises NotFitted, InvalidVectors, and InvalidInput when these are not the codes of these rows in this encoder's
+        space, one a document, of eleven documents at least.
         """
         self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")
