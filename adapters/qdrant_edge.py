@@ -2,7 +2,7 @@
 
 PATH holds `sparsevec.json` (format, dimension, fingerprint and identity) and `shard/`, which is the engine's. A folder
 with anything else in it is refused and left as it is. One adapter of one process at a time can open it; its threads may
-share that adapter, and asyncio reaches it through `contract.operations.InThreads` (`await sparsevec.aconnect(...)`).
+share that adapter, and asyncio reaches it through `await sparsevec.aconnect(...)`, each call in a thread.
 
 What "written" means: the write is in the engine's write-ahead log, in the hands of the operating system, so it survives
 kill -9 of this process. It is on disk for good, safe from a power cut too, after `close`, and after every 16,384
@@ -396,13 +396,11 @@ class QdrantEdgeAdapter(Connection):
             self._folder.clear()
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        with self._writing, engine_errors(self._folder):
-            if self._shard is not None:
-                self._shard.close()  # flushes
-            self._shard = None
+        if self._close_once():
+            with self._writing, engine_errors(self._folder):
+                if self._shard is not None:
+                    self._shard.close()  # flushes
+                self._shard = None
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors

@@ -1,7 +1,7 @@
 """From dense queries to answers, as one conversation with an adapter: `Retriever` and `AsyncRetriever` drive it.
 
 It yields `Call`s and is sent what the adapter returned, as the adapters' own conversations do with requests
-(`contract.operations`). So threads and asyncio run the same lines, and `verify` sees which candidates came back.
+(`contract.conversation`). So threads and asyncio run the same lines, and `verify` sees which candidates came back.
 """
 
 from __future__ import annotations
