@@ -19,19 +19,20 @@ from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendUnsupported, ClientMissing, InvalidInput
 
+try:  # first, for what follows needs orjson as well
+    import orjson  # noqa: F401
+    from elastic_transport import ApiError, TlsError, TransportError
+    from elasticsearch import AsyncElasticsearch, Elasticsearch, UnsupportedProductError
+    from elasticsearch.serializer import JsonSerializer
+except ImportError as error:
+    raise ClientMissing.extra(error.name or "elasticsearch", "elasticsearch") from error
+
 from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, parsed, retry_after
-
-try:
-    from elastic_transport import ApiError, TlsError, TransportError
-    from elasticsearch import AsyncElasticsearch, Elasticsearch, UnsupportedProductError
-    from elasticsearch.serializer import JsonSerializer
-except ImportError as error:
-    raise ClientMissing.extra("elasticsearch", "elasticsearch") from error
 
 __all__ = ["AsyncElasticsearchAdapter", "ElasticsearchAdapter"]
 

@@ -12,19 +12,20 @@ from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendDown, ClientMissing, InvalidInput
 
+try:  # first, for what follows needs orjson as well
+    import orjson  # noqa: F401
+    from opensearchpy import AsyncOpenSearch, OpenSearch
+    from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
+    from opensearchpy.exceptions import SSLError
+except ImportError as error:
+    raise ClientMissing.extra(error.name or "opensearch-py", "opensearch") from error
+
 from .lucene.changes import SaysChanges
 from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
 from .lucene.wire import Answer, Request, parsed, retry_after
-
-try:
-    from opensearchpy import AsyncOpenSearch, OpenSearch
-    from opensearchpy.exceptions import ConnectionError as OpenSearchConnectionError
-    from opensearchpy.exceptions import SSLError
-except ImportError as error:
-    raise ClientMissing.extra("opensearch-py", "opensearch") from error
 
 __all__ = ["AsyncOpenSearchAdapter", "OpenSearchAdapter"]
 

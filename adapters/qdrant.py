@@ -31,13 +31,14 @@ from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendUnsupported, ClientMissing, InvalidInput
 
-from .qdrant_core.operations import REQUEST_BYTES, QdrantOperations
-from .qdrant_core.wires import async_wire, is_local, is_rest, sync_wire
-
-try:
+try:  # first, for what follows needs orjson as well
+    import orjson  # noqa: F401
     from qdrant_client import AsyncQdrantClient, QdrantClient
 except ImportError as error:
-    raise ClientMissing.extra("qdrant-client", "qdrant") from error
+    raise ClientMissing.extra(error.name or "qdrant-client", "qdrant") from error
+
+from .qdrant_core.operations import REQUEST_BYTES, QdrantOperations
+from .qdrant_core.wires import async_wire, is_local, is_rest, sync_wire
 
 __all__ = ["AsyncQdrantAdapter", "QdrantAdapter"]
 

@@ -36,6 +36,7 @@ __all__ = [
     "removal",
     "rewriting",
     "to_lines",
+    "went_to",
     "without",
 ]
 
@@ -222,6 +223,13 @@ def lost_routing(item: Json) -> bool:
         "document_missing_exception",
         "routing_missing_exception",
     )
+
+
+def went_to(item: Json) -> str | None:
+    """The index of a bulk item: of one refused for want of a routing, its error has that, the item the alias asked."""
+    error = item.get("error")
+    named = error.get("index") if isinstance(error, Mapping) else None
+    return named or item.get("_index")
 
 
 def check_removed(items: Iterable[Json]) -> None:

@@ -41,7 +41,7 @@ def hazards(target: Target, field: str) -> list[Hazard]:
     """Everything that would go wrong, or that one should know, for a field of ours of that name."""
     found = list(_of_alias(target))
     if (index := target.write) is not None:
-        for part in (_of_source, _of_kind, _of_blocks, _of_pipelines, _of_documents, _of_refreshes):
+        for part in (_of_source, _of_kind, _of_blocks, _of_pipelines, _of_documents):
             found += part(index)
         found += _of_runtime(index, field)
     return found
@@ -212,18 +212,6 @@ def _of_documents(index: Index) -> Iterator[Hazard]:
             "mode",
             f"index {index.name!r} is of logs (index.mode: logsdb)",
             "a new document needs a field @timestamp; those that are there need nothing",
-        )
-
-
-def _of_refreshes(index: Index) -> Iterator[Hazard]:
-    if index.settings.get("index.refresh_interval") == "-1":
-        yield Hazard(
-            "warning",
-            "refreshes",
-            f"index {index.name!r} never refreshes by itself (index.refresh_interval: -1), so others do not "
-            "see what is written",
-            "a load that was killed leaves it so, and perhaps without replicas: "
-            f'PUT /{index.name}/_settings {{"index.refresh_interval": null}}',
         )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 
 from sparsevec.contract.operations import Operation
+from sparsevec.errors import PlaceForgotten
 
-from .wire import ask, json
+from .errors import says, to_error
+from .wire import Answer, ask, good, json
 
-__all__ = ["close", "opened"]
+__all__ = ["close", "opened", "page"]
+
+_NEVER = ("search context id", "invalid id", "EOFException")  # of a point that no server gave, by version
 
 
 def opened(engine: str, path: Callable[..., str], keep: str, params: Mapping[str, str] | None = None) -> Operation[str]:
@@ -25,3 +30,16 @@ def close(engine: str, point: str) -> Operation[None]:
         yield from ask("DELETE", "/_search/point_in_time", body=orjson.dumps({"pit_id": [point]}))
     else:
         yield from ask("DELETE", "/_pit", body=orjson.dumps({"id": point}))
+
+
+def page(body: Mapping[str, Any], forgotten: str) -> Operation[Mapping[str, Any]]:
+    """The answer to one page of it. Raises PlaceForgotten, in those words, when the point is gone or never was."""
+    answer: Answer = yield from ask("POST", "/_search", body=orjson.dumps(body))
+    gone = answer.status == 404 and says(answer.body, "search_context_missing")
+    never = answer.status == 400 and any(says(answer.body, words) for words in _NEVER)
+    if gone or never:
+        raise PlaceForgotten(forgotten) from to_error(answer.status, answer.body)
+    found: Mapping[str, Any] = good(answer)
+    if not found.get("_shards", {}).get("total"):
+        raise PlaceForgotten(forgotten)
+    return found

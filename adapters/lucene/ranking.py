@@ -14,16 +14,16 @@ import numpy as np
 
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, check_k
-from sparsevec.contract.filters import EngineFilter, Where, conditions, matches
+from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendUnsupported, InvalidInput
 from sparsevec.vectors import Float32s
 
 from .answers import read_hits
-from .filters import filter_clauses
 from .hazards import source_fault
 from .ids import from_id, to_id
 from .index import HIDDEN, dense_fields
+from .judging import Judge
 from .session import Known, Session
 
 __all__ = ["Ranking"]
@@ -83,21 +83,19 @@ class Ranking:
     ) -> Operation[list[Hits]]:
         """One multi-search; where documents have to be judged by what they hold, deeper until enough match."""
         wanted = conditions(where, self._session.engine)
-        judged = () if isinstance(where, EngineFilter) else wanted
-        clauses = [where.body] if isinstance(where, EngineFilter) else _clauses(known, wanted)
-        clauses += [{"exists": {"field": known.field.present}}]
-        if (with_payloads or judged) and (fault := source_fault(known.target)):
+        known = yield from self._session.knowing(known, wanted)
+        judge = Judge.of(known.target, wanted)
+        clauses = [*judge.clauses, {"exists": {"field": known.field.present}}]
+        if (with_payloads or judge.fields) and (fault := source_fault(known.target)):
             raise fault
-        source: Any = {"excludes": sorted({known.field.name, HIDDEN, *known.target.hidden})} if with_payloads else True
+        source: Any = {"excludes": sorted({known.field.name, HIDDEN, *known.target.hidden})}
+        shown = {"_source": source if with_payloads else list(judge.fields) or False, "track_total_hits": False}
         yield from self._session.refresh()
         depth = check_k(k)
         while True:
-            asked = [_narrowed(body, clauses, depth, knn=knn) for body in bodies]
-            shown = {"_source": source if with_payloads or judged else False, "size": depth, "track_total_hits": False}
-            answers = [
-                read_hits(one) for one in (yield from self._session.msearch([{**one, **shown} for one in asked]))
-            ]
-            taken = [[hit for hit in hits if matches(hit.get("_source", {}), judged)] for hits in answers]
+            asked = [{**_narrowed(body, clauses, depth, knn=knn), **shown, "size": depth} for body in bodies]
+            answers = [read_hits(one) for one in (yield from self._session.msearch(asked))]
+            taken = [list(filter(judge.takes, hits)) for hits in answers]
             done = all(len(some) >= k or len(hits) < depth for some, hits in zip(taken, answers, strict=True))
             if done or depth >= known.target.window:
                 return [_hits(known, some[:k], with_payloads) for some in taken]
@@ -110,11 +108,6 @@ def _narrowed(body: Json, clauses: list[Json], depth: int, *, knn: bool) -> dict
     own = body["knn"]
     filters = [*([own["filter"]] if "filter" in own else []), *clauses]
     return {"knn": {**own, "k": max(own["k"], min(depth, own["num_candidates"])), "filter": filters}}
-
-
-def _clauses(known: Known, wanted: Sequence[Any]) -> list[Any]:
-    first, *others = (filter_clauses(wanted, index.mappings) for index in known.target.indices)
-    return list(first) if all(clauses == first for clauses in others) else []
 
 
 def _hits(known: Known, found: Sequence[Json], with_payloads: bool) -> Hits:

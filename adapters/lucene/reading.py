@@ -12,19 +12,18 @@ from typing import Any
 import orjson
 
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import InvalidInput, PlaceForgotten
+from sparsevec.errors import InvalidInput
 
 from . import points
 from .answers import read_hits
-from .errors import says, to_error
 from .queries import reading_body
 from .session import Session
-from .wire import Answer, ask, good
 
 __all__ = ["Reading"]
 
 Json = Mapping[str, Any]
 _KEEP = "5m"
+_GONE = 'the backend has forgotten that place of the ranking; begin again with after=""'
 
 
 class Reading:
@@ -42,8 +41,7 @@ class Reading:
         taken: list[Json] = []
         while True:
             size = min(self._most, k + 1 - len(taken))  # one more says whether there is more
-            answer = yield from ask("POST", "/_search", body=orjson.dumps(self._page(point, size, place)))
-            found = _read(answer)
+            found = yield from points.page(reading_body(self._body, point, _KEEP, size, place), _GONE)
             hits, point = read_hits(found), found.get("pit_id", point)
             taken += [{**hit, "_score": hit["sort"][0]} for hit in hits if takes(hit)]
             if len(taken) > k:
@@ -52,9 +50,6 @@ class Reading:
                 yield from points.close(self._session.engine, point)
                 return taken, None
             place = hits[-1]["sort"]
-
-    def _page(self, point: str, size: int, place: Any) -> Json:
-        return reading_body(self._body, point, _KEEP, size, place)
 
 
 def _place(after: str) -> tuple[str, list[Any]]:
@@ -66,16 +61,3 @@ def _place(after: str) -> tuple[str, list[Any]]:
     if not (isinstance(point, str) and isinstance(score, float) and isinstance(document, int)):
         raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}')
     return point, [score, document]
-
-
-def _read(answer: Answer) -> Json:
-    """The answer to a page. Raises PlaceForgotten when its point in time is gone, or never was."""
-    gone = answer.status == 404 and says(answer.body, "search_context_missing")
-    never = answer.status == 400 and (says(answer.body, "search context id") or says(answer.body, "invalid id"))
-    if gone or never or (answer.status == 200 and not answer.body.get("_shards", {}).get("total")):
-        cause = None if answer.status == 200 else to_error(answer.status, answer.body)
-        raise PlaceForgotten(
-            'the backend has forgotten that place of the ranking; begin again with after=""'
-        ) from cause
-    found: Json = good(answer)
-    return found

@@ -17,19 +17,18 @@ import orjson
 from sparsevec.contract.adapter import Page
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation, counted
-from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError, InvalidInput, PlaceForgotten
+from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, PlaceForgotten
 from sparsevec.vectors import Float32s
 
 from . import points
 from .answers import read_codes, read_dense, read_hits, read_vectors, value_at, version_of
-from .errors import says, to_error
 from .hazards import source_fault
 from .ids import from_id
 from .index import HIDDEN, Field, Target, read_fields
 from .judging import Judge
 from .queries import HOLDS, holding, page_body
 from .session import Session
-from .wire import Answer, ask, good, json, path_of
+from .wire import ask, json, path_of
 
 __all__ = ["Scanning"]
 
@@ -56,12 +55,10 @@ class Scanning:
         codes: bool = False,
     ) -> Operation[Page]:
         """One page: the first, or the one behind `after`; others' collections are scanned before `create`, too."""
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise InvalidInput(f"size must be an int of at least 1, found {size!r:.80}")
         target = yield from self._target()
         field = read_fields(target, self._session.field)
         point, place = _place(after) if after is not None else ((yield from self._point()), None)
-        size = max(1, min(int(size), target.window - 1))
+        size = max(1, min(size, target.window - 1))
         judge = Judge.of(target, conditions(where, self._session.engine))
         source = yield from self._source(target, field, payloads, dense, judge.fields)
         one_more = size + 1  # says whether there is more
@@ -105,7 +102,7 @@ class Scanning:
 
     def _hits(self, point: str, body: Mapping[str, Any], size: int) -> Operation[tuple[list[Any], list[Any] | None]]:
         """At most `size` hits of a page that asks for one more, and the place behind them; None behind the last."""
-        found = _read((yield from ask("POST", "/_search", body=orjson.dumps(body))))
+        found = yield from points.page(body, _GONE)
         hits, point = read_hits(found), found.get("pit_id", point)
         if len(hits) > size:
             return list(hits[:size]), [point, hits[size - 1]["sort"]]
@@ -147,7 +144,7 @@ class Scanning:
         index, shard, behind = shards[number]
         if point is None:
             point = yield from self._point(index, {"preference": f"_shards:{shard}"})
-        size = max(1, min(int(size), target.window - 1))
+        size = max(1, min(size, target.window - 1))
         source = yield from self._source(target, field, payloads, dense)
         body = page_body(point, _KEEP, field, place, size + 1, source, vectors, behind)
         hits, following = yield from self._hits(point, body, size)
@@ -249,19 +246,3 @@ def _place(after: str) -> tuple[str, list[Any]]:
     except (ValueError, TypeError):
         raise InvalidInput(f"expected after= as a page of scan gave it, found {after!r:.80}") from None
     return point, place
-
-
-def _read(answer: Answer) -> Mapping[str, Any]:
-    """The answer to a page. Raises InvalidInput when its point in time is gone, or never was."""
-    gone = answer.status == 404 and says(answer.body, "search_context_missing")
-    never = answer.status == 400 and says(answer.body, "search context id")
-    if gone or never:
-        raise PlaceForgotten(_GONE) from _cause(answer)
-    found: Mapping[str, Any] = good(answer)
-    if not found.get("_shards", {}).get("total"):
-        raise PlaceForgotten(_GONE)
-    return found
-
-
-def _cause(answer: Answer) -> AdapterError:
-    return to_error(answer.status, answer.body)

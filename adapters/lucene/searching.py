@@ -12,14 +12,14 @@ import orjson
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
-from sparsevec.contract.filters import Condition, Where, conditions, fields
+from sparsevec.contract.filters import Condition, Where, conditions
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
-from .filters import knows, leaves
+from .filters import leaves
 from .hazards import source_fault
 from .ids import from_ids, to_id
 from .index import HIDDEN
@@ -60,8 +60,7 @@ class Searching:
                 raise OutOfLimits(
                     f"the query weight {asked.values.min()} is negative; {self._session.engine} cannot score it"
                 )
-            if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
-                known = yield from self._session.existing(0.0)  # documents written since may have added fields
+            known = yield from self._session.knowing(known, wanted)
             yield from self._session.refresh()
             asking = _Search(known, depth, wanted, search)
             if search.after is not None:
@@ -194,9 +193,7 @@ class Searching:
 
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
         wanted = conditions(where, self._session.engine)
-        known = yield from self._session.existing()
-        if not all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
-            known = yield from self._session.existing(0.0)
+        known = yield from self._session.knowing((yield from self._session.existing()), wanted)
         search = _Search(known, min(most, known.target.window), wanted, Search(with_payloads=True))
         yield from self._session.refresh()
         (counted,) = yield from self._session.msearch([count_body(search.filters, known.field, search.k)])

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlencode
 
+from sparsevec.contract.filters import Condition, fields
 from sparsevec.contract.operations import Operation, Together
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput
 
 from .answers import read_hits
+from .filters import knows
 from .index import Field, Index, Target, read_fields, read_target
 from .queries import SEARCH_PATHS, find_body, msearch
 from .versions import hides_vectors
@@ -138,6 +140,12 @@ class Session:
         """The same, for a write."""
         known = yield from self.existing(_FRESH)
         return known
+
+    def knowing(self, known: Known, wanted: Sequence[Condition]) -> Operation[Known]:
+        """The same with every field of a filter, which documents written since may have added."""
+        if all(knows(field, index.mappings) for field in fields(wanted) for index in known.target.indices):
+            return known
+        return (yield from self.existing(0.0))
 
     def forget(self) -> None:
         """What is known of the index has turned out to be old."""

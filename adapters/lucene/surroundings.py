@@ -50,8 +50,9 @@ def settings_findings(index: Index, field: str, max_body: int, sharing: bool) ->
         yield Finding(
             "warning",
             "refresh",
-            f"index {name!r} never refreshes by itself (refresh_interval: -1)",
-            "other readers see no write until somebody refreshes; set an interval when the load has ended",
+            f"index {name!r} never refreshes by itself (refresh_interval: -1), so other readers see no write",
+            "set an interval when the load has ended; one that was killed leaves it so, and perhaps without replicas: "
+            f'PUT /{name}/_settings {{"index.refresh_interval": null}}',
         )
     if settings.get("index.translog.durability") == "async":
         yield Finding(

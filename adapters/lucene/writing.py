@@ -24,6 +24,7 @@ from .documents import (
     removal,
     rewriting,
     to_lines,
+    went_to,
     without,
 )
 from .errors import failure, says
@@ -225,7 +226,7 @@ class Writing:
         except CollectionError:
             yield from self._say_why()
             raise
-        if moved := {item["_index"] for item in items if "_index" in item} - {index.name}:
+        if moved := {to for item in items if (to := went_to(item))} - {index.name}:
             self._session.forget()
             raise BackendDown(f"{self._session.asked!r} was moved to {sorted(moved)} while it was written to")
         refused = [i for i, item in enumerate(items) if sent[i].plain and _no_scripts(item)]

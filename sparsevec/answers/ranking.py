@@ -1,7 +1,7 @@
 """From dense queries to answers, as one conversation with an adapter: `Retriever` and `AsyncRetriever` drive it.
 
 It yields `Call`s and is sent what the adapter returned, as the adapters' own conversations do with requests
-(`contract.operations`). So threads and asyncio run the same lines, and `verify` sees which candidates came back.
+(`contract.conversation`). So threads and asyncio run the same lines, and `verify` sees which candidates came back.
 """
 
 from __future__ import annotations
@@ -95,10 +95,12 @@ class Ranking:
         rerank: Rerank,
         candidates: int,
         dense_field: str | None,
+        query_nnz: int | None,
         ranks: bool = False,
     ) -> None:
         """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
         check_encoder(encoder)
+        self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._ranks = False, ranks
@@ -123,7 +125,10 @@ class Ranking:
             )
         rows = query_rows(queries, self.encoder.query_dim).astype(np.float32, copy=False)
         least = _threshold(score_threshold)
-        return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
+        return Asked(rows, self._sparse(rows), check_k(k), where, with_payloads, group_by, least)
+
+    def _sparse(self, rows: Float32s) -> SparseVectors:
+        return self.encoder.encode_query(rows, self._query_nnz)
 
     @property
     def code_bytes(self) -> int | None:
@@ -172,7 +177,7 @@ class Ranking:
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         rows = query_rows(query, self.encoder.query_dim).astype(np.float32, copy=False)
-        sparse = self.encoder.encode_query(rows)
+        sparse = self._sparse(rows)
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
@@ -316,6 +321,13 @@ class Ranking:
             page: Documents = yield Call("fetch", (ids[start : start + _FETCHED],), {"dense": way.dense_field})
             pages.append(page)
         return _together(pages, like)
+
+
+def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
+    whole = isinstance(nnz, int | np.integer) and not isinstance(nnz, bool)
+    if nnz is not None and not (whole and 1 <= nnz <= dimension):
+        raise InvalidInput(f"query_nnz must be a number of weights from 1 to {dimension} or None, found {nnz!r:.80}")
+    return nnz
 
 
 def _threshold(least: float | None) -> float:

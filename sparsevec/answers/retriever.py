@@ -67,15 +67,17 @@ class _Answering:
         rerank: Rerank | Usual = USUAL,
         candidates: int | None = None,
         dense_field: str | None = None,
+        query_nnz: int | None = None,
     ) -> None:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
-        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Raises
-        InvalidInput when the encoder cannot do what `rerank` asks for."""
+        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Queries are
+        searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
+        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that."""
         check_encoder(encoder)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
-        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, ranks), adapter
+        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, query_nnz, ranks), adapter
 
     @property
     def encoder(self) -> SparseEncoder:

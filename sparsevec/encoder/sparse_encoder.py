@@ -49,6 +49,7 @@ _REFINE = {
     "residual": 0.02,
     "measure": 0.05,
 }
+_AT = {"budget": 0.1, "second look": 0.65, "residual": 0.1, "measure": 0.15}
 _ADOPT = {"adopt": 0.75, "budget": 0.01, "second look": 0.2, "measure": 0.04}
 
 
@@ -193,31 +194,30 @@ class SparseEncoder:
     ) -> SparseEncoder:
         """This encoder within another budget, calibrated and measured anew from documents (n, input_dim) and a sample.
 
-        Nothing is learned, seconds instead of minutes, and the space stays: documents of 16, 32 or 64 weights may lie
-        in one collection, and queries of one budget may ask documents of another. Pass what `fit` was given; the rows
-        that were held out there are measured on. From half to four times the weights that were learned for, this finds
-        within a point of recall what an encoder learned for them finds (`benchmarks/many_budgets.py`); `config.
-        learned_nnz` keeps their number. Residual codes are of the weights that they were learned beside, so there are
-        none; the second look stays. Raises NotFitted, what `fit` raises, and InvalidInput for fewer or more weights
-        than that, for residual bytes, and for an encoder that was refined, adopted, or learned from too little.
+        The head and the query tower stay as they are, and so does the space: documents of 16, 32 or 64 weights may lie
+        in one collection, and queries of one budget may ask documents of another. The second look, and residual codes
+        where the budget has any, are learned anew beside the weights that documents then have, which takes about a
+        fifth of a fit and the extra `train`. Pass what `fit` was given; the rows that were held out there are measured
+        on. From half to four times the weights that were learned for, the sparse order finds within a point of recall
+        what that of an encoder learned for them finds, and the answers within about two (`benchmarks/many_budgets.py`);
+        `config.learned_nnz` keeps their number. Raises NotFitted, what `fit` raises, and InvalidInput for fewer or more
+        weights than that, and for an encoder that was refined, adopted, or learned from too little.
         """
         self._check_own("change the budget")
-        model, whole = self._fitted(), Whole(on_step, {"budget": 0.5, "measure": 0.5})
+        model, whole = self._fitted(), Whole(on_step, _AT)
         limits = resolved(check_budget(budget), self.output_dim)
-        self._check_near(model.config, limits.nnz, budget.residual_bytes)
+        self._check_near(model.config, limits.nnz)
+        self._check_width(budget.residual_bytes)
         documents = self._rows(dense, "documents")
         asking = None if queries is None else self._rows(queries, "queries")
-        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, None, "cpu")
+        width = budget.residual_bytes
+        task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width, "cpu")
         encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
         encoder._model = recalibrated(model, task, self._split(documents, asking, model.similarity), whole)
         return encoder
 
-    def _check_near(self, config: Config, nnz: int, residual_bytes: int | None) -> None:
+    def _check_near(self, config: Config, nnz: int) -> None:
         recipe, learned = CalibrationRecipe(), config.learned_nnz or config.nnz
-        if residual_bytes is not None:
-            raise InvalidInput(
-                f"residual_bytes={residual_bytes} are learned beside the weights of a document; fit with that budget"
-            )
         if config.stage == "refined":
             raise InvalidInput(
                 "this encoder was refined: the weights of its documents are kept, not made; take the one that fit gave "
@@ -473,8 +473,8 @@ class SparseEncoder:
         """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.
 
         Documents ask for each other. After `refine` this takes about a millisecond a document, to tell newcomers.
-        Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of this encoder's space, one a
-        document, of eleven documents at least.
+        Raises NotFitted, InvalidVectors, and InvalidInput when these are not the codes of these rows in this encoder's
+        space, one a document, of eleven documents at least.
         """
         self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")

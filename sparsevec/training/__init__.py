@@ -15,6 +15,13 @@ documents = tower.encode(corpus)                                  # SparseVector
 queries = tower.encode(asked, threshold=0.05)                     # cut otherwise where that pays
 """
 
+from sparsevec.errors import ClientMissing
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ClientMissing.extra("torch", "train") from error
+
 from sparsevec.training.activations import Activation, JumpReLU, relu, soft_threshold, top_k, unit
 from sparsevec.training.codes import TopK
 from sparsevec.training.loop import Objective, Plan, TrainStep, train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.error import HTTPError
 
@@ -13,7 +14,14 @@ import pytest
 from sparsevec import SparseVectors
 from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.filters import EngineFilter
-from sparsevec.errors import AdapterClosed, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
+from sparsevec.errors import (
+    AdapterClosed,
+    BackendUnsupported,
+    CollectionError,
+    InvalidInput,
+    PlaceForgotten,
+    WrongSpace,
+)
 from tests.faults.proxy import Answer, Exchange, Fault, Proxy
 from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
 
@@ -94,6 +102,20 @@ def test_a_write_reaches_documents_by_their_ids_and_routing_and_makes_none(shop:
     assert set(found(adapter, ONE)) == {"0", "1", "routed"}
     assert shop.http("GET", "_doc/routed?routing=tenant-5")["_routing"] == "tenant-5"
     assert adapter.fetch([1, "routed"]).payloads == ({"title": "t1", "n": 1}, {"title": "routed"})
+
+
+def test_documents_that_must_have_a_routing_are_written_and_removed_by_an_alias(place: Place) -> None:
+    place.make({}, {"number_of_shards": 3}, _routing={"required": True})
+    for i in range(6):
+        place.http("PUT", f"_doc/{i}?routing=tenant-{i}&refresh=true", {"n": i})
+    alias = replace(place, index=f"{place.index}-alias")
+    place.http("PUT", f"_alias/{alias.index}")
+    adapter = created(alias)
+    report = adapter.upsert([*range(6), "nobody"], rows(*[ONE] * 7))
+    assert report.written == tuple(range(6))
+    assert report.failed["nobody"].kind == "missing"
+    adapter.delete([3, "nobody"])
+    assert (set(found(adapter, ONE)), total(place)) == (set("01245"), 6)
 
 
 def test_a_document_that_was_deleted_in_the_meantime_does_not_come_back(shop: Place) -> None:
@@ -431,3 +453,25 @@ def test_a_refresh_is_left_to_the_index_when_told(place: Place) -> None:
     assert found(adapter, ONE) == ()
     place.http("POST", "_refresh")
     assert found(adapter, ONE) == ("a",)
+
+
+# ---- what a filter finds, whoever ranks
+
+
+def test_a_text_ranking_is_filtered_as_a_search_is(place: Place) -> None:
+    place.make({"title": {"type": "text"}, "maker": {"properties": {"name": {"type": "keyword"}}}})
+    place.put({"dotted": {"title": "red", "maker.name": "acme"}, "other": {"title": "red"}})
+    adapter: Any = created(place)
+    adapter.upsert(["dotted", "other"], rows(ONE, ONE))
+    adapter.count()
+    place.connect().upsert(["other"], rows(ONE), [{"size": "xl"}])  # a field that the adapter has not read of yet
+    place.http("POST", "_refresh")
+    for where, wanted in (({"maker.name": "acme"}, "dotted"), ({"size": "xl"}, "other")):
+        assert adapter.by_text(["red"], 5, field="title", where=where)[0].ids == (wanted,)
+        assert found(adapter, ONE, where=where) == (wanted,)
+
+
+def test_a_place_that_no_page_gave_is_forgotten_and_no_fault_of_the_server(place: Place) -> None:
+    place.make({})
+    with pytest.raises(PlaceForgotten):
+        next(iter(created(place).scan(after='["garbage", [1]]')))

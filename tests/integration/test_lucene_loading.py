@@ -34,10 +34,10 @@ def test_inside_nothing_is_copied_or_shown_and_afterwards_all_of_it_is(place: Pl
         ingest(adapter, range(3), rows({1: 1.0}, {2: 1.0}, {3: 1.0}))
         assert settings(place) == {"index.refresh_interval": "-1", "index.number_of_replicas": "0"}
         assert place.http("GET", "_count")["count"] == 0
-        assert any(finding.subject == "refreshes" for finding in adapter.check())
+        assert any(finding.subject == "refresh" for finding in adapter.check())
     assert settings(place) == {"index.refresh_interval": "7s", "index.number_of_replicas": "1"}
     assert place.http("GET", "_count")["count"] == 3
-    assert not any(finding.subject == "refreshes" for finding in adapter.check())
+    assert not any(finding.subject == "refresh" for finding in adapter.check())
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, ValueError, SystemExit])

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from uuid import UUID, uuid5
 
 import pytest
@@ -18,6 +20,7 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import AdapterError, CollectionError, InvalidInput
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
+from sparsevec.testing.forks import in_a_forked_child
 
 
 @pytest.fixture
@@ -168,3 +171,22 @@ def test_it_stays_exact_after_many_rewrites_and_deletes_and_a_reopening(folder: 
     again = sv.connect(f"qdrant+edge:{folder}")
     verify(again, expected, queries, ids=kept).require_exact()
     again.close()
+
+
+def test_a_child_forked_amid_a_write_closes_nothing_and_does_not_wait_for_the_writer(adapter: Adapter) -> None:
+    fill(adapter, [1], rows({1: 1.0}))
+    begun, forked = Event(), Event()
+
+    def write() -> None:
+        with adapter._writing:  # type: ignore[attr-defined]
+            begun.set()
+            forked.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        begun.wait()
+        said = in_a_forked_child(adapter.close)
+        forked.set()
+        writer.result()
+    assert said == "returned None"
+    assert ask(adapter, {1: 1.0}).ids == (1,)

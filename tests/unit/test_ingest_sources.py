@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 
 import sparsevec as sv
-from sparsevec.contract import checks
+from sparsevec.contract import payloads
 from sparsevec.errors import InvalidVectors, JournalMismatch
 from sparsevec.ingestion.dead_letters import read_dead_letters
 from tests.misbehaving import Interrupted, Misbehaving, honest, interrupted
@@ -93,13 +93,13 @@ def test_scalars_of_numpy_that_are_no_json_fail_alone(adapter: Misbehaving, valu
 
 def test_a_payload_is_walked_once_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[Any] = []
-    walk = checks._fields_fault
+    walk = payloads._fields_fault
 
     def counting(fields: Any, *rest: Any) -> Any:
         walked.append(fields)
         return walk(fields, *rest)
 
-    monkeypatch.setattr(checks, "_fields_fault", counting)
+    monkeypatch.setattr(payloads, "_fields_fault", counting)
     with sv.Reference() as adapter:
         adapter.create(DIMENSION)
         sv.ingest(adapter, range(N), VECTORS, [{"n": i} for i in range(N)])

@@ -36,6 +36,25 @@ def test_using_its_names_loads_neither_torch_nor_a_client_library() -> None:
     assert loaded_by(used, CLIENTS) == "[]"
 
 
+@pytest.mark.parametrize(
+    ("script", "gone", "extra"),
+    [
+        ("sparsevec.connect('elasticsearch://h:1/x')", "orjson", "elasticsearch"),
+        ("sparsevec.connect('elasticsearch://h:1/x')", "elasticsearch", "elasticsearch"),
+        ("sparsevec.connect('opensearch://h:1/x')", "orjson", "opensearch"),
+        ("sparsevec.connect('opensearch://h:1/x')", "opensearchpy", "opensearch"),
+        ("sparsevec.connect('qdrant+memory:')", "orjson", "qdrant"),
+        ("sparsevec.connect('qdrant+memory:')", "qdrant_client", "qdrant"),
+        ("import sparsevec.training", "torch", "train"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(script: str, gone: str, extra: str) -> None:
+    code = f"import sys, sparsevec; sys.modules[{gone!r}] = None; {script}"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = f"ClientMissing: {gone} is not installed; install it with: pip install 'sparsevec[{extra}]'"
+    assert said in ran.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", sparsevec.__all__)
 def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert getattr(sparsevec, name).__doc__
