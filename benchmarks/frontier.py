@@ -84,8 +84,8 @@ class Replay(_Search):
 
     kept: Mapping[tuple[Shape, int], Trial]
 
-    def _tried(self, shape: Shape, size: int) -> Trial:
-        return self.kept[shape, size]
+    def _tried(self, run: Sequence[Shape], size: int) -> list[Trial]:
+        return [self.kept[shape, size] for shape in run]
 
 
 def replayed(trials: Sequence[Trial], goal: Goal, limit: float, seconds: float = SECONDS) -> Frontier:

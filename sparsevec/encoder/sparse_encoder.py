@@ -223,7 +223,7 @@ class SparseEncoder:
             )
         if config.figures.too_few:
             raise InvalidInput("this encoder was made of too few documents to learn from; fit it again")
-        if not learned / recipe.fewer <= nnz <= recipe.more * learned:
+        if not recipe.reaches(learned, nnz):
             raise InvalidInput(
                 f"{nnz} weights are too far from the {learned} that were learned for: expected "
                 f"{-(-learned // recipe.fewer)} to {recipe.more * learned}, where an encoder learned for them would "

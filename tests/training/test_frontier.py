@@ -76,17 +76,17 @@ def test_after_a_kill_it_goes_on_with_the_run_that_was_cut_short(
     found: tuple[Frontier, Path], rows: tuple[Float32s, Float32s], tmp_path: Path
 ) -> None:
     def killed(event: Progress) -> None:
-        if "256 dimensions, 4 weights" in event.text and "head 60/" in event.text:
+        if "256 dimensions, 8 weights" in event.text and "head 60/" in event.text:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         looked(rows, tmp_path, on_step=killed)
-    assert (tmp_path / "running" / "256-4-400" / "fit" / "head.checkpoint").exists()
+    assert (tmp_path / "running" / "256-8-400" / "fit" / "head.checkpoint").exists()
     heard: list[Progress] = []
     again = looked(rows, tmp_path, on_step=heard.append)
-    of_the_first_two = [event.text for event in heard if ", 400 rows" in event.text and "4 weights" in event.text]
-    assert not any("128 dimensions" in text for text in of_the_first_two)  # was kept
-    assert not any("head 40/" in text for text in of_the_first_two)  # went on from its checkpoint
+    small = [event.text for event in heard if ", 400 rows" in event.text]
+    assert not any("128 dimensions" in text for text in small)  # was kept
+    assert not any("head 40/" in text for text in small)  # went on from its checkpoint
     assert not (tmp_path / "running").exists()
     assert [one.recall for one in again.configurations] == [one.recall for one in found[0].configurations]
     assert [event.fraction for event in heard] == sorted(event.fraction for event in heard)
