@@ -158,12 +158,16 @@ class _Search:
         for stage, size in enumerate(sizes := _sizes(self.documents)):
             known = {trial.shape for trial in self.notebook.trials if trial.documents == size}
             for run in runs([shape for shape in shapes if shape not in known]):
-                if self.notebook.trials and self._expected(run, size) > self.seconds - self.notebook.seconds:
-                    return self.frontier()
+                if self.notebook.trials and (expected := self._expected(run, size)) > self._time_left:
+                    return self.frontier(expected)
                 self.notebook.add(self._tried(run, size))
             if stage + 1 < len(sizes):
                 shapes = self._best(shapes, _FINAL if stage + 2 == len(sizes) else math.ceil(len(shapes) / _KEPT))
         return self.frontier()
+
+    @property
+    def _time_left(self) -> float:
+        return self.seconds - self.notebook.seconds
 
     def _tried(self, run: Sequence[Shape], size: int) -> list[Trial]:
         settings, told = self.notebook.settings, None
@@ -203,8 +207,8 @@ class _Search:
 
     # ---- what follows from them
 
-    def frontier(self) -> Frontier:
-        """Of all trials so far."""
+    def frontier(self, left: float | None = None) -> Frontier:
+        """Of all trials so far; left: seconds of the run that there was no time for."""
         laws = self._laws()
         configurations = self._configurations(laws)
         best = best_within(configurations, self.limits)
@@ -220,6 +224,7 @@ class _Search:
             predicted=_said(laws),
             trials=len(self.notebook.trials),
             seconds=self.notebook.seconds,
+            left=left,
         )
 
     def _configurations(self, laws: dict[int, Law]) -> list[Configuration]:
@@ -307,7 +312,10 @@ def _sizes(n: int) -> list[int]:
 
 
 def _said(laws: dict[int, Law]) -> str:
-    if len(laws) == 1:
-        return f"predicted by the {laws.popitem()[1]}"
-    parts = (f"with {width or 'no'} residual bytes the {law}" for width, law in sorted(laws.items()))
+    widths: dict[str, list[str]] = {}
+    for width, law in sorted(laws.items()):
+        widths.setdefault(str(law), []).append(str(width or "no"))
+    if len(widths) == 1:
+        return f"predicted by the {next(iter(widths))}"
+    parts = (f"with {' and '.join(of)} residual bytes the {law}" for law, of in widths.items())
     return f"predicted by laws: {'; '.join(parts)}"

@@ -45,6 +45,7 @@ def test_all_shapes_run_small_and_the_best_with_all_rows(found: tuple[Frontier, 
     assert {one.shape for one in frontier.configurations} == set(SHAPES)
     assert len({one.shape for one in frontier.configurations if one.measured}) == 2
     assert frontier.best.measured
+    assert frontier.unfinished is None
     assert frontier.best.flops <= 0.5
     assert "from 400 rows it would have predicted those of 1,600" in frontier.predicted
 
@@ -113,6 +114,7 @@ def test_little_time_gives_one_run_and_says_what_is_predicted_from_it() -> None:
     assert (frontier.queries, frontier.documents) == (180, 1620)
     assert {one.residual_bytes for one in frontier.configurations} == {0}
     assert "runs of one size" in frontier.predicted
+    assert "seconds in all the same search goes on" in str(frontier)
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,16 @@ def test_the_last_line_says_what_to_take(frontier: Frontier) -> None:
     assert "dimension 8192, Budget(nnz=16, flops=0.2, query_nnz=64, residual_bytes=60)" in advice
 
 
+def test_the_table_marks_what_to_take_and_says_what_there_was_no_time_for(frontier: Frontier) -> None:
+    marked = [line for line in str(frontier).split("\n") if line.endswith("<- take")]
+    assert len(marked) == 1
+    assert "0.900" in marked[0]
+    assert "The time was spent" not in str(frontier)
+    stopped = frontier.model_copy(update={"left": 50.0})
+    assert "the next takes about 50 s. With 160 seconds in all" in str(stopped)
+    assert "With 160 seconds in all" in page(stopped)
+
+
 def test_a_panel_is_a_picture_with_a_mark_for_each_configuration(frontier: Frontier) -> None:
     for axis in ("flops", "bytes", "milliseconds"):
         svg = ElementTree.fromstring(panel(frontier, axis))
