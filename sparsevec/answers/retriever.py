@@ -33,7 +33,7 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Self
 
@@ -44,7 +44,7 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_k
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
@@ -59,6 +59,8 @@ __all__ = ["AsyncRetriever", "Retriever"]
 class _Answering:
     """What both retrievers say, and how they are made."""
 
+    _check_adapter: Callable[[object], None]
+
     def __init__(
         self,
         encoder: SparseEncoder,
@@ -70,8 +72,9 @@ class _Answering:
     ) -> None:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
         look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Raises
-        InvalidInput when the encoder cannot do what `rerank` asks for."""
+        InvalidInput when the encoder cannot do what `rerank` asks for, and for what is no adapter of this kind."""
         check_encoder(encoder)
+        self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
@@ -91,6 +94,8 @@ class _Answering:
 
 class Retriever(_Answering):
     """Final answers from one collection, for threads."""
+
+    _check_adapter = staticmethod(check_adapter)
 
     def search(
         self,
@@ -233,6 +238,8 @@ class Retriever(_Answering):
 
 class AsyncRetriever(_Answering):
     """The same for asyncio, over an AsyncAdapter; encoding runs in the loop's own thread, `add` in one of its own."""
+
+    _check_adapter = staticmethod(check_async_adapter)
 
     async def search(
         self,

@@ -327,6 +327,24 @@ def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: 
     assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
 
 
+def test_delete_takes_what_a_filter_leaves(place: Place, url: str, tmp_path: Path) -> None:
+    (tmp_path / "payloads.jsonl").write_text("".join(f'{{"shop": {row % 4}}}\n' for row in range(400)))
+    sparsevec("index", url, place / "docs", "--payloads", tmp_path / "payloads.jsonl", "--create")
+    asked = sparsevec("delete", url, "--where", '{"shop": 1}')
+    assert (asked.exit_code, "Take away 100 of the 400 vectors" in asked.output) == (1, True)
+    deleted = sparsevec("delete", url, "--where", '{"shop": 1}', "--yes", "--json")
+    assert read(deleted) == {"before": 400, "after": 300, "failures": []}
+    neither = sparsevec("delete", url, "--yes")
+    assert (neither.exit_code, "--ids or --where" in neither.stderr) == (2, True)
+
+
+def test_an_empty_file_is_called_empty(place: Place, url: str, tmp_path: Path) -> None:
+    for name in ("texts.txt", "documents.jsonl", "documents.parquet"):
+        (tmp_path / name).touch()
+        refused = sparsevec("index", url, tmp_path / name, "--model", place / "model", "--create")
+        assert (refused.exit_code, f"{name} is empty" in " ".join(refused.stderr.split())) == (2, True)
+
+
 def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, url: str, tmp_path: Path) -> None:
     np.save(tmp_path / "none.npy", np.zeros((0, 16), np.float32))
     encoded = sparsevec("encode", place / "model", tmp_path / "none.npy", "-o", tmp_path / "none")
