@@ -34,7 +34,15 @@ from sparsevec.measure.cost import flops
 from sparsevec.measure.intervals import interval, paired_interval
 from sparsevec.measure.labels import Qrels, by_label, ndcgs
 from sparsevec.measure.recall import reranked, sparse_top
-from sparsevec.planning.stages import Pipeline, Stage, embedding, queries_per_petaflop, retrieval, sparse_head
+from sparsevec.planning.stages import (
+    Pipeline,
+    Stage,
+    embedding,
+    queries_per_petaflop,
+    retrieval,
+    second_look_rerank,
+    sparse_head,
+)
 from sparsevec.planning.transformers import Transformer
 from sparsevec.postings import Float64s
 from sparsevec.vectors import Float32s, Int64s
@@ -289,7 +297,8 @@ def made(name: str, data: Path, models: Path) -> Judged:
         looks = by.encode_second_look(rows, queries=queries)
         spent = pipeline(by, model, whole, len(vectors), flops(queries, vectors))
         found[f"{who}, sparse order"] = judged(top), spent.query
-        found[f"{who}, second look"] = judged(by_second_look(vectors, looks, top)), spent.query + second()
+        second = second_look_rerank(CANDIDATES, by.input_dim, by.output_dim, NNZ)
+        found[f"{who}, second look"] = judged(by_second_look(vectors, looks, top)), spent.query + second.query
         dense = reranked(asked.documents, unit_rows(by.translate(rows)), top)
         found[f"{who}, dense rows of the candidates"] = judged(dense), spent.query + 2.0 * CANDIDATES * by.input_dim
     kept = other.config.adopted
@@ -326,10 +335,6 @@ def pipeline(by: SparseEncoder, model: Transformer | None, whole: bool, document
     elif whole:
         stages.insert(0, Stage("static rows", query=float(TOKENS * by.query_dim)))
     return Pipeline(tuple(stages))
-
-
-def second() -> float:
-    return 2.0 * CANDIDATES * NNZ
 
 
 def row(gains: Float64s, spent: float | None, theirs: Float64s) -> Row:

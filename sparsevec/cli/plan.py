@@ -29,6 +29,7 @@ from sparsevec.planning.stages import (
     queries_per_petaflop,
     residual_rerank,
     retrieval,
+    second_look_rerank,
     sparse_head,
 )
 from sparsevec.planning.transformers import Transformer, at_least
@@ -46,13 +47,16 @@ def cost(
     document_tokens: Annotated[float, typer.Option("--document-tokens", help="Tokens of a document, mean.")] = 128,
     query_tokens: Annotated[float, typer.Option("--query-tokens", help="Tokens of a query, mean.")] = 16,
     encoder: Annotated[
-        Path | None, typer.Option("--encoder", help="A folder that `fit` wrote: gives the next five.")
+        Path | None, typer.Option("--encoder", help="A folder that `fit` wrote: gives the next six.")
     ] = None,
     input_dim: Annotated[int, typer.Option("--input-dim", help="Columns of the dense vectors.")] = 384,
     dimension: Annotated[int, typer.Option("--dimension", "-d", help="Dimensions of the sparse vectors.")] = 8192,
     nnz: Annotated[float, typer.Option("--nnz", help="Weights of a document.")] = 32,
     query_nnz: Annotated[float, typer.Option("--query-nnz", help="Weights of a query, mean.")] = 180,
     flops: Annotated[float, typer.Option("--flops", help="F, multiplications of a query-document pair.")] = 0.65,
+    residual_bytes: Annotated[
+        int, typer.Option("--residual-bytes", help="Of a residual code, for --rerank residual.")
+    ] = 100,
     candidates: Annotated[int, typer.Option("--candidates", help="How many the second stage looks at.")] = 100,
     rerank: Annotated[
         str | None,
@@ -85,8 +89,8 @@ def cost(
         raise InvalidInput("--run and --qrels belong together: a run is judged by judgements")
     if run is not None and evaluation is not None:
         raise InvalidInput("expected --run or --evaluation, found both: one of them says the quality")
-    adopted, sizes = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
-    for name, number in {**sizes, "--nnz": nnz, "--query-nnz": query_nnz}.items():
+    adopted, counts = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
+    for name, number in {**counts, "--nnz": nnz, "--query-nnz": query_nnz}.items():
         at_least(1, number, name)
     if max(nnz, query_nnz) > dimension:
         raise InvalidInput(f"{max(nnz, query_nnz):g} weights do not fit in --dimension {dimension}")
@@ -94,6 +98,7 @@ def cost(
         config = SparseEncoder.load(encoder).config
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops
         query_nnz, adopted = config.figures.query_active_dims, config.adopted
+        residual_bytes = residual_bytes if config.residual is None else config.residual.bytes
     stages: list[Stage] = []
     if model is not None:
         stages.append(embedding(Transformer.from_config(model), document_tokens, query_tokens))
@@ -101,7 +106,8 @@ def cost(
         stages.append(Stage("map of an adopted model", query=2.0 * adopted.columns * input_dim))
     stages += [sparse_head(input_dim, dimension), retrieval(documents, flops)]
     if rerank is not None:
-        stages.append(_second_stage(rerank, candidates, input_dim, nnz, rerank_tokens, rerank_outputs))
+        sizes = candidates, input_dim, dimension, nnz
+        stages.append(_second_stage(rerank, sizes, residual_bytes, rerank_tokens, rerank_outputs))
     pipeline = Pipeline(tuple(stages))
     quality = None if run is None or qrels is None else list(run_quality(run, qrels, measure).values())
     if evaluation is not None:
@@ -111,13 +117,17 @@ def cost(
     say(costs.model_copy(update={"search": searched}), as_json=as_json)
 
 
-def _second_stage(rerank: str, candidates: int, input_dim: int, nnz: float, tokens: float, outputs: int) -> Stage:
+def _second_stage(
+    rerank: str, sizes: tuple[int, int, int, float], residual_bytes: int, tokens: float, outputs: int
+) -> Stage:
+    """sizes: candidates, input_dim, dimension, nnz."""
+    candidates, input_dim, *_ = sizes
     if rerank == "dense":
         return dense_rerank(candidates, input_dim)
     if rerank == "residual":
-        return residual_rerank(candidates, input_dim, nnz)
+        return residual_rerank(*sizes, residual_bytes)
     if rerank == "second-look":
-        return Stage("re-rank, second look", query=2.0 * candidates * nnz)
+        return second_look_rerank(*sizes)
     if not Path(rerank).exists():
         raise InvalidInput(
             f"--rerank must be second-look, residual, dense, or the path of a model's config.json, found {rerank!r:.80}"

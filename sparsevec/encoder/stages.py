@@ -143,22 +143,19 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
 
 
 def recalibrated(model: Model, task: Task, rows: Split, whole: Whole) -> Model:
-    """The same head and towers with the cut and the purse of other limits; nothing is learned, and no torch needed."""
+    """The same head and query tower with the cut and the purse of other limits, and a second look learned beside the
+    weights that documents then have: one that was learned beside half as many orders candidates far worse."""
+    whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, CalibrationRecipe().most_measured)
-    names = ("mean", "weights", "bias", "query_weights", "query_bias", "second_look")
-    tensors = {name: model.tensors[name] for name in names if name in model.tensors}
-    made = _calibrated(tensors, rows, judge, task.limits)
+    names = ("mean", "weights", "bias", "query_weights", "query_bias")
+    made = _calibrated({name: model.tensors[name] for name in names if name in model.tensors}, rows, judge, task.limits)
     whole.at("budget", 1, 1)
-    figures = judge.figures(made.codes, made.asked) | {"seconds": model.config.figures.seconds}
-    first = model.config.second_look
-    found = made.model(task, model.config.stage, figures, first, model.config.fingerprint)
-    learned = model.config.learned_nnz or model.config.nnz
-    found = Model(found.config.model_copy(update={"learned_nnz": learned}), found.tensors)
-    if first is not None:
-        again = judge.second_look(made.codes, made.asked[0], found.second_looks(judge.first.rows, made.asked[0]))
-        found = _with_figure(found, "second_look_recall_10", again)
-    whole.at("measure", 1, 1, str(found.config.figures))
-    return found
+    trained = encoded(rows.documents[rows.trained_documents], _document_side(made.tensors), made.documents)
+    made, first = _with_second_look(made, rows, trained, task, whole, None, "second look")
+    config, more = model.config, {"seconds": model.config.figures.seconds}
+    found = _measured(made, judge, rows, trained, task, config.stage, more, first, whole, config.fingerprint)
+    learned = config.learned_nnz or config.nnz
+    return Model(found.config.model_copy(update={"learned_nnz": learned}), found.tensors)
 
 
 def _measured(

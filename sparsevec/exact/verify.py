@@ -42,7 +42,7 @@ from sparsevec.contract.checks import (
 )
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.errors import InvalidInput, NotExact, WrongSpace
-from sparsevec.exact.reference import PostingLists
+from sparsevec.postings import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
 
 __all__ = [

@@ -32,6 +32,7 @@ __all__ = [
     "queries_per_petaflop",
     "residual_rerank",
     "retrieval",
+    "second_look_rerank",
     "sparse_head",
 ]
 
@@ -67,10 +68,30 @@ def retrieval(documents: float, flops: float) -> Stage:
     return Stage("retrieval", query=2.0 * at_least(0, documents, "documents") * at_least(0, flops, "F"))
 
 
-def residual_rerank(candidates: int, input_dim: int, nnz: float) -> Stage:
-    """Residual codes: the stored weights (nnz) and a decoded residual (input_dim) of each candidate."""
-    pair = 2.0 * (at_least(0, input_dim, "input_dim") + at_least(0, nnz, "nnz"))
-    return Stage("re-rank, residual codes", query=at_least(0, candidates, "candidates") * pair)
+def second_look_rerank(candidates: int, input_dim: int, dimension: int, nnz: float) -> Stage:
+    """The second look: a row (input_dim,) for each dimension that candidates use meets the query, and then the stored
+    weights of each candidate do."""
+    met = _met(candidates, input_dim, dimension, nnz)
+    return Stage("re-rank, second look", query=met + 2.0 * candidates * nnz)
+
+
+def residual_rerank(candidates: int, input_dim: int, dimension: int, nnz: float, width: int) -> Stage:
+    """Residual codes of `width` bytes: the decoder's row (input_dim,) of each dimension that candidates use meets the
+    query, as do the basis and 256 codewords; and then the stored weights and the bytes of each candidate. A document is
+    decoded, turned into the basis and compared with all codewords, once."""
+    met, bytes_a_code = _met(candidates, input_dim, dimension, nnz), at_least(1, width, "residual bytes")
+    tables = 2.0 * input_dim * (input_dim + 256)
+    query = met + tables + 2.0 * candidates * (nnz + bytes_a_code)
+    return Stage("re-rank, residual codes", query=query, document=2.0 * nnz * input_dim + tables)
+
+
+def _met(candidates: int, input_dim: int, dimension: int, nnz: float) -> float:
+    """FLOPs of a query that meets a row (input_dim,) for each dimension that candidates use, if these meet by chance;
+    those of one query share more dimensions than that, and cost less."""
+    for name, number in (("candidates", candidates), ("input_dim", input_dim), ("nnz", nnz)):
+        at_least(0, number, name)
+    unused = (1 - min(1.0, nnz / at_least(1, dimension, "dimension"))) ** candidates
+    return 2.0 * input_dim * dimension * (1 - unused)
 
 
 def dense_rerank(candidates: int, input_dim: int) -> Stage:

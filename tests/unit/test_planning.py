@@ -28,6 +28,7 @@ from sparsevec.planning.stages import (
     queries_per_petaflop,
     residual_rerank,
     retrieval,
+    second_look_rerank,
     sparse_head,
 )
 from sparsevec.planning.transformers import Transformer
@@ -234,17 +235,32 @@ def test_a_pipeline_adds_its_stages_up() -> None:
             embedding(minilm, 128, 16, name="MiniLM"),
             sparse_head(384, 8192),
             retrieval(20_000, 0.63),
-            residual_rerank(100, 384, 32),
+            residual_rerank(100, 384, 8192, 32, 100),
+            second_look_rerank(100, 384, 8192, 32),
             dense_rerank(10, 384),
             model_rerank(minilm, 10, 160),
         )
     )
     assert pipeline.query == sum(stage.query for stage in pipeline.stages)
-    assert pipeline.document == pipeline.stages[0].document + 2 * 384 * 8192
+    assert pipeline.document == sum(stage.document for stage in pipeline.stages)
+    assert pipeline.stages[1].document == 2 * 384 * 8192
     assert pipeline.stages[2].query == pytest.approx(2 * 20_000 * 0.63)
     assert pipeline.stages[0].document == pytest.approx(2.87e9, rel=0.01)
     assert "MiniLM" in str(pipeline)
     assert "25.2 kFLOP" in str(pipeline)
+
+
+def test_a_second_look_meets_every_dimension_that_candidates_use() -> None:
+    met = 2 * 384 * 8192
+    assert second_look_rerank(1, 384, 8192, 32).query == pytest.approx(2 * 384 * 32 + 2 * 32)
+    assert second_look_rerank(10_000, 384, 8192, 32).query == pytest.approx(met + 2 * 10_000 * 32)
+    coded = residual_rerank(1, 384, 8192, 32, 60)
+    assert coded.query == pytest.approx(2 * 384 * (32 + 384 + 256) + 2 * (32 + 60))
+    assert coded.document == pytest.approx(2 * 384 * (32 + 384 + 256))
+    with pytest.raises(InvalidInput, match="candidates"):
+        second_look_rerank(-1, 384, 8192, 32)
+    with pytest.raises(InvalidInput, match="residual bytes"):
+        residual_rerank(9, 384, 8192, 32, 0)
 
 
 def test_quality_and_queries_per_petaflop_are_those_of_the_paper() -> None:
