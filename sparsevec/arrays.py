@@ -19,6 +19,7 @@ __all__ = [
     "Indptr",
     "Int64s",
     "Row",
+    "UInt8s",
     "as_dimension",
     "as_float32",
     "as_plain_array",
@@ -31,6 +32,7 @@ Int64s: TypeAlias = npt.NDArray[np.int64]
 Indices: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.uint32]
 Indptr: TypeAlias = npt.NDArray[Any]  # int32; int64 where 2**31 weights or more make that necessary
 Float32s: TypeAlias = npt.NDArray[np.float32]
+UInt8s: TypeAlias = npt.NDArray[np.uint8]
 Row: TypeAlias = Mapping[int, float] | Mapping[str, float] | Iterable[tuple[int, float]]
 
 MAX_DIMENSION = 2**32

@@ -27,6 +27,7 @@ from sparsevec.arrays import (
     Indptr,
     Int64s,
     Row,
+    UInt8s,
     checked,
     frozen,
     narrowest,
@@ -38,7 +39,7 @@ from sparsevec.sources import csr_of_dense, csr_of_rows, csr_of_scipy, csr_of_to
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_DIMENSION", "Float32s", "Int64s", "Row", "SparseVector", "SparseVectors"]
+__all__ = ["MAX_DIMENSION", "Float32s", "Int64s", "Row", "SparseVector", "SparseVectors", "UInt8s"]
 
 _SHOWN = 6  # weights in the repr of a row
 _LARGEST_ARRAY = 2**30  # bytes that np.asarray may take without being asked in so many words

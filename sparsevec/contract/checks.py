@@ -1,20 +1,19 @@
-"""What an id, a payload and a query are, and the checks at the border of every adapter."""
+"""What an id and a query are, and the checks at the border of every adapter; those of payloads are in `payloads`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from uuid import UUID
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace, printable
-from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
+from sparsevec.contract.payloads import CheckedPayloads, Payload, checked_payload, is_unicode, key_fault, payload_fault
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors, UInt8s
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
@@ -25,6 +24,8 @@ __all__ = [
     "Id",
     "Payload",
     "Queries",
+    "check_adapter",
+    "check_async_adapter",
     "check_batch",
     "check_code_bytes",
     "check_codes",
@@ -43,29 +44,41 @@ __all__ = [
     "ids_or_where",
     "key_fault",
     "payload_fault",
-    "plain",
 ]
-
-Codes: TypeAlias = npt.NDArray[np.uint8]
 
 MAX_CODE_BYTES = 32_000  # Lucene's doc values hold 32,766 bytes
 
 Id: TypeAlias = int | str
 """An int in [0, 2**64) or a non-empty string (C10)."""
 
-Payload: TypeAlias = Mapping[str, Any]
-"""Fields of a document, as JSON."""
-
-
-class CheckedPayloads(tuple[Payload, ...]):
-    """Payloads that `checked_payload` gave back, so that `check_batch` need not walk them again. A slice is a plain
-    tuple, which is walked."""
-
-    __slots__ = ()
-
-
 Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 """A batch (q, dimension), or one row of it."""
+
+
+def check_adapter(adapter: object, verb: str = "search") -> None:
+    """Raises InvalidInput for a url, a client, or an adapter for asyncio, in place of an adapter that has `verb`."""
+    if iscoroutinefunction(_method(adapter, verb)):
+        raise InvalidInput(
+            f"expected an adapter for threads, found {type(adapter).__name__}, which is one for asyncio; connect(url) "
+            "makes one for threads, and await asyncio.to_thread(...) runs this beside a loop"
+        )
+
+
+def check_async_adapter(adapter: object) -> None:
+    """The same the other way round."""
+    if not iscoroutinefunction(_method(adapter, "search")):
+        raise InvalidInput(
+            f"expected an adapter for asyncio, found {type(adapter).__name__}, which is one for threads; "
+            "await aconnect(url) makes one for asyncio"
+        )
+
+
+def _method(adapter: object, verb: str) -> object:
+    if not all(callable(getattr(adapter, name, None)) for name in (verb, "info", "stored")):  # clients lack the last
+        raise InvalidInput(
+            f"expected an adapter, found {type(adapter).__name__}; sparsevec.connect makes one from a url or a client"
+        )
+    return getattr(adapter, verb)
 
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:
@@ -84,20 +97,11 @@ def id_fault(id_: object) -> str | None:
     if type(id_) is int and 0 <= id_ < 2**64:  # the usual one first
         return None
     if isinstance(id_, str) and id_:
-        return None if _is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
+        return None if is_unicode(id_) else f"is not valid unicode: {id_!r:.80}"
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
         return None
     advice = "; str(id) makes one" if isinstance(id_, UUID) else ""
     return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}{advice}"
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can carry it: a lone surrogate, as `os.fsdecode` makes them, cannot be sent."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_batch(
@@ -134,7 +138,7 @@ def check_code_bytes(code_bytes: int | None) -> int | None:
     return int(code_bytes)
 
 
-def check_codes(codes: object, vectors: SparseVectors, code_bytes: int | None) -> Codes | None:
+def check_codes(codes: object, vectors: SparseVectors, code_bytes: int | None) -> UInt8s | None:
     """The residual codes of one write, (n, code_bytes), as the collection keeps them; None where it keeps none (C19).
 
     Rows without weights need none, and have zeros. Raises InvalidInput for codes that are missing, that the collection
@@ -165,7 +169,7 @@ def check_codes(codes: object, vectors: SparseVectors, code_bytes: int | None) -
     return np.ascontiguousarray(codes)
 
 
-def gathered_codes(codes: Iterable[Any], names: Sequence[object], width: int, *, strict: bool) -> Codes:
+def gathered_codes(codes: Iterable[Any], names: Sequence[object], width: int, *, strict: bool) -> UInt8s:
     """The residual codes of m documents as a backend gives them, (width,) each or None, as (m, width).
 
     A document without one has zeros; `strict` raises CollectionError for it, since its rank would be wrong (C19).
@@ -289,115 +293,3 @@ def dense_row(value: object) -> Float32s | None:
     if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in value):
         return None
     return np.asarray(value, np.float32)
-
-
-def payload_fault(payload: object) -> str | None:
-    """Why `payload` is not a dict of fields to JSON values that every backend holds, or None."""
-    return checked_payload(payload)[0]
-
-
-def checked_payload(payload: Any) -> tuple[str | None, Payload]:
-    """Why `payload` is not a dict of fields to JSON values that every backend holds, or None; and the payload, plain.
-
-    Plain: Python's own scalars stand in place of NumPy's, which pandas rows hold. Walks a payload once, twice when
-    there is something of NumPy's in it.
-    """
-    if not isinstance(payload, dict):  # another mapping would be refused by each client's JSON encoder
-        return f"expected JSON (a dict of fields to values), found {type(payload).__name__}", payload
-    if not payload:
-        return None, payload
-    if not payload.keys().isdisjoint(_TAKEN):
-        taken = next(name for name in payload if name in _TAKEN)
-        reason = f"the field {taken!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"
-        return reason, payload
-    numpys: list[object] = []
-    if (fault := _json_fault(payload, 0, numpys)) is not None:
-        path, reason = fault
-        return f"{printable(path.removeprefix('.'), 80)}: {reason}" if path else reason, payload
-    return None, _plain(payload) if numpys else payload
-
-
-def plain(payload: Payload) -> Payload:
-    """The same with Python's own scalars in place of NumPy's."""
-    plain_payload: Payload = _plain(payload)
-    return plain_payload
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-_PYTHONS_OWN = frozenset([int, float, dict, list])
-_Fault: TypeAlias = tuple[str, str]  # the path to a value, and what is wrong with it
-
-
-def _json_fault(value: object, depth: int, numpys: list[object]) -> _Fault | None:
-    """What is wrong with `value`, or None; NumPy's scalars in it are added to `numpys`."""
-    kind = type(value)
-    if kind is bool or value is None:  # the usual ones first, a payload is walked for every document
-        return None
-    if isinstance(value, str):
-        return None if value.isascii() or _is_unicode(value) else ("", f"{value!r:.80} is not valid unicode")
-    if kind not in _PYTHONS_OWN and isinstance(value, np.generic):
-        numpys.append(value)
-        value = value.item()
-        if isinstance(value, np.generic):
-            return "", f"expected a JSON value, found {type(value).__name__}"
-        return _json_fault(value, depth, numpys)
-    if isinstance(value, int):
-        return None if -(2**63) <= value < 2**63 else ("", f"{value} does not fit in 64 bits")
-    if isinstance(value, float):
-        return None if math.isfinite(value) else ("", f"{value} is not a JSON number")
-    if isinstance(value, (dict, list, tuple)):
-        if depth > _DEEPEST:
-            return "", f"nested more than {_DEEPEST} deep, or holding itself"
-        return _fields_fault(value, depth, numpys) if isinstance(value, dict) else _list_fault(value, depth, numpys)
-    return "", f"expected a JSON value, found {type(value).__name__}"
-
-
-def _fields_fault(fields: dict[Any, Any], depth: int, numpys: list[object]) -> _Fault | None:
-    for key, inner in fields.items():
-        if fault := key_fault(key):
-            return "", fault
-        if found := _json_fault(inner, depth + 1, numpys):
-            return f".{key}{found[0]}", found[1]
-    return None
-
-
-def _list_fault(values: Iterable[Any], depth: int, numpys: list[object]) -> _Fault | None:
-    for inner in values:
-        if found := _json_fault(inner, depth + 1, numpys):
-            return f"[]{found[0]}", found[1]
-    return None
-
-
-def key_fault(key: object) -> str | None:
-    """Why `key` cannot name a field of a payload, or None."""
-    if not isinstance(key, str):
-        return f"a field must be a non-empty string, found {key!r:.80}"
-    return _key_fault(key)
-
-
-@lru_cache(maxsize=4096)  # documents have the same fields again and again
-def _key_fault(key: str) -> str | None:
-    if key != key.strip(_BLANK):
-        return f"a field must not begin or end with a blank or a byte order mark, found {key!r}; strip it"
-    if not key or not _KEY_TABOO.isdisjoint(key) or key.startswith("_sparsevec"):
-        return f'a field must be a non-empty string without . [ ] " that does not begin with _sparsevec, found {key!r}'
-    return None if _is_unicode(key) else f"a field must be valid unicode, found {key!r}"
-
-
-_DEEPEST = 100  # parsers stop somewhere beyond
-_KEY_TABOO = frozenset('.[]"')
-_BLANK = " \t\r\n\v\f\u00a0\ufeff"
-_TAKEN = frozenset(
-    [
-        *("_data_stream_timestamp", "_doc_count", "_feature", "_field_names", "_id", "_ignored", "_index"),
-        *("_nested_path", "_primary_term", "_routing", "_score", "_seq_no", "_size", "_source", "_tier", "_tsid"),
-        *("_type", "_version"),
-    ]
-)

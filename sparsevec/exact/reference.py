@@ -59,32 +59,13 @@ from sparsevec.contract.filters import Where, conditions, matches
 from sparsevec.contract.operations import Connection
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
-from sparsevec.dense import best
-from sparsevec.errors import BackendDown, CollectionError, InvalidInput, StorageFailed
-from sparsevec.postings import Float64s, Mask, PostingLists, shared
+from sparsevec.errors import CollectionError, InvalidInput
+from sparsevec.exact.database import PATIENCE, SCHEMA, UPSERT, opened, storage_errors
+from sparsevec.exact.rows import documents_of, key_of, place_of, read_place, row_of, with_dense
+from sparsevec.postings import Float64s, Mask, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
-__all__ = ["PostingLists", "Reference", "best", "shared"]
-
-_APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
-_VERSION = 3  # of the tables below
-_PAGE = 2**14  # bytes: a document of up to 500 weights stands in one, without pages of its own
-_PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
-_SCHEMA = (
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {_VERSION}",
-    "CREATE TABLE collection (dimension INTEGER NOT NULL, fingerprint TEXT, identity TEXT NOT NULL, code_bytes INT)",
-    "CREATE TABLE documents (id BLOB PRIMARY KEY, indices BLOB, weights BLOB, payload TEXT, code BLOB) WITHOUT ROWID",
-)
-_SINCE_2 = (  # version 2 knew no codes
-    "ALTER TABLE collection ADD COLUMN code_bytes INT",
-    "ALTER TABLE documents ADD COLUMN code BLOB",
-    f"PRAGMA user_version = {_VERSION}",
-)
-_UPSERT = """
-INSERT INTO documents VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (id) DO UPDATE SET indices = ?2, weights = ?3, payload = with_fields(payload, ?4), code = ?5
-"""
+__all__ = ["Reference"]
 
 
 class _Lists(Protocol):
@@ -101,12 +82,13 @@ class Reference(Connection):
 
     _make_lists: Callable[[SparseVectors], _Lists] = PostingLists
     _engine = "reference"
+    _tables: tuple[str, ...] = ("documents", "collection")
 
     def __init__(self, path: str = "") -> None:
         """Open the file at `path`, made when missing. Raises CollectionError when it is not one of ours."""
         super().__init__(path or "memory", f"{self._engine}:{Path(path).absolute()}" if path else None)
         self._path = path
-        self._database = _open(path, self._engine)
+        self._database = opened(path, self._engine)
         self._lock = threading.RLock()
         self._snapshot: tuple[int, Documents, _Lists] | None = None
 
@@ -143,7 +125,7 @@ class Reference(Connection):
         with self._transaction():
             if self._look() is not None:
                 raise CollectionError(f"{self._where} holds a collection already; drop() it first, or use another path")
-            for statement in _SCHEMA:
+            for statement in SCHEMA:
                 self._execute(statement)
             about = (dimension, fingerprint, uuid4().hex, code_bytes)
             self._execute("INSERT INTO collection VALUES (?, ?, ?, ?)", about)
@@ -160,19 +142,19 @@ class Reference(Connection):
         codes: UInt8s | None = None,
     ) -> Written:
         check_options(self._name, Capabilities(), versions=versions, routing=routing, missing=missing)
-        dimension, fingerprint, _, code_bytes = self._existing()
+        dimension, fingerprint, identity, code_bytes = self._existing()
         ids, payloads = check_batch(ids, vectors, payloads, dimension)
         check_space(vectors, fingerprint)
         kept = check_codes(codes, vectors, code_bytes)
-        rows = [
-            (*_row(id_, row, payload), None if kept is None else kept[number].tobytes())
-            for number, (id_, row, payload) in enumerate(zip(ids, vectors, payloads, strict=True))
-        ]
+        bytes_ = [None] * len(ids) if kept is None else [code.tobytes() for code in kept]
+        rows = [row_of(*document) for document in zip(ids, vectors, payloads, bytes_, strict=True)]
         with self._transaction():
+            if self._existing()[2] != identity:
+                raise CollectionError(f"{self._where} was dropped and made anew during this write; write it again")
             if fingerprint is None and vectors.fingerprint is not None:
                 self._adopt(vectors)
             absent = self._absent(ids) if missing in ("fail", "skip") else set()
-            self._database.executemany(_UPSERT, [row for id_, row in zip(ids, rows, strict=True) if id_ not in absent])
+            self._database.executemany(UPSERT, [row for id_, row in zip(ids, rows, strict=True) if id_ not in absent])
         written = tuple(id_ for id_ in ids if id_ not in absent)
         reason = "it is not there"
         if missing == "skip":
@@ -189,7 +171,7 @@ class Reference(Connection):
 
     def _absent(self, ids: Sequence[Id]) -> set[Id]:
         known = "SELECT 1 FROM documents WHERE id = ?"
-        return {id_ for id_ in ids if self._execute(known, (_key(id_),)).fetchone() is None}
+        return {id_ for id_ in ids if self._execute(known, (key_of(id_),)).fetchone() is None}
 
     def search(
         self,
@@ -227,9 +209,9 @@ class Reference(Connection):
         dimension, fingerprint, _, code_bytes = self._existing()
         select = "SELECT * FROM documents WHERE id = ?"
         with self._held():
-            found = [self._execute(select, (_key(id_),)).fetchone() for id_ in check_ids(ids)]
+            found = [self._execute(select, (key_of(id_),)).fetchone() for id_ in check_ids(ids)]
         there = [row for row in found if row is not None]
-        return _with_dense(_documents(there, dimension, fingerprint, code_bytes), dense)
+        return with_dense(documents_of(there, dimension, fingerprint, code_bytes), dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         check_k(most)
@@ -241,7 +223,7 @@ class Reference(Connection):
             return None
         ids, payloads = tuple(documents.ids[row] for row in rows), tuple(documents.payloads[row] for row in rows)
         codes = None if documents.codes is None else documents.codes[rows]
-        return _with_dense(Documents(ids, documents.vectors[np.array(rows, np.int64)], payloads, codes=codes), dense)
+        return with_dense(Documents(ids, documents.vectors[np.array(rows, np.int64)], payloads, codes=codes), dense)
 
     def scan(
         self,
@@ -265,7 +247,7 @@ class Reference(Connection):
             behind = rows[-1][0]
             if not (rows := [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows):
                 continue
-            found = _documents(rows, dimension, fingerprint, code_bytes if codes else None)
+            found = documents_of(rows, dimension, fingerprint, code_bytes if codes else None)
             yield Page(
                 ids=found.ids,
                 after=behind.hex() if more else None,
@@ -277,11 +259,11 @@ class Reference(Connection):
             )
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
-        self._existing()
         if (ids := ids_or_where(ids, where)) is None:
             ids = [id_ for page in self.scan(where=where) for id_ in page.ids]
-        keys = [(_key(id_),) for id_ in check_ids(ids)]
+        keys = [(key_of(id_),) for id_ in check_ids(ids)]
         with self._transaction():
+            self._existing()
             self._database.executemany("DELETE FROM documents WHERE id = ?", keys)
 
     def count(self, where: Where | None = None) -> int:
@@ -292,8 +274,8 @@ class Reference(Connection):
 
     def drop(self) -> None:
         with self._transaction():
-            self._execute("DROP TABLE IF EXISTS documents")
-            self._execute("DROP TABLE IF EXISTS collection")
+            for table in self._tables:
+                self._execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
         if self._close_once():
@@ -335,9 +317,10 @@ class Reference(Connection):
         with self._held():
             version = self._rows("PRAGMA data_version")[0][0] + self._database.total_changes
             if self._snapshot is None or self._snapshot[0] != version:
-                dimension, fingerprint, _, code_bytes = self._existing()
-                rows = self._rows("SELECT * FROM documents ORDER BY id")
-                documents = _documents(rows, dimension, fingerprint, code_bytes)
+                with self._reading():
+                    dimension, fingerprint, _, code_bytes = self._existing()
+                    rows = self._rows("SELECT * FROM documents ORDER BY id")
+                documents = documents_of(rows, dimension, fingerprint, code_bytes)
                 self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
             return self._snapshot[1:]
 
@@ -346,17 +329,24 @@ class Reference(Connection):
             return self._execute(statement, values).fetchall()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._held(), _storage_errors(self._where, self._engine):
+        with self._held(), storage_errors(self._where, self._engine):
             return self._database.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it, on disk when it ends, or nothing; one thread at a time."""
-        with self._held(), _storage_errors(self._where, self._engine):
-            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(_PATIENCE))}")
+        with self._held(), storage_errors(self._where, self._engine):
+            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(PATIENCE))}")
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """All that is read inside is of one moment."""
+        self._execute("BEGIN")
+        with self._database:
+            yield
 
     def _held(self) -> _Held:
         return _Held(self)
@@ -391,68 +381,6 @@ def _place(after: str | None) -> bytes:
         raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
 
 
-def _open(path: str, engine: str) -> sqlite3.Connection:
-    if path and not Path(path).parent.is_dir():
-        raise CollectionError(f"the folder of {path} does not exist; make it first")
-    with _storage_errors(path or engine, engine):
-        timeout = remaining(_PATIENCE)
-        database = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)
-        database.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file; others keep theirs
-        database.create_function("with_fields", 2, _with_fields, deterministic=True)
-        if path:
-            ours = database.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
-            if not ours and database.execute("SELECT 1 FROM sqlite_master").fetchone():
-                raise CollectionError(f"{path} is an SQLite file of somebody else's; use another path")
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if ours and version not in (2, _VERSION):
-                raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
-            if ours and version == 2:
-                _add_codes(database)
-        return database
-
-
-def _add_codes(database: sqlite3.Connection) -> None:
-    """What a file of version 2 lacks, unless another process has just added it."""
-    database.execute("BEGIN IMMEDIATE")
-    with database:
-        if database.execute("PRAGMA user_version").fetchone()[0] == 2:
-            there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'collection'").fetchone()
-            for statement in _SINCE_2 if there else _SINCE_2[-1:]:
-                database.execute(statement)
-
-
-@contextmanager
-def _storage_errors(place: str, engine: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
-        if code == sqlite3.SQLITE_NOTADB:
-            raise CollectionError(f"{place} is not a file of the {engine} engine; use another path") from error
-        if code == sqlite3.SQLITE_BUSY:
-            raise BackendDown(f"{place} is being written by another process for too long; try again") from error
-        raise StorageFailed(f"{place}: {error}; what was reported as written is still there") from error
-
-
-def _with_fields(old: str, new: str) -> str:
-    return old if new == "{}" else json.dumps({**json.loads(old), **json.loads(new)})
-
-
-def _key(id_: Id) -> bytes:
-    """Bytes that sort as ids do: ints by value, then strings."""
-    return b"s" + id_.encode() if isinstance(id_, str) else b"i" + id_.to_bytes(8, "big")
-
-
-def _id(key: bytes) -> Id:
-    return key[1:].decode() if key[:1] == b"s" else int.from_bytes(key[1:], "big")
-
-
-def _row(id_: Id, row: SparseVector, payload: Payload) -> tuple[bytes, bytes, bytes, str]:
-    return _key(id_), row.indices.astype("<u4").tobytes(), row.values.astype("<f4").tobytes(), json.dumps(payload)
-
-
 def _hits(documents: Documents, rows: Int64s, scores: Float64s, search: Search) -> Hits:
     return Hits(
         ids=tuple(documents.ids[row] for row in rows),
@@ -467,46 +395,14 @@ def _read_on(documents: Documents, rows: Int64s, scores: Float64s, k: int, searc
     """The k hits behind `search.after`, which says the exact score and the id of the last one: an order that no write
     to another document changes."""
     if search.after:
-        score, key = _rank(search.after)
-        row = bisect_left(documents.ids, key, key=_key)
-        row += row < len(documents.ids) and _key(documents.ids[row]) == key  # the last one is still there
+        score, key = read_place(search.after)
+        row = bisect_left(documents.ids, key, key=key_of)
+        row += row < len(documents.ids) and key_of(documents.ids[row]) == key  # the last one is still there
         behind = (scores < score) | ((scores == score) & (rows >= row))
         rows, scores = rows[behind], scores[behind]
     more = len(rows) > k
     hits = _hits(documents, rows[:k], scores[:k], search)
-    return replace(hits, after=f"{float(scores[k - 1]).hex()} {_key(hits.ids[-1]).hex()}") if more else hits
-
-
-def _rank(after: str) -> tuple[float, bytes]:
-    try:
-        score, key = after.split(" ")
-        return float.fromhex(score), bytes.fromhex(key)
-    except (ValueError, AttributeError):
-        raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}') from None
-
-
-def _documents(
-    rows: Sequence[tuple[bytes, bytes, bytes, str, bytes | None]],
-    dimension: int,
-    fingerprint: str | None,
-    code_bytes: int | None = None,
-) -> Documents:
-    indptr = np.concatenate(([0], np.cumsum([len(row[1]) // 4 for row in rows], dtype=np.int64)))
-    indices = np.frombuffer(b"".join(row[1] for row in rows), "<u4")
-    weights = np.frombuffer(b"".join(row[2] for row in rows), "<f4")
-    vectors = SparseVectors(indptr, indices, weights, dimension, fingerprint=fingerprint)
-    ids, payloads = tuple(_id(row[0]) for row in rows), tuple(json.loads(row[3]) for row in rows)
-    if code_bytes is None:
-        return Documents(ids, vectors, payloads)
-    codes = np.frombuffer(b"".join(row[4] or bytes(code_bytes) for row in rows), np.uint8)
-    return Documents(ids, vectors, payloads, codes=codes.reshape(len(rows), code_bytes))
-
-
-def _with_dense(documents: Documents, name: str | None) -> Documents:
-    """With the dense row that lies in each payload under that name."""
-    if name is None:
-        return documents
-    return replace(documents, dense=tuple(dense_row(payload.get(name)) for payload in documents.payloads))
+    return replace(hits, after=place_of(float(scores[k - 1]), key_of(hits.ids[-1]))) if more else hits
 
 
 _contract: type[Adapter] = Reference

@@ -32,6 +32,7 @@ from sparsevec.contract.checks import (
     Id,
     Payload,
     Queries,
+    check_adapter,
     check_batch,
     check_codes,
     check_k,
@@ -41,7 +42,7 @@ from sparsevec.contract.checks import (
 )
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
 from sparsevec.errors import InvalidInput, NotExact, WrongSpace
-from sparsevec.exact.reference import PostingLists
+from sparsevec.postings import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
 
 __all__ = [
@@ -163,6 +164,7 @@ def verify(
         return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **coded, **options)
     if options:
         raise TypeError(f"verify() of an adapter takes no {sorted(options)}")
+    check_adapter(adapter)
     check_k(k)
     wanted = judged_conditions(where, payloads)
     check_vectors(documents, "documents")

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_k
+from sparsevec.contract.checks import check_adapter, check_k
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
@@ -210,6 +210,7 @@ def latency_model(
     81 searches a round, and one round to warm up. Raises InvalidInput for documents without weights, and when the
     collection answers no probe: it does not hold them.
     """
+    check_adapter(adapter)
     plan = _planned(documents, np.random.default_rng(seed))
     counted = features(plan.queries, documents, plan.depths)
     taken = _timed(adapter, plan, rounds, np.random.default_rng(seed + 1), clock)

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
 from sparsevec.encoder.learning import learn
+from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.recipe import HeadRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.untrained import random_directions
@@ -54,6 +56,20 @@ def test_the_refined_corpus_is_as_good_as_it_was(
 ) -> None:
     found = measured(*refined, documents, unseen_queries)
     assert found == pytest.approx(GOLDEN["refined"], abs=0.01)
+
+
+def test_a_decoder_is_the_ridge_regression_of_rows_on_codes_whatever_the_threads() -> None:
+    generator, threads = np.random.default_rng(0), torch.get_num_threads()
+    codes = np.where(generator.random((300, 40)) < 0.2, generator.random((300, 40)), 0).astype(np.float32)
+    rows = generator.standard_normal((300, 200), np.float32)
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        found.append(ridge_decoder(sp.csr_array(codes), rows, 0.5, 60))
+    torch.set_num_threads(threads)
+    assert np.array_equal(found[0], found[1])
+    due = np.linalg.solve(codes.T @ codes + 0.5 * np.eye(40), codes.T @ rows)
+    np.testing.assert_allclose(found[0], due, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

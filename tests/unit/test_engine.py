@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsevec.exact.local import BLOCK, BlockLists, kernel, lists
-from sparsevec.exact.reference import PostingLists
+from sparsevec.postings import PostingLists
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 

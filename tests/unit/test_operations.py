@@ -326,7 +326,7 @@ def test_a_deadline_holds_for_requests_of_both_drivers(drive: Driver) -> None:
 def test_each_request_is_logged_with_its_time_and_neither_secrets_nor_documents(
     drive: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "sparsevec.contract.operations"):
+    with caplog.at_level(logging.DEBUG, "sparsevec.contract.conversation"):
         drive(Toy().upsert([1], VECTORS[:1], None), ToyWire().send)
         with pytest.raises(BackendDown):
             drive(Toy().drop(), ToyWire(BackendDown("hunter2 is down")).send)

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from sparsevec.contract.connect import connect
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.urls import Url
+from sparsevec.dense import best
 from sparsevec.errors import AdapterClosed, BackendDown, CollectionError, InvalidInput, StorageFailed, WrongSpace
-from sparsevec.exact.reference import PostingLists, Reference, best
+from sparsevec.exact.reference import Reference
+from sparsevec.postings import PostingLists
 from sparsevec.testing.forks import in_a_forked_child
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
@@ -207,6 +209,20 @@ def test_it_is_sent_to_another_process_as_its_path_and_not_at_all_when_it_is_mem
         assert again.info().dimension == 1
     with connect("local:") as memory, pytest.raises(InvalidInput, match="cannot be copied"):
         pickle.dumps(memory)
+
+
+def test_a_write_to_a_collection_that_is_made_anew_meanwhile_is_refused(engine: str, tmp_path: Path) -> None:
+    class Meanwhile(list[dict[str, int]]):
+        def __iter__(self) -> Iterator[dict[str, int]]:
+            adapter.drop()
+            adapter.create(2)
+            return super().__iter__()
+
+    with connect(f"{engine}:{tmp_path}/f") as adapter:
+        adapter.create(100)
+        with pytest.raises(CollectionError, match="made anew"):
+            adapter.upsert([1], SparseVectors.from_rows([{99: 1.0}], dimension=100), Meanwhile([{}]))
+        assert adapter.count() == len(adapter.search(SparseVectors.from_rows([{1: 1.0}], dimension=2))[0]) == 0
 
 
 def test_a_closed_one_says_so_and_nothing_else(engine: str) -> None:

@@ -14,8 +14,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import SparsevecError
 from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.snapshot import Found, Snapshot
-from sparsevec.exact.reference import Reference, _id, _rank, _with_dense
+from sparsevec.exact.reference import Reference
+from sparsevec.exact.rows import id_of, place_of, read_place, with_dense
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["LocalEngine"]
@@ -91,6 +91,7 @@ class LocalEngine(Reference):
     """
 
     _engine = "local"
+    _tables = (*Reference._tables, "changes", "segments")
     _state: _State | None = None
     _merging: threading.Thread | None = None
 
@@ -172,13 +173,10 @@ class LocalEngine(Reference):
             return None
         hits = _hits(state, found, Search(with_payloads=True, with_vectors=True, with_codes=True))
         assert hits.vectors is not None
-        return _with_dense(Documents(hits.ids, hits.vectors, hits.payloads or (), codes=hits.codes), dense)
+        return with_dense(Documents(hits.ids, hits.vectors, hits.payloads or (), codes=hits.codes), dense)
 
     def drop(self) -> None:
         super().drop()
-        with self._transaction():
-            for statement in _TABLES[:2]:
-                self._execute(statement)
         if self._path:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -256,13 +254,6 @@ class LocalEngine(Reference):
                 for statement in (*_TABLES, *_TRIGGERS.values()):
                     self._execute(statement)
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
-        self._execute("BEGIN")
-        with self._database:
-            yield
-
     # ---- merges
 
     def _merge_in_time(self, state: _State) -> None:
@@ -335,13 +326,13 @@ def _hits(state: _State, found: Found, search: Search) -> Hits:
 def _ids(snapshot: Snapshot, found: Found) -> tuple[Id, ...]:
     if len(snapshot.segments) == 1 and (numbers := snapshot.segments[0].numbers) is not None:
         return tuple(numbers[found.rows].tolist())
-    return tuple(map(_id, snapshot.keys(found)))
+    return tuple(map(id_of, snapshot.keys(found)))
 
 
 def _read_on(state: _State, ranking: Found, k: int, search: Search) -> Hits:
     """The k hits behind `search.after`, which says the exact score and the id of the last one."""
     if search.after:
-        score, key = _rank(search.after)
+        score, key = read_place(search.after)
         behind = ranking.scores < score
         level = np.flatnonzero(ranking.scores == score)
         behind[level] = [other > key for other in state.snapshot.keys(ranking.some(level))]
@@ -351,7 +342,7 @@ def _read_on(state: _State, ranking: Found, k: int, search: Search) -> Hits:
     if len(page.rows) == len(ranking.rows):
         return hits
     (last,) = state.snapshot.keys(page.some(np.array([k - 1])))
-    return replace(hits, after=f"{float(page.scores[-1]).hex()} {last.hex()}")
+    return replace(hits, after=place_of(float(page.scores[-1]), last))
 
 
 _contract: type[Adapter] = LocalEngine

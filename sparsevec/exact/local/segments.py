@@ -20,14 +20,12 @@ from sparsevec.exact.local.lists import BlockLists, Lists
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
 from sparsevec.storage import whole_folder
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import SparseVectors, UInt8s
 
 __all__ = ["Row", "Segment", "Sizes"]
 
 _FORMAT = "sparsevec.segment/1"
 _HEADER = "header.json"
-
-UInt8s = npt.NDArray[np.uint8]
 
 
 class Row(NamedTuple):
