@@ -176,7 +176,12 @@ class CalibrationRecipe:
     least_touched: int = 50  # weights in all that a query may meet in a collection too small to learn from: F times n
     fewer: int = 2  # times fewer weights than learned for lose .01 of R10 at most; four times fewer lose .03
     more: int = 4  # times more weights lose nothing beside an encoder that was learned for them
+
     usage_rows: int = 2000  # rows of which usage and lengths are estimated before training
+
+    def reaches(self, learned: int, nnz: int) -> bool:
+        """Whether an encoder that was learned for so many weights is taken with `nnz`."""
+        return learned / self.fewer <= nnz <= self.more * learned
 
 
 def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:
