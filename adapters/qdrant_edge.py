@@ -315,17 +315,19 @@ class QdrantEdgeAdapter(Connection):
         return _documents(present, [found[id_] for id_ in present], marker, dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        most = min(check_k(most), _MOST)
+        most = min(check_k(most), _MOST - 1)
         shard, marker = self._existing()
         wanted = conditions(where, "qdrant")
         exact, filter_ = _filter(wanted)
         holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR), *([filter_] if filter_ else [])])
         with engine_errors(self._folder):
-            if shard.count(edge.CountRequest(exact=True, filter=holding)) > most:
+            few = edge.ScrollRequest(limit=most + 1, with_payload=False, with_vector=False, filter=holding)
+            found, _ = shard.scroll(few)  # which ends sooner than to count all
+            if len(found) > most:
                 return None
-            request = edge.ScrollRequest(limit=most, with_payload=True, with_vector=_names(marker), filter=holding)
-            records, _ = shard.scroll(request)
-        kept = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
+            records = shard.retrieve([one.id for one in found], with_payload=True, with_vector=_names(marker))
+        held = [one for one in records if _VECTOR in _vectors(one)]
+        kept = [one for one in held if exact or matches(payload_from_wire(one.payload), wanted)]
         ids = [id_from_wire(_plain(record.id), record.payload) for record in kept]
         return _documents(ids, kept, marker, dense)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,6 @@ from benchmarks.answers_table import drawn
 from benchmarks.debian12 import DATA, DIMENSION, RESULTS, SEED, Data
 from benchmarks.machine import machine
 from benchmarks.rivals import (
-    WANTED,
     Built,
     ElasticKnn,
     FaissHnsw,
@@ -44,7 +43,9 @@ from benchmarks.rivals import (
     folder_bytes,
     index_payloads,
     store_bytes,
+    where,
 )
+from benchmarks.static_texts import Texts
 from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
@@ -57,8 +58,9 @@ from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
 _ENGINE = "elasticsearch://"
-WIDTHS, SHORT = (50, 100, 200, 300), (160,)  # of codes, beside queries of any length and of 64 lists
+WIDTHS, SHORT, LISTS = (50, 100, 200, 300), (160,), 96  # of codes, beside queries of any length and of 96 lists
 SMALL = (50, 100, 200)  # of codes without packed weights
+_LEARNED = 20_000  # rows
 _LEASE = 40  # seconds after which a merge lets go of what was replaced: leases on it are renewed every 30
 
 
@@ -132,9 +134,8 @@ class Ours:
     def _theirs(self) -> bool:
         return not self._adapter.info().ours
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
-        where = None if field is None else {field: WANTED}
-        (hits,) = self._retriever.search(query, 10, where=where)
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
+        (hits,) = self._retriever.search(query, 10, where=where(filter_))
         return [int(id_) for id_ in hits.ids]
 
     def close(self) -> None:
@@ -155,21 +156,27 @@ class Learned:
     coded: Mapping[int, SparseEncoder]
 
     @classmethod
-    def at(cls, folder: Path, data: Data, rows: Float32s, widths: Sequence[int], budget: Budget) -> Learned:
-        """From a folder, which is filled with what is not there yet."""
+    def at(cls, folder: Path, data: Data | Texts, rows: Float32s, widths: Sequence[int], budget: Budget) -> Learned:
+        """From a folder, which is filled with what is not there yet. Of many rows, the first are learned from, and
+        their codes are not refined."""
+        some = rows[:_LEARNED]
         if not (folder / "model").exists():
             encoder = SparseEncoder(rows.shape[1], DIMENSION if len(rows) > 5000 else 2048)
-            encoder.fit(rows, queries=data.sample, budget=budget)
-            encoder.refine(rows, queries=data.sample).save(folder / "documents")
+            encoder.fit(some, queries=data.sample, budget=budget)
+            whole = len(some) == len(rows)
+            made = encoder.refine(rows, queries=data.sample) if whole else encoder.encode_document(rows)
+            made.save(folder / "documents")
             encoder.save(folder / "model")
         encoder, documents = SparseEncoder.load(folder / "model"), SparseVectors.load(folder / "documents")
         for width in widths:
             if not (folder / f"{width}").exists():
-                coded(encoder, documents, data, rows, width).save(folder / f"{width}")
+                coded(encoder, documents[: len(some)], data, some, width).save(folder / f"{width}")
         return cls(encoder, documents, {width: SparseEncoder.load(folder / f"{width}") for width in widths})
 
 
-def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Float32s, width: int) -> SparseEncoder:
+def coded(
+    encoder: SparseEncoder, documents: SparseVectors, data: Data | Texts, rows: Float32s, width: int
+) -> SparseEncoder:
     """With residual codes of that width, learned as `refine` learns them; the rest is the same."""
     model = encoder._fitted()
     head = model.tensors["weights"], model.tensors["mean"]
@@ -183,11 +190,10 @@ def coded(encoder: SparseEncoder, documents: SparseVectors, data: Data, rows: Fl
     return made
 
 
-def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
+def on_elasticsearch(base: str, wide: Learned) -> list[System]:
     place = f"{_ENGINE}{base.partition('://')[2]}/answers-bench"
     bbq = ElasticKnn(base, "bbq_hnsw", None)
     sparse = Ours("sparse order", wide.encoder, wide.documents, f"{place}-ours", rerank=None)
-    small = replace(wide, coded={width: wide.coded[width] for width in SMALL})
     return [
         bbq,
         ElasticKnn(base, "bbq_hnsw", 9.9, shares=bbq),
@@ -195,9 +201,9 @@ def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
         ElasticKnn(base, "int8_flat", None),
         sparse,
         Ours("second look", wide.encoder, wide.documents, "", shares=sparse, rerank="second look"),
-        *with_codes(place, wide),
-        *with_codes(f"{place}-small", small, "in favour of bytes", "?favour=bytes"),
-        *with_codes(f"{place}-short", short, "queries of 64 lists", candidates=200),
+        *with_codes(place, wide, WIDTHS),
+        *with_codes(f"{place}-small", wide, SMALL, "in favour of bytes", "?favour=bytes"),
+        *with_codes(f"{place}-short", wide, SHORT, f"queries of {LISTS} lists", query_nnz=LISTS),
         Beside(
             "dense rows of that bbq_hnsw index",
             wide.encoder,
@@ -209,17 +215,26 @@ def on_elasticsearch(base: str, wide: Learned, short: Learned) -> list[System]:
     ]
 
 
-def with_codes(url: str, learned: Learned, about: str = "", query: str = "", **options: Any) -> list[Ours]:
+def on_many_texts(base: str, learned: Learned) -> list[System]:
+    place = f"{_ENGINE}{base.partition('://')[2]}/answers-texts"
+    bbq = ElasticKnn(base, "bbq_hnsw", None, of="texts")
+    sparse = Ours("sparse order", learned.encoder, learned.documents, f"{place}-ours", rerank=None)
+    return [bbq, ElasticKnn(base, "bbq_hnsw", 9.9, shares=bbq), sparse, *with_codes(place, learned, learned.coded)]
+
+
+def with_codes(
+    url: str, learned: Learned, widths: Iterable[int], about: str = "", query: str = "", **options: Any
+) -> list[Ours]:
     return [
         Ours(
             f"codes of {width} bytes{about and ', '}{about}",
-            encoder,
+            learned.coded[width],
             learned.documents,
             f"{url}-{width}{query}",
             rerank="residual",
             **options,
         )
-        for width, encoder in learned.coded.items()
+        for width in widths
     ]
 
 
@@ -252,7 +267,7 @@ def on_qdrant_edge(folder: Path, wide: Learned) -> list[System]:
         QdrantEdge(folder, "binary", 3),
         sparse,
         Ours("second look", wide.encoder, wide.documents, "", shares=sparse, rerank="second look"),
-        *with_codes(f"qdrant+edge:{folder}/ours", wide),
+        *with_codes(f"qdrant+edge:{folder}/ours", wide, WIDTHS),
     ]
 
 
@@ -260,21 +275,25 @@ def main(
     models: Annotated[Path, typer.Argument(help="folder of the models and of what is finished; made where it is not")],
     part: Annotated[list[str] | None, typer.Option(help="local, qdrant-edge, elasticsearch; all by default")] = None,
     minutes: Annotated[float, typer.Option(help="after which no step begins: exit code 1, to be run again")] = 1e6,
+    texts: Annotated[bool, typer.Option(help="sentences as static embeddings, with --rows 200000")] = False,
     data: Annotated[Path, typer.Option(help="the folder of debian12")] = DATA,
     rows: Annotated[int, typer.Option(help="documents")] = 20_000,
     queries: Annotated[int, typer.Option(help="dev queries")] = 200,
     elasticsearch: Annotated[str, typer.Option(help="url of a node of 9.x")] = "http://127.0.0.1:9200",
     out: Annotated[Path, typer.Option(help="where the results go")] = RESULTS,
 ) -> None:
-    until, given = time.monotonic() + 60 * minutes, Data.load(data)
+    until = time.monotonic() + 60 * minutes
+    given = Texts.load(data.parent, rows, models / "texts.npz") if texts else Data.load(data)
     bench = Bench.of(given, rows, queries)
-    wide = Learned.at(models / "wide", given, bench.rows, WIDTHS, Budget(nnz=32, flops=0.65))
-    short = Learned.at(models / "short", given, bench.rows, SHORT, Budget(nnz=32, flops=0.65, query_nnz=64))
+    widths = (100,) if texts else (*WIDTHS, *SHORT)
+    wide = Learned.at(models / "wide", given, bench.rows, widths, Budget(nnz=32, flops=0.65))
     engines: dict[str, Callable[[], list[System]]] = {
         "local": lambda: [FaissHnsw(), Rabitq(models, 1), Rabitq(models, 4)],
         "qdrant-edge": lambda: on_qdrant_edge(models / "qdrant-edge", wide),
-        "elasticsearch": lambda: on_elasticsearch(elasticsearch, wide, short),
+        "elasticsearch": lambda: on_elasticsearch(elasticsearch, wide),
     }
+    if texts:
+        engines = {"elasticsearch, texts": lambda: on_many_texts(elasticsearch, wide)}
     for engine in part or engines:
         systems = engines[engine]()
         settings = {"rows": rows, "queries": queries, "systems": [system.name for system in systems]}

@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 
 from benchmarks.debian12 import Data
-from benchmarks.rivals import FEW, MANY, WANTED, System, fields
+from benchmarks.rivals import FEW, MANY, RARE, System, fields, where
+from benchmarks.static_texts import Texts
 from sparsevec.encoder.head import Float64s
 from sparsevec.measure.intervals import interval
 from sparsevec.storage import whole_file
@@ -28,7 +29,9 @@ from sparsevec.vectors import Float32s
 __all__ = ["Bench", "Row", "Steps", "TimeIsUp", "moments", "rows_of", "run"]
 
 _WARM = 20
-_ASKED = (("fresh", None), ("fresh", MANY), ("fresh", FEW), ("changed", None))  # the state, and the filter
+_ASKED = (("fresh", None), ("fresh", MANY), ("fresh", FEW), ("fresh", RARE), ("changed", None))
+"""the state, and the filter"""
+_LARGE = 100_000  # documents, from which on a filter that keeps .1 % keeps enough of them, and nothing is changed
 
 
 class TimeIsUp(Exception):
@@ -88,28 +91,34 @@ class Bench:
     gone: list[int]
 
     @classmethod
-    def of(cls, data: Data, rows: int, queries: int) -> Bench:
+    def of(cls, data: Data | Texts, rows: int, queries: int) -> Bench:
         order = np.random.default_rng(0).permutation(rows)
         again, gone = order[: rows // 5].tolist(), order[rows // 5 : rows // 5 + rows // 10].tolist()
         return cls(data.documents[:rows], data.queries[:queries], again, gone)
 
-    def truth(self, state: str, field: str | None) -> list[set[int]]:
+    @property
+    def asked(self) -> list[tuple[str, str | None]]:
+        large = len(self.rows) >= _LARGE
+        return [one for one in _ASKED if one not in ([("changed", None)] if large else [("fresh", RARE)])]
+
+    def truth(self, state: str, filter_: str | None) -> list[set[int]]:
         """The exact dense top 10 of each query, of those that are there and that the filter keeps."""
-        kept = [row for row in range(len(self.rows)) if field is None or fields(row)[field] == WANTED]
+        only = (where(filter_) or {}).items()
+        kept = [row for row in range(len(self.rows)) if only <= fields(row).items()]
         at = np.array(sorted(set(kept) - (set(self.gone) if state == "changed" else set())))
         return [set(at[np.argsort(-(self.rows[at] @ query), kind="stable")[:10]].tolist()) for query in self.queries]
 
-    def measure(self, systems: Sequence[System], state: str, field: str | None) -> dict[str, Any]:
+    def measure(self, systems: Sequence[System], state: str, filter_: str | None) -> dict[str, Any]:
         """The cell of each system, each query asked of all of them before the next; and when and how busy that was."""
         for system in systems:
             for query in self.queries[:_WARM]:
-                system.ask(query, field)
-        truth = self.truth(state, field)
+                system.ask(query, filter_)
+        truth = self.truth(state, filter_)
         recalls, seconds = np.empty((2, len(systems), len(self.queries)))
         for number, (query, due) in enumerate(zip(self.queries, truth, strict=True)):
             for at in np.roll(range(len(systems)), -number).tolist():
                 began = time.perf_counter()
-                found = systems[at].ask(query, field)
+                found = systems[at].ask(query, filter_)
                 seconds[at, number] = time.perf_counter() - began
                 recalls[at, number] = len(due & set(found)) / len(due)
         cells = [asdict(self._cell(*one, seconds[0])) for one in zip(recalls, seconds, strict=True)]
@@ -130,7 +139,7 @@ def run(bench: Bench, systems: Sequence[System], steps: Steps) -> None:
         if not system.stays:
             steps.done.pop(f"build {system.name}", None)
         steps.do(f"build {system.name}", partial(_build, system, bench, steps))
-    for state, one in _ASKED:
+    for state, one in bench.asked:
         able = [system for system in systems if _can(system, state, one)]
         if state == "changed":
             for system in able:

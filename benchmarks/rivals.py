@@ -30,15 +30,21 @@ __all__ = [
     "folder_bytes",
     "index_payloads",
     "store_bytes",
+    "where",
 ]
 
-MANY, FEW = "tens", "hundreds"  # fields that keep 10 % and 1 % of the documents
-WANTED = 3
+MANY, FEW, RARE = "tens", "hundreds", "thousands"  # filters that keep 10 %, 1 % and .1 % of the documents
+WANTED = {MANY: ("tens", 3), FEW: ("hundreds", 3), RARE: ("hundreds", 100)}  # the field and value of each
 
 
 def fields(row: int) -> dict[str, int]:
     """The payload of the document of that number."""
-    return {MANY: row % 10, FEW: row % 100}
+    return {"tens": row % 10, "hundreds": 100 if row % 1000 == 500 else row % 100}
+
+
+def where(filter_: str | None) -> dict[str, int] | None:
+    """As field and value."""
+    return None if filter_ is None else dict([WANTED[filter_]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,8 @@ class System(Protocol):
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
         """Write those rows again, delete these, and merge."""
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
-        """The ids of the best 10, of the documents whose `field` is WANTED."""
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
+        """The ids of the best 10, of the documents that the filter of that name keeps."""
 
     def close(self) -> None: ...
 
@@ -79,23 +85,28 @@ class System(Protocol):
 # ---- Elasticsearch
 
 
+_BBQ = 384  # columns from which on the server chooses bbq_hnsw by itself
+
+
 class ElasticKnn:
     """`knn` on a dense_vector of cosine similarity, 100 candidates. `oversample`: how many times k are rescored."""
 
     filters = changes = stays = True
 
-    def __init__(self, url: str, kind: str, oversample: float | None, *, shares: ElasticKnn | None = None) -> None:
+    def __init__(
+        self, url: str, kind: str, oversample: float | None, *, shares: ElasticKnn | None = None, of: str = "bench"
+    ) -> None:
         self.name = f"{kind}{', default' if oversample is None else f', oversample {oversample:g}'}"
         self._client, self._kind, self._oversample = Elasticsearch(url, request_timeout=600), kind, oversample
-        self.index: str = shares.index if shares else f"answers-bench-{kind}"
+        self.index: str = shares.index if shares else f"answers-{of}-{kind}"
         self.shares = shares
 
     def build(self, rows: Float32s) -> Built:
         self._client.options(ignore_status=404).indices.delete(index=self.index)
         emb: dict[str, Any] = {"type": "dense_vector", "dims": rows.shape[1], "similarity": "cosine"}
-        if self._kind != "bbq_hnsw":  # which is what the server chooses by itself
+        if self._kind != "bbq_hnsw" or rows.shape[1] < _BBQ:
             emb["index_options"] = {"type": self._kind}
-        properties = {"emb": emb, **{name: {"type": "integer"} for name in (MANY, FEW)}}
+        properties = {"emb": emb, **{name: {"type": "integer"} for name in fields(0)}}
         settings = {"number_of_shards": 1, "number_of_replicas": 0}
         self._client.indices.create(index=self.index, settings=settings, mappings={"properties": properties})
         began = time.perf_counter()
@@ -123,12 +134,12 @@ class ElasticKnn:
         assert all(one["delete"]["status"] == 404 for one in missed), missed  # gone since a run that was stopped
         self._merge()
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
         knn: dict[str, Any] = {"field": "emb", "query_vector": query.tolist(), "k": 10, "num_candidates": 100}
         if self._oversample is not None:
             knn["rescore_vector"] = {"oversample": self._oversample}
-        if field is not None:
-            knn["filter"] = {"term": {field: WANTED}}
+        if filter_ is not None:
+            knn["filter"] = {"term": where(filter_)}
         found = self._client.search(index=self.index, knn=knn, size=10, source=False, filter_path="hits.hits._id")
         return [int(hit["_id"]) for hit in found.get("hits", {}).get("hits", [])]
 
@@ -196,13 +207,14 @@ class QdrantEdge:
         self._shard.optimize()
         self._shard.flush()
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
         quantization = (
             edge.QuantizationSearchParams(rescore=True, oversampling=self._oversampling) if self._quantized else None
         )
         only = None
-        if field is not None:
-            only = edge.Filter(must=[edge.FieldCondition(field, match=edge.MatchValue(WANTED))])
+        if filter_ is not None:
+            field, value = WANTED[filter_]
+            only = edge.Filter(must=[edge.FieldCondition(field, match=edge.MatchValue(value))])
         request = edge.QueryRequest(
             10,
             query=edge.Query.Nearest(query.tolist()),
@@ -220,7 +232,7 @@ class QdrantEdge:
 
 def index_payloads(shard: edge.EdgeShard) -> None:
     """Without an index of a field, a filter reads the payload of every point that it is asked about."""
-    for name in (MANY, FEW):
+    for name in fields(0):
         shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Integer))
 
 
@@ -251,10 +263,11 @@ class FaissHnsw:
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
         raise NotImplementedError("faiss' HNSW removes nothing")
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
         given: dict[str, Any] = {"efSearch": 64}
-        if field is not None:
-            ids = np.array([row for row in range(self._rows) if fields(row)[field] == WANTED])
+        if filter_ is not None:
+            field, value = WANTED[filter_]
+            ids = np.array([row for row in range(self._rows) if fields(row)[field] == value])
             given["sel"] = faiss.IDSelectorBatch(ids)
         _, found = self._index.search(query[None], 10, params=vars(faiss)["SearchParametersHNSW"](**given))
         return [int(row) for row in found[0] if row >= 0]
@@ -283,8 +296,8 @@ class Rabitq:
     def change(self, again: Sequence[int], gone: Sequence[int], rows: Float32s) -> None:
         raise NotImplementedError("not tried")
 
-    def ask(self, query: Float32s, field: str | None) -> list[int]:
-        assert field is None
+    def ask(self, query: Float32s, filter_: str | None) -> list[int]:
+        assert filter_ is None
         found = self._index.search(query[None], 10, 1)
         return [int(row) for row in np.asarray(found[0]).ravel()[:10]]
 

@@ -36,7 +36,7 @@ from sparsevec.contract.filters import (
 )
 from sparsevec.errors import OutOfLimits
 
-__all__ = ["Asked", "plain_path", "to_wire"]
+__all__ = ["Asked", "Clause", "plain_path", "to_wire"]
 
 Clause: TypeAlias = dict[str, Any]
 """A condition, or a filter, of Qdrant's."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from . import rounding
 from .codes import codes_from_wire
 from .collection import Collection
 from .errors import IndexMissing
-from .filters import Asked, to_wire
+from .filters import Asked, Clause, to_wire
 from .ids import ORIGINAL, Point, id_from_wire
 from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
 from .places import Place
@@ -29,6 +29,8 @@ from .requests import own_filter
 from .server import Server
 
 __all__ = ["Reads"]
+
+T = TypeVar("T")
 
 _QUERIES = 64  # to a request
 _FETCHED = 1000  # documents to a request
@@ -128,45 +130,57 @@ class Reads(Server):
         found = yield from self._existing()
         checked = check_ids(ids)
         points = [self._spelled(found, id_) for id_ in checked]
+        records = yield from self._retrieved(found, points, dense)
+        present = [(id_, records[point]) for id_, point in zip(checked, points, strict=True) if point in records]
+        return self._documents(found, [id_ for id_, _ in present], [record for _, record in present], dense)
+
+    def _retrieved(
+        self, found: Collection, points: Sequence[Point], dense: str | None
+    ) -> Operation[dict[Point, Mapping[str, Any]]]:
+        """Those that have our vector, with payload."""
         records: dict[Point, Mapping[str, Any]] = {}
         for start in range(0, len(points), _FETCHED):
             block = points[start : start + _FETCHED]
             names = self._names(found, dense)
             answer = yield from self._ask("retrieve", ids=block, with_payload=True, with_vector=names)
             records |= {record["id"]: record for record in answer if self._vector in _vectors(record)}
-        present = [(id_, records[point]) for id_, point in zip(checked, points, strict=True) if point in records]
-        return self._documents(found, [id_ for id_, _ in present], [record for _, record in present], dense)
+        return records
 
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
         found = yield from self._existing()
         wanted = _wanted(where)
-        asked, many = yield from self._narrowing(found, wanted)
-        if many > most:
+
+        def few(clause: Clause | None) -> Operation[Any]:  # which ends sooner than to count all
+            about: dict[str, Any] = {"limit": most + 1, "with_payload": False, "with_vector": False}
+            return self._ask("scroll", filter=self._narrowed(clause), **about)
+
+        asked, answer = yield from self._narrowing(found, wanted, few)
+        if len(answer["points"]) > most:
             return None
-        filter_ = self._narrowed(asked.clause)
-        names = self._names(found, dense)
-        answer = yield from self._ask("scroll", limit=most, filter=filter_, with_payload=True, with_vector=names)
-        kept = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
+        records = yield from self._retrieved(found, [point["id"] for point in answer["points"]], dense)
+        kept = [one for one in records.values() if asked.exact or _matching(one, wanted)]
         return self._documents(found, [id_from_wire(one["id"], one.get("payload")) for one in kept], kept, dense)
 
     def count(self, where: Where | None) -> Operation[int]:
         found = yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
-        asked, many = yield from self._narrowing(found, _wanted(where))
+        asked, many = yield from self._narrowing(found, _wanted(where), self._holding_and)
         if asked.exact or not many:
             return many
         return (yield from counted(self.page, where))
 
-    def _narrowing(self, found: Collection, wanted: Sequence[Condition]) -> Operation[tuple[Asked, int]]:
-        """What the server is asked for, and how many points with our vector that lets through."""
+    def _narrowing(
+        self, found: Collection, wanted: Sequence[Condition], ask: Callable[[Clause | None], Operation[T]]
+    ) -> Operation[tuple[Asked, T]]:
+        """What the server is asked for, and what `ask` brings of the points that it lets through."""
         asked = to_wire(wanted, found.walkable)
         try:
-            return asked, (yield from self._holding_and(asked.clause))
+            return asked, (yield from ask(asked.clause))
         except IndexMissing:
             if found.walkable is not None:
                 raise
             found = yield from self._existing(anew=True)  # strict mode, by whatever says so
             asked = to_wire(wanted, found.indexed)
-            return asked, (yield from self._holding_and(asked.clause))
+            return asked, (yield from ask(asked.clause))
 
     def _names(self, found: Collection, dense: str | None) -> list[str]:
         """Of the vectors to bring; a dense row may also lie in the payload."""

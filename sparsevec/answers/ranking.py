@@ -25,6 +25,7 @@ from sparsevec.contract.operations import Operation
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
+from sparsevec.ingestion.chunks import Encoded
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "check_encoder", "in_order", "of_hits"]
@@ -94,10 +95,12 @@ class Ranking:
         rerank: Rerank,
         candidates: int,
         dense_field: str | None,
+        query_nnz: int | None,
         ranks: bool = False,
     ) -> None:
         """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
         check_encoder(encoder)
+        self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._ranks = False, ranks
@@ -122,7 +125,10 @@ class Ranking:
             )
         rows = query_rows(queries, self.encoder.query_dim).astype(np.float32, copy=False)
         least = _threshold(score_threshold)
-        return Asked(rows, self.encoder.encode_query(rows), check_k(k), where, with_payloads, group_by, least)
+        return Asked(rows, self._sparse(rows), check_k(k), where, with_payloads, group_by, least)
+
+    def _sparse(self, rows: Float32s) -> SparseVectors:
+        return self.encoder.encode_query(rows, self._query_nnz)
 
     @property
     def code_bytes(self) -> int | None:
@@ -138,13 +144,24 @@ class Ranking:
         """How many answers of ours a fusion of that depth can have."""
         return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
 
+    def written(self, dense: Any, refined: SparseVectors | None) -> Encoded:
+        """What to write for dense rows (n, input_dim), each judged by itself. Raises InvalidVectors when `refined` are
+        not as many."""
+        if refined is None:
+            return self.encoder.encode_each(dense)
+        check_vectors(refined, "vectors")
+        if len(dense) != len(refined):
+            raise _not_as_many(len(dense), refined)
+        return Encoded(refined, self.encoder.document_faults(dense))
+
     def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
-        """What to write for dense rows (n, input_dim). Raises InvalidVectors when `refined` are not as many."""
+        """Those of dense rows (n, input_dim) that were all written. Raises InvalidVectors when `refined` are not as
+        many."""
         if refined is None:
             return self.encoder.encode_document(dense)
         check_vectors(refined, "vectors")
         if (n := len(dense_rows(dense, self.encoder.input_dim, "documents"))) != len(refined):
-            raise InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
+            raise _not_as_many(n, refined)
         return refined
 
     # ---- the answers
@@ -160,7 +177,7 @@ class Ranking:
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         rows = query_rows(query, self.encoder.query_dim).astype(np.float32, copy=False)
-        sparse = self.encoder.encode_query(rows)
+        sparse = self._sparse(rows)
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
@@ -306,6 +323,13 @@ class Ranking:
         return _together(pages, like)
 
 
+def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
+    whole = isinstance(nnz, int | np.integer) and not isinstance(nnz, bool)
+    if nnz is not None and not (whole and 1 <= nnz <= dimension):
+        raise InvalidInput(f"query_nnz must be a number of weights from 1 to {dimension} or None, found {nnz!r:.80}")
+    return nnz
+
+
 def _threshold(least: float | None) -> float:
     if least is None:
         return -math.inf
@@ -323,6 +347,10 @@ def _by_id(hits: Hits) -> Hits:
     """Ties in the order of ids, ints before strings: the same on every backend."""
     order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
     return hits.rows(np.array(order, np.int64))
+
+
+def _not_as_many(n: int, refined: SparseVectors) -> InvalidVectors:
+    return InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
 
 
 def _rank(id_: Id) -> tuple[bool, Id]:

@@ -33,7 +33,7 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Self
 
@@ -44,7 +44,7 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_k
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
@@ -59,6 +59,8 @@ __all__ = ["AsyncRetriever", "Retriever"]
 class _Answering:
     """What both retrievers say, and how they are made."""
 
+    _check_adapter: Callable[[object], None]
+
     def __init__(
         self,
         encoder: SparseEncoder,
@@ -67,15 +69,19 @@ class _Answering:
         rerank: Rerank | Usual = USUAL,
         candidates: int | None = None,
         dense_field: str | None = None,
+        query_nnz: int | None = None,
     ) -> None:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
-        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Raises
-        InvalidInput when the encoder cannot do what `rerank` asks for."""
+        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Queries are
+        searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
+        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that, and for
+        what is no adapter of this kind."""
         check_encoder(encoder)
+        self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
-        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, ranks), adapter
+        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, query_nnz, ranks), adapter
 
     @property
     def encoder(self) -> SparseEncoder:
@@ -91,6 +97,8 @@ class _Answering:
 
 class Retriever(_Answering):
     """Final answers from one collection, for threads."""
+
+    _check_adapter = staticmethod(check_adapter)
 
     def search(
         self,
@@ -168,7 +176,8 @@ class Retriever(_Answering):
         vectors: SparseVectors | None = None,
         **options: Any,
     ) -> IngestReport:
-        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`.
+        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`. A row that cannot
+        be encoded has failed, with the reason, and keeps no other from being written.
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
         collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
@@ -233,6 +242,8 @@ class Retriever(_Answering):
 
 class AsyncRetriever(_Answering):
     """The same for asyncio, over an AsyncAdapter; encoding runs in the loop's own thread, `add` in one of its own."""
+
+    _check_adapter = staticmethod(check_async_adapter)
 
     async def search(
         self,
@@ -341,11 +352,13 @@ def _written(
     vectors: SparseVectors | None,
     options: dict[str, Any],
 ) -> IngestReport:
-    vectors, info = ranking.vectors(dense, vectors), adapter.info()
+    written, info = ranking.written(dense, vectors), adapter.info()
     width = info.code_bytes if info.exists else ranking.code_bytes
     if info.exists:
         ranking.check_code_bytes(width)
-    codes = None if width is None else ranking.encoder.residual_codes(dense, adapter.stored(vectors))
+    vectors, codes = written.vectors, None
+    if width is not None:
+        codes = ranking.encoder.residual_codes(dense, adapter.stored(vectors), faults=written.faults)
     if not info.exists:
         adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
-    return ingest(adapter, ids, vectors, payloads, codes=codes, **options)
+    return ingest(adapter, ids, written, payloads, codes=codes, **options)

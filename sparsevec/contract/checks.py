@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import UUID
 
@@ -24,6 +25,8 @@ __all__ = [
     "Id",
     "Payload",
     "Queries",
+    "check_adapter",
+    "check_async_adapter",
     "check_batch",
     "check_code_bytes",
     "check_codes",
@@ -54,6 +57,32 @@ Ids = TypeVar("Ids", bound=Iterable[Id])
 
 Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 """A batch (q, dimension), or one row of it."""
+
+
+def check_adapter(adapter: object, verb: str = "search") -> None:
+    """Raises InvalidInput for a url, a client, or an adapter for asyncio, in place of an adapter that has `verb`."""
+    if iscoroutinefunction(_method(adapter, verb)):
+        raise InvalidInput(
+            f"expected an adapter for threads, found {type(adapter).__name__}, which is one for asyncio; connect(url) "
+            "makes one for threads, and await asyncio.to_thread(...) runs this beside a loop"
+        )
+
+
+def check_async_adapter(adapter: object) -> None:
+    """The same the other way round."""
+    if not iscoroutinefunction(_method(adapter, "search")):
+        raise InvalidInput(
+            f"expected an adapter for asyncio, found {type(adapter).__name__}, which is one for threads; "
+            "await aconnect(url) makes one for asyncio"
+        )
+
+
+def _method(adapter: object, verb: str) -> object:
+    if not all(callable(getattr(adapter, name, None)) for name in (verb, "info", "stored")):  # clients lack the last
+        raise InvalidInput(
+            f"expected an adapter, found {type(adapter).__name__}; sparsevec.connect makes one from a url or a client"
+        )
+    return getattr(adapter, verb)
 
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:

@@ -266,7 +266,8 @@ def refined(
     learn, documents = learning(), unit_rows(rows.documents)
     asking = rows.documents_that_ask(), rows.trained_documents
     sample = rows.queries_to_train_on()
-    corpus = learn.new_corpus(documents, *asking, sample, stage.neighbours, task.device)
+    wide = stage.wide if len(documents) > stage.searched else None
+    corpus = learn.new_corpus(documents, *asking, sample, stage.neighbours, task.device, wide)
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
     codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)

@@ -102,6 +102,16 @@ def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, r
         Retriever("model/", Reference())  # type: ignore[arg-type]
 
 
+def test_queries_are_searched_by_their_largest_weights(retriever: Retriever, encoder: SparseEncoder) -> None:
+    asked = clustered(4, seed=9)
+    short = Retriever(encoder, retriever._adapter, rerank=None, query_nnz=3)
+    assert short.search(asked) == retriever._adapter.search(encoder.encode_query(asked, 3))
+    assert [len(one.contributions) <= 3 for one in (short.explain(row, 0) for row in asked)] == [True] * 4
+    for wrong in (0, OUTPUT + 1, True, 2.5):
+        with pytest.raises(InvalidInput, match="query_nnz must be a number of weights from 1"):
+            Retriever(encoder, Reference(), query_nnz=wrong)  # type: ignore[arg-type]
+
+
 def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_less(encoder: SparseEncoder) -> None:
     worse = SparseEncoder(INPUT, OUTPUT)
     config = encoder.config
@@ -218,3 +228,17 @@ def test_a_task_that_is_cancelled_writes_no_more(encoder: SparseEncoder, documen
         return reference.count()
 
     assert 0 < asyncio.run(cancelled()) < 1500
+
+
+def test_a_row_that_cannot_be_encoded_has_failed_and_the_others_are_added(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    rows = documents[:9].copy()
+    rows[2], rows[5] = np.nan, 0
+    with sv.Reference() as adapter:
+        retriever = Retriever(encoder, adapter)
+        report = retriever.add(range(9), rows)
+        assert (report.given, report.written, [failure.id for failure in report.failures]) == (9, 7, [2, 5])
+        refined = encoder.encode_document(documents[:9])
+        again = retriever.add(range(9), rows, vectors=refined)
+        assert (again.written, again.failed, adapter.count()) == (7, 2, 7)

@@ -98,6 +98,17 @@ def test_the_nearest_are_those_of_a_stable_sort_of_all_products(k: int, seed: in
     assert found.scores.tolist() == np.take_along_axis(products, due, axis=1).tolist()
 
 
+@given(st.integers(1, 40), st.integers(1, 400), st.integers(2, 1000), st.integers(0, 2**32))
+def test_the_largest_of_wide_rows_are_those_of_a_stable_sort(k: int, beyond: int, levels: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(levels, size=(3, k + beyond)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.1] = -np.inf
+    due = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    at, values = largest(scores, k)
+    assert at.tolist() == due.tolist()
+    assert values.tolist() == np.take_along_axis(scores, due, axis=1).tolist()
+
+
 def test_nothing_is_nearest_where_nobody_is() -> None:
     assert nearest(ROWS[:0], ROWS, 3).rows.shape == (4, 0)
     assert nearest(ROWS, ROWS[:0], 3).rows.shape == (0, 3)

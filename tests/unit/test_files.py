@@ -110,6 +110,23 @@ def arrow(path: Path, table: Any) -> None:
         writer.write_table(table)
 
 
+def test_a_parquet_file_of_many_rows_is_read_in_pieces_and_a_bad_row_is_named(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(9000, 3)).astype(np.float32).tolist()
+    ids = list(range(9000))
+    pyarrow.parquet.write_table(pyarrow.table({"emb": rows, "id": ids, "n": ids}), tmp_path / "v.parquet")
+    found = read_table(tmp_path / "v.parquet")
+    assert np.array_equal(found.rows, np.array(rows))
+    assert (found.ids, list(found.payloads or ())) == (ids, [{"n": n} for n in ids])
+    for odd, said in ((None, "row 8500: found null"), ([1.0], "row 8500: found 1 numbers, expected 3")):
+        bad = pyarrow.table({"emb": [*rows[:8500], odd, *rows[8501:]]})
+        pyarrow.parquet.write_table(bad, tmp_path / "bad.parquet")
+        with pytest.raises(InvalidVectors, match=said):
+            read_dense(tmp_path / "bad.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"emb": rows[:8192] + [[1.0]] * 9}), tmp_path / "bad.parquet")
+    with pytest.raises(InvalidVectors, match="row 8192: found 1 numbers, expected 3 as in row 0"):
+        read_dense(tmp_path / "bad.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,6 +20,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from sparsevec.dense import largest
 from sparsevec.encoder.learning.codes import padded
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.following import STRETCH, checkpoint_file, chosen_device, followed
@@ -80,18 +82,19 @@ def learned_second_look(
 
 
 def _candidates(stored: sp.csr_array, asked: SparseVectors, itself: Int64s, k: int) -> tuple[Int64s, Float32s]:
-    """Of each query the k documents with the best sparse scores, without itself, in no order: (q, k), and scores."""
+    """Of each query the k documents with the best sparse scores, without itself, best first: (q, k), and scores."""
     columns, queries = stored.T.tocsr(), asked.to_scipy()
     size = max(1, _SCORES // stored.shape[0])
-    rows, scores = [], []
-    for start in range(0, len(asked), size):
+
+    def found(start: int) -> tuple[Int64s, Float32s]:
         block = (queries[start : start + size] @ columns).toarray()
         own = itself[start : start + size]
         block[np.flatnonzero(own >= 0), own[own >= 0]] = -1
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k].copy()  # a view would keep all of it
-        rows.append(best)
-        scores.append(np.take_along_axis(block, best, axis=1))
-    return np.concatenate(rows), np.concatenate(scores).astype(np.float32)
+        return largest(block, k)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        parts = list(threads.map(found, range(0, len(asked), size)))
+    return np.concatenate([rows for rows, _ in parts]), np.concatenate([scores for _, scores in parts])
 
 
 class Look(nn.Module):
