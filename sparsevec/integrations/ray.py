@@ -125,8 +125,8 @@ class _Job:
         with tempfile.TemporaryDirectory() as folder, connect(self.url, **self.credentials) as adapter:
             letters, coded = Path(folder) / "failed.jsonl", adapter.info().code_bytes is not None
             parts = (self._encoded(encoder, table, adapter, coded) for table in tables)
-            made: Iterator[_Encoded] = chain.from_iterable(parts)
-            again: Iterator[_Encoded] | None = None
+            made: Iterator[_Made] = chain.from_iterable(parts)
+            again: Iterator[_Made] | None = None
             if coded:  # a second reader that reads nothing would keep all of it
                 made, again = tee(made)
             report = ingest(
