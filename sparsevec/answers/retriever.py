@@ -35,7 +35,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, Self
+from inspect import iscoroutinefunction
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
 
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
@@ -59,6 +62,9 @@ __all__ = ["AsyncRetriever", "Retriever"]
 class _Answering:
     """What both retrievers say, and how they are made."""
 
+    _waits: ClassVar[bool]
+    """whether what the adapter does is to be awaited"""
+
     def __init__(
         self,
         encoder: SparseEncoder,
@@ -74,6 +80,7 @@ class _Answering:
         searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
         shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that."""
         check_encoder(encoder)
+        _check_adapter(adapter, awaited=self._waits)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
@@ -93,6 +100,8 @@ class _Answering:
 
 class Retriever(_Answering):
     """Final answers from one collection, for threads."""
+
+    _waits = False
 
     def search(
         self,
@@ -236,6 +245,8 @@ class Retriever(_Answering):
 class AsyncRetriever(_Answering):
     """The same for asyncio, over an AsyncAdapter; encoding runs in the loop's own thread, `add` in one of its own."""
 
+    _waits = True
+
     async def search(
         self,
         queries: Any,
@@ -326,9 +337,22 @@ class AsyncRetriever(_Answering):
         await self.close()
 
 
+def _check_adapter(adapter: Any, *, awaited: bool) -> None:
+    """Raises InvalidInput."""
+    search = getattr(adapter, "search", None)
+    if not callable(search):
+        raise InvalidInput(f"expected an adapter, as sparsevec.connect(url) makes it, found {type(adapter).__name__}")
+    if iscoroutinefunction(search) != awaited:
+        other = "AsyncRetriever" if not awaited else "Retriever"
+        raise InvalidInput(
+            f"{adapter!r:.200} is for {other}: connect makes adapters for Retriever, aconnect for AsyncRetriever"
+        )
+
+
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
-    if deadline is not None and (isinstance(deadline, bool) or not deadline > 0):
+    number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
+    if deadline is not None and not (number and deadline > 0):
         raise InvalidInput(f"deadline must be a positive number of seconds or None, found {deadline!r:.80}")
     with nullcontext() if deadline is None else within(deadline):
         yield

@@ -85,7 +85,10 @@ def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever
     assert list(hits.ids) == sorted(hits.ids, reverse=True)
 
 
-@pytest.mark.parametrize("scores", [lambda *_: [1.0], lambda *given: np.full(len(given[1].ids), np.nan)])
+@pytest.mark.parametrize(
+    "scores",
+    [lambda *_: [1.0], lambda *_: None, lambda *given: np.full(len(given[1].ids), np.nan), lambda *_: ["best"]],
+)
 def test_a_re_ranker_that_returns_something_else_is_refused(
     encoder: SparseEncoder, retriever: Retriever, scores: Any
 ) -> None:
@@ -96,10 +99,28 @@ def test_a_re_ranker_that_returns_something_else_is_refused(
 def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, retriever: Retriever) -> None:
     with pytest.raises(InvalidInput, match="raise candidates="):
         retriever.search(clustered(1, seed=9), k=101)
+    with pytest.raises(InvalidInput, match="deadline must be a positive number"):
+        retriever.search(clustered(1, seed=9), deadline="soon")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="candidates must be an int of at least 1"):
+        Retriever(encoder, Reference(), candidates=0)
     with pytest.raises(InvalidInput, match="second look"):
         Retriever(encoder, Reference(), rerank="auto")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="expected a SparseEncoder"):
         Retriever("model/", Reference())  # type: ignore[arg-type]
+
+
+def test_a_retriever_is_told_which_adapters_are_its_own(encoder: SparseEncoder) -> None:
+    with pytest.raises(InvalidInput, match="as sparsevec"):
+        Retriever(encoder, "local:")
+    with pytest.raises(InvalidInput, match="is for AsyncRetriever"):
+        Retriever(encoder, InThreads(Reference()))
+    with pytest.raises(InvalidInput, match="is for Retriever"):
+        AsyncRetriever(encoder, Reference())
+
+
+def test_several_queries_are_not_fused_into_one(retriever: Retriever) -> None:
+    with pytest.raises(InvalidInput, match="found 2; fuse them in turn"):
+        retriever.fuse(clustered(2, seed=9), text={"text": "red"})
 
 
 def test_queries_are_searched_by_their_largest_weights(retriever: Retriever, encoder: SparseEncoder) -> None:
