@@ -48,7 +48,7 @@ from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_k
-from sparsevec.contract.deadlines import within
+from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
 from sparsevec.encoder import SparseEncoder
@@ -168,6 +168,7 @@ class Retriever(_Answering):
             return run(self._ranking.fused(asked, fusion), self._send)
 
     def _send(self, call: Call) -> Any:
+        check_time()
         return getattr(self._adapter, call.name)(*call.given, **call.named)
 
     def add(
@@ -299,6 +300,7 @@ class AsyncRetriever(_Answering):
             return await arun(self._ranking.fused(asked, fusion), self._send)
 
     async def _send(self, call: Call) -> Any:
+        check_time()
         return await getattr(self._adapter, call.name)(*call.given, **call.named)
 
     async def add(

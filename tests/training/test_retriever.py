@@ -19,7 +19,7 @@ from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.model import Model
-from sparsevec.errors import InvalidInput, InvalidVectors, NotExact, WrongSpace
+from sparsevec.errors import BackendDown, InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
 from sparsevec.vectors import Float32s
 from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered, unit
@@ -227,6 +227,12 @@ def test_every_request_of_a_search_is_under_its_deadline(encoder: SparseEncoder,
     assert max(left) <= 60.0
     with pytest.raises(InvalidInput, match="deadline must be a positive number"):
         retriever.search(clustered(1, seed=9), deadline=0)
+
+
+def test_what_comes_behind_a_deadline_is_not_begun(encoder: SparseEncoder) -> None:
+    for retriever in (Retriever(encoder, Reference()), Retriever(encoder, Reference(), rerank=None)):
+        with pytest.raises(BackendDown, match="the deadline passed"):  # and not that there is no collection
+            retriever.search(clustered(1, seed=9), deadline=1e-9)
 
 
 def test_an_encoder_without_residual_codes_is_told_how_to_get_them(encoder: SparseEncoder) -> None:
