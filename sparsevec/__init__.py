@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.exact.reference import Reference as Reference
     from sparsevec.exact.verify import VerifyReport as VerifyReport
     from sparsevec.exact.verify import verify as verify
+    from sparsevec.ingestion.chunks import Encoded as Encoded
     from sparsevec.ingestion.dead_letters import read_dead_letters as read_dead_letters
     from sparsevec.ingestion.ingest import IngestProgress as IngestProgress
     from sparsevec.ingestion.ingest import IngestReport as IngestReport
@@ -100,6 +101,7 @@ _HOMES = {
     "exact.local": "LocalEngine",
     "exact.reference": "Reference",
     "exact.verify": "VerifyReport verify",
+    "ingestion.chunks": "Encoded",
     "ingestion.ingest": "IngestProgress IngestReport Restartable ingest",
     "ingestion.dead_letters": "read_dead_letters",
     "ingestion.removal": "RemovalReport remove",

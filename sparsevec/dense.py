@@ -7,8 +7,8 @@ gradients, pandas frames and series, lists of rows or of arrays, Arrow lists. No
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ __all__ = [
     "largest",
     "nearest",
     "query_rows",
+    "row_fault",
+    "row_faults",
+    "rows_without",
     "unit_rows",
 ]
 
@@ -59,7 +62,68 @@ def query_rows(dense: Any, columns: int, what: str = "queries", *, zeros: bool =
     return dense_rows(dense, columns, what, zeros=zeros)
 
 
+def row_faults(dense: Any, columns: int, what: str = "dense vectors", *, zeros: bool = False) -> dict[int, str]:
+    """Which of n rows `dense_rows` would refuse, and why, by row.
+
+    Rows of a list are judged one by one, None and those of another width too; an array has one width, and another than
+    `columns` raises InvalidVectors.
+    """
+    rows = dense if _singly(dense) else _table(as_array(dense, what), columns, what)
+    found = (_fault_of(row, columns, zeros) for row in rows)
+    return {number: fault for number, fault in enumerate(found) if fault is not None}
+
+
+def rows_without(dense: Any, faulty: Collection[int], columns: int) -> Dense:
+    """The rows of `dense` whose numbers are not among the `faulty` ones, (u, columns)."""
+    if not _singly(dense):
+        rows = as_array(dense)
+        return np.delete(rows, list(faulty), axis=0) if faulty else rows
+    some = [as_array(row) for number, row in enumerate(dense) if number not in faulty]
+    return np.stack(some) if some else np.empty((0, columns), np.float32)
+
+
+def _singly(dense: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether these are rows of which each has a width of its own."""
+    if str(getattr(dense, "dtype", "")) == "object":  # an array, or a column of a frame
+        return bool(dense.ndim == 1)
+    return isinstance(dense, list | tuple) and not (len(dense) and np.isscalar(dense[0]))
+
+
+def _fault_of(row: Any, columns: int, zeros: bool) -> str | None:
+    if row is None:
+        return "it has no dense row"
+    try:
+        numbers = as_array(row)
+    except InvalidVectors as error:
+        return str(error)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu":
+        return f"its dense row must be numbers (d,), found {numbers.dtype} of shape {numbers.shape}"
+    return row_fault(numbers, columns, zeros=zeros)
+
+
+def row_fault(row: Reals, columns: int, *, zeros: bool = False) -> str | None:
+    """Why a dense row (d,) cannot be encoded, or None. `zeros`: a zero row has a place in the order, too."""
+    if len(row) != columns:
+        return f"its dense row has {len(row)} numbers, and the encoder takes {columns}"
+    if not np.isfinite(row).all():
+        return "its dense row holds NaN or infinity"
+    if not zeros and not row.any():
+        return "its dense row is zero and has no direction"
+    return None
+
+
 def _checked(rows: Reals, columns: int | None, what: str, zeros: bool) -> Dense:
+    rows = _table(rows, columns, what)
+    if rows.dtype.kind != "f":
+        rows = rows.astype(np.float32 if rows.dtype.itemsize <= 2 else np.float64)  # exactly
+    for start, block in blocks(rows):
+        if (fault := _fault(block, start, zeros)) is not None:
+            raise InvalidVectors(f"{what}: {fault}")
+    return rows
+
+
+def _table(rows: Reals, columns: int | None, what: str) -> Reals:
+    """`rows`, which are real numbers (n, columns). Raises InvalidVectors."""
     width = "d" if columns is None else columns
     if rows.ndim != 2:
         one = "; one row is x[None, :]" if rows.ndim == 1 else ""
@@ -73,11 +137,6 @@ def _checked(rows: Reals, columns: int | None, what: str, zeros: bool) -> Dense:
         raise InvalidVectors(f"{what} must be real numbers, found {rows.dtype}; convert them with .astype('float32')")
     if rows.shape[1] == 0:
         raise InvalidVectors(f"{what} must have at least one column, found shape {rows.shape}")
-    if rows.dtype.kind != "f":
-        rows = rows.astype(np.float32 if rows.dtype.itemsize <= 2 else np.float64)  # exactly
-    for start, block in blocks(rows):
-        if (fault := _fault(block, start, zeros)) is not None:
-            raise InvalidVectors(f"{what}: {fault}")
     return rows
 
 

@@ -233,7 +233,12 @@ def went_to(item: Json) -> str | None:
 
 
 def check_removed(items: Iterable[Json]) -> None:
-    """Raises unless every document of `removal` or `deletion` is without our vector, or was not there."""
+    """Raises unless every document of `removal` or `deletion` is without our vector, or was not there: InvalidInput
+    where the server has something against one of them."""
     for item in items:
         if item["status"] != 404 and not lost_routing(item) and (fault := failure(item)):
-            raise BackendDown(fault.reason) if fault.retryable else to_error(item["status"], item)
+            if fault.retryable:
+                raise BackendDown(fault.reason)
+            if item["status"] == 400:
+                raise InvalidInput(fault.reason)
+            raise to_error(item["status"], item)

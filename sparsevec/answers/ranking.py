@@ -25,6 +25,7 @@ from sparsevec.contract.operations import Operation
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
+from sparsevec.ingestion.chunks import Encoded
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "check_encoder", "in_order", "of_hits"]
@@ -143,13 +144,24 @@ class Ranking:
         """How many answers of ours a fusion of that depth can have."""
         return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
 
+    def written(self, dense: Any, refined: SparseVectors | None) -> Encoded:
+        """What to write for dense rows (n, input_dim), each judged by itself. Raises InvalidVectors when `refined` are
+        not as many."""
+        if refined is None:
+            return self.encoder.encode_each(dense)
+        check_vectors(refined, "vectors")
+        if len(dense) != len(refined):
+            raise _not_as_many(len(dense), refined)
+        return Encoded(refined, self.encoder.document_faults(dense))
+
     def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
-        """What to write for dense rows (n, input_dim). Raises InvalidVectors when `refined` are not as many."""
+        """Those of dense rows (n, input_dim) that were all written. Raises InvalidVectors when `refined` are not as
+        many."""
         if refined is None:
             return self.encoder.encode_document(dense)
         check_vectors(refined, "vectors")
         if (n := len(dense_rows(dense, self.encoder.input_dim, "documents"))) != len(refined):
-            raise InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
+            raise _not_as_many(n, refined)
         return refined
 
     # ---- the answers
@@ -337,6 +349,10 @@ def _by_id(hits: Hits) -> Hits:
     """Ties in the order of ids, ints before strings: the same on every backend."""
     order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
     return hits.rows(np.array(order, np.int64))
+
+
+def _not_as_many(n: int, refined: SparseVectors) -> InvalidVectors:
+    return InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
 
 
 def _rank(id_: Id) -> tuple[bool, Id]:

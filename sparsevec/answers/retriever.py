@@ -33,10 +33,9 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from inspect import iscoroutinefunction
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -47,7 +46,7 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_k
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
@@ -62,8 +61,7 @@ __all__ = ["AsyncRetriever", "Retriever"]
 class _Answering:
     """What both retrievers say, and how they are made."""
 
-    _waits: ClassVar[bool]
-    """whether what the adapter does is to be awaited"""
+    _check_adapter: Callable[[object], None]
 
     def __init__(
         self,
@@ -78,9 +76,10 @@ class _Answering:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
         look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Queries are
         searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
-        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that."""
+        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that, and for
+        what is no adapter of this kind."""
         check_encoder(encoder)
-        _check_adapter(adapter, awaited=self._waits)
+        self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
@@ -101,7 +100,7 @@ class _Answering:
 class Retriever(_Answering):
     """Final answers from one collection, for threads."""
 
-    _waits = False
+    _check_adapter = staticmethod(check_adapter)
 
     def search(
         self,
@@ -180,7 +179,8 @@ class Retriever(_Answering):
         vectors: SparseVectors | None = None,
         **options: Any,
     ) -> IngestReport:
-        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`.
+        """Encode rows (n, input_dim) and write them, accounted for; `options` are those of `ingest`. A row that cannot
+        be encoded has failed, with the reason, and keeps no other from being written.
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
         collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
@@ -246,7 +246,7 @@ class Retriever(_Answering):
 class AsyncRetriever(_Answering):
     """The same for asyncio, over an AsyncAdapter; encoding runs in the loop's own thread, `add` in one of its own."""
 
-    _waits = True
+    _check_adapter = staticmethod(check_async_adapter)
 
     async def search(
         self,
@@ -339,18 +339,6 @@ class AsyncRetriever(_Answering):
         await self.close()
 
 
-def _check_adapter(adapter: Any, *, awaited: bool) -> None:
-    """Raises InvalidInput."""
-    search = getattr(adapter, "search", None)
-    if not callable(search):
-        raise InvalidInput(f"expected an adapter, as sparsevec.connect(url) makes it, found {type(adapter).__name__}")
-    if iscoroutinefunction(search) != awaited:
-        other = "AsyncRetriever" if not awaited else "Retriever"
-        raise InvalidInput(
-            f"{adapter!r:.200} is for {other}: connect makes adapters for Retriever, aconnect for AsyncRetriever"
-        )
-
-
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
     number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
@@ -369,11 +357,13 @@ def _written(
     vectors: SparseVectors | None,
     options: dict[str, Any],
 ) -> IngestReport:
-    vectors, info = ranking.vectors(dense, vectors), adapter.info()
+    written, info = ranking.written(dense, vectors), adapter.info()
     width = info.code_bytes if info.exists else ranking.code_bytes
     if info.exists:
         ranking.check_code_bytes(width)
-    codes = None if width is None else ranking.encoder.residual_codes(dense, adapter.stored(vectors))
+    vectors, codes = written.vectors, None
+    if width is not None:
+        codes = ranking.encoder.residual_codes(dense, adapter.stored(vectors), faults=written.faults)
     if not info.exists:
         adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
-    return ingest(adapter, ids, vectors, payloads, codes=codes, **options)
+    return ingest(adapter, ids, written, payloads, codes=codes, **options)

@@ -14,6 +14,7 @@ from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.files import DenseFile, read_ids, read_objects, read_table
+from sparsevec.ingestion.chunks import Encoded
 from sparsevec.integrations.embedders import embedded, named
 from sparsevec.vectors import SparseVectors
 
@@ -37,7 +38,7 @@ class Documents(NamedTuple):
     fingerprint: str | None
     code_bytes: int | None
     ids: Iterable[Id]
-    vectors: SparseVectors | Iterator[SparseVectors]
+    vectors: SparseVectors | Iterator[Encoded]
     payloads: Iterable[Any] | None
     codes: Callable[[Adapter], Iterator[Any]] | None = None
     """what one backend takes: a code is of what that keeps of the vector"""
@@ -63,7 +64,7 @@ def of_texts(path: Path, encoder: SparseEncoder, embedder: str, field: str, give
     else:
         payloads = ({"text": line} for line in read_texts(path, field))
     dense = (rows for _, rows in embedded(read_texts(path, field), named(embedder)))
-    made = ((encoder.encode_document(rows), rows) for rows in dense)
+    made = ((encoder.encode_each(rows), rows) for rows in dense)
     return _encoded(encoder, n, made, ids, payloads)
 
 
@@ -74,17 +75,18 @@ def of_dense(path: Path, encoder: SparseEncoder, codes: Path | None, given: Besi
     makes them. Raises InvalidInput for a folder of other documents, WrongSpace for one of another encoder.
     """
     found = read_table(path)
-    rows, n = dense_rows(found.rows, encoder.input_dim, printable(path)), len(found.rows)
+    rows, n = found.rows, len(found.rows)
+    dense_rows(rows[:0], encoder.input_dim, printable(path))  # its width; each row is judged when its turn comes
     ids, payloads = beside(given, n, found)
     blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
     if codes is None:
-        made = ((encoder.encode_document(rows[block]), rows[block]) for block in blocks)
+        made = ((encoder.encode_each(rows[block]), rows[block]) for block in blocks)
     else:
         vectors = SparseVectors.load(codes, mmap=True)
         check_space(vectors, encoder.fingerprint)
         if len(vectors) != n:
             raise InvalidInput(f"{printable(codes)} holds {len(vectors):,} documents, {printable(path)} {n:,}")
-        made = ((vectors[block], rows[block]) for block in blocks)
+        made = ((Encoded(vectors[block], encoder.document_faults(rows[block])), rows[block]) for block in blocks)
     return _encoded(encoder, n, made, ids, payloads)
 
 
@@ -101,7 +103,7 @@ def beside(given: Beside, n: int, found: DenseFile | None = None) -> tuple[Seque
 def _encoded(
     encoder: SparseEncoder,
     n: int,
-    made: Iterator[tuple[SparseVectors, Any]],
+    made: Iterator[tuple[Encoded, Any]],
     ids: Iterable[Id],
     payloads: Iterable[Any] | None,
 ) -> Documents:
@@ -110,9 +112,10 @@ def _encoded(
     width = encoder.residual_bytes
 
     def codes(adapter: Adapter) -> Iterator[Any]:
-        return (code for vectors, rows in second for code in encoder.residual_codes(rows, adapter.stored(vectors)))
+        for encoded, rows in second:
+            yield from encoder.residual_codes(rows, adapter.stored(encoded.vectors), faults=encoded.faults)
 
-    vectors = (vectors for vectors, _ in first)
+    vectors = (encoded for encoded, _ in first)
     coded = None if width is None else codes
     return Documents(n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, coded)
 

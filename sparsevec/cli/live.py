@@ -24,10 +24,11 @@ from sparsevec.live.copying import copy_beside, drop_copied, switch_copy
 from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.settings import Settings
+from sparsevec.live.telling import BEFORE
 from sparsevec.live.undoing import undo_retrofit
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
-from sparsevec.progress import Progress
+from sparsevec.progress import Listener, Progress
 
 __all__ = [
     "Asking",
@@ -47,6 +48,7 @@ __all__ = [
     "preview_command",
     "read_settings",
     "retrofit_command",
+    "watching",
 ]
 
 DenseField = Annotated[
@@ -160,7 +162,9 @@ def retrofit_command(
     if copying:
         once.copy(switching=switching, dropping=dropping)
     elif undo:
-        once.say(once.report(undo_retrofit, undo_each))
+        with watching(quiet=as_json) as told:
+            report = once.report(undo_retrofit, undo_each, on_progress=told)
+        once.say(report)
     elif catching_up:
         read = {"dense_field": settings.dense_field, "rate": settings.rate, "dry_run": dry_run}
         catching(partial(once.report, catch_up, catch_up_each, **read), settings, as_json=as_json)
@@ -180,14 +184,35 @@ def read_settings(
     return Settings.read(config, {**given, **flags, "every": every})
 
 
-def catching(caught: Callable[[], Any], settings: Settings, *, as_json: bool) -> None:
-    """Catch up once, or again and again, and say each report."""
+def catching(catch_up: Callable[..., Any], settings: Settings, *, as_json: bool) -> None:
+    """Catch up once, or again and again, and say each report. `catch_up` takes `on_progress=`."""
+
+    def caught() -> Any:
+        with watching(quiet=as_json) as told:
+            return catch_up(on_progress=told)
+
     if settings.every is None:
         report = caught()
         say(report, as_json=as_json, sound=report.complete)
         return
     for report in repeated(caught, settings.every):
         say(report, as_json=as_json)
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Listener]:
+    """A listener that draws bars for as long as this lasts, or none."""
+    with nullcontext() if quiet else stages() as watch:
+
+        def told(progress: Progress) -> None:
+            if watch is None:
+                return
+            if progress.stage == BEFORE:
+                watch.note(progress.text)
+            else:
+                watch(progress.stage, min(progress.fraction, 0.999))
+
+        yield told
 
 
 class _Dropped(BaseModel):
@@ -201,12 +226,7 @@ class _Dropped(BaseModel):
 @contextmanager
 def filling(settings: Settings, *, dry_run: bool, quiet: bool) -> Iterator[dict[str, Any]]:
     """What `retrofit` and `migrate` are called with besides places and folders; bars for as long as it lasts."""
-    with nullcontext() if quiet else stages() as watch:
-
-        def told(progress: Progress) -> None:
-            if watch is not None:
-                watch(progress.stage, min(progress.fraction, 0.999))
-
+    with watching(quiet=quiet) as told:
         yield {
             "dense_field": settings.dense_field,
             "budget": settings.budget,

@@ -25,6 +25,7 @@ from sparsevec.cli.live import (
     catching,
     filling,
     read_settings,
+    watching,
 )
 from sparsevec.cli.options import Json
 from sparsevec.cli.screen import failing, say
@@ -108,7 +109,8 @@ def migrate_command(
     elif back:
         say(switch_back(settings.url, **both, **secrets), as_json=as_json)
     elif dropping:
-        dropped = drop_old(settings.url, **both, deadline=settings.deadline, **secrets)
+        with watching(quiet=as_json) as told:
+            dropped = drop_old(settings.url, **both, deadline=settings.deadline, on_progress=told, **secrets)
         say(dropped, as_json=as_json, sound=dropped.complete)
     elif catching_up:
         written: dict[str, Any] = {"rate": settings.rate, "dry_run": dry_run, "deadline": settings.deadline}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sparsevec.dense import Dense, nearest, unit_rows
 from sparsevec.encoder.figures import spacing
 from sparsevec.encoder.model import Model
+from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import cost
 from sparsevec.measure.intervals import Interval, interval, paired_interval
 from sparsevec.measure.recall import recalls, sparse_top
@@ -19,6 +20,7 @@ __all__ = ["Drift", "drift"]
 
 _ASKING, _SEARCHED = 512, 20_000  # documents that ask, and that are searched: as for the figures of a fit
 _BUDGET = 1.05  # of F and of nnz, before it counts as broken
+_THEIRS = 0.25  # of a code's dimensions that its row has: half where it was cut longer, a twentieth by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,11 @@ class Drift:
 
 
 def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Drift:
-    """For rows (n, columns) as documents and as queries, and their stored codes."""
+    """For rows (n, columns) as documents and as queries, and their stored codes. InvalidInput for codes of others."""
     step = spacing(len(rows), _SEARCHED)
     rows, asking, codes = rows[::step], asking[::step], codes[np.arange(0, len(codes), step)]
     own = np.arange(0, len(rows), spacing(len(rows), _ASKING))
+    _check_theirs(model.documents(rows[own], None), codes[own])
     units, asked = unit_rows(rows), unit_rows(asking[own])
     truth = nearest(units, asked, 10, itself=own)
     queries = model.queries(asking[own], None)
@@ -70,6 +73,17 @@ def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Dri
         found_newcomers=later,
         reasons=tuple(_reasons(model, spent.flops, spent.active_dims, between, hit, new[truth.rows])),
     )
+
+
+def _check_theirs(today: SparseVectors, codes: SparseVectors) -> None:
+    """Refining chooses among the dimensions that the head gives a row."""
+    ours, theirs = (vectors.to_scipy().astype(bool) for vectors in (today, codes))
+    share = ours.multiply(theirs).nnz / max(1, theirs.nnz)
+    if share < _THEIRS:
+        raise InvalidInput(
+            f"{share:.0%} of the codes' dimensions are those that their rows have in this encoder: they are codes of "
+            "other documents, or in another order; expected the code of each row, in the order of the rows"
+        )
 
 
 def _newcomers(model: Model, rows: Dense, codes: SparseVectors) -> npt.NDArray[np.bool_]:

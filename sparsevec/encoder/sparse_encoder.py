@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.dense import Dense, dense_rows, query_rows, unit_rows
+from sparsevec.dense import Dense, dense_rows, query_rows, row_faults, rows_without, unit_rows
 from sparsevec.encoder.adopting import Pairing, adopted
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
 from sparsevec.encoder.drift import Drift, drift
@@ -19,9 +20,12 @@ from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.stages import Task, fitted, recalibrated, refined, unlearned
+from sparsevec.encoder.stages import fitted, recalibrated, refined
 from sparsevec.encoder.store import Config, Figures
+from sparsevec.encoder.too_few import unlearned
+from sparsevec.encoder.towers import Task
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
+from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -223,7 +227,7 @@ class SparseEncoder:
             )
         if config.figures.too_few:
             raise InvalidInput("this encoder was made of too few documents to learn from; fit it again")
-        if not learned / recipe.fewer <= nnz <= recipe.more * learned:
+        if not recipe.reaches(learned, nnz):
             raise InvalidInput(
                 f"{nnz} weights are too far from the {learned} that were learned for: expected "
                 f"{-(-learned // recipe.fewer)} to {recipe.more * learned}, where an encoder learned for them would "
@@ -333,12 +337,31 @@ class SparseEncoder:
         rows = model.similarity.documents(self._rows(dense, "documents"))
         return model.documents(rows, nnz) if weights == "head" else model.later_documents(rows, nnz)
 
-    def document_faults(self, dense: Any) -> dict[int, str]:
-        """Which of documents (n, input_dim), each finite and not zero, `encode_document` would refuse, and why.
+    def encode_each(self, dense: Any) -> Encoded:
+        """What `ingest` takes of documents of which some cannot be encoded: `encode_document` of the others, and of
+        these an empty vector and why. Takes what `document_faults` takes."""
+        faults = self.document_faults(dense)
+        if not faults:
+            return Encoded(self.encode_document(dense), faults)
+        made = self.encode_document(rows_without(dense, faults, self.input_dim))
+        indptr = np.zeros(len(dense) + 1, np.int64)
+        indptr[1 + _sound(len(dense), faults)] = made.row_nnz
+        spread = SparseVectors(np.cumsum(indptr), made.indices, made.values, made.dimension)
+        return Encoded(spread.with_fingerprint(made.fingerprint), faults)
 
-        Under similarity "dot" or "l2" those that are much longer than any it was learned from, by their row.
+    def document_faults(self, dense: Any) -> dict[int, str]:
+        """Which documents `encode_document` would refuse, and why, by row.
+
+        A row that is zero, not finite, or under similarity "dot" or "l2" much longer than any it was learned from. Of a
+        list each row is judged by itself, None and those of another width, too; an array (n, d) of another width is of
+        another model, and raises InvalidVectors. Raises NotFitted.
         """
-        return self._fitted().similarity.faults(self._rows(dense, "documents"))
+        similarity = self._fitted().similarity
+        faults = row_faults(dense, self.input_dim, "documents", zeros=self.similarity != "cosine")
+        if self.similarity == "cosine":
+            return faults
+        at, others = _sound(len(dense), faults), rows_without(dense, faults, self.input_dim)
+        return faults | {int(at[row]): fault for row, fault in similarity.faults(others).items()}
 
     def encode_query(self, dense: Any, nnz: int | None = None) -> SparseVectors:
         """(q, input_dim), or one query (input_dim,), to a batch of sparse vectors of length 1.
@@ -377,14 +400,21 @@ class SparseEncoder:
         kept = self.config.residual
         return None if kept is None else kept.bytes
 
-    def residual_codes(self, dense: Any, vectors: SparseVectors) -> UInt8s:
+    def residual_codes(self, dense: Any, vectors: SparseVectors, *, faults: Collection[int] = ()) -> UInt8s:
         """The codes (n, residual_bytes) of dense rows (n, input_dim), to be written beside their sparse vectors.
+
+        `faults`: the rows that `document_faults` names, which cannot be written and get zeros.
 
         vectors: theirs, as the backend keeps them, `adapter.stored(...)`: what a code says is what these leave out. The
         same bits in any batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
         fitted without `Budget(residual_bytes=...)`, WrongSpace for vectors of another encoder, InvalidVectors.
         """
         residuals = self._residuals()
+        if faults:
+            at = _sound(len(vectors), faults)
+            codes = np.zeros((len(vectors), residuals.width), np.uint8)
+            codes[at] = self.residual_codes(rows_without(dense, faults, self.input_dim), vectors[at])
+            return codes
         rows = self._fitted().similarity.documents(self._rows(dense, "documents"))
         self._check_ours(vectors)
         if len(rows) != len(vectors):
@@ -445,8 +475,8 @@ class SparseEncoder:
         """What the stored `codes` of the documents (n, input_dim) are worth today, and whether to `refine` again.
 
         Documents ask for each other. After `refine` this takes about a millisecond a document, to tell newcomers.
-        Raises NotFitted, InvalidVectors, and InvalidInput when these are not codes of this encoder's space, one a
-        document, of eleven documents at least.
+        Raises NotFitted, InvalidVectors, and InvalidInput when these are not the codes of these rows in this encoder's
+        space, one a document, of eleven documents at least.
         """
         self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")
@@ -488,6 +518,11 @@ class SparseEncoder:
         encoder = cls(config.input_dim, config.output_dim, config.seed, config.similarity)
         encoder._model = model
         return encoder
+
+
+def _sound(n: int, faults: Collection[int]) -> Int64s:
+    """The rows of n that are not among `faults`, ascending."""
+    return np.delete(np.arange(n), list(faults))
 
 
 def _whole(name: str, number: object, least: int) -> int:

@@ -114,8 +114,8 @@ class Requests:
         """The documents of `batch` that are to be sent; the others are settled."""
         rows: list[int] = []
         for row, (document, nnz) in enumerate(zip(batch.documents, batch.vectors.row_nnz.tolist(), strict=True)):
-            if document.fault is not None:
-                outcome.failed[document.position] = document.fault
+            if (fault := batch.fault(document)) is not None:
+                outcome.failed[document.position] = fault
             elif nnz or self._empty == "write":
                 rows.append(row)
             elif self._empty == "skip":

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from sparsevec.contract.adapter import UInt8s
 from sparsevec.contract.checks import CheckedPayloads, Id, checked_payload, id_fault
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
-from sparsevec.ingestion.chunks import Restartable, Vectors, as_chunks, as_vectors
+from sparsevec.ingestion.chunks import Encoded, Restartable, Vectors, as_chunks, as_vectors, faults_of
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["Batch", "Document", "Stream"]
@@ -43,13 +43,19 @@ class Batch:
 
     documents: list[Document]
     vectors: SparseVectors
+    faults: Mapping[int, str]
+    """of documents without a vector, by their position in the stream"""
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def __getitem__(self, rows: slice | list[int]) -> Batch:
         picked = self.documents[rows] if isinstance(rows, slice) else [self.documents[row] for row in rows]
-        return Batch(picked, self.vectors[rows])
+        return Batch(picked, self.vectors[rows], self.faults)
+
+    def fault(self, document: Document) -> str | None:
+        """Why this document of it cannot be written."""
+        return document.fault or self.faults.get(document.position)
 
     @property
     def ids(self) -> list[Id]:
@@ -119,12 +125,13 @@ class Stream:
         named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing, "codes": codes}
         self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
         self._dimension = dimension
-        whole = isinstance(vectors, SparseVectors)
+        whole = isinstance(vectors, SparseVectors | Encoded)
         self.total = next((len(sized) for sized in (ids, payloads, vectors if whole else None) if _sized(sized)), None)
         """of documents, where a source can tell"""
         self._chunk: SparseVectors | None = None
         self._row = 0  # of the chunk, the next to be read
         self._read = 0  # vectors, of all chunks
+        self._faults: dict[int, str] = {}  # of vectors that were read and not given yet, by position
         self._position = 0
         self._fault: Exception | None = None
 
@@ -163,7 +170,9 @@ class Stream:
         if n == 0:
             return None
         start, self._position = self._position, self._position + n
-        return _batch(start, n, columns, _joined(rows, n))
+        faults = {at: self._faults.pop(at) for at in list(self._faults) if at < self._position}
+        vectors = _joined(rows, n)
+        return Batch(_documents(start, n, columns, vectors), vectors, faults)
 
     def _rows(self, count: int) -> list[SparseVectors] | None:
         """The next `count` vectors, fewer at the end, in parts; None while documents are passed over without them."""
@@ -186,6 +195,7 @@ class Stream:
                 return None
             try:
                 self._chunk = as_vectors(chunks[0], self._chunk, self._dimension)
+                self._faults |= {self._read + row: fault for row, fault in faults_of(chunks[0]).items()}
             except SparsevecError as error:
                 self._stop(InvalidVectors(f"the chunk of vectors at position {self._read}: {error}"))
                 return None
@@ -230,13 +240,13 @@ def _joined(rows: list[SparseVectors] | None, n: int) -> SparseVectors:
     return vectors if len(vectors) == n else vectors[:n]
 
 
-def _batch(start: int, n: int, columns: Mapping[str, list[Any]], vectors: SparseVectors) -> Batch:
+def _documents(start: int, n: int, columns: Mapping[str, list[Any]], vectors: SparseVectors) -> list[Document]:
     weight = len(str(vectors.dimension)) + 16  # bytes: an index, up to 12 characters of weight, punctuation
     sizes: list[int] = (vectors.row_nnz * weight + 64).tolist()
     payloads: Iterable[Any] = columns.get("payloads", itertools.repeat({}))
     guards = (columns.get(name, itertools.repeat(None)) for name in ("versions", "routing", "codes"))
     counted = zip(range(start, start + n), columns["ids"], payloads, sizes, *guards, strict=False)
-    return Batch(list(itertools.starmap(_document, counted)), vectors)
+    return list(itertools.starmap(_document, counted))
 
 
 def _document(position: int, id_: Any, payload: Any, size: int, version: Any, routing: Any, code: Any) -> Document:

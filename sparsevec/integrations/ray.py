@@ -22,11 +22,10 @@ from itertools import chain, tee
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from sparsevec import Adapter, IngestReport, SparseEncoder, SparseVectors, connect, ingest
+from sparsevec import Adapter, Encoded, IngestReport, SparseEncoder, connect, ingest
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WrongSpace
 from sparsevec.integrations.guest import guest
+from sparsevec.storage import whole_file
 
 with guest("ray", "ray"):
     from ray.data import Datasink
@@ -34,7 +33,7 @@ with guest("ray", "ray"):
 
 __all__ = ["write"]
 
-_Encoded: TypeAlias = tuple[SparseVectors, Any]
+_Made: TypeAlias = tuple[Encoded, Any]
 
 _ROWS = 1000  # that are encoded at once
 
@@ -62,7 +61,8 @@ def write(
     `concurrency` (tasks at a time) and `ray_remote_args` go to Ray, `options` (`empty`, `missing`, `in_flight`,
     `deadline`, ...) to `ingest` in each task.
 
-    Raises InvalidInput for columns that are not there, InvalidVectors for rows of another width, ModelBroken where the
+    A row that cannot be encoded is refused like any other document. Raises InvalidInput for columns that are not there,
+    InvalidVectors for a tensor column of another width, ModelBroken where the
     model is not, CollectionError without a collection, WrongSpace (C18), and what `ingest` raises in a task, with that
     task's report. The same call again goes on: what is written stays as it is.
     """
@@ -124,13 +124,17 @@ class _Job:
         encoder, tables = self.model.load(), [BlockAccessor.for_block(block) for block in blocks]
         with tempfile.TemporaryDirectory() as folder, connect(self.url, **self.credentials) as adapter:
             letters, coded = Path(folder) / "failed.jsonl", adapter.info().code_bytes is not None
-            made, again = tee(chain.from_iterable(self._encoded(encoder, table, adapter, coded) for table in tables))
+            parts = (self._encoded(encoder, table, adapter, coded) for table in tables)
+            made: Iterator[_Made] = chain.from_iterable(parts)
+            again: Iterator[_Made] | None = None
+            if coded:  # a second reader that reads nothing would keep all of it
+                made, again = tee(made)
             report = ingest(
                 adapter,
                 chain.from_iterable(map(self._ids, tables)),
                 (vectors for vectors, _ in made),
                 chain.from_iterable(map(self._payloads, tables)) if len(self.columns) > 2 else None,
-                codes=chain.from_iterable(codes for _, codes in again) if coded else None,
+                codes=None if again is None else chain.from_iterable(codes for _, codes in again),
                 failed=letters,
                 **self.options,
             )
@@ -139,26 +143,18 @@ class _Job:
     def _ids(self, table: Any) -> list[Any]:
         return list(table.to_arrow().column(self.columns[0]).to_pylist())
 
-    def _encoded(self, encoder: SparseEncoder, table: Any, adapter: Adapter, coded: bool) -> Iterator[_Encoded]:
+    def _encoded(self, encoder: SparseEncoder, table: Any, adapter: Adapter, coded: bool) -> Iterator[_Made]:
         """Vectors and, for a collection that keeps them, residual codes; a few rows at a time."""
         for start in range(0, table.num_rows(), _ROWS):
             part = BlockAccessor.for_block(table.slice(start, min(start + _ROWS, table.num_rows()), copy=False))
-            dense = _dense(part.to_numpy(self.columns[1]), self.columns[1])
-            vectors = encoder.encode_document(dense)
-            yield vectors, encoder.residual_codes(dense, adapter.stored(vectors)) if coded else None
+            dense = part.to_numpy(self.columns[1])
+            made, codes = encoder.encode_each(dense), None
+            if coded:
+                codes = encoder.residual_codes(dense, adapter.stored(made.vectors), faults=made.faults)
+            yield made, codes
 
     def _payloads(self, table: Any) -> list[dict[str, Any]]:
         return list(table.to_arrow().select(self.columns[2:]).to_pylist())
-
-
-def _dense(rows: Any, column: str) -> Any:
-    """(n, d) of a column that Ray holds as a tensor, or as lists."""
-    if rows.dtype != object:
-        return rows
-    lengths = {len(row) if isinstance(row, (list, np.ndarray)) else None for row in rows}
-    if None in lengths or len(lengths) > 1:
-        raise InvalidInput(f"expected dense rows of one length in the column {column!r}, found lengths {lengths}")
-    return np.stack([np.asarray(row) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -221,5 +217,5 @@ def _collected(parts: Sequence[_Part], failed: str | os.PathLike[str] | None) ->
     report = IngestReport.of_all([part.report for part in parts])
     if failed is None or not report.failed:
         return report.model_copy(update={"dead_letters": None})
-    Path(failed).write_text("".join(part.letters for part in parts))
+    whole_file(failed, "".join(part.letters for part in parts).encode(), private=True)  # payloads stand in it
     return report.model_copy(update={"dead_letters": Path(failed)})

@@ -61,7 +61,7 @@ def catch_up(
             adapter, Codes.load(folder.path, encoder), seen=seen, rate=rate, deadline=deadline, tell=telling
         )
         checkpoint = checkpoint_of(adapter)
-        look, why = _caught(adapter, dense, known, looking, checkpoint, write=not dry_run)
+        look, why = _caught(dense, known, looking, telling, checkpoint, write=not dry_run)
         telling.look("catch-up", look)
         if not dry_run:
             folder.keep(known.model_copy(update={"checkpoint": checkpoint, "identity": info.identity}))
@@ -81,8 +81,9 @@ def _check_same(info: Info, encoder: SparseEncoder, place: str) -> None:
 
 
 def _caught(
-    adapter: Adapter, dense: DenseSource, note: Note, looking: Looking, checkpoint: str | None, *, write: bool
+    dense: DenseSource, note: Note, looking: Looking, telling: Telling, checkpoint: str | None, *, write: bool
 ) -> tuple[Look, str | None]:
+    adapter = looking.adapter
     if checkpoint is None:
         why: str | None = "this backend does not say what changed"
     elif note.checkpoint is None:
@@ -93,6 +94,13 @@ def _caught(
             return looking.look(pages, whole=False, write=write), None
         except PlaceForgotten:
             why = "the index is another one than at the last look"
+    telling.total = count = adapter.count()
+    size = 4 * count * looking.codes.encoder.input_dim
+    telling.before(
+        f"every document is read, for {why}: {count:,} have a vector of ours, and dense rows of {size / 1e6:,.1f} MB",
+        documents=count,
+        bytes=size,
+    )
     every = patient(lambda after: pages_of(adapter, dense, vectors=True, after=after), looking.deadline)
     return looking.look(every, whole=True, write=write), why
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +137,7 @@ class _Walk:
         return [one for one in failures if "changed" not in one.reason]
 
     def _batches(self, pages: Iterator[Page], write: bool) -> Iterator[_Batch]:
-        for page in pages:
+        for page in _ahead(pages):
             rows = usable(page, self._encoder)
             needed, codes = self._judged(page, rows)
             lost = self._lost(page, rows)
@@ -225,6 +227,20 @@ class _Walk:
 
     def _add(self, name: str, count: int) -> None:
         self._count[name] += count
+
+
+def _ahead(pages: Iterator[Page]) -> Iterator[Page]:
+    """The same pages, each read while the one before is encoded and written: one more of them in memory."""
+    context = copy_context()  # in which a deadline of the caller's may stand
+
+    def read() -> Page | None:
+        return context.run(lambda: next(pages, None))
+
+    with ThreadPoolExecutor(1, "sparsevec-look") as reader:
+        coming = reader.submit(read)
+        while (page := coming.result()) is not None:
+            coming = reader.submit(read)
+            yield page
 
 
 class _Columns:

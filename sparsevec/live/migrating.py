@@ -36,6 +36,7 @@ from sparsevec.live.rows import DenseSource
 from sparsevec.live.sample import drawn
 from sparsevec.live.serving import forget_moved, keep_moved, moved_from
 from sparsevec.live.undoing import UndoReport, undo_retrofit
+from sparsevec.progress import Listener
 
 __all__ = ["SwitchReport", "catch_up_both", "drop_old", "field_beside", "migrate", "switch", "switch_back"]
 
@@ -231,6 +232,7 @@ def drop_old(
     to: str | os.PathLike[str],
     into: str | None = None,
     deadline: float = 300.0,
+    on_progress: Listener | None = None,
     **credentials: Any,
 ) -> UndoReport:
     """Take the first field out, when reads were switched to the second and every service follows.
@@ -244,7 +246,7 @@ def drop_old(
         raise InvalidInput(f"reads go to {where} still; switch first, and drop it when every service follows")
     with Folder(to).locked() as folder:
         folder.keep(_note(folder, second, credentials).model_copy(update={"serves": False}))
-    return undo_retrofit(where, model=model, deadline=deadline, **credentials)
+    return undo_retrofit(where, model=model, deadline=deadline, on_progress=on_progress, **credentials)
 
 
 def catch_up_both(

@@ -23,7 +23,6 @@ __all__ = [
     "faults_of",
     "named",
     "pages_of",
-    "row_fault",
     "source_name",
     "usable",
 ]
@@ -118,33 +117,14 @@ class Usable:
 
 def usable(page: Page, encoder: SparseEncoder) -> Usable:
     assert page.dense is not None  # it was asked for
-    faults = faults_of(page)
-    at = []
-    for position, (id_, row) in enumerate(zip(page.ids, page.dense, strict=True)):
-        if row is None:
-            continue
-        if fault := row_fault(row, encoder.input_dim, zeros=encoder.similarity != "cosine"):
-            faults[id_] = fault
-        else:
-            at.append(position)
+    held = [position for position, row in enumerate(page.dense) if row is not None]
+    refused = encoder.document_faults([page.dense[position] for position in held])
+    at = [position for number, position in enumerate(held) if number not in refused]
     rows = np.stack([page.dense[position] for position in at]) if at else np.empty((0, encoder.input_dim), np.float32)  # type: ignore[misc]
-    refused = encoder.document_faults(rows)
-    faults |= {page.ids[at[row]]: fault for row, fault in refused.items()}
-    taken = np.delete(np.arange(len(at)), list(refused))
-    return Usable(np.array(at, np.int64)[taken], rows[taken] if refused else rows, faults)
+    faults = {page.ids[held[number]]: fault for number, fault in refused.items()}
+    return Usable(np.array(at, np.int64), rows, faults_of(page) | faults)
 
 
 def faults_of(page: Page) -> dict[Id, str]:
     """Of documents that no row could be made of."""
     return dict(page.faults) if isinstance(page, MadePage) else {}
-
-
-def row_fault(row: Float32s, width: int, *, zeros: bool = False) -> str | None:
-    """Why a dense row (d,) cannot be encoded, or None. `zeros`: a zero row has a place in the order, too."""
-    if len(row) != width:
-        return f"its dense row has {len(row)} numbers, and the encoder takes {width}"
-    if not np.isfinite(row).all():
-        return "its dense row holds NaN or infinity"
-    if not zeros and not row.any():
-        return "its dense row is zero and has no direction"
-    return None

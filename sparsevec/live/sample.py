@@ -9,9 +9,10 @@ import numpy as np
 
 from sparsevec.contract.adapter import Adapter, DenseField, Info
 from sparsevec.contract.checks import Id
+from sparsevec.dense import row_fault
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.live.rows import DenseSource, Widths, faults_of, named, pages_of, row_fault
+from sparsevec.live.rows import DenseSource, Widths, faults_of, named, pages_of
 from sparsevec.vectors import Float32s
 
 __all__ = ["Sample", "dense_source", "drawn"]

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -20,9 +20,12 @@ from sparsevec.live.metrics import count_look
 from sparsevec.live.reports import Look
 from sparsevec.progress import Listener, Progress
 
-__all__ = ["Telling"]
+__all__ = ["BEFORE", "Telling"]
 
 _log = logging.getLogger("sparsevec.live")
+
+BEFORE: Final = "before"
+"""the stage of a progress event that only says, in its text, what is about to be done at what cost"""
 
 
 class Telling:
@@ -42,6 +45,12 @@ class Telling:
         yield figures
         self._line(stage, {**figures, "seconds": round(time.monotonic() - began, 3)})
 
+    def before(self, text: str, **figures: float) -> None:
+        """What is about to be done, and what it costs."""
+        _log.info("live %s", text, extra={"sparsevec": {"stage": BEFORE, "place": self._place, **figures}})
+        if self._listener is not None:
+            self._listener(Progress(BEFORE, 0, 0, 0.0, time.monotonic() - self._began, text, figures))
+
     def look(self, stage: str, look: Look) -> None:
         """A look is at its end."""
         self._line(stage, look.model_dump(mode="json", exclude={"failures"}))
@@ -53,7 +62,7 @@ class Telling:
         self._status({"looked": looked, "total": self.total, "written": written})
         if self._listener is not None:
             fraction = min(1.0, looked / self.total) if self.total else 0.0
-            text = f"{looked:,} documents looked at, {written:,} to be written"
+            text = f"{looked:,} documents looked at, {written:,} of them for a write"
             figures = {"looked": looked, "written": written}
             self._listener(Progress(self.stage, looked, self.total or 0, fraction, seconds, text, figures))
 

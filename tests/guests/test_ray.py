@@ -205,9 +205,17 @@ def test_a_column_that_is_not_there_is_named_before_anything_is_written(
 def test_rows_of_another_width_are_told_as_the_worker_found_them(ours: str, encoder: sv.SparseEncoder) -> None:
     with pytest.raises(InvalidVectors, match="must have 24 columns"):
         write(dataset(np.ones((60, 5), np.float32)), ours, model=encoder)
+
+
+def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_written(
+    ours: str, encoder: sv.SparseEncoder, tmp_path: Path
+) -> None:
     ragged = [[1.0] * (24 if i else 7) for i in range(10)]
-    with pytest.raises((InvalidInput, InvalidVectors), match=r"one length|24 columns"):
-        write(dataset(np.ones((10, 24), np.float32), vector=ragged), ours, model=encoder)
+    table = dataset(np.ones((10, 24), np.float32), vector=ragged)
+    report = write(table, ours, model=encoder, failed=tmp_path / "failed.jsonl")
+    assert (report.given, report.written, report.failed) == (10, 9, 1)
+    (letter,) = read_dead_letters(tmp_path / "failed.jsonl")
+    assert (letter.id, letter.reason) == ("d0", "its dense row has 7 numbers, and the encoder takes 24")
 
 
 def test_a_collection_that_is_not_there_is_told_before_a_task_begins(

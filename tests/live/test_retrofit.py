@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, StorageFailed
 from sparsevec.live.folder import Folder
 from sparsevec.planning import scratch
+from sparsevec.progress import Progress
 from tests.live.conftest import DIMENSION, SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, EdgeShop, LuceneShop, Shop, dense_rows
 
@@ -64,6 +66,41 @@ def test_undo_leaves_the_collection_as_it_was(shop: Shop, model: Path) -> None:
     assert shop.documents() == before
     again = sv.retrofit(shop.url, model=model, dense_field="emb")
     assert (again.written, again.settled) == (N, True)
+
+
+def test_a_catch_up_that_reads_every_document_says_so_before_and_undo_how_far_it_is(
+    lucene: LuceneShop, model: Path
+) -> None:
+    told: list[Progress] = []
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    note = Folder(model).path / "retrofit.json"
+    note.write_text(re.sub(r'"checkpoint": ".*"', '"checkpoint": null', note.read_text()))
+    sv.catch_up(lucene.url, model=model, on_progress=told.append)
+    assert told[0].stage == "before"
+    assert (
+        f"every document is read, for there was no whole look before that anything could have changed since: {N} "
+        in (told[0].text)
+    )
+    told.clear()
+    sv.undo_retrofit(lucene.url, model=model, on_progress=told.append)
+    assert [(one.stage, one.step, one.steps) for one in told] == [("undo", N, N)]
+
+
+def test_a_document_that_refuses_is_named_by_undo_and_keeps_no_other_from_it(lucene: LuceneShop, model: Path) -> None:
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    lucene.edit(7, {"unmapped": 1})
+    before = lucene.documents()
+    sv.retrofit(lucene.url, model=model, dense_field="emb")
+    lucene.http("PUT", "/_mapping", {"dynamic": "strict"})
+    report = sv.undo_retrofit(lucene.url, model=model)
+    assert (report.taken, report.left, report.complete) == (N - 1, 1, False)
+    assert [one.id for one in report.failures] == ["7"]
+    assert "[unmapped] within [_doc] is not allowed" in str(report)
+    assert wrong(lucene, model).keys() == before.keys() - {7}
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    again = sv.undo_retrofit(lucene.url, model=model)
+    assert (again.taken, again.left, again.complete) == (1, 0, True)
+    assert lucene.documents() == before
 
 
 def test_the_same_call_again_writes_nothing(shop: Shop, model: Path) -> None:

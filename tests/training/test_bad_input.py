@@ -136,3 +136,51 @@ def test_a_row_of_another_width_is_named(encoder: SparseEncoder, at: int) -> Non
     rows[at] = rows[at][:-1]
     with pytest.raises(InvalidVectors, match=f"row 0 has {INPUT} numbers, row {at} has {INPUT - 1}"):
         encoder.encode_document(rows)
+
+
+def faulty(n: int) -> list[Any]:
+    """n rows of which the first five cannot be encoded."""
+    rows: list[Any] = list(np.random.default_rng(3).normal(size=(n, INPUT)).astype(np.float32))
+    rows[:5] = [None, rows[0][:-1], np.full(INPUT, np.nan), np.zeros(INPUT), ["x"] * INPUT]
+    return rows
+
+
+FAULTS = {
+    0: "it has no dense row",
+    1: f"its dense row has {INPUT - 1} numbers, and the encoder takes {INPUT}",
+    2: "its dense row holds NaN or infinity",
+    3: "its dense row is zero and has no direction",
+    4: f"its dense row must be numbers (d,), found <U1 of shape ({INPUT},)",
+}
+
+
+def test_a_row_that_cannot_be_encoded_keeps_no_other_from_its_vector(encoder: SparseEncoder) -> None:
+    made = encoder.encode_each(faulty(9))
+    assert made.faults == FAULTS
+    assert made.vectors.fingerprint == encoder.fingerprint
+    assert made.vectors.row_nnz[:5].tolist() == [0] * 5
+    assert made.vectors[5:] == encoder.encode_document(np.stack(faulty(9)[5:]))
+
+
+def test_of_an_array_each_row_is_judged_too(encoder: SparseEncoder) -> None:
+    rows = spoiled(7, 0, np.nan)
+    made = encoder.encode_each(rows)
+    assert made.faults == {7: FAULTS[2]}
+    assert made.vectors[:7] == encoder.encode_document(rows[:7])
+    with pytest.raises(InvalidVectors, match=rf"must have {INPUT} columns"):
+        encoder.encode_each(rows[:, 1:])
+    with pytest.raises(InvalidVectors, match="one row is"):
+        encoder.encode_each(rows[0].tolist())
+
+
+def test_where_no_row_can_be_encoded_all_are_named(encoder: SparseEncoder) -> None:
+    made = encoder.encode_each(faulty(9)[:5])
+    assert (len(made), made.faults, made.vectors.nnz) == (5, FAULTS, 0)
+
+
+def test_one_that_is_much_longer_than_any_that_was_learned_from_is_named_by_its_place(documents: Float32s) -> None:
+    rows = [np.ones(3), *documents[:150]]
+    lengths = SparseEncoder(INPUT, 64, similarity="dot").fit(documents[:99], budget=Budget(nnz=4))
+    rows[9] = 100 * rows[9]
+    assert sorted(lengths.document_faults(rows)) == [0, 9]
+    assert "times as long" in lengths.document_faults(rows)[9]

@@ -287,6 +287,14 @@ def test_codes_that_do_not_fit_are_not_judged(encoder: SparseEncoder, rows: int,
         encoder.judge(documents[:rows], encoder.encode_document(documents[:codes]))
 
 
+def test_codes_in_another_order_than_their_rows_are_not_judged(
+    refined: tuple[SparseEncoder, SparseVectors], documents: Float32s
+) -> None:
+    encoder, stored = refined
+    with pytest.raises(InvalidInput, match="in another order; expected the code of each row"):
+        encoder.judge(documents, stored[np.random.default_rng(0).permutation(len(stored))])
+
+
 @pytest.mark.parametrize(
     ("near", "similarity", "fits"),
     [

@@ -109,15 +109,6 @@ def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, r
         Retriever("model/", Reference())  # type: ignore[arg-type]
 
 
-def test_a_retriever_is_told_which_adapters_are_its_own(encoder: SparseEncoder) -> None:
-    with pytest.raises(InvalidInput, match="as sparsevec"):
-        Retriever(encoder, "local:")
-    with pytest.raises(InvalidInput, match="is for AsyncRetriever"):
-        Retriever(encoder, InThreads(Reference()))
-    with pytest.raises(InvalidInput, match="is for Retriever"):
-        AsyncRetriever(encoder, Reference())
-
-
 def test_several_queries_are_not_fused_into_one(retriever: Retriever) -> None:
     with pytest.raises(InvalidInput, match="found 2; fuse them in turn"):
         retriever.fuse(clustered(2, seed=9), text={"text": "red"})
@@ -255,3 +246,17 @@ def test_a_task_that_is_cancelled_writes_no_more(encoder: SparseEncoder, documen
         return reference.count()
 
     assert 0 < asyncio.run(cancelled()) < 1500
+
+
+def test_a_row_that_cannot_be_encoded_has_failed_and_the_others_are_added(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    rows = documents[:9].copy()
+    rows[2], rows[5] = np.nan, 0
+    with sv.Reference() as adapter:
+        retriever = Retriever(encoder, adapter)
+        report = retriever.add(range(9), rows)
+        assert (report.given, report.written, [failure.id for failure in report.failures]) == (9, 7, [2, 5])
+        refined = encoder.encode_document(documents[:9])
+        again = retriever.add(range(9), rows, vectors=refined)
+        assert (again.written, again.failed, adapter.count()) == (7, 2, 7)

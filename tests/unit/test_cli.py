@@ -21,6 +21,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.cli.bars import Bars, Lines
 from sparsevec.cli.credentials import credentials
+from sparsevec.ingestion.dead_letters import read_dead_letters
 
 ENGINES = ["reference", "qdrant+edge"]
 
@@ -160,6 +161,23 @@ def test_codes_that_were_made_before_go_in_with_the_residual_codes_of_their_dens
     np.save(tmp_path / "few.npy", clustered(3, 1))
     refused = sparsevec("index", url, tmp_path / "few.npy", *given)
     assert (refused.exit_code, "holds 400 documents" in refused.output) == (2, True), refused.output
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_row_that_cannot_be_encoded_is_a_dead_letter_and_the_others_are_written(
+    place: Place, residual: Place, url: str, tmp_path: Path, coded: bool
+) -> None:
+    rows = np.load(place / "dense.npy")
+    rows[3], rows[5, 0] = 0, np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    model = ["--model", (residual if coded else place) / "model", "--journal", tmp_path / "j", "--create", "--json"]
+    for _ in range(2):
+        indexed = sparsevec("index", url, tmp_path / "rows.npy", *model)
+        report = read(indexed)
+        assert (indexed.exit_code, report["given"], report["written"], report["failed"]) == (1, 400, 398, 2)
+    letters = [(letter.position, letter.id, letter.reason) for letter in read_dead_letters(tmp_path / "j.failed.jsonl")]
+    zero, nan = "its dense row is zero and has no direction", "its dense row holds NaN or infinity"
+    assert letters == [(3, 3, zero), (5, 5, nan)]
 
 
 def test_lines_of_bare_vectors_are_vectors_too(place: Place, url: str, tmp_path: Path) -> None:
@@ -325,6 +343,24 @@ def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: 
     assert read(deleted) == {"before": 400, "after": 398, "failures": []}
     asked = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl")
     assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
+
+
+def test_delete_takes_what_a_filter_leaves(place: Place, url: str, tmp_path: Path) -> None:
+    (tmp_path / "payloads.jsonl").write_text("".join(f'{{"shop": {row % 4}}}\n' for row in range(400)))
+    sparsevec("index", url, place / "docs", "--payloads", tmp_path / "payloads.jsonl", "--create")
+    asked = sparsevec("delete", url, "--where", '{"shop": 1}')
+    assert (asked.exit_code, "Take away 100 of the 400 vectors" in asked.output) == (1, True)
+    deleted = sparsevec("delete", url, "--where", '{"shop": 1}', "--yes", "--json")
+    assert read(deleted) == {"before": 400, "after": 300, "failures": []}
+    neither = sparsevec("delete", url, "--yes")
+    assert (neither.exit_code, "--ids or --where" in neither.stderr) == (2, True)
+
+
+def test_an_empty_file_is_called_empty(place: Place, url: str, tmp_path: Path) -> None:
+    for name in ("texts.txt", "documents.jsonl", "documents.parquet"):
+        (tmp_path / name).touch()
+        refused = sparsevec("index", url, tmp_path / name, "--model", place / "model", "--create")
+        assert (refused.exit_code, f"{name} is empty" in " ".join(refused.stderr.split())) == (2, True)
 
 
 def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, url: str, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_they_are_taken_as_chunks_too(adapter: Misbehaving, kind: str) -> None:
 
 @pytest.mark.parametrize("dense", [TENSOR, TENSOR.numpy(), TENSOR.numpy().tolist()])
 def test_dense_rows_may_be_embeddings_and_are_refused(adapter: Misbehaving, dense: Any) -> None:
-    with pytest.raises(InvalidVectors, match=r"encoder\.encode of dense embeddings"):
+    with pytest.raises(InvalidVectors, match=r"encoder\.encode_each of dense embeddings"):
         sv.ingest(adapter, range(N), dense)
     assert adapter.requests == []
 
@@ -174,6 +174,44 @@ def test_a_source_that_is_shorter_says_where_it_ends(adapter: Misbehaving, tmp_p
     interrupt(adapter, tmp_path / "j")
     with pytest.raises(sv.errors.InvalidInput, match="at position 6 ids go on, vectors end"):
         sv.ingest(adapter, range(N + 1), Encoding(), journal=tmp_path / "j")
+
+
+@dataclass
+class Stumbling(Encoding):
+    """Cannot encode the documents 1 and 4."""
+
+    def start(self, position: int) -> Iterator[Any]:
+        row = position
+        for vectors in super().start(position):
+            rows = range(row, row := row + len(vectors))
+            yield sv.Encoded(vectors, {at: "no direction" for at, n in enumerate(rows) if n in (1, 4)})
+
+
+def test_rows_that_were_not_encoded_have_failed_and_the_others_are_written(
+    adapter: Misbehaving, tmp_path: Path
+) -> None:
+    report = sv.ingest(adapter, range(N), Stumbling().start(0), batch_count=2, failed=tmp_path / "f", empty="write")
+    assert (report.given, report.written, report.failed) == (N, N - 2, 2)
+    letters = [(letter.position, letter.id, letter.reason) for letter in read_dead_letters(tmp_path / "f")]
+    assert letters == [(1, 1, "no direction"), (4, 4, "no direction")]
+    assert adapter.fetch(range(N)).ids == (0, 2, 3, 5)
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_run_that_goes_on_counts_them_once(adapter: Misbehaving, tmp_path: Path, after: int) -> None:
+    adapter.script = [*[honest] * after, interrupted]
+    with pytest.raises(Interrupted):
+        sv.ingest(adapter, range(N), Stumbling(), batch_count=1, journal=tmp_path / "j")
+    adapter.script = []
+    for _ in range(2):
+        report = sv.ingest(adapter, range(N), Stumbling(), batch_count=2, journal=tmp_path / "j")
+        assert (report.given, report.written, report.failed) == (N, N - 2, 2)
+    assert [letter.position for letter in read_dead_letters(tmp_path / "j.failed.jsonl")] == [1, 4]
+
+
+def test_where_none_was_encoded_all_have_failed(adapter: Misbehaving) -> None:
+    report = sv.ingest(adapter, range(N), sv.Encoded(VECTORS, dict.fromkeys(range(N), "no direction")))
+    assert (report.given, report.failed, adapter.requests) == (N, N, [])
 
 
 def test_dead_letters_have_their_vectors_after_a_restart_too(adapter: Misbehaving, tmp_path: Path) -> None:

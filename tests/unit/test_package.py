@@ -88,6 +88,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "DenseField",
         "Documents",
         "EachReport",
+        "Encoded",
         "EngineFilter",
         "Evaluation",
         "Explanation",
