@@ -1,10 +1,12 @@
 """How well the law of a frontier predicts, and what its choice is worth beside a full search, from trials on disk.
 
-    python -m benchmarks.frontier learn TRIALS/ documents.npy --queries queries.npy --shape 2048x32 --rows 1250
+    python -m benchmarks.frontier learn TRIALS/ documents.npy --queries queries.npy --shape 2048x32 --rows 5000 --share
     python -m benchmarks.frontier judge TRIALS/ [TRIALS/ ...]
 
-Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes. The
-largest size is predicted from those of a quarter of it; every shape at the largest size is the full search.
+Each folder is named by its set and holds trials (`planning.trials.Trial` as JSON) of several shapes and sizes; with
+`--share` shapes share trainings, as a search has them. The largest size is predicted from those of a quarter of it, of
+shared trainings where these are there; every shape at the largest size, each with a training of its own, is the full
+search.
 Two choices are judged by it: the best by prediction alone, and what halving takes that is given these trials, one by
 one, as it asks for them, until the seconds that they took are 900. Results: benchmarks/results/frontier.json and
 .md, and the picture docs/images/frontier.svg.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ from sparsevec.planning.halving import WIDTHS, _Search, seen, shuffled
 from sparsevec.planning.law import Law
 from sparsevec.planning.notebook import Notebook, Settings
 from sparsevec.planning.picture import panel
-from sparsevec.planning.trials import Goal, Rows, Shape, Trial, tried
+from sparsevec.planning.trials import Goal, Rows, Shape, Trial, runs, tried
 
 RESULTS = Path(__file__).parent / "results/frontier.json"
 LIMITS = (0.2, 0.4, 0.65, 1.3)  # of F
@@ -84,8 +87,8 @@ class Replay(_Search):
 
     kept: Mapping[tuple[Shape, int], Trial]
 
-    def _tried(self, shape: Shape, size: int) -> Trial:
-        return self.kept[shape, size]
+    def _tried(self, run: Sequence[Shape], size: int) -> list[Trial]:
+        return [self.kept[shape, size] for shape in run]
 
 
 def replayed(trials: Sequence[Trial], goal: Goal, limit: float, seconds: float = SECONDS) -> Frontier:
@@ -205,22 +208,40 @@ def learn(
     rows: Annotated[int, typer.Option(help="How many documents are learned from.")],
     shape: Annotated[list[str], typer.Option(help="DIMENSIONxWEIGHTS; several times for several.")],
     queries: Annotated[Path | None, typer.Option(help="Real ones; half of them, at most 300, judge.")] = None,
+    share: Annotated[bool, typer.Option(help="Learn one encoder for several shapes of a dimension.")] = False,
 ) -> None:
-    """Learn each shape from the first rows of the order that a frontier takes them in; those that are kept stay."""
+    """Learn each shape from the first rows of the order that a frontier takes them in; those that are kept stay. Their
+    seconds are of processors: on one thread, what a machine without anybody else takes."""
     folder.mkdir(parents=True, exist_ok=True)
     some = shuffled(np.load(dense), None if queries is None else np.load(queries), 0).first(rows)
-    for name in shape:
-        dimension, nnz = map(int, name.split("x"))
-        file = folder / f"{dimension}-{nnz}-{rows}.json"
-        if not file.exists():
-            file.write_text(tried(Shape(dimension=dimension, nnz=nnz), some, widths=WIDTHS).model_dump_json())
+    shapes = [Shape(dimension=int(d), nnz=int(nnz)) for d, nnz in (name.split("x") for name in shape)]
+    for run in runs(shapes) if share else [[one] for one in shapes]:
+        names = {one: f"{one.dimension}-{one.nnz}{'' if one == run[0] else '-shared'}-{rows}.json" for one in run}
+        if not all((folder / name).exists() for name in names.values()):
+            began, trials = time.process_time(), tried(run, some, widths=WIDTHS)
+            busy = (time.process_time() - began) / sum(trial.seconds for trial in trials)
+            for trial in trials:
+                kept = trial.model_copy(update={"seconds": busy * trial.seconds})
+                (folder / names[trial.shape]).write_text(kept.model_dump_json())
+
+
+def kept(folder: Path) -> list[Trial]:
+    """As a search is given them: the largest each learned by itself, smaller ones of a shared training."""
+    trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+    largest = max(trial.documents for trial in trials)
+    found: dict[tuple[Shape, int], Trial] = {}
+    for trial in trials:
+        key, shared = (trial.shape, trial.documents), trial.learned_nnz is not None
+        if key not in found or shared == (trial.documents < largest):
+            found[key] = trial
+    return list(found.values())
 
 
 def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, with its trials.")]) -> None:
     """Predict, compare, and keep the figures."""
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
     for folder in folders:
-        trials = [Trial.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+        trials = kept(folder)
         if folder.name == DRAWN:
             (RESULTS.parents[2] / "docs/images/frontier.svg").write_text(drawn(trials))
         results["sets"][folder.name] = {
