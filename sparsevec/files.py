@@ -215,9 +215,8 @@ def _arrow(module: str) -> Any:
 
 
 def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
-    return vector_columns(
-        {field.name: "list" in str(field.type).partition("<")[0] for field in schema}, column, str(path)
-    )
+    holds = {field.name: "list" in str(field.type).partition("<")[0] for field in schema}
+    return vector_columns(holds, column, printable(path))
 
 
 def _of_arrow(read: Any) -> dict[str, Any]:
@@ -329,7 +328,7 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 yield _json(line, f"{printable(path)}, line {number}")
     except OSError as error:
@@ -361,6 +360,6 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {printable(error)}") from error

@@ -51,6 +51,12 @@ def test_bytes_that_are_no_array_raise_a_typed_error(tmp_path: Path, content: by
         read_dense(written(tmp_path, content))
 
 
+def test_a_byte_order_mark_before_lines_is_no_part_of_them(tmp_path: Path) -> None:
+    path = written(tmp_path, b"\xef\xbb\xbf" + b'{"id": 7}\n')
+    assert (list(read_ids(path, 1)), list(read_objects(path))) == ([7], [{"id": 7}])
+    assert read_qrels(written(tmp_path, b"\xef\xbb\xbf" + b"2 1 1\n"), [1], [2]) == {0: {0: 1}}
+
+
 @same_folder
 @given(st.one_of(st.binary(), st.text().map(str.encode), st.lists(st.integers()).map(lambda x: json.dumps(x).encode())))
 def test_lines_of_any_bytes_raise_nothing_but_typed_errors(tmp_path: Path, content: bytes) -> None:
