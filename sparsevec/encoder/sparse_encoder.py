@@ -20,8 +20,10 @@ from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.stages import Task, fitted, recalibrated, refined, unlearned
+from sparsevec.encoder.stages import fitted, recalibrated, refined
 from sparsevec.encoder.store import Config, Figures
+from sparsevec.encoder.too_few import unlearned
+from sparsevec.encoder.towers import Task
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
