@@ -134,7 +134,7 @@ class AsyncQdrantAdapter(AsyncAdapterBase, AsyncRanks):
 def _wrong_client(client: object, expected: str, other_door: str) -> str:
     found = type(client).__name__
     if found in ("QdrantClient", "AsyncQdrantClient"):
-        return f"expected a {expected}, found {found}; sparsevec.{other_door}(client, ...) takes that one"
+        return f"expected {expected}, found {found}; sparsevec.{other_door}(client, ...) takes that one"
     return f"expected a {expected} of qdrant-client, found {found}"
 
 

@@ -37,7 +37,8 @@ from sparsevec.encoder.learning import learn
 from sparsevec.encoder.learning.fitting import Batch, Fitting, Head
 from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe
 from sparsevec.encoder.split import split
-from sparsevec.encoder.stages import Task, recalibrated
+from sparsevec.encoder.stages import recalibrated
+from sparsevec.encoder.towers import Task
 from sparsevec.measure.cost import flops, usage
 from sparsevec.measure.intervals import Interval, paired_interval
 from sparsevec.measure.recall import recalls, sparse_top

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
-from sparsevec.errors import ClientMissing, InvalidInput, printable
+from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, printable
 from sparsevec.tables import DenseFile, dense_table, may_be_vectors, rows_of, table, vector_columns
 
 __all__ = ["DenseFile", "holds_texts", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
@@ -36,6 +37,7 @@ _KINDS = {
     ".tsv": ".csv",
 }
 _MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet", b"ARROW1": ".arrow"}
+_BATCH = 8192  # rows of a Parquet file that are read at a time
 _LISTED = 10  # files of a folder that a message names
 _Source = str | os.PathLike[str]
 
@@ -62,14 +64,18 @@ def read_table(source: Any, *, column: str | None = None) -> DenseFile:
 def holds_texts(path: Path, field: str) -> bool:
     """Whether a file holds texts and not vectors: a text a line, or .jsonl with something in `field`, or no list.
 
-    Raises InvalidInput for a folder, and where there is no file.
+    Raises InvalidInput for a folder, where there is no file, and where nothing is in it.
     """
     try:
         kind = _kind(path)
     except InvalidInput:
-        if path.is_file():
-            return True
-        raise
+        if not path.is_file():
+            raise
+        kind = ".txt"
+    if not path.stat().st_size:
+        raise InvalidInput(f"{printable(path)} is empty: expected documents")
+    if kind == ".txt":
+        return True
     first = next(_lines(path), {field: ""}) if kind == ".jsonl" else None
     return isinstance(first, dict) and (field in first or not may_be_vectors(first))
 
@@ -161,11 +167,34 @@ def _read_parquet(path: Path, column: str | None, only: bool) -> DenseFile:
     parquet = _arrow("pyarrow.parquet")
     try:
         file = parquet.ParquetFile(path, memory_map=True)
-        names = _vectors_of(file.schema_arrow, column, path) if only else None
-        read = file.read(columns=names)
+        names = _vectors_of(file.schema_arrow, column, path)
+        others = [] if only else [name for name in file.schema_arrow.names if name not in names]
+        if len(names) > 1:
+            return table(_of_arrow(file.read(columns=[*names, *others])), column, printable(path), _row)
+        rows = _rows_of_parquet(file, names[0], f"{printable(path)}, column {names[0]!r}")
+        return table({names[0]: rows, **_of_arrow(file.read(columns=others))}, names[0], printable(path), _row)
     except _arrow("pyarrow").ArrowException as error:
         raise InvalidInput(f"{printable(path)} is not a whole Parquet file: {printable(error, 300)}") from error
-    return table(_of_arrow(read), column, printable(path), _row)
+
+
+def _rows_of_parquet(file: Any, name: str, where: str) -> npt.NDArray[Any]:
+    """(n, d), read a batch at a time: a column as a whole would be held three times over."""
+    rows, start = np.empty((0, 0), np.float32), 0
+    for batch in file.iter_batches(_BATCH, columns=[name]):
+        part = rows_of(batch.column(0), where, partial(_row_after, start))
+        if start == 0:
+            rows = np.empty((file.metadata.num_rows, part.shape[1]), part.dtype)
+        if part.shape[1] != rows.shape[1]:
+            raise InvalidVectors(
+                f"{where}, row {start}: found {part.shape[1]} numbers, expected {rows.shape[1]} as in row 0"
+            )
+        rows[start : start + len(part)] = part
+        start += len(part)
+    return rows
+
+
+def _row_after(start: int, number: int) -> str:
+    return _row(start + number)
 
 
 def _read_arrow(path: Path, column: str | None, only: bool) -> DenseFile:
@@ -186,9 +215,8 @@ def _arrow(module: str) -> Any:
 
 
 def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
-    return vector_columns(
-        {field.name: "list" in str(field.type).partition("<")[0] for field in schema}, column, str(path)
-    )
+    holds = {field.name: "list" in str(field.type).partition("<")[0] for field in schema}
+    return vector_columns(holds, column, printable(path))
 
 
 def _of_arrow(read: Any) -> dict[str, Any]:
@@ -300,7 +328,7 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 yield _json(line, f"{printable(path)}, line {number}")
     except OSError as error:
@@ -332,6 +360,6 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {printable(error)}") from error

@@ -278,9 +278,8 @@ class SparseVectors:
         rows = np.arange(len(self))[key]
         if isinstance(key, bool) or rows.ndim != 1:
             raise IndexError(f"expected a row number, a slice, row numbers or a mask (n,), found {key!r:.80}")
-        picked = _csr(self.indptr, self.indices.view(np.int32), self.values, (len(self), 1))[
-            rows
-        ]  # copies indices only
+        whole = _csr(self.indptr, self.indices.view(np.int32), self.values, (len(self), 1))  # copies indices only
+        picked = whole[rows]
         indices = picked.indices.astype(np.int32, copy=False).view(self.indices.dtype)
         return self._some(picked.indptr, indices, picked.data)
 

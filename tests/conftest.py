@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# Before torch is loaded: its threads wait asleep for one another. On a machine that others use, spinning takes minutes.
+# Before torch is loaded: its threads sleep as they wait. Spinning ones take minutes on a machine that others use.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test asserts a time: a busy machine is not a bug. CI draws the same cases every time; elsewhere each run draws new.

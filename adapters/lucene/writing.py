@@ -8,7 +8,16 @@ from typing import Any
 
 from sparsevec.contract.adapter import Failure, Missing, UInt8s, Version, Written
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.contract.checks import Id, Payload, check_batch, check_codes, check_ids, check_options, check_space
+from sparsevec.contract.checks import (
+    Id,
+    Payload,
+    check_batch,
+    check_codes,
+    check_ids,
+    check_options,
+    check_space,
+    first_repeated,
+)
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
@@ -336,5 +345,5 @@ def _check_lengths(ids: Sequence[Id], **given: Sequence[object] | None) -> None:
 def _check_spelling(ids: Sequence[Id], ours: bool) -> None:
     keys = [to_id(id_, ours) for id_ in ids]
     if len(set(keys)) < len(keys) and not ours:
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = str(first_repeated(keys))
         raise InvalidInput(f"the ids {int(twice)} and {twice!r} are one _id in an index that others made; give it once")

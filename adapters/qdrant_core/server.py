@@ -63,6 +63,10 @@ class Server:
         found = (None if anew else self._seen) or (yield from self._look())
         if found is None or self._vector not in found.sparse:
             self._seen = None
+            if found is not None and self._vector in found.dense:
+                raise CollectionError(
+                    f"{self._vector!r} of collection {self._name} is a dense vector; choose another ?vector_name="
+                )
             raise CollectionError(
                 f"there is no collection {self._name} with a vector {self._vector!r} yet; create(dimension) makes it"
             )

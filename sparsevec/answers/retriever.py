@@ -33,9 +33,11 @@ that hold k parents, or all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Self
+
+import numpy as np
 
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
@@ -44,8 +46,8 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_k
-from sparsevec.contract.deadlines import within
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
+from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
 from sparsevec.encoder import SparseEncoder
@@ -58,6 +60,8 @@ __all__ = ["AsyncRetriever", "Retriever"]
 
 class _Answering:
     """What both retrievers say, and how they are made."""
+
+    _check_adapter: Callable[[object], None]
 
     def __init__(
         self,
@@ -72,8 +76,10 @@ class _Answering:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
         look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Queries are
         searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
-        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that."""
+        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that, and for
+        what is no adapter of this kind."""
         check_encoder(encoder)
+        self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks = callable(getattr(adapter, "nearest", None))
@@ -93,6 +99,8 @@ class _Answering:
 
 class Retriever(_Answering):
     """Final answers from one collection, for threads."""
+
+    _check_adapter = staticmethod(check_adapter)
 
     def search(
         self,
@@ -159,6 +167,7 @@ class Retriever(_Answering):
             return run(self._ranking.fused(asked, fusion), self._send)
 
     def _send(self, call: Call) -> Any:
+        check_time()
         return getattr(self._adapter, call.name)(*call.given, **call.named)
 
     def add(
@@ -237,6 +246,8 @@ class Retriever(_Answering):
 class AsyncRetriever(_Answering):
     """The same for asyncio, over an AsyncAdapter; encoding runs in the loop's own thread, `add` in one of its own."""
 
+    _check_adapter = staticmethod(check_async_adapter)
+
     async def search(
         self,
         queries: Any,
@@ -289,6 +300,7 @@ class AsyncRetriever(_Answering):
             return await arun(self._ranking.fused(asked, fusion), self._send)
 
     async def _send(self, call: Call) -> Any:
+        check_time()
         return await getattr(self._adapter, call.name)(*call.given, **call.named)
 
     async def add(
@@ -329,7 +341,8 @@ class AsyncRetriever(_Answering):
 
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
-    if deadline is not None and (isinstance(deadline, bool) or not deadline > 0):
+    number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
+    if deadline is not None and not (number and deadline > 0):
         raise InvalidInput(f"deadline must be a positive number of seconds or None, found {deadline!r:.80}")
     with nullcontext() if deadline is None else within(deadline):
         yield

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
-from sparsevec.cli.options import Json, Target, Yes, distinct
+from sparsevec.cli.options import Filter, Json, Target, Yes, distinct, read_where
 from sparsevec.cli.screen import LOSS, as_json_text, failing, out, say, shown
 from sparsevec.contract.adapter import Adapter, Finding, Info
 from sparsevec.errors import InvalidInput
@@ -114,24 +114,29 @@ class _Gone(BaseModel):
 def delete(
     url: Target,
     ids: Annotated[
-        Path,
-        typer.Option("--ids", help='One id a line, as JSON: 42, "a", or an object with an id.', show_default=False),
-    ],
+        Path | None, typer.Option("--ids", help='One id a line, as JSON: 42, "a", or an object with an id.')
+    ] = None,
+    where: Filter = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take documents away, or our vectors from documents of others; an id that is not there is no error.
+    """Take documents away, or our vectors from documents of others: those that --where leaves, or those of --ids, of
+    which one that is not there is no error.
 
     ```
     sparsevec delete qdrant://localhost:6333/products --ids gone.jsonl
+    sparsevec delete qdrant://localhost:6333/products --where '{"brand": "acme"}'
     ```
     """
-    wanted = distinct(read_ids(ids, None))
+    if (ids is None) == (where is None):
+        raise InvalidInput("expected --ids or --where, one of the two; --where '{}' stands for every document")
+    wanted, left = None if ids is None else distinct(read_ids(ids, None)), read_where(where)
     with connected(url) as adapter:
         before = adapter.count()
-        _agree(f"Take away {len(wanted):,} of the {before:,} vectors at {url}?", yes=yes, as_json=as_json)
+        n = adapter.count(left) if wanted is None else len(wanted)
+        _agree(f"Take away {n:,} of the {before:,} vectors at {url}?", yes=yes, as_json=as_json)
         with progress("deleting") as done:
-            removed = remove(adapter, wanted, on_progress=lambda told: done(told.given / max(1, len(wanted))))
+            removed = remove(adapter, wanted, where=left, on_progress=lambda told: done(told.given / max(1, n)))
         gone = _Gone(
             before=before,
             after=adapter.count(),

@@ -179,7 +179,8 @@ class _Search(BaseModel):
         if engine is not None:
             model = LatencyModel.load(engine)
             features = model.counted(query_nnz, flops, touched_by_chance(flops), candidates, documents)
-            taken, warning = float(model.predict(features)[0]), model.warning(features, documents)
+            taken = float(model.predict(features)[0])
+            warning = " ".join(filter(None, [model.warning(features, documents), model.doubt])) or None
             said += f", {taken:.3g} ms on {model.engine} for {candidates} hits"
         return cls(
             flops=flops,
@@ -271,6 +272,7 @@ def latency(
             milliseconds=None if expected is None else float(found.predict(expected).mean()),
             shares=None if expected is None else found.shares(expected),
             warning=None if expected is None else found.warning(expected),
+            doubt=found.doubt,
         ),
         as_json=as_json,
     )
@@ -292,10 +294,11 @@ class _Latency(BaseModel):
     """of the queries that were given, mean"""
     shares: dict[str, float] | None
     warning: str | None
+    doubt: str | None
 
     def __str__(self) -> str:
         lines = [self.said]
         if self.milliseconds is not None and self.shares is not None:
             parts = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
             lines.append(f"These queries: {self.milliseconds:.3g} ms ({parts})")
-        return "\n".join([*lines, *filter(None, [self.warning])])
+        return "\n".join([*lines, *filter(None, [self.warning, self.doubt])])

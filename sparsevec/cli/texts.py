@@ -82,9 +82,7 @@ def embed(
     """
     if output.suffix != ".npy":
         raise InvalidInput(f"expected a .npy file to write, found {output.name}")
-    lines = sum(
-        1 for _ in read_texts(texts, field)
-    )  # read twice: once to count and to check, before anything is embedded
+    lines = sum(1 for _ in read_texts(texts, field))  # counted and checked, before anything is embedded
     with progress("embedding") as done:
         rows = embedded(read_texts(texts, field), named(embedder), on_batch=lambda count: done(count / max(1, lines)))
     packed = io.BytesIO()
@@ -108,7 +106,7 @@ def read_texts(path: Path, field: str) -> Iterator[str]:
         yield from (_field(line, field, number) for number, line in enumerate(read_objects(path), start=1))
         return
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             yield from (line.rstrip("\n") for line in lines)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"expected text in UTF-8 in {path}: {error}") from error

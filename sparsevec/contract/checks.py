@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import UUID
 
 import numpy as np
@@ -23,6 +25,8 @@ __all__ = [
     "Id",
     "Payload",
     "Queries",
+    "check_adapter",
+    "check_async_adapter",
     "check_batch",
     "check_code_bytes",
     "check_codes",
@@ -36,6 +40,7 @@ __all__ = [
     "check_vectors",
     "checked_payload",
     "dense_row",
+    "first_repeated",
     "gathered_codes",
     "id_fault",
     "ids_or_where",
@@ -48,8 +53,36 @@ MAX_CODE_BYTES = 32_000  # Lucene's doc values hold 32,766 bytes
 Id: TypeAlias = int | str
 """An int in [0, 2**64) or a non-empty string (C10)."""
 
+Ids = TypeVar("Ids", bound=Iterable[Id])
+
 Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 """A batch (q, dimension), or one row of it."""
+
+
+def check_adapter(adapter: object, verb: str = "search") -> None:
+    """Raises InvalidInput for a url, a client, or an adapter for asyncio, in place of an adapter that has `verb`."""
+    if iscoroutinefunction(_method(adapter, verb)):
+        raise InvalidInput(
+            f"expected an adapter for threads, found {type(adapter).__name__}, which is one for asyncio; connect(url) "
+            "makes one for threads, and await asyncio.to_thread(...) runs this beside a loop"
+        )
+
+
+def check_async_adapter(adapter: object) -> None:
+    """The same the other way round."""
+    if not iscoroutinefunction(_method(adapter, "search")):
+        raise InvalidInput(
+            f"expected an adapter for asyncio, found {type(adapter).__name__}, which is one for threads; "
+            "await aconnect(url) makes one for asyncio"
+        )
+
+
+def _method(adapter: object, verb: str) -> object:
+    if not all(callable(getattr(adapter, name, None)) for name in (verb, "info", "stored")):  # clients lack the last
+        raise InvalidInput(
+            f"expected an adapter, found {type(adapter).__name__}; sparsevec.connect makes one from a url or a client"
+        )
+    return getattr(adapter, verb)
 
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:
@@ -93,9 +126,15 @@ def check_batch(
     if len(payloads) != len(checked):
         raise InvalidInput(f"expected as many payloads as ids, found {len(payloads)} payloads and {len(checked)} ids")
     if len(set(checked)) < len(checked):
-        twice = next(id_ for id_ in checked if checked.count(id_) > 1)
-        raise InvalidInput(f"id {twice!r} stands twice in one write; an id may be written again in a later one")
+        raise InvalidInput(
+            f"id {first_repeated(checked)!r} stands twice in one write; an id may be written again in a later one"
+        )
     return checked, list(payloads) if isinstance(payloads, CheckedPayloads) else _walked(checked, payloads)
+
+
+def first_repeated(ids: Iterable[Id]) -> Id:
+    """The first that stands there twice, of ids of which one does."""
+    return next(id_ for id_, times in Counter(ids).items() if times > 1)
 
 
 def check_code_bytes(code_bytes: int | None) -> int | None:
@@ -236,10 +275,10 @@ def check_options(
         raise InvalidInput(f"{backend} has no routing; leave routing= out")
 
 
-def check_k(k: int) -> int:
-    """Raises InvalidInput unless k is an int of at least 1."""
+def check_k(k: int, what: str = "k") -> int:
+    """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InvalidInput(f"k must be an int of at least 1, found {k!r}")
+        raise InvalidInput(f"{what} must be an int of at least 1, found {k!r}")
     return int(k)
 
 
@@ -250,7 +289,7 @@ def check_size(size: int) -> int:
     return int(size)
 
 
-def ids_or_where(ids: Sequence[Id] | None, where: object) -> Sequence[Id] | None:
+def ids_or_where(ids: Ids | None, where: object) -> Ids | None:
     """The ids; None where a filter says which. Raises InvalidInput unless one of the two is given."""
     if (ids is None) == (where is None):
         raise InvalidInput("expected ids or where=, one of the two; where={} stands for every document")

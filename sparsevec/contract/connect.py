@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
@@ -55,7 +56,13 @@ def _of_client(client: object, group: str, options: dict[str, Any]) -> Any:
         raise InvalidInput(
             f"expected a url such as 'qdrant://localhost:6333/products', or a client object, found {client!r:.80}"
         )
-    return _found(group, package).from_client(client, **options)
+    make = _found(group, package).from_client
+    try:
+        signature(make).bind(client, **options)
+    except TypeError as error:
+        known = ", ".join(f"{name}=" for name in list(signature(make).parameters)[1:])
+        raise InvalidInput(f"beside a client of {package} expected {known}: {error}") from None
+    return make(client, **options)
 
 
 def _entry(group: str, *names: str) -> EntryPoint | None:

@@ -107,7 +107,6 @@ class Compared:
 
 
 def compared(corpus: Corpus, learned: Learned, nnz: int) -> Compared:
-
     def sparse(documents: SparseVectors, queries: SparseVectors) -> Evaluation:
         return evaluate(corpus.dense, corpus.asked, documents, queries, qrels=corpus.answers)
 
@@ -203,6 +202,7 @@ def _centred(dense: Float32s, asked: Float32s) -> tuple[Float32s, Float32s]:
 
 def _largest(rows: Float32s, directions: Float32s, k: int) -> SparseVectors:
     """Rows (n, d) projected, with all but their k largest entries gone, at length 1."""
+    k = min(k, directions.shape[1])
     starts = range(0, len(rows), _BLOCK)
     return SparseVectors.concat([_cut(rows[start : start + _BLOCK] @ directions, k) for start in starts])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsevec.contract.checks import Id, Payload, check_ids, payload_fault
+from sparsevec.contract.checks import Id, Payload, check_ids, first_repeated, payload_fault
 from sparsevec.dense import dense_rows
 from sparsevec.errors import InvalidInput
 from sparsevec.files import DenseFile, read_objects, read_table
@@ -175,6 +174,5 @@ def _payload(line: dict[str, Any], row: int) -> Payload:
 
 def _distinct(ids: list[Id]) -> list[Id]:
     if len(set(ids)) < len(ids):
-        twice = next(id_ for id_, times in Counter(ids).items() if times > 1)
-        raise InvalidInput(f"documents.jsonl gives the id {twice!r} twice; each document needs its own")
+        raise InvalidInput(f"documents.jsonl gives the id {first_repeated(ids)!r} twice; each document needs its own")
     return ids

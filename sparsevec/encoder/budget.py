@@ -70,7 +70,7 @@ class Budget:
             raise InvalidInput(
                 "budget milliseconds are those of an engine, found "
                 f"milliseconds={self.milliseconds!r} and engine={self.engine!r:.60}; give both, the engine as its "
-                "latency model: sv.latency_model(adapter, documents)"
+                "latency model: sv.latency_model(adapter, documents), or --engine with what `latency --json` printed"
             )
 
 

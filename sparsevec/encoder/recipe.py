@@ -90,6 +90,8 @@ class RefineRecipe:
     student_scale: float = 18.0  # about where the head's ends
     alike: int = 10  # queries that one is mixed with: further ones ask for something else
     reach: float = 0.7  # of the noise on mixtures of queries; 1 is what the head's noisy queries get
+    searched: int = 50_000  # documents at most, in which the nearest of a mixture are searched anew each epoch
+    wide: int = 400  # of more, they are looked for among so many of each of its two queries: .001 to .006 are missed
     longer: float = 1.7  # as the head's
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
     checkpoint_every: int = 50
@@ -174,7 +176,12 @@ class CalibrationRecipe:
     least_touched: int = 50  # weights in all that a query may meet in a collection too small to learn from: F times n
     fewer: int = 2  # times fewer weights than learned for lose .01 of R10 at most; four times fewer lose .03
     more: int = 4  # times more weights lose nothing beside an encoder that was learned for them
+
     usage_rows: int = 2000  # rows of which usage and lengths are estimated before training
+
+    def reaches(self, learned: int, nnz: int) -> bool:
+        """Whether an encoder that was learned for so many weights is taken with `nnz`."""
+        return learned / self.fewer <= nnz <= self.more * learned
 
 
 def head_recipe(n: int, output_dim: int, nnz: int) -> HeadRecipe:

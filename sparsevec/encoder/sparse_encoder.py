@@ -20,8 +20,10 @@ from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
-from sparsevec.encoder.stages import Task, fitted, recalibrated, refined, unlearned
+from sparsevec.encoder.stages import fitted, recalibrated, refined
 from sparsevec.encoder.store import Config, Figures
+from sparsevec.encoder.too_few import unlearned
+from sparsevec.encoder.towers import Task
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
@@ -225,7 +227,7 @@ class SparseEncoder:
             )
         if config.figures.too_few:
             raise InvalidInput("this encoder was made of too few documents to learn from; fit it again")
-        if not learned / recipe.fewer <= nnz <= recipe.more * learned:
+        if not recipe.reaches(learned, nnz):
             raise InvalidInput(
                 f"{nnz} weights are too far from the {learned} that were learned for: expected "
                 f"{-(-learned // recipe.fewer)} to {recipe.more * learned}, where an encoder learned for them would "

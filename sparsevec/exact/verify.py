@@ -32,6 +32,7 @@ from sparsevec.contract.checks import (
     Id,
     Payload,
     Queries,
+    check_adapter,
     check_batch,
     check_codes,
     check_k,
@@ -163,6 +164,7 @@ def verify(
         return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **coded, **options)
     if options:
         raise TypeError(f"verify() of an adapter takes no {sorted(options)}")
+    check_adapter(adapter)
     check_k(k)
     wanted = judged_conditions(where, payloads)
     check_vectors(documents, "documents")

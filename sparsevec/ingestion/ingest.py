@@ -35,10 +35,10 @@ from contextlib import suppress
 from typing import NoReturn, get_args
 
 from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
-from sparsevec.contract.checks import Id, Payload, check_options, check_space
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
-from sparsevec.ingestion.asked import check_adapter, check_listener
+from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.chunks import Restartable, Vectors
 from sparsevec.ingestion.flight import Flight
 from sparsevec.ingestion.journal import Empty, Header

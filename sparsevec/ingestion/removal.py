@@ -16,16 +16,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.adapter import Adapter, Page
-from sparsevec.contract.checks import Id, id_fault
+from sparsevec.contract.checks import Id, check_adapter, id_fault, ids_or_where
 from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
-from sparsevec.ingestion.asked import check_adapter, check_listener
+from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
-from sparsevec.ingestion.report import IngestFailure
+from sparsevec.ingestion.report import SAMPLE, IngestFailure
 
 __all__ = ["RemovalReport", "remove"]
-
-_SAMPLE = 10  # failures that a report names
 
 _log = logging.getLogger(__name__)
 
@@ -77,9 +75,7 @@ def remove(
     if isinstance(batch_count, bool) or not isinstance(batch_count, int) or batch_count < 1:
         raise InvalidInput(f"batch_count must be an int of at least 1, found {batch_count!r:.80}")
     check_deadline(deadline)
-    if (ids is None) == (where is None):
-        raise InvalidInput("expected ids or where=, one of the two; where={} stands for every document")
-    if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
+    if ids_or_where(ids, where) is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
         raise InvalidInput(f"expected ids as an iterable, found {type(ids).__name__}")
     patience, report = Patience(deadline, timing), RemovalReport()
     _log.info("removal from %r begins", adapter)
@@ -150,5 +146,5 @@ def _after(report: RemovalReport, batch: list[Any], failures: list[IngestFailure
         deleted=report.deleted + len(batch) - len(failures),
         failed=report.failed + len(failures),
         retries=report.retries + retries,
-        failures=(*report.failures, *failures)[:_SAMPLE],
+        failures=(*report.failures, *failures)[:SAMPLE],
     )

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 from sparsevec import Adapter, Encoded, IngestReport, SparseEncoder, connect, ingest
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WrongSpace
 from sparsevec.integrations.guest import guest
+from sparsevec.storage import whole_file
 
 with guest("ray", "ray"):
     from ray.data import Datasink
@@ -123,13 +124,17 @@ class _Job:
         encoder, tables = self.model.load(), [BlockAccessor.for_block(block) for block in blocks]
         with tempfile.TemporaryDirectory() as folder, connect(self.url, **self.credentials) as adapter:
             letters, coded = Path(folder) / "failed.jsonl", adapter.info().code_bytes is not None
-            made, again = tee(chain.from_iterable(self._encoded(encoder, table, adapter, coded) for table in tables))
+            parts = (self._encoded(encoder, table, adapter, coded) for table in tables)
+            made: Iterator[_Made] = chain.from_iterable(parts)
+            again: Iterator[_Made] | None = None
+            if coded:  # a second reader that reads nothing would keep all of it
+                made, again = tee(made)
             report = ingest(
                 adapter,
                 chain.from_iterable(map(self._ids, tables)),
                 (vectors for vectors, _ in made),
                 chain.from_iterable(map(self._payloads, tables)) if len(self.columns) > 2 else None,
-                codes=chain.from_iterable(codes for _, codes in again) if coded else None,
+                codes=None if again is None else chain.from_iterable(codes for _, codes in again),
                 failed=letters,
                 **self.options,
             )
@@ -212,5 +217,5 @@ def _collected(parts: Sequence[_Part], failed: str | os.PathLike[str] | None) ->
     report = IngestReport.of_all([part.report for part in parts])
     if failed is None or not report.failed:
         return report.model_copy(update={"dead_letters": None})
-    Path(failed).write_text("".join(part.letters for part in parts))
+    whole_file(failed, "".join(part.letters for part in parts).encode(), private=True)  # payloads stand in it
     return report.model_copy(update={"dead_letters": Path(failed)})

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import check_adapter
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
@@ -26,6 +27,7 @@ def opened(where: str | Adapter, credentials: Mapping[str, Any]) -> Iterator[Ada
         return
     if credentials:
         raise InvalidInput(f"credentials {sorted(credentials)} go with a url; an adapter has its own")
+    check_adapter(where)
     yield where
 
 

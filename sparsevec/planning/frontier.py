@@ -134,6 +134,19 @@ class Frontier(BaseModel):
     trials: int
     seconds: float
     """of all trials"""
+    left: float | None = None
+    """seconds that the next run takes, where the time was spent before all were made"""
+
+    @property
+    def unfinished(self) -> str | None:
+        """What the time did not suffice for."""
+        if self.left is None:
+            return None
+        enough = self.seconds + 1.2 * self.left
+        return (
+            f"The time was spent before the last run; the next takes about {self.left:,.0f} s. With {enough:,.0f} "
+            "seconds in all the same search goes on from here."
+        )
 
     def take(self, limits: CostLimits) -> Configuration:
         """The best configuration within `limits`. Raises InvalidInput, naming the nearest, where there is none."""
@@ -170,10 +183,15 @@ class Frontier(BaseModel):
         )
 
     def __str__(self) -> str:
-        rows = [self.header, *(one.cells() for one in self.front(self.axis))]
+        front = self.front(self.axis)
+        rows = [self.header, *(one.cells() for one in front)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*table, "", self.predicted, *filter(None, [self.warning]), self.advice])
+        if self.best in front:
+            table[1 + front.index(self.best)] += "  <- take"
+        headed = f"The best at each cost in {AXES[self.axis]}, within the other limits:"
+        said = filter(None, [self.predicted, self.warning, self.unfinished])
+        return "\n".join([headed, *table, "", *said, self.advice])
 
 
 def best_within(configurations: Iterable[Configuration], limits: CostLimits) -> Configuration:

@@ -4,17 +4,20 @@
     print(found)                                # what is best at which cost; in the last line, what to take
     encoder = SparseEncoder(384, found.best.shape.dimension).fit(dense, sample, budget=found.best.budget)
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is learned from a quarter of the rows, the best
-two from all, as far as the time goes. Of many rows, every shape is learned from a sixteenth and the best third of them
-from a quarter; of few, that would save little time and mislead. What was not learned from all rows is predicted by a
-law fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on,
-and other limits are answered from the same runs.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is tried with a quarter of the rows, and those of
+the best two dimensions with all, the best first, as far as the time goes. Of many rows, every shape is tried with a
+sixteenth and the best third of them with a quarter; of few, that would save little time and mislead. Shapes of one
+dimension share a training where `SparseEncoder.at` takes them from it, which finds up to about two points less than one
+of their own; with all rows it is the best that is learned for. What was not tried with all rows is predicted by a law
+fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on, and
+other limits are answered from the same runs.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,13 +28,14 @@ import numpy as np
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget
 from sparsevec.encoder.budget import resolved
+from sparsevec.encoder.recipe import CalibrationRecipe
 from sparsevec.encoder.residual import most_bytes
 from sparsevec.errors import InvalidInput
 from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.notebook import Notebook, Settings
-from sparsevec.planning.trials import Goal, Point, Rows, Shape, Trial, tried
+from sparsevec.planning.trials import Goal, Point, Rows, Shape, Trial, runs, tried
 from sparsevec.progress import Listener, Progress
 
 __all__ = ["DIMENSIONS", "WEIGHTS", "WIDTHS", "find_frontier", "shapes_of", "shuffled"]
@@ -42,9 +46,10 @@ _GROWTH = 4  # rows of a run over those of one of the stage before
 _LEAST = 400  # rows of the smallest run: half as many again as the least that a head is learned from
 _STAGES = 3
 _STEADY = 5000  # rows that take as long as what a run takes for any: its steps; fewer save little, and mislead more
+AGAIN = 0.3  # of the time of a training and its judging: what the same encoder within another budget takes
 _SLACK = 1.2  # of a limit of F, for few rows: the same length of query costs up to so much less among all
 _KEPT = 3  # of so many shapes one goes on
-_FINAL = 2  # shapes that are learned from all rows
+_FINAL = 2  # dimensions that are tried with all rows
 _JUDGED = 300  # queries that judge: the standard error of a recall is then about .01, of a difference less
 _NARROWEST = 8  # bytes, as `Budget` has it
 _LEARNED = 50  # queries of a sample at least
@@ -149,59 +154,69 @@ class _Search:
 
     def run(self, shapes: Sequence[Shape]) -> Frontier:
         """Stage after stage, until all are made or the time is spent."""
+        shapes = _middle_first(shapes)
         for stage, size in enumerate(sizes := _sizes(self.documents)):
-            for shape in shapes:
-                if self._made(shape, size) is None:
-                    if self.notebook.trials and self._expected(shape, size) > self.seconds - self.notebook.seconds:
-                        return self.frontier()
-                    self.notebook.add(self._tried(shape, size))
-            if stage + 1 < len(sizes):
-                shapes = self._best(shapes, _FINAL if stage + 2 == len(sizes) else math.ceil(len(shapes) / _KEPT))
+            known = {trial.shape for trial in self.notebook.trials if trial.documents == size}
+            for run in runs([shape for shape in shapes if shape not in known]):
+                while len(run) > 1 and self._expected(run, size) > self._time_left:
+                    run.pop()
+                if (expected := self._expected(run, size)) > self._time_left:
+                    return self.frontier(expected)
+                self.notebook.add(self._tried(run, size))
+            shapes = self._ranked(shapes)
+            if stage + 2 == len(sizes):
+                shapes = _of_the_best_dimensions(shapes)
+            elif stage + 1 < len(sizes):
+                shapes = shapes[: math.ceil(len(shapes) / _KEPT)]
         return self.frontier()
 
-    def _made(self, shape: Shape, size: int) -> Trial | None:
-        found = (trial for trial in self.notebook.trials if (trial.shape, trial.documents) == (shape, size))
-        return next(found, None)
+    @property
+    def _time_left(self) -> float:
+        return self.seconds - self.notebook.seconds
 
-    def _tried(self, shape: Shape, size: int) -> Trial:
+    def _tried(self, run: Sequence[Shape], size: int) -> list[Trial]:
         settings, told = self.notebook.settings, None
         if self.on_step is not None:
-            told = partial(self._tell, shape, size)
+            told = partial(self._tell, run[0], size, time.perf_counter())
         return tried(
-            shape,
+            run,
             self.rows.first(size),
             widths=settings.widths,
             refine=settings.refine,
             seed=settings.seed,
-            checkpoint=self.notebook.checkpoint(shape, size),
+            checkpoint=self.notebook.checkpoint(run[0], size),
             on_step=told,
         )
 
-    def _tell(self, shape: Shape, size: int, event: Progress) -> None:
+    def _tell(self, shape: Shape, size: int, began: float, event: Progress) -> None:
         assert self.on_step is not None
-        spent = min(1.0, (self.notebook.seconds + event.seconds) / self.seconds)
+        spent = min(1.0, (self.notebook.seconds + time.perf_counter() - began) / self.seconds)
         said = f"{shape} a document, {size:,} rows: {event.text}"
         self.on_step(replace(event, fraction=spent, text=said))
 
-    def _expected(self, shape: Shape, size: int) -> float:
-        """Seconds of a run, by those of the same shape with fewer rows, or else of the largest."""
-        known = [one for one in self.notebook.trials if one.shape == shape] or list(self.notebook.trials)
-        last = max(known, key=lambda one: (one.documents, one.seconds))
-        return last.seconds * (_STEADY + size) / (_STEADY + last.documents)
+    def _expected(self, run: Sequence[Shape], size: int) -> float:
+        """Seconds of a run, by the training of the same dimension with fewer rows, or else by the largest; none of the
+        first, which is made in any case."""
+        if not self.notebook.trials:
+            return 0.0
+        known = [one for one in self.notebook.trials if one.shape.dimension == run[0].dimension]
+        last = max(known or self.notebook.trials, key=lambda one: (one.documents, one.seconds))
+        trainings = 1 + AGAIN * (len(run) - 1)
+        return trainings * last.seconds * (_STEADY + size) / (_STEADY + last.documents)
 
-    def _best(self, shapes: Sequence[Shape], count: int) -> list[Shape]:
-        """So many, by the best that each is expected to find about within the limits."""
-        expected = dict.fromkeys(shapes, -math.inf)
+    def _ranked(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Those that are about within the limits, by the best that each is expected to find there; all, if none is."""
+        expected: dict[Shape, float] = {}
         about = {axis: limit if axis == "bytes" else _SLACK * limit for axis, limit in self.limits.given.items()}
         for one in self._configurations(self._laws()):
-            if one.shape in expected and one.excess(about) <= 1:
-                expected[one.shape] = max(expected[one.shape], one.recall)
-        return sorted(shapes, key=lambda shape: -expected[shape])[: max(count, 1)]
+            if one.shape in shapes and one.excess(about) <= 1:
+                expected[one.shape] = max(expected.get(one.shape, 0.0), one.recall)
+        return sorted(expected, key=lambda shape: -expected[shape]) or list(shapes)
 
     # ---- what follows from them
 
-    def frontier(self) -> Frontier:
-        """Of all trials so far."""
+    def frontier(self, left: float | None = None) -> Frontier:
+        """Of all trials so far; left: seconds of the run that there was no time for."""
         laws = self._laws()
         configurations = self._configurations(laws)
         best = best_within(configurations, self.limits)
@@ -217,6 +232,7 @@ class _Search:
             predicted=_said(laws),
             trials=len(self.notebook.trials),
             seconds=self.notebook.seconds,
+            left=left,
         )
 
     def _configurations(self, laws: dict[int, Law]) -> list[Configuration]:
@@ -270,6 +286,25 @@ class _Search:
         return {width: Law.fitted(of_width) for width, of_width in found.items()}
 
 
+def _middle_first(shapes: Sequence[Shape]) -> list[Shape]:
+    """Dimension by dimension, first the most weights whose encoder is taken with the fewest, too."""
+    least: dict[int, int] = {}
+    for shape in shapes:
+        least[shape.dimension] = min(shape.nnz, least.get(shape.dimension, shape.nnz))
+
+    def place(shape: Shape) -> tuple[int, bool, int]:
+        above = not CalibrationRecipe().reaches(shape.nnz, least[shape.dimension])
+        return shape.dimension, above, shape.nnz if above else -shape.nnz
+
+    return sorted(shapes, key=place)
+
+
+def _of_the_best_dimensions(ranked: Sequence[Shape]) -> list[Shape]:
+    """Dimension by dimension: a training gives all of its shapes."""
+    best = list(dict.fromkeys(shape.dimension for shape in ranked))[:_FINAL]
+    return [shape for dimension in best for shape in ranked if shape.dimension == dimension]
+
+
 def seen(trial: Trial, point: Point, goal: Goal) -> Seen:
     """What a law is fitted to."""
     return Seen(
@@ -291,7 +326,10 @@ def _sizes(n: int) -> list[int]:
 
 
 def _said(laws: dict[int, Law]) -> str:
-    if len(laws) == 1:
-        return f"predicted by the {laws.popitem()[1]}"
-    parts = (f"with {width or 'no'} residual bytes the {law}" for width, law in sorted(laws.items()))
+    widths: dict[str, list[str]] = {}
+    for width, law in sorted(laws.items()):
+        widths.setdefault(str(law), []).append(str(width or "no"))
+    if len(widths) == 1:
+        return f"predicted by the {next(iter(widths))}"
+    parts = (f"with {' and '.join(of)} residual bytes the {law}" for law, of in widths.items())
     return f"predicted by laws: {'; '.join(parts)}"

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_k
+from sparsevec.contract.checks import check_adapter, check_k
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
@@ -41,7 +41,7 @@ from sparsevec.vectors import SparseVectors
 
 __all__ = ["FEATURES", "LatencyModel", "features", "latency_model", "touched_by_chance"]
 
-FEATURES = ("lists", "postings", "touched", "k")
+FEATURES = ("lists", "postings", "touched", "hits")
 _LISTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # query lengths: what encoders give, and a margin on both sides
 _DEPTHS = (10, 100, 300)  # answers alone, candidates for a second stage
 _KINDS = ("rare", "mixed", "common")  # which third of the lists, by length
@@ -143,7 +143,7 @@ class LatencyModel(BaseModel):
             raise InvalidInput(
                 f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a "
                 f"query of one weight that asks for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
-                f"request as such; raise milliseconds to {1.05 * least:.3g}, or ask for fewer hits"
+                f"request as such; raise milliseconds to {1.05 * least:.3g}, or lower `hits` in the latency model"
             )
         return bisect.bisect_right(range(1, dimension + 1), milliseconds, key=taken)
 
@@ -165,7 +165,18 @@ class LatencyModel(BaseModel):
         advice = _INSTEAD[max(_INSTEAD, key=lambda part: shares[part])]
         return (
             f"on {self.engine} with {documents or self.documents:,.0f} documents F is {worked:.0%} of a query's time "
-            f"(lists {shares['lists']:.0%}, hits {shares['k']:.0%}, the request {shares['request']:.0%}): {advice}"
+            f"(lists {shares['lists']:.0%}, hits {shares['hits']:.0%}, the request {shares['request']:.0%}): {advice}"
+        )
+
+    @property
+    def doubt(self) -> str | None:
+        """Where its error is too large to budget by."""
+        if self.error_median <= _MEDIAN and self.error_95 <= _NINETY_FIVE:
+            return None
+        return (
+            f"do not budget by this: probes that the fit has not seen are off by more than {_MEDIAN:.0%} (median) or "
+            f"{_NINETY_FIVE:.0%} (95 %), which is a busy engine or client; probe again when they are quiet, or in more "
+            "rounds"
         )
 
     def __str__(self) -> str:
@@ -177,9 +188,10 @@ class LatencyModel(BaseModel):
         )
 
 
+_MEDIAN, _NINETY_FIVE = 0.15, 0.35  # errors that models of quiet engines stay below: benchmarks/results/latency.md
 _INSTEAD = {
     "lists": "shorter queries save most: Budget(query_nnz=…)",
-    "k": "ask for fewer hits",
+    "hits": "ask for fewer hits",
     "request": "only fewer requests save much: ask several queries at once",
 }
 _WORKED = 1 / 3  # of the time: below, halving F saves less than a sixth
@@ -198,6 +210,7 @@ def latency_model(
     81 searches a round, and one round to warm up. Raises InvalidInput for documents without weights, and when the
     collection answers no probe: it does not hold them.
     """
+    check_adapter(adapter)
     plan = _planned(documents, np.random.default_rng(seed))
     counted = features(plan.queries, documents, plan.depths)
     taken = _timed(adapter, plan, rounds, np.random.default_rng(seed + 1), clock)

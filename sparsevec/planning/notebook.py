@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -71,9 +72,9 @@ class Notebook:
         """That all trials took."""
         return sum(trial.seconds for trial in self.trials)
 
-    def add(self, trial: Trial) -> None:
-        """On disk when this returns. Raises StorageFailed."""
-        self._kept = self._kept.model_copy(update={"trials": (*self.trials, trial)})
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Of one training; on disk when this returns. Raises StorageFailed."""
+        self._kept = self._kept.model_copy(update={"trials": (*self.trials, *trials)})
         if self._folder is not None:
             whole_file(self._folder / _FILE, self._kept.model_dump_json(indent=1).encode() + b"\n")
             shutil.rmtree(self._folder / _RUNNING, ignore_errors=True)

@@ -39,6 +39,7 @@ def page(found: Frontier) -> str:
         table=table(found.header, [one.cells() for one in front], front.index(best) if best in front else None),
         predicted=text(found.predicted),
         warning=text(found.warning or ""),
+        unfinished=text(found.unfinished or ""),
         made=f"{found.trials} runs, {found.seconds:,.0f} s; {found.queries} queries judged, none was learned from.",
     )
 

@@ -1,8 +1,8 @@
-"""One run of the frontier: an encoder learned from some of the rows, and what it finds and costs at several lengths of
-query and widths of residual code.
+"""One run of the frontier: an encoder learned from some of the rows, and what it finds and costs with several numbers
+of weights, lengths of query and widths of residual code.
 
-Only the dimensions and the weights of a document need a training of their own. Shorter queries are the same encoder's,
-cut to their largest weights, and residual codes of another width are learned on top of it, in seconds.
+Only dimensions need a training of their own. About as many weights are the same encoder's within another budget
+(`SparseEncoder.at`), shorter queries are cut to their largest weights, and residual codes are learned on top of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.dense import Nearest, nearest, unit_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.figures import by_residual, by_second_look
-from sparsevec.encoder.recipe import ResidualRecipe, SplitRecipe
+from sparsevec.encoder.recipe import CalibrationRecipe, ResidualRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s
 from sparsevec.encoder.stages import residual_codes
 from sparsevec.measure.cost import POSTING_BYTES, cost, touched
@@ -27,7 +27,7 @@ from sparsevec.measure.recall import recalls, sparse_top
 from sparsevec.progress import Listener, Whole
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Goal", "Point", "Rows", "Shape", "Trial", "tried"]
+__all__ = ["Goal", "Point", "Rows", "Shape", "Trial", "runs", "tried"]
 
 Goal: TypeAlias = Literal["answers", "candidates"]
 """What recall is of: the final ten, after the second look or residual codes; or the hundred that are re-ranked."""
@@ -39,7 +39,7 @@ _CANDIDATES = 100  # that the second look orders
 
 
 class Shape(BaseModel):
-    """What a training of its own is needed for."""
+    """Of an encoder."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,6 +90,8 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     shape: Shape
+    learned_nnz: int | None = None
+    """weights that its encoder was learned for, where it is `at` another budget"""
     documents: int
     queries: int
     seconds: float
@@ -111,8 +113,24 @@ class Rows:
         return Rows(self.documents[:n], self.sample, self.asking)
 
 
+def runs(shapes: Sequence[Shape]) -> list[list[Shape]]:
+    """Shapes that share a training, in their order: the first of each is the one that is learned."""
+    found: list[list[Shape]] = []
+    for shape in shapes:
+        run = next((run for run in found if _shared(run[0], shape)), None)
+        if run is None:
+            found.append([shape])
+        else:
+            run.append(shape)
+    return found
+
+
+def _shared(learned: Shape, shape: Shape) -> bool:
+    return learned.dimension == shape.dimension and CalibrationRecipe().reaches(learned.nnz, shape.nnz)
+
+
 def tried(
-    shape: Shape,
+    run: Sequence[Shape],
     rows: Rows,
     *,
     widths: Sequence[int] = (),
@@ -120,29 +138,38 @@ def tried(
     seed: int = 0,
     checkpoint: Path | None = None,
     on_step: Listener | None = None,
-) -> Trial:
-    """Learn `shape` from `rows` and measure it. widths: bytes of residual codes. checkpoint: a folder, as `fit` has it.
+) -> list[Trial]:
+    """Learn the first shape from `rows`, take the others from it, and measure each. widths: bytes of residual codes.
+    checkpoint: a folder, as `fit` has it.
 
     Raises what `SparseEncoder.fit` raises.
     """
-    began = time.perf_counter()
-    encoder = SparseEncoder(rows.documents.shape[1], shape.dimension, seed)
-    folders = (None, None) if checkpoint is None else (checkpoint / "fit", checkpoint / "refine")
-    encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=shape.nnz), checkpoint=folders[0], on_step=on_step)
-    codes = (
-        encoder.refine(rows.documents, rows.sample, checkpoint=folders[1], on_step=on_step)
-        if refine
-        else encoder.encode_document(rows.documents)
-    )
-    judge = _Judge.of(rows, codes, [_coded(encoder, rows, codes, width) for width in widths])
-    points = tuple(point for length in _lengths(shape) for point in judge.points(encoder, length))
-    return Trial(
-        shape=shape,
-        documents=len(rows.documents),
-        queries=len(rows.asking),
-        seconds=time.perf_counter() - began,
-        points=points,
-    )
+    first, *others = run
+    began, fit = time.perf_counter(), None if checkpoint is None else checkpoint / "fit"
+    encoder = SparseEncoder(rows.documents.shape[1], first.dimension, seed)
+    encoder.fit(rows.documents, rows.sample, budget=Budget(nnz=first.nnz), checkpoint=fit, on_step=on_step)
+    learning, trials = time.perf_counter() - began, []
+    for shape in [*others, first]:  # the first last: it may be refined, and then has no other budget
+        began, one = time.perf_counter(), encoder
+        if shape is not first:
+            one = encoder.at(Budget(nnz=shape.nnz), rows.documents, rows.sample, on_step=on_step)
+        if refine:
+            kept = None if checkpoint is None else checkpoint / f"refine-{shape.nnz}"
+            codes = one.refine(rows.documents, rows.sample, checkpoint=kept, on_step=on_step)
+        else:
+            codes = one.encode_document(rows.documents)
+        judge = _Judge.of(rows, codes, [_coded(one, rows, codes, width) for width in widths])
+        trials.append(
+            Trial(
+                shape=shape,
+                learned_nnz=one.config.learned_nnz,
+                documents=len(rows.documents),
+                queries=len(rows.asking),
+                points=tuple(point for length in _lengths(shape) for point in judge.points(one, length)),
+                seconds=time.perf_counter() - began + (learning if shape is first else 0),
+            )
+        )
+    return trials
 
 
 def _lengths(shape: Shape) -> list[int | None]:

@@ -303,6 +303,11 @@ def test_a_collection_of_foreign_vectors_takes_no_fingerprint_later(client: Qdra
 # ---- scanning and looking
 
 
+def test_a_dense_vector_of_theirs_is_called_what_it_is(client: QdrantClient) -> None:
+    with pytest.raises(CollectionError, match="'dense' of collection kb is a dense vector; choose another"):
+        of(client, vector_name="dense").search(rows({1: 1.0}), 3)
+
+
 def test_a_scan_brings_their_dense_rows_and_says_who_has_our_vector(client: QdrantClient) -> None:
     adapter = of(client)
     before = list(adapter.scan(dense="dense", size=5))

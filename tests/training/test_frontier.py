@@ -39,12 +39,13 @@ def found(rows: tuple[Float32s, Float32s], tmp_path_factory: pytest.TempPathFact
     return looked(rows, folder), folder
 
 
-def test_all_shapes_run_small_and_the_best_with_all_rows(found: tuple[Frontier, Path]) -> None:
+def test_all_shapes_run_small_and_those_of_the_best_two_dimensions_with_all_rows(found: tuple[Frontier, Path]) -> None:
     frontier, _ = found
-    assert frontier.trials == len(SHAPES) + 2
+    assert frontier.trials == 2 * len(SHAPES)
     assert {one.shape for one in frontier.configurations} == set(SHAPES)
-    assert len({one.shape for one in frontier.configurations if one.measured}) == 2
+    assert all(one.measured for one in frontier.configurations)
     assert frontier.best.measured
+    assert frontier.unfinished is None
     assert frontier.best.flops <= 0.5
     assert "from 400 rows it would have predicted those of 1,600" in frontier.predicted
 
@@ -76,17 +77,17 @@ def test_after_a_kill_it_goes_on_with_the_run_that_was_cut_short(
     found: tuple[Frontier, Path], rows: tuple[Float32s, Float32s], tmp_path: Path
 ) -> None:
     def killed(event: Progress) -> None:
-        if "256 dimensions, 4 weights" in event.text and "head 60/" in event.text:
+        if "256 dimensions, 8 weights" in event.text and "head 60/" in event.text:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         looked(rows, tmp_path, on_step=killed)
-    assert (tmp_path / "running" / "256-4-400" / "fit" / "head.checkpoint").exists()
+    assert (tmp_path / "running" / "256-8-400" / "fit" / "head.checkpoint").exists()
     heard: list[Progress] = []
     again = looked(rows, tmp_path, on_step=heard.append)
-    of_the_first_two = [event.text for event in heard if ", 400 rows" in event.text and "4 weights" in event.text]
-    assert not any("128 dimensions" in text for text in of_the_first_two)  # was kept
-    assert not any("head 40/" in text for text in of_the_first_two)  # went on from its checkpoint
+    small = [event.text for event in heard if ", 400 rows" in event.text]
+    assert not any("128 dimensions" in text for text in small)  # was kept
+    assert not any("head 40/" in text for text in small)  # went on from its checkpoint
     assert not (tmp_path / "running").exists()
     assert [one.recall for one in again.configurations] == [one.recall for one in found[0].configurations]
     assert [event.fraction for event in heard] == sorted(event.fraction for event in heard)
@@ -113,6 +114,7 @@ def test_little_time_gives_one_run_and_says_what_is_predicted_from_it() -> None:
     assert (frontier.queries, frontier.documents) == (180, 1620)
     assert {one.residual_bytes for one in frontier.configurations} == {0}
     assert "runs of one size" in frontier.predicted
+    assert "seconds in all the same search goes on" in str(frontier)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import torch
 from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
 from sparsevec.encoder.learning import learn
 from sparsevec.encoder.learning.decoder import ridge_decoder
+from sparsevec.encoder.learning.refining import Epochs, near
 from sparsevec.encoder.recipe import HeadRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.untrained import random_directions
@@ -28,7 +29,7 @@ from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotF
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import evaluate
 from sparsevec.vectors import Float32s, SparseVectors
-from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered
+from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
 from tests.training.worker import begin
 
 BUDGET = Budget(nnz=NNZ, flops=FLOPS)
@@ -56,6 +57,24 @@ def test_the_refined_corpus_is_as_good_as_it_was(
 ) -> None:
     found = measured(*refined, documents, unseen_queries)
     assert found == pytest.approx(GOLDEN["refined"], abs=0.01)
+
+
+def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_queries(
+    documents: Float32s, queries: Float32s
+) -> None:
+    units, asking = unit(documents), unit(queries)[:200]
+    corpus = learn.new_corpus(units, units[:50], np.arange(50), asking, 20, "cpu", wide=80)
+    alike = near(corpus.sample.rows, corpus.sample.rows, 11).near[:, 1:]
+    drawn = []
+    for wide in (None, corpus.wide):
+        torch.manual_seed(0)
+        recipe = refine_recipe(OUTPUT, NNZ)
+        drawn.append(Epochs(corpus.documents, corpus.sample, corpus.own, alike, wide, recipe)._drawn())
+    exact, among = drawn
+    assert torch.equal(exact.rows, among.rows)
+    pairs = zip(exact.near.numpy(), among.near.numpy(), strict=True)
+    assert np.mean([np.isin(due, found).mean() for due, found in pairs]) > 0.98
+    assert torch.allclose(exact.similarities, among.similarities, atol=0.05)
 
 
 def test_a_decoder_is_the_ridge_regression_of_rows_on_codes_whatever_the_threads() -> None:

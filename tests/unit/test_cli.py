@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -327,6 +328,7 @@ def test_what_is_in_the_way_makes_check_fail(tmp_path: Path, monkeypatch: pytest
     assert "blocking" in told.stdout
     assert "\x1b[31mit" not in told.stdout
     assert "\\x1b[31mit" in told.stdout
+    assert str(found[1]) == r"blocking routing: is required; name \x1b[31mit"
 
 
 def test_drop_asks_and_takes_everything_of_ours(place: Place, url: str) -> None:
@@ -352,6 +354,24 @@ def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: 
     assert read(deleted) == {"before": 400, "after": 398, "failures": []}
     asked = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl")
     assert (asked.exit_code, "Take away 3 of the 398 vectors" in asked.output) == (1, True)
+
+
+def test_delete_takes_what_a_filter_leaves(place: Place, url: str, tmp_path: Path) -> None:
+    (tmp_path / "payloads.jsonl").write_text("".join(f'{{"shop": {row % 4}}}\n' for row in range(400)))
+    sparsevec("index", url, place / "docs", "--payloads", tmp_path / "payloads.jsonl", "--create")
+    asked = sparsevec("delete", url, "--where", '{"shop": 1}')
+    assert (asked.exit_code, "Take away 100 of the 400 vectors" in asked.output) == (1, True)
+    deleted = sparsevec("delete", url, "--where", '{"shop": 1}', "--yes", "--json")
+    assert read(deleted) == {"before": 400, "after": 300, "failures": []}
+    neither = sparsevec("delete", url, "--yes")
+    assert (neither.exit_code, "--ids or --where" in neither.stderr) == (2, True)
+
+
+def test_an_empty_file_is_called_empty(place: Place, url: str, tmp_path: Path) -> None:
+    for name in ("texts.txt", "documents.jsonl", "documents.parquet"):
+        (tmp_path / name).touch()
+        refused = sparsevec("index", url, tmp_path / name, "--model", place / "model", "--create")
+        assert (refused.exit_code, f"{name} is empty" in " ".join(refused.stderr.split())) == (2, True)
 
 
 def test_an_empty_corpus_is_encoded_written_and_verified_as_one(place: Place, url: str, tmp_path: Path) -> None:
@@ -682,6 +702,15 @@ def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None
     result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "documents.jsonl, line 2: expected a JSON object, found 2" in " ".join(result.stderr.split())
+
+
+def test_a_terminal_of_another_alphabet_gets_escapes(tmp_path: Path) -> None:
+    with sv.connect(f"local:{tmp_path}/products.db") as adapter:
+        adapter.create(4)
+    command = [sys.executable, "-m", "sparsevec", "check", f"local:{tmp_path}/products.db"]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run(command, capture_output=True, env=latin, check=False)
+    assert (ran.returncode, ran.stdout[:6], ran.stderr) == (0, rb"\u2713", b"")
 
 
 # ---- without the extra

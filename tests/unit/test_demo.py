@@ -11,7 +11,7 @@ import pytest
 
 import sparsevec
 from sparsevec.demo import from_folder, shipped
-from sparsevec.demo.compare import UNTRAINED, Side, shortcoming
+from sparsevec.demo.compare import UNTRAINED, Side, projected, random_directions, shortcoming
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.run import run
 from sparsevec.demo.stages import Stages
@@ -45,6 +45,12 @@ def test_the_answers_of_the_shipped_queries_are_usually_near_the_top() -> None:
     assert corpus.answers is not None
     found = dense_top(unit(corpus.dense), unit(corpus.asked), 10)
     assert np.mean([next(iter(corpus.answers[query])) in rows for query, rows in enumerate(found)]) > 0.85
+
+
+def test_a_baseline_of_few_dimensions_keeps_them_all() -> None:
+    rows = np.random.default_rng(0).standard_normal((5, 8), np.float32)
+    documents, queries = projected(rows, rows[:2], random_directions(8, 4), [6])[6]
+    assert (len(documents), len(queries), documents.dimension) == (5, 2, 4)
 
 
 @pytest.mark.slow

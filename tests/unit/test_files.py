@@ -51,6 +51,12 @@ def test_bytes_that_are_no_array_raise_a_typed_error(tmp_path: Path, content: by
         read_dense(written(tmp_path, content))
 
 
+def test_a_byte_order_mark_before_lines_is_no_part_of_them(tmp_path: Path) -> None:
+    path = written(tmp_path, b"\xef\xbb\xbf" + b'{"id": 7}\n')
+    assert (list(read_ids(path, 1)), list(read_objects(path))) == ([7], [{"id": 7}])
+    assert read_qrels(written(tmp_path, b"\xef\xbb\xbf" + b"2 1 1\n"), [1], [2]) == {0: {0: 1}}
+
+
 @same_folder
 @given(st.one_of(st.binary(), st.text().map(str.encode), st.lists(st.integers()).map(lambda x: json.dumps(x).encode())))
 def test_lines_of_any_bytes_raise_nothing_but_typed_errors(tmp_path: Path, content: bytes) -> None:
@@ -102,6 +108,23 @@ WIDE_FRAME = pandas.DataFrame({"year": [1, 2, 3], "x0": ROWS[:, 0], "x1": ROWS[:
 def arrow(path: Path, table: Any) -> None:
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+
+
+def test_a_parquet_file_of_many_rows_is_read_in_pieces_and_a_bad_row_is_named(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(9000, 3)).astype(np.float32).tolist()
+    ids = list(range(9000))
+    pyarrow.parquet.write_table(pyarrow.table({"emb": rows, "id": ids, "n": ids}), tmp_path / "v.parquet")
+    found = read_table(tmp_path / "v.parquet")
+    assert np.array_equal(found.rows, np.array(rows))
+    assert (found.ids, list(found.payloads or ())) == (ids, [{"n": n} for n in ids])
+    for odd, said in ((None, "row 8500: found null"), ([1.0], "row 8500: found 1 numbers, expected 3")):
+        bad = pyarrow.table({"emb": [*rows[:8500], odd, *rows[8501:]]})
+        pyarrow.parquet.write_table(bad, tmp_path / "bad.parquet")
+        with pytest.raises(InvalidVectors, match=said):
+            read_dense(tmp_path / "bad.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"emb": rows[:8192] + [[1.0]] * 9}), tmp_path / "bad.parquet")
+    with pytest.raises(InvalidVectors, match="row 8192: found 1 numbers, expected 3 as in row 0"):
+        read_dense(tmp_path / "bad.parquet")
 
 
 @pytest.mark.parametrize(

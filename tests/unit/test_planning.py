@@ -360,6 +360,8 @@ def test_it_advises_to_save_what_takes_the_time(dear: str, advice: str) -> None:
     told |= {"engine": "x", "documents": 600, "probes": 81, "error_median": 0, "error_95": 0, dear: 10.0}
     model = LatencyModel.model_validate(told)
     assert advice in str(model.warning([50, 300, 250, 100]))
+    assert model.doubt is None
+    assert "do not budget by this" in str(model.model_copy(update={"error_95": 0.6}).doubt)
 
 
 def test_an_engine_that_answers_no_probe_is_refused(documents: sv.SparseVectors) -> None:

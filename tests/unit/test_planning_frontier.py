@@ -12,7 +12,7 @@ import pytest
 import sparsevec as sv
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.intervals import Interval
-from sparsevec.planning import halving
+from sparsevec.planning import halving, trials
 from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, pareto
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.picture import page, panel
@@ -148,9 +148,11 @@ def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float],
     """(dimension, rows) of each run of a search in which F falls with rows, to what it `costs` a shape among all."""
     made: list[tuple[int, int]] = []
 
-    def tried(shape: Shape, rows: Rows, **_: Any) -> Trial:
-        size = len(rows.documents)
-        made.append((shape.dimension, size))
+    def tried(run: list[Shape], rows: Rows, **_: Any) -> list[Trial]:
+        made.append((run[0].dimension, len(rows.documents)))
+        return [trial(shape, len(rows.documents)) for shape in run]
+
+    def trial(shape: Shape, size: int) -> Trial:
         recall, f = 0.8 + shape.dimension / 1e5, costs[shape] * (1 if size == n else 1.1)
         told: dict[str, Any] = dict.fromkeys(("answers", "candidates"), recall)
         told |= dict.fromkeys(("answers_interval", "candidates_interval"), Interval(recall, recall))
@@ -163,6 +165,14 @@ def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float],
     limits = CostLimits(flops=0.5)
     halving.find_frontier(rows[:n], rows[n:], limits=limits, shapes=list(costs), widths=(), **asked)
     return made
+
+
+def test_shapes_of_a_dimension_share_a_training() -> None:
+    shapes = [Shape(dimension=d, nnz=nnz) for d, nnz in ((1024, 16), (2048, 16), (2048, 64), (2048, 32), (2048, 8))]
+    learned = [[(shape.dimension, shape.nnz) for shape in run] for run in trials.runs(halving._middle_first(shapes))]
+    assert learned == [[(1024, 16)], [(2048, 16), (2048, 8), (2048, 32), (2048, 64)]]
+    best_first = [[shape.nnz for shape in run] for run in trials.runs(shapes[2:])]
+    assert best_first == [[64, 32], [8]]  # an encoder of 64 is not taken with 8
 
 
 def test_few_rows_are_learned_from_a_quarter_and_then_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +191,17 @@ def test_what_few_rows_cost_a_little_too_much_goes_on(monkeypatch: pytest.Monkey
     costs = {Shape(dimension=d, nnz=16): f for d, f in ((1024, 0.3), (2048, 0.7), (4096, 0.48))}
     made = searched(monkeypatch, 2000, costs, seconds=1e6)  # 0.48 is 0.53 for few
     assert made[3:] == [(4096, 2000), (1024, 2000)]
+
+
+def test_with_all_rows_the_best_two_dimensions_are_tried_whole_as_far_as_the_time_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs = {Shape(dimension=d, nnz=nnz): 0.3 for d in (1024, 2048, 4096) for nnz in (16, 32)}
+    made = searched(monkeypatch, 2000, costs, seconds=1e6)
+    assert made == [(1024, 500), (2048, 500), (4096, 500), (4096, 2000), (2048, 2000)]
+    one = 10 * (5000 + 2000) / (5000 + 500)  # of the six before, each of which says that it took ten seconds
+    with_one_shape = searched(monkeypatch, 2000, costs, seconds=60 + 1.1 * one)
+    assert with_one_shape == made[:4]
 
 
 def test_a_run_of_all_rows_is_made_where_the_time_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +241,16 @@ def test_the_last_line_says_what_to_take(frontier: Frontier) -> None:
     advice = str(frontier).split("\n")[-1]
     assert "F ≤ 0.7, ≤ 300 bytes a document" in advice
     assert "dimension 8192, Budget(nnz=16, flops=0.2, query_nnz=64, residual_bytes=60)" in advice
+
+
+def test_the_table_marks_what_to_take_and_says_what_there_was_no_time_for(frontier: Frontier) -> None:
+    marked = [line for line in str(frontier).split("\n") if line.endswith("<- take")]
+    assert len(marked) == 1
+    assert "0.900" in marked[0]
+    assert "The time was spent" not in str(frontier)
+    stopped = frontier.model_copy(update={"left": 50.0})
+    assert "the next takes about 50 s. With 160 seconds in all" in str(stopped)
+    assert "With 160 seconds in all" in page(stopped)
 
 
 def test_a_panel_is_a_picture_with_a_mark_for_each_configuration(frontier: Frontier) -> None:

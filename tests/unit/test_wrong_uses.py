@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from qdrant_client import QdrantClient
 
 import sparsevec as sv
 from sparsevec.contract.filters import EngineFilter
+from sparsevec.contract.operations import InThreads
 from sparsevec.errors import (
     AdapterClosed,
     AdapterNotFound,
@@ -399,3 +401,43 @@ def test_a_wrong_use_is_told_what_was_found_and_what_to_do(
     with pytest.raises(error, match=message) as caught:
         use(a)
     assert caught.type is error
+
+
+# ---- what is no adapter, or one of the other kind
+
+
+@pytest.fixture(scope="module")
+def encoder() -> sv.SparseEncoder:
+    return sv.SparseEncoder(4, 16).fit(DENSE, budget=sv.Budget(nnz=2))
+
+
+TAKING_AN_ADAPTER: dict[str, Callable[[Any, Any], object]] = {
+    "ingest": lambda adapter, _: ingest(adapter, [0, 1, 2], BATCH),
+    "remove": lambda adapter, _: sv.remove(adapter, [0]),
+    "verify": lambda adapter, _: verify(adapter, BATCH, BATCH),
+    "latency_model": lambda adapter, _: sv.latency_model(adapter, BATCH),
+    "Retriever": lambda adapter, encoder: sv.Retriever(encoder, adapter),
+    "check": lambda adapter, _: sv.check(adapter),
+}
+
+
+@pytest.mark.parametrize("use", TAKING_AN_ADAPTER.values(), ids=TAKING_AN_ADAPTER)
+def test_what_takes_an_adapter_for_threads_says_so_of_one_for_asyncio_and_of_a_client(
+    a: Any, encoder: Any, use: Callable[[Any, Any], object]
+) -> None:
+    with pytest.raises(InvalidInput, match="for threads, found InThreads, which is one for asyncio"):
+        use(InThreads(a), encoder)
+    client = SimpleNamespace(info=list, search=list, upsert=list, delete=list)
+    with pytest.raises(InvalidInput, match=r"expected an adapter, found SimpleNamespace; .*from a url or a client"):
+        use(client, encoder)
+
+
+def test_an_asynchronous_retriever_refuses_an_adapter_for_threads(a: Any, encoder: Any) -> None:
+    with pytest.raises(InvalidInput, match="for asyncio, found Reference, which is one for threads"):
+        sv.AsyncRetriever(encoder, a)
+
+
+@pytest.mark.parametrize("options", [{}, {"index": "x"}, {"collection": "x", "vector": "y"}])
+def test_options_that_do_not_go_with_a_client_are_named_with_those_that_do(options: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="qdrant_client expected collection=, vector_name="):
+        sv.connect(QdrantClient(":memory:"), **options)

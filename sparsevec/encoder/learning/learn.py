@@ -33,6 +33,7 @@ class Corpus:
     documents: Tensor  # (n, input_dim)
     own: Asking  # documents that ask, for others than themselves
     sample: Asking  # of queries; empty where there is none
+    wide: Tensor | None = None  # (q, c) more of the sample's nearest, in a corpus too large to search each epoch
 
     @property
     def asking(self) -> Asking:
@@ -50,18 +51,29 @@ class Corpus:
 
 
 def new_corpus(
-    documents: Float32s, own: Float32s, asking: Int64s, queries: Float32s | None, neighbours: int, device: str
+    documents: Float32s,
+    own: Float32s,
+    asking: Int64s,
+    queries: Float32s | None,
+    neighbours: int,
+    device: str,
+    wide: int | None = None,
 ) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
 
-    asking (m,): their numbers. All that is learned from them is learned on `device`; InvalidInput for an unknown one.
+    asking (m,): their numbers; wide: so many neighbours of each query are kept for its mixtures, on a CPU. All that is
+    learned from them is learned on `device`; InvalidInput for an unknown one.
     """
     place = chosen_device(device)
+    wide = wide if place.type == "cpu" else None  # a GPU searches everything in less time than it starts many searches
     rows = torch.from_numpy(documents).to(place)
     m = min(neighbours, len(rows) // 4)
     others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m)
-    sample = others.some(torch.arange(0)) if queries is None else near(torch.from_numpy(queries).to(place), rows, m)
-    return Corpus(rows, others, sample)
+    if queries is None:
+        return Corpus(rows, others, others.some(torch.arange(0)))
+    found = near(torch.from_numpy(queries).to(place), rows, wide or m)
+    sample = Asking(found.rows, found.near[:, :m].clone(), found.similarities[:, :m].clone())
+    return Corpus(rows, others, sample, None if wide is None else found.near)
 
 
 def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
@@ -137,7 +149,8 @@ def refined(
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = paid_length(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
-    epochs = Epochs(corpus.documents, corpus.sample, corpus.own, _alike(corpus.sample.rows, recipe.alike), recipe)
+    alike = _alike(corpus.sample.rows, recipe.alike)
+    epochs = Epochs(corpus.documents, corpus.sample, corpus.own, alike, corpus.wide, recipe)
     price = recipe.price if longest != limits.query_nnz else 0.0  # where lists are what is short, F has no price
     prices = price * torch.from_numpy(used / used.mean()).float().to(device)
     file = checkpoint_file(checkpoint, "refine")

@@ -18,9 +18,12 @@ def noisy(rows: Tensor, *, share: float = 1.0, reach: float = 1.0) -> Tensor:
     return F.normalize(rows + lengths * torch.randn_like(rows), dim=1)
 
 
-def mixed(rows: Tensor, alike: Tensor, reach: float) -> Tensor:
-    """Rows (q, input_dim) moved some of the way to one of those that `alike` (q, m) names, and a little aside."""
-    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1), device=rows.device))
+def mixed(rows: Tensor, alike: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Rows (q, input_dim) moved some of the way to one of those that `alike` (q, m) names, and a little aside.
+
+    And which of the rows that was, (q,).
+    """
+    picks = alike.gather(1, torch.randint(alike.shape[1], (len(rows), 1), device=rows.device))[:, 0].long()
     share = torch.rand(len(rows), 1, device=rows.device)
-    between = F.normalize(torch.lerp(rows, rows[picks[:, 0].long()], share), dim=1)
-    return noisy(between, reach=reach)
+    between = F.normalize(torch.lerp(rows, rows[picks], share), dim=1)
+    return noisy(between, reach=reach), picks

@@ -29,7 +29,7 @@ from sparsevec.training.losses import listwise_kl
 from sparsevec.training.regularizers import priced
 from sparsevec.training.schedules import constant
 
-__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "refining"]
+__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
@@ -55,6 +55,19 @@ def near(rows: Tensor, documents: Tensor, m: int) -> Asking:
     tops = [(rows[start : start + size] @ documents.T).topk(m, dim=1) for start in range(0, len(rows), size)]
     similarities, numbers = (torch.cat(same) for same in zip(*tops, strict=True))
     return Asking(rows, numbers, similarities)
+
+
+def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
+    """The rows (q, input_dim) with the m nearest of their own candidates (q, c), best first; one may be there twice."""
+    parts = [_best_of(*pair, documents, m) for pair in zip(rows, candidates, strict=True)]
+    numbers, similarities = (torch.stack(same) for same in zip(*parts, strict=True))
+    return Asking(rows, numbers, similarities)
+
+
+def _best_of(row: Tensor, candidates: Tensor, documents: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    some = torch.unique(candidates)  # in the order in which they lie in memory: read in a third of the time
+    similarities, at = (documents.index_select(0, some) @ row).topk(m)
+    return some[at], similarities
 
 
 class Refined(nn.Module):
@@ -90,6 +103,7 @@ class Epochs:
     sample: Asking
     own: Asking
     alike: Tensor  # (q, m) of each query of the sample, the others like it
+    wide: Tensor | None  # (q, c) more of its nearest, among which those of mixtures are found; None: among all
     recipe: RefineRecipe
 
     @property
@@ -103,11 +117,18 @@ class Epochs:
         return (epoch.some(rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
 
     def _drawn(self) -> Asking:
-        parts, m = [self.own, self.sample], self.sample.near.shape[1]
+        parts = [self.own, self.sample]
         if len(self.sample.rows):
             copies = [mixed(self.sample.rows, self.alike, self.recipe.reach) for _ in range(self.recipe.copies)]
-            parts += [near(copy, self.documents, m) for copy in copies]
+            parts += [self._found(*copy) for copy in copies]
         return Asking(*(torch.cat(same) for same in zip(*parts, strict=True)))
+
+    def _found(self, mixtures: Tensor, others: Tensor) -> Asking:
+        """Mixtures of the sample's queries, each with another one, and their nearest documents."""
+        m = self.sample.near.shape[1]
+        if self.wide is None:
+            return near(mixtures, self.documents, m)
+        return near_among(mixtures, torch.cat([self.wide, self.wide[others]], dim=1), self.documents, m)
 
 
 @dataclass(frozen=True, slots=True)

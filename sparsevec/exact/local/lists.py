@@ -136,7 +136,7 @@ class BlockLists:
         starts = starts.reshape(self._blocks, self._width + 1)
         tops: list[list[Top]] = []
         for block in range(self._blocks):
-            begins, ends = starts[block, columns] + bases[block], starts[block, columns + 1] + bases[block]
+            begins, ends = (starts[block, at].astype(np.int64) + bases[block] for at in (columns, columns + 1))
             lists = [slice(begin, end) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
             if not (begins < ends).any():
                 continue
