@@ -101,7 +101,7 @@ class Ranking:
         """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
         check_encoder(encoder)
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
-        self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates)
+        self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates, "candidates")
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._ranks = False, ranks
 
@@ -199,6 +199,8 @@ class Ranking:
 
     def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
         """The answers of one query, fused with rankings of the engine's own."""
+        if len(asked.dense) != 1:
+            raise InvalidInput(f"expected one query to fuse rankings of, found {len(asked.dense)}; fuse them in turn")
         if not self._ranks:
             raise BackendUnsupported(
                 "this backend ranks neither text nor dense rows by itself; fuse with another ranking of yours by "

@@ -37,6 +37,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
@@ -45,7 +47,7 @@ from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
-from sparsevec.contract.deadlines import within
+from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import arun, run
 from sparsevec.encoder import SparseEncoder
@@ -165,6 +167,7 @@ class Retriever(_Answering):
             return run(self._ranking.fused(asked, fusion), self._send)
 
     def _send(self, call: Call) -> Any:
+        check_time()
         return getattr(self._adapter, call.name)(*call.given, **call.named)
 
     def add(
@@ -297,6 +300,7 @@ class AsyncRetriever(_Answering):
             return await arun(self._ranking.fused(asked, fusion), self._send)
 
     async def _send(self, call: Call) -> Any:
+        check_time()
         return await getattr(self._adapter, call.name)(*call.given, **call.named)
 
     async def add(
@@ -337,7 +341,8 @@ class AsyncRetriever(_Answering):
 
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
-    if deadline is not None and (isinstance(deadline, bool) or not deadline > 0):
+    number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
+    if deadline is not None and not (number and deadline > 0):
         raise InvalidInput(f"deadline must be a positive number of seconds or None, found {deadline!r:.80}")
     with nullcontext() if deadline is None else within(deadline):
         yield

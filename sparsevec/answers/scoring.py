@@ -305,7 +305,14 @@ class Own:
         return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
-        scores = np.asarray(self._scorer(prepared[number], documents), np.float32)
+        given = self._scorer(prepared[number], documents)
+        try:
+            scores = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
+                f"{given!r:.60} ({error})"
+            ) from None
         finite = bool(np.isfinite(scores).all())
         if scores.shape != (len(documents.ids),) or not finite:
             raise InvalidInput(

@@ -275,10 +275,10 @@ def check_options(
         raise InvalidInput(f"{backend} has no routing; leave routing= out")
 
 
-def check_k(k: int) -> int:
-    """Raises InvalidInput unless k is an int of at least 1."""
+def check_k(k: int, what: str = "k") -> int:
+    """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InvalidInput(f"k must be an int of at least 1, found {k!r}")
+        raise InvalidInput(f"{what} must be an int of at least 1, found {k!r}")
     return int(k)
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["remaining", "within"]
+from sparsevec.errors import BackendDown
+
+__all__ = ["check_time", "remaining", "within"]
 
 _until: ContextVar[float | None] = ContextVar("sparsevec_deadline", default=None)
 _LEAST = 0.05  # seconds; a request that is sent at all gets as much
@@ -32,3 +34,10 @@ def remaining(longest: float) -> float:
     """How many seconds the next request may wait: `longest`, or what is left until the deadline."""
     until = _until.get()
     return longest if until is None else min(longest, max(_LEAST, until - time.monotonic()))
+
+
+def check_time() -> None:
+    """Raises BackendDown when the deadline has passed, so that what needs several requests begins no further one."""
+    until = _until.get()
+    if until is not None and time.monotonic() >= until:
+        raise BackendDown("the deadline passed before the backend was asked for all that the answer needs")

@@ -19,7 +19,7 @@ from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.model import Model
-from sparsevec.errors import InvalidInput, InvalidVectors, NotExact, WrongSpace
+from sparsevec.errors import BackendDown, InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
 from sparsevec.vectors import Float32s
 from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered, unit
@@ -85,7 +85,10 @@ def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever
     assert list(hits.ids) == sorted(hits.ids, reverse=True)
 
 
-@pytest.mark.parametrize("scores", [lambda *_: [1.0], lambda *given: np.full(len(given[1].ids), np.nan)])
+@pytest.mark.parametrize(
+    "scores",
+    [lambda *_: [1.0], lambda *_: None, lambda *given: np.full(len(given[1].ids), np.nan), lambda *_: ["best"]],
+)
 def test_a_re_ranker_that_returns_something_else_is_refused(
     encoder: SparseEncoder, retriever: Retriever, scores: Any
 ) -> None:
@@ -96,10 +99,19 @@ def test_a_re_ranker_that_returns_something_else_is_refused(
 def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, retriever: Retriever) -> None:
     with pytest.raises(InvalidInput, match="raise candidates="):
         retriever.search(clustered(1, seed=9), k=101)
+    with pytest.raises(InvalidInput, match="deadline must be a positive number"):
+        retriever.search(clustered(1, seed=9), deadline="soon")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="candidates must be an int of at least 1"):
+        Retriever(encoder, Reference(), candidates=0)
     with pytest.raises(InvalidInput, match="second look"):
         Retriever(encoder, Reference(), rerank="auto")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="expected a SparseEncoder"):
         Retriever("model/", Reference())  # type: ignore[arg-type]
+
+
+def test_several_queries_are_not_fused_into_one(retriever: Retriever) -> None:
+    with pytest.raises(InvalidInput, match="found 2; fuse them in turn"):
+        retriever.fuse(clustered(2, seed=9), text={"text": "red"})
 
 
 def test_queries_are_searched_by_their_largest_weights(retriever: Retriever, encoder: SparseEncoder) -> None:
@@ -206,6 +218,12 @@ def test_every_request_of_a_search_is_under_its_deadline(encoder: SparseEncoder,
     assert max(left) <= 60.0
     with pytest.raises(InvalidInput, match="deadline must be a positive number"):
         retriever.search(clustered(1, seed=9), deadline=0)
+
+
+def test_what_comes_behind_a_deadline_is_not_begun(encoder: SparseEncoder) -> None:
+    for retriever in (Retriever(encoder, Reference()), Retriever(encoder, Reference(), rerank=None)):
+        with pytest.raises(BackendDown, match="the deadline passed"):  # and not that there is no collection
+            retriever.search(clustered(1, seed=9), deadline=1e-9)
 
 
 def test_an_encoder_without_residual_codes_is_told_how_to_get_them(encoder: SparseEncoder) -> None:
