@@ -27,6 +27,9 @@ class Progress:
     figures: Mapping[str, float] = field(default_factory=dict)
     """what was measured on the way, by name: loss, nnz, flops, spread, …"""
 
+    def __str__(self) -> str:
+        return self.text
+
 
 Listener = Callable[[Progress], None]
 

@@ -1,5 +1,6 @@
 """The command line: the only place that prints, draws progress, or reads the environment."""
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -10,4 +11,7 @@ def main() -> None:
         from sparsevec.cli.app import app
     except ModuleNotFoundError as error:
         sys.exit(f"the command line needs {error.name}; install it with: pip install 'sparsevec[cli]'")
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another alphabet gets escapes, not a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

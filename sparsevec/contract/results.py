@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import Id, Payload
+from sparsevec.errors import printable
 from sparsevec.vectors import Float32s, Int64s, SparseVectors, UInt8s
 
 __all__ = [
@@ -202,3 +203,6 @@ class Finding:
     found: str
     advice: str = ""
     """empty where it is fine"""
+
+    def __str__(self) -> str:
+        return printable(f"{self.level:<8} {self.subject}: {self.found}{self.advice and '; '}{self.advice}")

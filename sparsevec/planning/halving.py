@@ -4,13 +4,13 @@
     print(found)                                # what is best at which cost; in the last line, what to take
     encoder = SparseEncoder(384, found.best.shape.dimension).fit(dense, sample, budget=found.best.budget)
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is tried with a quarter of the rows, the best two
-with all, as far as the time goes. Of many rows, every shape is tried with a sixteenth and the best third of them with a
-quarter; of few, that would save little time and mislead. One encoder a dimension is learned for about as many weights,
-and taken with the others as `SparseEncoder.at` has them, which finds up to about two points less than one of their own;
-with all rows the best is the one that is learned. What was not tried with all rows is predicted by a law fitted to the
-runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on, and other limits
-are answered from the same runs.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is tried with a quarter of the rows, and those of
+the best two dimensions with all, the best first, as far as the time goes. Of many rows, every shape is tried with a
+sixteenth and the best third of them with a quarter; of few, that would save little time and mislead. Shapes of one
+dimension share a training where `SparseEncoder.at` takes them from it, which finds up to about two points less than one
+of their own; with all rows it is the best that is learned for. What was not tried with all rows is predicted by a law
+fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on, and
+other limits are answered from the same runs.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _GROWTH = 4  # rows of a run over those of one of the stage before
 _LEAST = 400  # rows of the smallest run: half as many again as the least that a head is learned from
 _STAGES = 3
 _STEADY = 5000  # rows that take as long as what a run takes for any: its steps; fewer save little, and mislead more
-_AGAIN = 0.4  # of the time of a training and its judging: what the same encoder within another budget takes
+AGAIN = 0.3  # of the time of a training and its judging: what the same encoder within another budget takes
 _SLACK = 1.2  # of a limit of F, for few rows: the same length of query costs up to so much less among all
 _KEPT = 3  # of so many shapes one goes on
-_FINAL = 2  # shapes that are learned from all rows
+_FINAL = 2  # dimensions that are tried with all rows
 _JUDGED = 300  # queries that judge: the standard error of a recall is then about .01, of a difference less
 _NARROWEST = 8  # bytes, as `Budget` has it
 _LEARNED = 50  # queries of a sample at least
@@ -158,11 +158,16 @@ class _Search:
         for stage, size in enumerate(sizes := _sizes(self.documents)):
             known = {trial.shape for trial in self.notebook.trials if trial.documents == size}
             for run in runs([shape for shape in shapes if shape not in known]):
-                if self.notebook.trials and (expected := self._expected(run, size)) > self._time_left:
+                while len(run) > 1 and self._expected(run, size) > self._time_left:
+                    run.pop()
+                if (expected := self._expected(run, size)) > self._time_left:
                     return self.frontier(expected)
                 self.notebook.add(self._tried(run, size))
-            if stage + 1 < len(sizes):
-                shapes = self._best(shapes, _FINAL if stage + 2 == len(sizes) else math.ceil(len(shapes) / _KEPT))
+            shapes = self._ranked(shapes)
+            if stage + 2 == len(sizes):
+                shapes = _of_the_best_dimensions(shapes)
+            elif stage + 1 < len(sizes):
+                shapes = shapes[: math.ceil(len(shapes) / _KEPT)]
         return self.frontier()
 
     @property
@@ -190,20 +195,23 @@ class _Search:
         self.on_step(replace(event, fraction=spent, text=said))
 
     def _expected(self, run: Sequence[Shape], size: int) -> float:
-        """Seconds of a run, by the training of the same dimension with fewer rows, or else by the largest."""
+        """Seconds of a run, by the training of the same dimension with fewer rows, or else by the largest; none of the
+        first, which is made in any case."""
+        if not self.notebook.trials:
+            return 0.0
         known = [one for one in self.notebook.trials if one.shape.dimension == run[0].dimension]
         last = max(known or self.notebook.trials, key=lambda one: (one.documents, one.seconds))
-        trainings = 1 + _AGAIN * (len(run) - 1)
+        trainings = 1 + AGAIN * (len(run) - 1)
         return trainings * last.seconds * (_STEADY + size) / (_STEADY + last.documents)
 
-    def _best(self, shapes: Sequence[Shape], count: int) -> list[Shape]:
-        """So many, by the best that each is expected to find about within the limits."""
-        expected = dict.fromkeys(shapes, -math.inf)
+    def _ranked(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Those that are about within the limits, by the best that each is expected to find there; all, if none is."""
+        expected: dict[Shape, float] = {}
         about = {axis: limit if axis == "bytes" else _SLACK * limit for axis, limit in self.limits.given.items()}
         for one in self._configurations(self._laws()):
-            if one.shape in expected and one.excess(about) <= 1:
-                expected[one.shape] = max(expected[one.shape], one.recall)
-        return sorted(shapes, key=lambda shape: -expected[shape])[: max(count, 1)]
+            if one.shape in shapes and one.excess(about) <= 1:
+                expected[one.shape] = max(expected.get(one.shape, 0.0), one.recall)
+        return sorted(expected, key=lambda shape: -expected[shape]) or list(shapes)
 
     # ---- what follows from them
 
@@ -289,6 +297,12 @@ def _middle_first(shapes: Sequence[Shape]) -> list[Shape]:
         return shape.dimension, above, shape.nnz if above else -shape.nnz
 
     return sorted(shapes, key=place)
+
+
+def _of_the_best_dimensions(ranked: Sequence[Shape]) -> list[Shape]:
+    """Dimension by dimension: a training gives all of its shapes."""
+    best = list(dict.fromkeys(shape.dimension for shape in ranked))[:_FINAL]
+    return [shape for dimension in best for shape in ranked if shape.dimension == dimension]
 
 
 def seen(trial: Trial, point: Point, goal: Goal) -> Seen:

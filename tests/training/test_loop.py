@@ -92,6 +92,7 @@ def test_a_step_says_what_the_batch_came_to() -> None:
 def test_a_step_is_a_progress_event_like_any_other() -> None:
     heard: list[Progress] = list(trained(tower(), steps=4))
     assert [(event.stage, event.fraction) for event in heard] == [("training", i / 4) for i in range(1, 5)]
+    assert str(heard[1]) == heard[1].text
     assert heard[1].text.startswith("2/4: loss ")
     assert 0 < heard[0].seconds < heard[3].seconds
 

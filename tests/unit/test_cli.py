@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -201,6 +202,15 @@ def test_documents_that_cannot_be_read_leave_no_collection_behind(place: Place, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dense_row_among_the_fields_hides_no_other(url: str) -> None:
+    with sv.connect(url) as adapter:
+        adapter.create(8)
+        adapter.upsert(["a"], sv.SparseVectors.from_rows([{1: 1.0}], dimension=8), [{"emb": [0.5] * 64, "title": "t"}])
+    shown = sparsevec("search", url, "--vector", '{"1": 1}').stdout
+    assert '{"emb": "64 numbers", "title": "t"}' in shown
+    assert "0.5" not in shown
+
+
 def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:
     sparsevec("index", url, place / "docs", "--create")
     index = int(sv.SparseVectors.load(place / "docs")[7].indices[0])
@@ -318,6 +328,7 @@ def test_what_is_in_the_way_makes_check_fail(tmp_path: Path, monkeypatch: pytest
     assert "blocking" in told.stdout
     assert "\x1b[31mit" not in told.stdout
     assert "\\x1b[31mit" in told.stdout
+    assert str(found[1]) == r"blocking routing: is required; name \x1b[31mit"
 
 
 def test_drop_asks_and_takes_everything_of_ours(place: Place, url: str) -> None:
@@ -691,6 +702,15 @@ def test_lines_of_the_demo_that_are_no_objects_are_named(tmp_path: Path) -> None
     result = sparsevec("demo", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "documents.jsonl, line 2: expected a JSON object, found 2" in " ".join(result.stderr.split())
+
+
+def test_a_terminal_of_another_alphabet_gets_escapes(tmp_path: Path) -> None:
+    with sv.connect(f"local:{tmp_path}/products.db") as adapter:
+        adapter.create(4)
+    command = [sys.executable, "-m", "sparsevec", "check", f"local:{tmp_path}/products.db"]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run(command, capture_output=True, env=latin, check=False)
+    assert (ran.returncode, ran.stdout[:6], ran.stderr) == (0, rb"\u2713", b"")
 
 
 # ---- without the extra

@@ -193,6 +193,17 @@ def test_what_few_rows_cost_a_little_too_much_goes_on(monkeypatch: pytest.Monkey
     assert made[3:] == [(4096, 2000), (1024, 2000)]
 
 
+def test_with_all_rows_the_best_two_dimensions_are_tried_whole_as_far_as_the_time_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs = {Shape(dimension=d, nnz=nnz): 0.3 for d in (1024, 2048, 4096) for nnz in (16, 32)}
+    made = searched(monkeypatch, 2000, costs, seconds=1e6)
+    assert made == [(1024, 500), (2048, 500), (4096, 500), (4096, 2000), (2048, 2000)]
+    one = 10 * (5000 + 2000) / (5000 + 500)  # of the six before, each of which says that it took ten seconds
+    with_one_shape = searched(monkeypatch, 2000, costs, seconds=60 + 1.1 * one)
+    assert with_one_shape == made[:4]
+
+
 def test_a_run_of_all_rows_is_made_where_the_time_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {Shape(dimension=d, nnz=16): 0.3 for d in (1024, 2048)}
     expected = 10 * (5000 + 2000) / (5000 + 500)  # seconds of one: most of them are for any number of rows
