@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import numpy as np
 
@@ -65,12 +64,29 @@ from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-from .qdrant_core.codes import codes_from_wire
-from .qdrant_core.embedded import Folder, Marker, engine_errors, filter_to_engine
-from .qdrant_core.filters import to_wire
-from .qdrant_core.ids import ORIGINAL, id_from_wire, id_to_wire, original
-from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire, vectors_from_wire
+from .qdrant_core.embedded import Folder, Marker, engine_errors
+from .qdrant_core.ids import ORIGINAL, id_from_wire
+from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire
 from .qdrant_core.places import Place
+from .qdrant_core.records import (
+    CODE,
+    VECTOR,
+    Bring,
+    code_params,
+    codes_of,
+    documents_of,
+    filter_of,
+    names_of,
+    operations_of,
+    place_of,
+    plain,
+    point_of,
+    rank,
+    row_to_wire,
+    rows_of,
+    vectors_of,
+    vectors_to_wire,
+)
 
 try:
     import qdrant_edge as edge
@@ -79,7 +95,6 @@ except ImportError as error:
 
 __all__ = ["QdrantEdgeAdapter"]
 
-_VECTOR, _CODE = "sparse", "code"
 _FLUSH_EVERY = 16_384  # documents; bounds what the log must replay after a crash to about a second
 _MOST = 2**32 - 1  # documents the engine can number, so no answer is longer
 _PAGE = 1000  # hits of one request for more, where a filter is decided here
@@ -138,8 +153,8 @@ class QdrantEdgeAdapter(Connection):
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
         self.check_open()
         marker = Marker(dimension, fingerprint, uuid4().hex, code_bytes)
-        codes = {} if code_bytes is None else {_CODE: _without_a_graph(code_bytes)}
-        config = edge.EdgeConfig(vectors=codes, sparse_vectors={_VECTOR: edge.EdgeSparseVectorParams()})
+        codes = {} if code_bytes is None else {CODE: code_params(code_bytes)}
+        config = edge.EdgeConfig(vectors=codes, sparse_vectors={VECTOR: edge.EdgeSparseVectorParams()})
         with self._writing, engine_errors(self._folder):
             if self._marker is not None:
                 raise CollectionError(
@@ -168,7 +183,7 @@ class QdrantEdgeAdapter(Connection):
         codes = check_codes(codes, vectors, marker.code_bytes)
         size = vectors.nnz * _WEIGHT_BYTES + len(ids) * (512 + 4 * (marker.code_bytes or 0))
         size += sum(len(json.dumps(payload)) for payload in payloads if payload)
-        points, rows = [_point(id_) for id_ in ids], _vectors_to_wire(vectors, codes)
+        points, rows = [point_of(id_) for id_ in ids], vectors_to_wire(vectors, codes)
         with self._writing:  # from here on one after the other; what is above goes on beside another write
             shard, _ = self._existing()
             self._join(vectors)
@@ -179,7 +194,7 @@ class QdrantEdgeAdapter(Connection):
             make = missing in (None, "create")
             absent = {} if make else {id_: point for id_, point in zip(ids, points, strict=True) if point not in known}
             documents = [d for d in zip(ids, points, rows, payloads, strict=True) if d[0] not in absent]
-            operations = list(_operations(documents, known))
+            operations = list(operations_of(documents, known))
             with engine_errors(self._folder):
                 for operation in operations:
                     shard.update(operation)
@@ -220,10 +235,10 @@ class QdrantEdgeAdapter(Connection):
         second = search.second_look(asked, marker.dimension, marker.fingerprint)
         search.check_codes(marker.code_bytes)
         wanted = conditions(where, "qdrant")
-        filter_ = _filter(wanted)
+        filter_ = filter_of(wanted)
         if after is not None:
-            return [self._read_on(shard, asked[0], k, wanted, _Bring.of(search, marker), Place.parse(after))]
-        bring = _Bring.of(search, marker)
+            return [self._read_on(shard, asked[0], k, wanted, Bring.of(search, marker), Place.parse(after))]
+        bring = Bring.of(search, marker)
         if second is not None and filter_[0]:
             looks = zip(asked, second, strict=True)
             return [bring.hits(self._ask(shard, bring, min(k, depth), filter_, *look, depth)) for look in looks]
@@ -237,10 +252,10 @@ class QdrantEdgeAdapter(Connection):
         ]
 
     def _best(
-        self, shard: edge.EdgeShard, query: SparseVector, k: int, wanted: Sequence[Condition], bring: _Bring
+        self, shard: edge.EdgeShard, query: SparseVector, k: int, wanted: Sequence[Condition], bring: Bring
     ) -> list[edge.ScoredPoint]:
         """The k best points that match, looking further where the engine does not decide the filter."""
-        exact, filter_ = _filter(wanted)
+        exact, filter_ = filter_of(wanted)
         limit = k
         while True:
             points = self._ask(shard, bring, limit, (exact, filter_), query)
@@ -252,7 +267,7 @@ class QdrantEdgeAdapter(Connection):
     def _ask(
         self,
         shard: edge.EdgeShard,
-        bring: _Bring,
+        bring: Bring,
         limit: int,
         filter_: tuple[bool, edge.Filter | None],
         query: SparseVector,
@@ -264,12 +279,12 @@ class QdrantEdgeAdapter(Connection):
         if not len(query) or (second is not None and not len(second)):
             return []
         exact, narrowed = filter_
-        nearest = edge.Query.Nearest(_to_wire(query), _VECTOR)
+        nearest = edge.Query.Nearest(row_to_wire(query), VECTOR)
         first = None if second is None else [edge.Prefetch(candidates, query=nearest, filter=narrowed)]
         request = edge.QueryRequest(
             limit,
             offset=offset,
-            query=nearest if second is None else edge.Query.Nearest(_to_wire(second), _VECTOR),
+            query=nearest if second is None else edge.Query.Nearest(row_to_wire(second), VECTOR),
             prefetches=first,
             filter=narrowed,
             with_payload=True if bring.with_payloads or not exact else edge.PayloadSelector.Include([ORIGINAL]),
@@ -284,52 +299,52 @@ class QdrantEdgeAdapter(Connection):
         query: SparseVector,
         k: int,
         wanted: Sequence[Condition],
-        bring: _Bring,
+        bring: Bring,
         place: Place,
     ) -> Hits:
         """The hits behind that place (C21). How they follow each other: `qdrant_core.places`."""
-        filter_, taken, more = _filter(wanted), list[edge.ScoredPoint](), k + 1
+        filter_, taken, more = filter_of(wanted), list[edge.ScoredPoint](), k + 1
         while len(query):
             points = self._ask(shard, bring, place.limit(more), filter_, query, offset=place.above)
-            new = place.behind(points, _rank)
+            new = place.behind(points, rank)
             kept = [p for p in new if filter_[0] or matches(payload_from_wire(p.payload), wanted)]
             if len(taken) + len(kept) > k:  # there is more
-                last = _rank(kept[k - len(taken) - 1]) if len(taken) < k else None
-                ranks = [_rank(point) for point in new]
+                last = rank(kept[k - len(taken) - 1]) if len(taken) < k else None
+                ranks = [rank(point) for point in new]
                 passed = [] if last is None else ranks[: ranks.index(last) + 1]
                 return replace(bring.hits([*taken, *kept][:k]), after=str(place.after(passed)))
             taken += kept
             if len(points) < place.limit(more):
                 break
-            place, more = place.after(map(_rank, new)), max(k + 1 - len(taken), min(2 * more, _PAGE))
+            place, more = place.after(map(rank, new)), max(k + 1 - len(taken), min(2 * more, _PAGE))
         return bring.hits(taken)
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         shard, marker = self._existing()
         checked = check_ids(ids)
-        points = {_point(id_): id_ for id_ in checked}
+        points = {point_of(id_): id_ for id_ in checked}
         with engine_errors(self._folder):
-            records = shard.retrieve(list(points), with_payload=True, with_vector=_names(marker))
-        found = {points[record.id]: record for record in records if _VECTOR in _vectors(record)}
+            records = shard.retrieve(list(points), with_payload=True, with_vector=names_of(marker))
+        found = {points[record.id]: record for record in records if VECTOR in vectors_of(record)}
         present = [id_ for id_ in checked if id_ in found]
-        return _documents(present, [found[id_] for id_ in present], marker, dense)
+        return documents_of(present, [found[id_] for id_ in present], marker, dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         most = min(check_k(most), _MOST - 1)
         shard, marker = self._existing()
         wanted = conditions(where, "qdrant")
-        exact, filter_ = _filter(wanted)
-        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR), *([filter_] if filter_ else [])])
+        exact, filter_ = filter_of(wanted)
+        holding = edge.Filter(must=[edge.HasVectorCondition(VECTOR), *([filter_] if filter_ else [])])
         with engine_errors(self._folder):
             few = edge.ScrollRequest(limit=most + 1, with_payload=False, with_vector=False, filter=holding)
             found, _ = shard.scroll(few)  # which ends sooner than to count all
             if len(found) > most:
                 return None
-            records = shard.retrieve([one.id for one in found], with_payload=True, with_vector=_names(marker))
-        held = [one for one in records if _VECTOR in _vectors(one)]
+            records = shard.retrieve([one.id for one in found], with_payload=True, with_vector=names_of(marker))
+        held = [one for one in records if VECTOR in vectors_of(one)]
         kept = [one for one in held if exact or matches(payload_from_wire(one.payload), wanted)]
-        ids = [id_from_wire(_plain(record.id), record.payload) for record in kept]
-        return _documents(ids, kept, marker, dense)
+        ids = [id_from_wire(plain(record.id), record.payload) for record in kept]
+        return documents_of(ids, kept, marker, dense)
 
     def scan(
         self,
@@ -343,29 +358,29 @@ class QdrantEdgeAdapter(Connection):
         where: Where | None = None,
     ) -> Iterator[Page]:
         """In the order of the engine's ids, so a scan goes on at any time. `dense` is a field of the payload."""
-        place, size, wanted = _place(after), check_size(size), conditions(where, "qdrant")
-        exact, filter_ = _filter(wanted)
+        place, size, wanted = place_of(after), check_size(size), conditions(where, "qdrant")
+        exact, filter_ = filter_of(wanted)
         whole: Any = payloads or dense is not None or not exact
         while True:
             shard, marker = self._existing()
             payload: Any = True if whole else edge.PayloadSelector.Include([ORIGINAL])
-            names = _names(marker) if codes else [_VECTOR]
+            names = names_of(marker) if codes else [VECTOR]
             about = {"with_payload": payload, "with_vector": names, "filter": filter_}
             with engine_errors(self._folder):
                 records, place = shard.scroll(edge.ScrollRequest(offset=place, limit=size, **about))
             records = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
             if records:
-                ids = tuple(id_from_wire(_plain(record.id), record.payload) for record in records)
+                ids = tuple(id_from_wire(plain(record.id), record.payload) for record in records)
                 yield Page(
                     ids=ids,
-                    after=None if place is None else json.dumps(_plain(place)),
-                    holds=np.array([_VECTOR in _vectors(record) for record in records], bool),
-                    vectors=_rows(records, marker) if vectors else None,
+                    after=None if place is None else json.dumps(plain(place)),
+                    holds=np.array([VECTOR in vectors_of(record) for record in records], bool),
+                    vectors=rows_of(records, marker) if vectors else None,
                     payloads=tuple(payload_from_wire(record.payload) for record in records) if payloads else None,
                     dense=None
                     if dense is None
                     else tuple(dense_from_wire((record.payload or {}).get(dense)) for record in records),
-                    codes=_codes(ids, records, marker) if codes else None,
+                    codes=codes_of(ids, records, marker) if codes else None,
                 )
             if place is None:
                 return
@@ -374,16 +389,16 @@ class QdrantEdgeAdapter(Connection):
         shard, _ = self._existing()
         if (ids := ids_or_where(ids, where)) is None:
             ids = [id_ for page in self.scan(where=where) for id_ in page.held]
-        points = [_point(id_) for id_ in check_ids(ids)]
+        points = [point_of(id_) for id_ in check_ids(ids)]
         with self._writing, engine_errors(self._folder):
             shard.update(edge.UpdateOperation.delete_points(points))
 
     def count(self, where: Where | None = None) -> int:
         shard, _ = self._existing()
-        exact, filter_ = _filter(conditions(where, "qdrant"))
+        exact, filter_ = filter_of(conditions(where, "qdrant"))
         if not exact:
             return sum(len(page.held) for page in self.scan(where=where))
-        holding = edge.Filter(must=[edge.HasVectorCondition(_VECTOR), *([filter_] if filter_ else [])])
+        holding = edge.Filter(must=[edge.HasVectorCondition(VECTOR), *([filter_] if filter_ else [])])
         with engine_errors(self._folder):
             return shard.count(edge.CountRequest(exact=True, filter=holding))
 
@@ -432,141 +447,6 @@ class QdrantEdgeAdapter(Connection):
         if self._shard is not None and self._unflushed >= _FLUSH_EVERY:
             self._shard.flush()
             self._unflushed = 0
-
-
-# ---- to and from the engine's types
-
-
-def _point(id_: Id) -> int | str | UUID:
-    point = id_to_wire(id_)
-    return point if isinstance(point, int) else UUID(point)
-
-
-def _plain(point: Any) -> int | str:
-    return point if isinstance(point, int) else str(point)
-
-
-def _place(after: str | None) -> Any:
-    try:
-        place = None if after is None else json.loads(after)
-        return place if place is None or (type(place) is int and 0 <= place < 2**64) else UUID(place)
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
-
-
-def _operations(
-    documents: Sequence[tuple[Id, int | str | UUID, dict[str, Any], Payload]], known: Mapping[Any, Mapping[str, Any]]
-) -> Iterator[edge.UpdateOperation]:
-    """New points whole; of known ones our vector and the fields given. One process writes, so none comes between."""
-    new = [
-        edge.Point(point, row, {**payload, **original(id_)})
-        for id_, point, row, payload in documents
-        if point not in known
-    ]
-    old = [edge.PointVectors(point, row) for _, point, row, _ in documents if point in known]
-    if new:
-        yield edge.UpdateOperation.upsert_points(new)
-    if old:
-        yield edge.UpdateOperation.update_vectors(old)
-    for _, point, _, payload in documents:
-        if point in known and has_null(payload):  # a null would remove the field
-            yield edge.UpdateOperation.overwrite_payload([point], {**known[point], **payload})
-        elif point in known and payload:
-            yield edge.UpdateOperation.set_payload([point], dict(payload))
-
-
-def _filter(wanted: Sequence[Condition]) -> tuple[bool, edge.Filter | None]:
-    """Whether the filter says all, and the filter."""
-    asked = to_wire(wanted)
-    own = isinstance(asked.clause, edge.Filter)
-    return asked.exact, filter_to_engine(asked.clause if own else asked.filter)
-
-
-def _without_a_graph(code_bytes: int) -> edge.EdgeVectorParams:
-    """Of the vector that residual codes lie in; no search goes to it."""
-    kind, graph = edge.VectorStorageDatatype.Uint8, edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=0)
-    return edge.EdgeVectorParams(code_bytes, edge.Distance.Dot, on_disk=True, datatype=kind, hnsw_config=graph)
-
-
-def _vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[str, Any]]:
-    """Every vector of each point, by name."""
-    indices, values = vectors.indices, vectors.values  # a row's lists are used while the cache has them
-    bounds = pairwise(vectors.indptr.tolist())
-    rows = [edge.SparseVector(indices[start:end].tolist(), values[start:end].tolist()) for start, end in bounds]
-    if codes is None:
-        return [{_VECTOR: row} for row in rows]
-    bytes_ = codes.astype(np.float32).tolist()
-    return [{_VECTOR: row, _CODE: code} for row, code in zip(rows, bytes_, strict=True)]
-
-
-def _to_wire(row: SparseVector) -> edge.SparseVector:
-    return edge.SparseVector(row.indices.tolist(), row.values.tolist())
-
-
-def _documents(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker, dense: str | None) -> Documents:
-    payloads = tuple(payload_from_wire(record.payload) for record in records)
-    rows = None if dense is None else tuple(dense_from_wire(payload.get(dense)) for payload in payloads)
-    return Documents(tuple(ids), _rows(records, marker), payloads, rows, _codes(ids, records, marker))
-
-
-def _codes(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker) -> UInt8s | None:
-    """The residual code of each, zeros where there is none; None in a collection that keeps none."""
-    width = marker.code_bytes
-    if width is None:
-        return None
-    return codes_from_wire([_vectors(record) for record in records], ids, _CODE, width, strict=False)
-
-
-def _names(marker: Marker) -> list[str]:
-    """Of every vector of a point."""
-    return [_VECTOR] if marker.code_bytes is None else [_VECTOR, _CODE]
-
-
-def _vectors(record: edge.Record | edge.ScoredPoint) -> Mapping[str, Any]:
-    return record.vector if isinstance(record.vector, dict) else {}
-
-
-def _rows(records: Sequence[edge.Record | edge.ScoredPoint], marker: Marker) -> SparseVectors:
-    """Our vector of each, empty where there is none."""
-    found = [_vectors(record).get(_VECTOR) for record in records]
-    pairs = [((), ()) if row is None else (row.indices, row.values) for row in found]
-    return vectors_from_wire(pairs, marker.dimension, marker.fingerprint)
-
-
-def _rank(point: edge.ScoredPoint) -> tuple[int | str, float]:
-    return _plain(point.id), point.score
-
-
-@dataclass(frozen=True, slots=True)
-class _Bring:
-    """What hits bring beside their ids and scores."""
-
-    marker: Marker
-    with_payloads: bool
-    with_vectors: bool
-    with_codes: bool
-    rescored: bool
-
-    @classmethod
-    def of(cls, search: Search, marker: Marker) -> _Bring:
-        second = search.rescore is not None
-        return cls(marker, search.with_payloads, search.with_vectors, search.with_codes, second)
-
-    def names(self, *, always: bool) -> list[str]:
-        """Of the vectors to bring; the weights also where they are scored here."""
-        weights = self.with_vectors or (self.rescored and always)
-        return [*([_VECTOR] if weights else []), *([_CODE] if self.with_codes else [])]
-
-    def hits(self, points: Sequence[edge.ScoredPoint]) -> Hits:
-        ids, width = tuple(id_from_wire(_plain(point.id), point.payload) for point in points), self.marker.code_bytes
-        held = [_vectors(point) for point in points]
-        return Hits(
-            ids=ids,
-            scores=np.array([point.score for point in points], np.float32),
-            payloads=tuple(payload_from_wire(p.payload) for p in points) if self.with_payloads else None,
-            vectors=_rows(points, self.marker) if self.with_vectors else None,
-            codes=codes_from_wire(held, ids, _CODE, width or 0, strict=True) if self.with_codes else None,
-        )
 
 
 _contract: type[Adapter] = QdrantEdgeAdapter

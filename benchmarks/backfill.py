@@ -12,9 +12,8 @@ bodies have behind them, says how fast a backfill can be at most with one proces
 faster than a processor encodes, no backfill comes near them.
 
 And what a catch-up that reads every document would save if eight bytes lay beside each vector, to be read in its stead
-(`sparsevec.live.codes` needs none): a scan of the dense rows alone, and with our vectors. Every engine adds to
-benchmarks/results/backfill.json;
-backfill.md is made of that.
+(`sparsevec.live.codes` needs none): a scan of the dense rows alone, and with our vectors. Every round adds to
+benchmarks/results/backfill.json, so that a run that was stopped goes on; backfill.md is made of that.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -297,28 +297,41 @@ def main() -> None:
     rows = dense_rows(asked.documents)
     encoder = sv.SparseEncoder(WIDTH, DIMENSION).fit(rows[:99], budget=sv.Budget(nnz=WEIGHTS))  # too few to learn from
     codes = encoder.encode_document(rows)
-    kept = RESULTS / "backfill.json"
-    results = json.loads(kept.read_text()) if kept.exists() else {}
     for url in [*asked.url, *(["qdrant+edge:"] if asked.edge else [])]:
         if url == "qdrant+edge:":
             with embedded(rows[:1]) as adapter:
                 name = adapter.info().backend
-            runs = [embedded_round(rows, encoder, codes, number) for number in range(asked.rounds)]
+            round_at = partial(embedded_round, rows, encoder, codes)
         else:
             place = (Qdrant if url.startswith("qdrant") else Lucene)(url, rows)
             with place.adapter("f0") as adapter:
                 name = adapter.info().backend
-            runs = [round_of(place, encoder, codes, number) for number in range(asked.rounds)]
-        results[name] = {
-            "machine": machine(),
-            "documents": asked.documents,
-            "rounds": asked.rounds,
-            "table": table(runs, asked.documents),
-        }
-        RESULTS.mkdir(exist_ok=True)
-        kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-        (RESULTS / "backfill.md").write_text(markdown(results))
-    print(markdown(results))
+            round_at = partial(round_of, place, encoder, codes)
+        runs = runs_of(name, asked.documents)
+        while len(runs) < asked.rounds:
+            runs.append(round_at(len(runs)))
+            keep(name, asked.documents, runs)
+    print((RESULTS / "backfill.md").read_text())
+
+
+def runs_of(name: str, n: int) -> list[dict[str, float]]:
+    """Those of an earlier run with as many documents, by this code."""
+    about = read().get(name, {})
+    found: list[dict[str, float]] = about.get("runs", []) if about.get("documents") == n else []
+    return found
+
+
+def read() -> dict[str, Any]:
+    kept = RESULTS / "backfill.json"
+    return json.loads(kept.read_text()) if kept.exists() else {}
+
+
+def keep(name: str, n: int, runs: list[dict[str, float]]) -> None:
+    about = {"machine": machine(), "documents": n, "rounds": len(runs), "table": table(runs, n), "runs": runs}
+    results = {**read(), name: about}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "backfill.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / "backfill.md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

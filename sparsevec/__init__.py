@@ -139,7 +139,7 @@ PUBLIC_MODULES = (
     "sparsevec.contract.urls",
     "sparsevec.planning.stages",  # what a search costs: pipelines and transformers
     "sparsevec.planning.transformers",
-    "sparsevec.integrations.embedders",  # texts in; each guest's own module beside it is public as well
+    "sparsevec.integrations.embedders",  # texts in; the module of each framework beside it is public as well
     "sparsevec.demo",  # its corpus, for a first try
     "sparsevec.testing.conformance",
     "sparsevec.testing.plugin",  # fixtures, by their names

@@ -1,4 +1,4 @@
-"""Dense rows at the door: checked, of unit length, in blocks; and the one exact top-k, ties to the lower index.
+"""Dense rows as people bring them, checked; unit rows, blocks; and the one exact top-k, ties to the lower index.
 
 Whatever people hold their embeddings in is taken: numpy of any real type, torch tensors of any dtype and with
 gradients, pandas frames and series, lists of rows or of arrays, Arrow lists. Nobody else looks at such input.
@@ -40,7 +40,7 @@ _SCORES = 2**24  # similarities held at once
 _FOLD = 16  # of which one is looked at; twice as many are no faster
 
 
-# ---- the door
+# ---- what people bring
 
 
 def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vectors", *, zeros: bool = False) -> Dense:

@@ -1,7 +1,7 @@
 """Files and folders that are whole or not there: the only place that fsyncs and renames.
 
 What is replaced stays whole for whoever reads it: a new file or folder is filled beside the old one, synced, and takes
-its place at one stroke; an open or mapped old one lives on until its reader lets go. A name that is a symbolic link
+its place atomically; an open or mapped old one lives on until its reader lets go. A name that is a symbolic link
 stays one: what it points to is replaced.
 
 A process that is killed in between leaves the old or the new one at its name, and perhaps a `.NAME-….new` beside it,
@@ -122,7 +122,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _exchange(new: Path, target: Path) -> None:
-    """Let the two folders change names: at one stroke where the system can do that, else by way of a third name."""
+    """Let the two folders change names: atomically where the system can do that, else by way of a third name."""
     if _exchanged(new, target):
         return
     old = _beside(target)

@@ -17,8 +17,9 @@ from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendDown, CollectionError
 
 from .answers import read_hits
+from .claims import HIDDEN
 from .hazards import hazards
-from .index import HIDDEN, Index
+from .index import Index
 from .session import PAGE, Session
 from .versions import hides_vectors
 from .wire import ask, good, json, path_of

@@ -95,5 +95,7 @@ def adopt(session: Session, known: Known, vectors: SparseVectors) -> Operation[N
             return
         known = yield from session.existing(0.0)
     else:
-        raise BackendDown(f"another writer is giving {session.asked!r} its space; its mapping does not show it yet")
+        raise BackendDown(
+            f"another writer is setting the fingerprint of {session.asked!r}, which its mapping does not show yet"
+        )
     check_space(vectors, known.field.fingerprint)

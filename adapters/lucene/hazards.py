@@ -12,7 +12,8 @@ from typing import Any, Literal
 from sparsevec.contract.adapter import Finding
 from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError
 
-from .index import PREFIX, Index, Target
+from .claims import PREFIX
+from .index import Index, Target
 
 __all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "writable", "write_fault"]
 

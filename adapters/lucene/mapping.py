@@ -7,7 +7,8 @@ from typing import Any
 
 from sparsevec.contract.checks import Payload
 
-from .index import Claim, Index, field_properties
+from .claims import Claim
+from .index import Index, field_properties
 from .versions import OPENSEARCH, SUBOBJECTS
 
 __all__ = ["mixed_fields", "new_index"]

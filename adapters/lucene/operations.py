@@ -30,9 +30,10 @@ from sparsevec.vectors import Float32s, SparseVectors
 
 from . import weights
 from .answers import read_hits
+from .claims import Claim, claim_name
 from .copying import Copying
 from .hazards import hazards, writable, write_fault
-from .index import Claim, Index, Target, claim_name, dense_fields, field_properties, read_fields
+from .index import Index, Target, dense_fields, field_properties, read_fields
 from .loading import LoadingOperations
 from .mapping import new_index
 from .ranking import Ranking

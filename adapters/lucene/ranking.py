@@ -20,9 +20,10 @@ from sparsevec.errors import BackendUnsupported, InvalidInput
 from sparsevec.vectors import Float32s
 
 from .answers import read_hits
+from .claims import HIDDEN
 from .hazards import source_fault
 from .ids import from_id, to_id
-from .index import HIDDEN, dense_fields
+from .index import dense_fields
 from .judging import Judge
 from .session import Known, Session
 

@@ -22,9 +22,10 @@ from sparsevec.vectors import Float32s
 
 from . import points
 from .answers import read_codes, read_dense, read_hits, read_vectors, value_at, version_of
+from .claims import HIDDEN
 from .hazards import source_fault
 from .ids import from_id
-from .index import HIDDEN, Field, Target, read_fields
+from .index import Field, Target, read_fields
 from .judging import Judge
 from .queries import HOLDS, holding, page_body
 from .session import Session

@@ -19,10 +19,10 @@ from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
 from sparsevec.vectors import SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
+from .claims import HIDDEN
 from .filters import leaves
 from .hazards import source_fault
 from .ids import from_ids, to_id
-from .index import HIDDEN
 from .judging import Judge
 from .queries import bringing, bringing_packed, count_body, fetch_body, query_clause, search_body, split
 from .reading import Reading

@@ -13,7 +13,8 @@ import orjson
 from sparsevec.contract.adapter import Finding
 from sparsevec.contract.operations import Operation
 
-from .index import Index, claim_name
+from .claims import claim_name
+from .index import Index
 from .wire import ask, path_of
 
 __all__ = ["settings_findings", "surroundings"]

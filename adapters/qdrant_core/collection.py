@@ -5,7 +5,7 @@ others keep there stays, and so do the notes of other vectors:
 
     sparsevec                       {"made": true}, when `create` made the collection
     sparsevec:VECTOR:IDENTITY       {"dimension", "fingerprint", "since"} of one vector that `create` made
-    sparsevec-bid:IDENTITY:WRITER   {"fingerprint", "since"}, while a writer gives a vector that fingerprint
+    sparsevec-bid:IDENTITY:WRITER   {"fingerprint", "since"}, while a writer sets that fingerprint of a vector
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Note:
         return _stale(self.since)
 
     def bid(self) -> str:
-        """A key under which one writer says that it is giving the vector a fingerprint."""
+        """A key under which one writer announces the fingerprint that it sets of the vector."""
         return f"{_BID}:{self.identity}:{uuid4().hex}"
 
 
@@ -83,7 +83,7 @@ class Collection:
     indexed: frozenset[str]
     """paths of payload indexes, without quotes"""
     bids: Mapping[str, Mapping[str, Any]]
-    """of writers that are giving a vector its fingerprint: which, and since when, by key"""
+    """of writers that are setting the fingerprint of a vector: which, and since when, by key"""
     params: Mapping[str, Any]
     status: str
 
@@ -105,11 +105,11 @@ class Collection:
         return str((self.sparse[vector].get("index") or {}).get("datatype") or "float32")
 
     def bids_of(self, note: Note) -> dict[str, Mapping[str, Any]]:
-        """Of writers that are giving this vector its fingerprint, or have died over it."""
+        """Of writers that are setting this vector's fingerprint, or were killed amid that."""
         return {key: bid for key, bid in self.bids.items() if key.startswith(f"{_BID}:{note.identity}:")}
 
     def has_rivals(self, note: Note, fingerprint: str) -> bool:
-        """Whether writers that have not died over it are giving the vector another fingerprint."""
+        """Whether a writer that is still at it is setting another fingerprint of the vector."""
         others = (bid for bid in self.bids_of(note).values() if bid.get("fingerprint") != fingerprint)
         return any(not _stale(float(bid.get("since") or 0)) for bid in others)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, check_k
-from sparsevec.contract.filters import EngineFilter, Where, conditions
+from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendUnsupported, InvalidInput
 from sparsevec.vectors import Float32s
@@ -17,7 +17,7 @@ from sparsevec.vectors import Float32s
 from .filters import to_wire
 from .ids import ORIGINAL, id_from_wire
 from .payloads import payload_from_wire
-from .requests import own_filter
+from .requests import wanted_of
 from .server import Server
 
 __all__ = ["Ranking"]
@@ -39,10 +39,7 @@ class Ranking(Server):
         found = yield from self._existing()
         if dense not in found.dense:
             raise InvalidInput(f"{dense!r} is no dense vector of {self._name}; it has {sorted(found.dense)}")
-        wanted = conditions(where, "qdrant")
-        if isinstance(where, EngineFilter):
-            wanted = (EngineFilter("qdrant", own_filter(where.body)),)
-        asked = to_wire(wanted, found.walkable)
+        asked = to_wire(wanted_of(where), found.walkable)
         if not asked.exact:
             raise BackendUnsupported(f"Qdrant cannot decide the filter {where!r:.200} by itself beside a dense search")
         must = [{"has_vector": self._vector}, *([asked.clause] if asked.clause else [])]

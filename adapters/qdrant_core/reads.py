@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, Page, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries, check_space
-from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, matches
+from sparsevec.contract.filters import Condition, Where
 from sparsevec.contract.operations import Operation, counted
-from sparsevec.contract.searches import Search, rescored
+from sparsevec.contract.searches import Search
 from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
-from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
+from sparsevec.vectors import Float32s, SparseVectors
 
 from . import rounding
+from .answers import Bring, Look, dense_of, kept_of, passes, rank, vectors_of
 from .codes import codes_from_wire
 from .collection import Collection
 from .errors import IndexMissing
 from .filters import Asked, Clause, to_wire
 from .ids import ORIGINAL, Point, id_from_wire
-from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
+from .payloads import payload_from_wire, vectors_from_wire
 from .places import Place
-from .requests import own_filter
+from .requests import wanted_of
 from .server import Server
 
 __all__ = ["Reads"]
@@ -35,7 +36,6 @@ T = TypeVar("T")
 _QUERIES = 64  # to a request
 _FETCHED = 1000  # documents to a request
 _LARGE_K = 10_000  # beyond it the server is asked for no more than it has
-_WEIGHTS = 32  # of a document, about
 _CANDIDATES = 65_536  # documents that are looked at for one query, where a filter must be decided here
 
 
@@ -49,9 +49,9 @@ class Reads(Server):
         second = search.second_look(asked, *self._note(found))
         search.check_codes(self._codes(found)[1])
         yield from self._belong(found, asked)
-        wanted = _wanted(where)
-        bring = _Bring.of(search, self._vector, *self._codes(found), *self._note(found))
-        looks = [_Look(first, None if second is None else second[row], k) for row, first in enumerate(asked)]
+        wanted = wanted_of(where)
+        bring = Bring.of(search, self._vector, *self._codes(found), *self._note(found))
+        looks = [Look(first, None if second is None else second[row], k) for row, first in enumerate(asked)]
         if search.after is not None:
             return [(yield from self._read_on(found, looks[0], wanted, bring, search.after))]
         largest = depth if depth <= _LARGE_K else max(1, min(depth, (yield from self.count(None))))
@@ -69,7 +69,7 @@ class Reads(Server):
                 continue
             still = []
             for row, points in zip(open_, found_points, strict=True):
-                kept = _kept(points, looks[row].first, wanted, exact=filter_.exact)
+                kept = kept_of(points, looks[row].first, wanted, exact=filter_.exact)
                 whole = looks[row].on_the_server(limit, exact=filter_.exact)
                 if not whole and len(kept) < min(largest, len(points)) and len(points) == limit:
                     still.append(row)
@@ -84,7 +84,7 @@ class Reads(Server):
         return answers
 
     def _query(
-        self, looks: Sequence[_Look], limit: int, asked: Asked, bring: _Bring, offset: int = 0
+        self, looks: Sequence[Look], limit: int, asked: Asked, bring: Bring, offset: int = 0
     ) -> Operation[list[list[Mapping[str, Any]]]]:
         """The points found for each look, best first."""
         brought = bring.asked_for(exact=asked.exact)
@@ -99,7 +99,7 @@ class Reads(Server):
         return found
 
     def _read_on(
-        self, found: Collection, look: _Look, wanted: Sequence[Condition], bring: _Bring, after: str
+        self, found: Collection, look: Look, wanted: Sequence[Condition], bring: Bring, after: str
     ) -> Operation[Hits]:
         """The hits behind `after` (C21). How they follow each other: `places`."""
         place, taken, more = Place.parse(after), list[Mapping[str, Any]](), look.k + 1
@@ -107,17 +107,17 @@ class Reads(Server):
         while look.asks:
             limit = place.limit(more)
             (points,) = yield from self._query([look], limit, filter_, bring, place.above)
-            new = place.behind(points, _rank)
-            kept = _kept(new, look.first, wanted, exact=filter_.exact)
+            new = place.behind(points, rank)
+            kept = kept_of(new, look.first, wanted, exact=filter_.exact)
             if len(taken) + len(kept) > look.k:  # there is more
                 last = kept[look.k - len(taken) - 1] if len(taken) < look.k else None
                 passed = [] if last is None else new[: new.index(last) + 1]
                 hits = bring.hits([*taken, *kept][: look.k])
-                return replace(hits, after=str(place.after(map(_rank, passed))))
+                return replace(hits, after=str(place.after(map(rank, passed))))
             taken += kept
             if len(points) < limit:
                 break
-            place, more = place.after(map(_rank, new)), max(look.k + 1 - len(taken), min(2 * more, _FETCHED))
+            place, more = place.after(map(rank, new)), max(look.k + 1 - len(taken), min(2 * more, _FETCHED))
         return bring.hits(taken)
 
     def _belong(self, found: Collection, queries: SparseVectors) -> Operation[None]:
@@ -143,12 +143,12 @@ class Reads(Server):
             block = points[start : start + _FETCHED]
             names = self._names(found, dense)
             answer = yield from self._ask("retrieve", ids=block, with_payload=True, with_vector=names)
-            records |= {record["id"]: record for record in answer if self._vector in _vectors(record)}
+            records |= {record["id"]: record for record in answer if self._vector in vectors_of(record)}
         return records
 
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
         found = yield from self._existing()
-        wanted = _wanted(where)
+        wanted = wanted_of(where)
 
         def few(clause: Clause | None) -> Operation[Any]:  # which ends sooner than to count all
             about: dict[str, Any] = {"limit": most + 1, "with_payload": False, "with_vector": False}
@@ -158,12 +158,12 @@ class Reads(Server):
         if len(answer["points"]) > most:
             return None
         records = yield from self._retrieved(found, [point["id"] for point in answer["points"]], dense)
-        kept = [one for one in records.values() if asked.exact or _matching(one, wanted)]
+        kept = [one for one in records.values() if asked.exact or passes(one, wanted)]
         return self._documents(found, [id_from_wire(one["id"], one.get("payload")) for one in kept], kept, dense)
 
     def count(self, where: Where | None) -> Operation[int]:
         found = yield from self._existing(anew=True)  # of a vector that was dropped meanwhile a server counts none
-        asked, many = yield from self._narrowing(found, _wanted(where), self._holding_and)
+        asked, many = yield from self._narrowing(found, wanted_of(where), self._holding_and)
         if asked.exact or not many:
             return many
         return (yield from counted(self.page, where))
@@ -191,7 +191,7 @@ class Reads(Server):
     ) -> Documents:
         payloads = tuple(payload_from_wire(record.get("payload")) for record in records)
         theirs = dense in found.dense
-        rows = None if dense is None else tuple(_dense(record, dense, theirs) for record in records)
+        rows = None if dense is None else tuple(dense_of(record, dense, theirs) for record in records)
         return Documents(tuple(ids), self._rows(found, records), payloads, rows, self._coded(found, ids, records))
 
     def _coded(self, found: Collection, ids: Sequence[Id], records: Sequence[Mapping[str, Any]]) -> UInt8s | None:
@@ -199,11 +199,11 @@ class Reads(Server):
         name, width = self._codes(found)
         if name is None or width is None:
             return None
-        return codes_from_wire([_vectors(record) for record in records], ids, name, width, strict=False)
+        return codes_from_wire([vectors_of(record) for record in records], ids, name, width, strict=False)
 
     def _rows(self, found: Collection, records: Sequence[Mapping[str, Any]]) -> SparseVectors:
         """Our vector of each, empty where there is none."""
-        rows = [_vectors(record).get(self._vector) or {"indices": [], "values": []} for record in records]
+        rows = [vectors_of(record).get(self._vector) or {"indices": [], "values": []} for record in records]
         pairs = [(row["indices"], row["values"]) for row in rows]
         return vectors_from_wire(pairs, *self._note(found))
 
@@ -228,12 +228,12 @@ class Reads(Server):
         ours, theirs = self._vector in found.sparse, dense in found.dense
         code, _ = self._codes(found) if codes else (None, None)
         names = [*([self._vector] if vectors and ours else []), *([code] if code else []), *([dense] if theirs else [])]
-        wanted = _wanted(where)
+        wanted = wanted_of(where)
         whole = payloads or (dense is not None and not theirs)
         payload = True if whole else [ORIGINAL]
         body = {"limit": size, "offset": _place(after), "with_payload": payload, "with_vector": names or False}
         asked, answer = yield from self._scrolled(found, wanted, body)
-        records = [one for one in answer["points"] if asked.exact or _matching(one, wanted)]
+        records = [one for one in answer["points"] if asked.exact or passes(one, wanted)]
         holds = yield from self._holding(records, with_vectors=vectors) if ours and records else _nobody(records)
         ids = tuple(id_from_wire(record["id"], record.get("payload")) for record in records)
         following = answer["next_page_offset"]
@@ -243,7 +243,7 @@ class Reads(Server):
             holds=holds,
             vectors=self._rows(found, records) if vectors else None,
             payloads=tuple(payload_from_wire(record.get("payload")) for record in records) if payloads else None,
-            dense=None if dense is None else tuple(_dense(record, dense, theirs) for record in records),
+            dense=None if dense is None else tuple(dense_of(record, dense, theirs) for record in records),
             codes=self._coded(found, ids, records) if codes else None,
         )
 
@@ -268,7 +268,7 @@ class Reads(Server):
     def _holding(self, records: Sequence[Mapping[str, Any]], *, with_vectors: bool) -> Operation[Any]:
         """Which of the points have our vector, (n,)."""
         if with_vectors:
-            return np.array([self._vector in _vectors(record) for record in records], bool)
+            return np.array([self._vector in vectors_of(record) for record in records], bool)
         ids = [record["id"] for record in records]
         among = {"must": [{"has_id": ids}, {"has_vector": self._vector}]}
         answer = yield from self._ask("scroll", limit=len(ids), filter=among, with_payload=False, with_vector=False)
@@ -281,127 +281,9 @@ class Reads(Server):
         return rounding.slack(vectors, found.datatype(self._vector) if found and known else "float32")
 
 
-# ---- answers
-
-
-def _vectors(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    vector = record.get("vector")
-    return vector if isinstance(vector, dict) else {}
-
-
-def _dense(record: Mapping[str, Any], name: str, theirs: bool) -> Float32s | None:
-    if not theirs:
-        return dense_from_wire((record.get("payload") or {}).get(name))
-    vector = record.get("vector")
-    return dense_from_wire(vector if isinstance(vector, list) and not name else _vectors(record).get(name))
-
-
-def _wanted(where: Where | None) -> Sequence[Condition]:
-    """A filter, read and checked; the engine's own, too."""
-    if isinstance(where, EngineFilter) and where.engine == "qdrant":
-        return (EngineFilter("qdrant", own_filter(where.body)),)
-    return conditions(where, "qdrant")
-
-
 def _nobody(records: Sequence[Mapping[str, Any]]) -> Operation[Any]:
     yield from ()
     return np.zeros(len(records), bool)
-
-
-def _matching(point: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
-    return matches(payload_from_wire(point.get("payload")), wanted)
-
-
-def _kept(
-    points: Sequence[Mapping[str, Any]], query: SparseVector, wanted: Sequence[Condition], *, exact: bool
-) -> list[Mapping[str, Any]]:
-    """Those that are hits, where the server alone cannot tell."""
-    kept = [point for point in points if exact or _matching(point, wanted)]
-    if int(query.indices[-1]) == MAX_DIMENSION - 1:  # where documents without weights may have a zero
-        kept = [point for point in kept if point["score"]]
-    return kept
-
-
-def _rank(point: Mapping[str, Any]) -> tuple[Point, float]:
-    return point["id"], float(point["score"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One query of a search, and the second that re-orders its candidates, if any (C20)."""
-
-    first: SparseVector
-    second: SparseVector | None
-    k: int
-
-    @property
-    def asks(self) -> bool:
-        """Whether there can be a hit."""
-        return len(self.first) > 0 and (self.second is None or len(self.second) > 0)
-
-    def on_the_server(self, candidates: int, *, exact: bool) -> bool:
-        """Whether the server re-orders: where it decides the filter, and where the second query is no larger than the
-        weights of the candidates, of which one or the other has to travel."""
-        return self.second is not None and exact and len(self.second) <= _WEIGHTS * candidates
-
-    def body(self, vector: str, limit: int, asked: Asked) -> dict[str, Any]:
-        first = {"query": vector_to_wire(self.first, None), "using": vector, "limit": limit, "filter": asked.filter}
-        if self.second is None or not self.on_the_server(limit, exact=asked.exact):
-            return first
-        second = {"query": vector_to_wire(self.second, None), "using": vector, "limit": self.k}
-        return {"prefetch": [first], **second}
-
-    def answer(self, points: Sequence[Mapping[str, Any]], bring: _Bring, *, whole: bool) -> Hits:
-        if whole or self.second is None:
-            return bring.hits(points)
-        hits = replace(bring, with_vectors=True).hits(points)
-        return rescored(hits, self.second, self.k, with_vectors=bring.with_vectors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bring:
-    """What hits bring beside their ids and scores."""
-
-    with_payloads: bool
-    with_vectors: bool
-    with_codes: bool
-    rescored: bool
-    vector: str
-    code: str | None
-    code_bytes: int | None
-    dimension: int | None
-    fingerprint: str | None
-
-    @classmethod
-    def of(cls, search: Search, vector: str, *about: Any) -> _Bring:
-        second = search.rescore is not None
-        return cls(search.with_payloads, search.with_vectors, search.with_codes, second, vector, *about)
-
-    def asked_for(self, *, exact: bool) -> dict[str, Any]:
-        names = [
-            *([self.vector] if self.with_vectors or self.rescored else []),
-            *([self.code] if self.with_codes else []),
-        ]
-        payload = {"with_payload": True if self.with_payloads or not exact else [ORIGINAL]}
-        return {**payload, "with_vector": names} if names else payload
-
-    def hits(self, points: Sequence[Mapping[str, Any]]) -> Hits:
-        ids = tuple(id_from_wire(point["id"], point.get("payload")) for point in points)
-        held = [_vectors(point) for point in points]
-        return Hits(
-            ids=ids,
-            scores=np.array([point["score"] for point in points], np.float32),
-            payloads=tuple(payload_from_wire(p.get("payload")) for p in points) if self.with_payloads else None,
-            vectors=self._vectors_of(held) if self.with_vectors else None,
-            codes=codes_from_wire(held, ids, self.code or "", self.code_bytes or 0, strict=True)
-            if self.with_codes
-            else None,
-        )
-
-    def _vectors_of(self, held: Sequence[Mapping[str, Any]]) -> SparseVectors:
-        rows = [vectors.get(self.vector) or {"indices": [], "values": []} for vectors in held]
-        pairs = [(row["indices"], row["values"]) for row in rows]
-        return vectors_from_wire(pairs, self.dimension, self.fingerprint)
 
 
 def _place(after: str | None) -> Point | None:

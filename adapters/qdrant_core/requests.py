@@ -7,7 +7,7 @@ synchronous or not, gRPC or local. Answers are the `result` of the REST API in e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions
 from sparsevec.errors import ClientMissing, InvalidInput
 
 from .points import Inserts, Updates
@@ -24,7 +25,7 @@ try:
 except ImportError as error:
     raise ClientMissing.extra("qdrant-client", "qdrant") from error
 
-__all__ = ["Request", "answer_of", "arguments", "encode", "own_filter", "rest"]
+__all__ = ["Request", "answer_of", "arguments", "encode", "rest", "wanted_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def _points_to_json(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def own_filter(body: Any) -> dict[str, Any]:
+def _own_filter(body: Any) -> dict[str, Any]:
     """A filter that the caller wrote for Qdrant, as JSON: a `models.Filter`, or its dict. Raises InvalidInput."""
     try:
         given = models.Filter.model_validate(
@@ -69,6 +70,13 @@ def own_filter(body: Any) -> dict[str, Any]:
             f"{body!r:.200}: {first['msg']} at {first['loc']}"
         ) from error
     return given.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def wanted_of(where: Where | None) -> Sequence[Condition]:
+    """A filter, read and checked; the engine's own, too."""
+    if isinstance(where, EngineFilter) and where.engine == "qdrant":
+        return (EngineFilter("qdrant", _own_filter(where.body)),)
+    return conditions(where, "qdrant")
 
 
 # ---- over REST

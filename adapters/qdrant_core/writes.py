@@ -151,11 +151,11 @@ class Writes(Server):
         check_space(vectors, note.fingerprint if note else None)
 
     def _adopt(self, note: Note, fingerprint: str) -> Operation[Note | None]:
-        """Give the collection its space, and of writers of several spaces at once let only one do so.
+        """Set the collection's fingerprint, and of writers of several spaces at once let only one do so.
 
-        Metadata know no compare-and-set, so whoever writes last would win, after the first has read that it won. Each
-        puts up a bid first, under a key of its own, and gives the space when it sees none for another after that: of
-        two, the later one sees the earlier one's, or what came of it.
+        Metadata have no compare-and-set, so the last write would win, after the first writer has read that it won. Each
+        writer first announces its fingerprint in a bid, under a key of its own, and sets it when it then reads no bid
+        for another one: of two writers, the later reads the earlier one's bid, or the fingerprint that it set.
         """
         mine = note.bid()
         for _ in range(_TRIES):
@@ -170,7 +170,7 @@ class Writes(Server):
             if seen is None or seen.fingerprint is not None:
                 return seen
         raise BackendDown(
-            f"another writer is giving collection {self._name} its space at the same time; send the write again"
+            f"another writer is setting the fingerprint of collection {self._name} at this moment; send the write again"
         )
 
     def _make(self, found: Collection, documents: list[Document], rows: Rows) -> Operation[set[Id]]:

@@ -1,1 +1,1 @@
-"""After the candidates: what makes final answers of them. May be imported by `live`, `planning`, guests and above."""
+"""After the candidates: what makes final answers of them. For `live`, `planning`, `integrations` and above."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 from rich.console import Console
@@ -13,8 +13,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from sparsevec.errors import printable
+from sparsevec.live.telling import BEFORE
+from sparsevec.progress import Listener
+from sparsevec.progress import Progress as Event
 
-__all__ = ["Bars", "Lines", "Progressed", "progress", "stages"]
+__all__ = ["Bars", "Lines", "Progressed", "progress", "stages", "watching"]
 
 _EVERY = 5.0  # seconds between two lines
 
@@ -51,6 +54,38 @@ def stages() -> Iterator[Bars | Lines]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), _Seconds())
     with Progress(SpinnerColumn(finished_text="[green]✓[/]"), *columns, console=console) as bars:
         yield Bars(bars)
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Listener]:
+    """A listener to stages that follow each other: a bar for each, whole when the next begins or all is done."""
+    with nullcontext() if quiet else stages() as watch:
+        if watch is None:
+            yield lambda _progress: None
+            return
+        followed = _Followed(watch)
+        yield followed
+        followed.end()
+
+
+class _Followed:
+    def __init__(self, watch: Bars | Lines) -> None:
+        self._watch = watch
+        self._stage: str | None = None
+        self._began = 0.0
+
+    def __call__(self, progress: Event) -> None:
+        if progress.stage == BEFORE:
+            self._watch.note(progress.text)
+            return
+        if progress.stage != self._stage:
+            self.end()
+            self._stage, self._began = progress.stage, time.perf_counter()
+        self._watch(progress.stage, min(progress.step / max(1, progress.steps), 0.999))
+
+    def end(self) -> None:
+        if self._stage is not None:
+            self._watch(self._stage, 1.0, time.perf_counter() - self._began)
 
 
 class _Seconds(ProgressColumn):

@@ -33,6 +33,7 @@ from sparsevec.cli.options import (
 from sparsevec.cli.screen import answers, failing, say
 from sparsevec.cli.texts import read_texts
 from sparsevec.contract.adapter import Adapter, Hits
+from sparsevec.contract.checks import Payload
 from sparsevec.demo.report import Found, Search
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput
@@ -237,7 +238,17 @@ def _sparse(path: Path | None, vector: str | None, adapter: Adapter) -> SparseVe
 
 
 def _found(hits: Hits) -> list[Found]:
-    return [Found(hit.id, hit.score, json.dumps(hit.payload, ensure_ascii=False)) for hit in hits]
+    return [Found(hit.id, hit.score, json.dumps(_brief(hit.payload), ensure_ascii=False)) for hit in hits]
+
+
+def _brief(payload: Payload | None) -> dict[str, Any]:
+    """With dense rows, which some engines keep among the other fields, as how many numbers they are."""
+    fields = (payload or {}).items()
+    return {name: f"{len(value)} numbers" if _is_row(value) else value for name, value in fields}
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 8 and all(isinstance(one, int | float) for one in value)
 
 
 @failing

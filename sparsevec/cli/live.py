@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from sparsevec.cli.bars import stages
+from sparsevec.cli.bars import watching
 from sparsevec.cli.credentials import secrets_of
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
@@ -24,11 +24,9 @@ from sparsevec.live.copying import copy_beside, drop_copied, switch_copy
 from sparsevec.live.many import catch_up_each, collections, retrofit_each, undo_each
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.settings import Settings
-from sparsevec.live.telling import BEFORE
 from sparsevec.live.undoing import undo_retrofit
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.outlook import preview
-from sparsevec.progress import Listener, Progress
 
 __all__ = [
     "Asking",
@@ -48,7 +46,6 @@ __all__ = [
     "preview_command",
     "read_settings",
     "retrofit_command",
-    "watching",
 ]
 
 DenseField = Annotated[
@@ -199,22 +196,6 @@ def catching(catch_up: Callable[..., Any], settings: Settings, *, as_json: bool)
         say(report, as_json=as_json)
 
 
-@contextmanager
-def watching(*, quiet: bool) -> Iterator[Listener]:
-    """A listener that draws bars for as long as this lasts, or none."""
-    with nullcontext() if quiet else stages() as watch:
-
-        def told(progress: Progress) -> None:
-            if watch is None:
-                return
-            if progress.stage == BEFORE:
-                watch.note(progress.text)
-            else:
-                watch(progress.stage, min(progress.fraction, 0.999))
-
-        yield told
-
-
 class _Dropped(BaseModel):
     dropped: str
     """the collection"""
@@ -300,16 +281,18 @@ def preview_command(
     ```
     """
     asking = None if queries is None else read_dense(queries)
-    seen = preview(
-        url,
-        dense_field=dense_field,
-        model=model,
-        queries=asking,
-        budget=Budget(nnz=nnz, flops=flops),
-        output_dim=dimension,
-        sample=sample,
-        latency=None if engine is None else LatencyModel.load(engine),
-        scratch=scratch,
-        **secrets_of(url),
-    )
+    with watching(quiet=as_json) as told:
+        seen = preview(
+            url,
+            dense_field=dense_field,
+            model=model,
+            queries=asking,
+            budget=Budget(nnz=nnz, flops=flops),
+            output_dim=dimension,
+            sample=sample,
+            latency=None if engine is None else LatencyModel.load(engine),
+            scratch=scratch,
+            on_progress=told,
+            **secrets_of(url),
+        )
     say(seen, as_json=as_json)

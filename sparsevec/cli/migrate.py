@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sparsevec.cli.bars import watching
 from sparsevec.cli.credentials import secrets_of
 from sparsevec.cli.live import (
     Asking,
@@ -25,7 +26,6 @@ from sparsevec.cli.live import (
     catching,
     filling,
     read_settings,
-    watching,
 )
 from sparsevec.cli.options import Json
 from sparsevec.cli.screen import failing, say

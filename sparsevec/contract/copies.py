@@ -85,7 +85,7 @@ class Copies(Protocol):
         """Remove whole documents; `over` as for `take`."""
 
     def move_names(self, to: str) -> None:
-        """Every alias of this collection stands for that one from now on, at one stroke."""
+        """Every alias of this collection stands for that one from now on, atomically."""
 
     def remove_whole(self) -> None:
         """The collection, with all that is in it. Raises CollectionError where an alias stands for it still."""

@@ -95,4 +95,8 @@ def storage_errors(place: str, engine: str) -> Iterator[None]:
             raise CollectionError(f"{place} is not a file of the {engine} engine; use another path") from error
         if code == sqlite3.SQLITE_BUSY:
             raise BackendDown(f"{place} is being written by another process for too long; try again") from error
+        if code == sqlite3.SQLITE_CORRUPT:
+            raise StorageFailed(
+                f"{place} is damaged or cut short ({error}); restore it from a copy, or remove it and write it again"
+            ) from error
         raise StorageFailed(f"{place}: {error}; what was reported as written is still there") from error

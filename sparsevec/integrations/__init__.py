@@ -1,1 +1,1 @@
-"""One file a guest, with an extra of its own; they use public names only. The command line and the demo may come in."""
+"""One file for each framework, with an extra of its own. They use public names alone."""

@@ -1,4 +1,4 @@
-"""A framework that comes to visit: whether it is installed, and of a version that fits."""
+"""Whether another package is installed, and of a version that fits."""
 
 from __future__ import annotations
 

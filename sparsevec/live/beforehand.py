@@ -122,14 +122,14 @@ def learned(found: Found, lessons: Lessons, telling: Telling, on_progress: Liste
     encoder = found.encoder
     if encoder is None:
         encoder = SparseEncoder(found.sample.width, lessons.output_dim, lessons.seed)
-        with telling.doing("fit") as told:
+        with telling.doing("fit", tells=True) as told:
             encoder.fit(rows, lessons.queries, budget=lessons.budget, on_step=on_progress)
             told |= {"rows": len(rows), "encoder": encoder.fingerprint}
         if not lessons.refine:
             folder.save(encoder)
     codes = Codes.load(folder.path, encoder)
     if lessons.refine and not len(codes):
-        with telling.doing("refine") as told:
+        with telling.doing("refine", tells=True) as told:
             documents = encoder.refine(rows, lessons.queries, on_step=on_progress)
             folder.save(encoder)
             told |= {"rows": len(rows), "kept": keep_refined(folder.path, rows, documents)}

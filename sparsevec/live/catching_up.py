@@ -47,7 +47,11 @@ def catch_up(
     `dry_run` says what would be written. Raises what `retrofit` raises.
     """
     check_rate(rate)
-    with opened(where, credentials) as adapter, Folder(model).locked() as folder:
+    with (
+        opened(where, credentials) as adapter,
+        Folder(model).locked() as folder,
+        Telling(folder, place_of(adapter), on_progress) as telling,
+    ):
         encoder, info, place = folder.load(), adapter.info(), place_of(adapter)
         note = folder.note_of(place, info)
         _check_same(info, encoder, place)
@@ -55,7 +59,7 @@ def catch_up(
             dense_field = note.dense
         dense = dense_source(info, dense_field)
         known = note or Note(place=place, dense=source_name(dense), fingerprint=encoder.fingerprint, added="was there")
-        telling, seen = Telling(folder, place, on_progress), Seen(folder.path, place)
+        seen = Seen(folder.path, place)
         telling.stage = "catching up"
         looking = Looking(
             adapter, Codes.load(folder.path, encoder), seen=seen, rate=rate, deadline=deadline, tell=telling
@@ -97,7 +101,7 @@ def _caught(
     telling.total = count = adapter.count()
     size = 4 * count * looking.codes.encoder.input_dim
     telling.before(
-        f"every document is read, for {why}: {count:,} have a vector of ours, and dense rows of {size / 1e6:,.1f} MB",
+        f"every document is read: {why}; {count:,} have a vector of ours, and dense rows of {size / 1e6:,.1f} MB",
         documents=count,
         bytes=size,
     )

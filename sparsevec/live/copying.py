@@ -131,7 +131,7 @@ def copy_beside(
         copy = kept or _Copy(url=where, old=collection, new=name or f"{collection}-sparse")
         old, new = (stack.enter_context(connect(_named(where, one), **secrets)) for one in (copy.old, copy.new))
         dense = dense_source(old.info(), dense_field)
-        with Folder(model).locked() as folder:
+        with Folder(model).locked(make=True) as folder:
             if not folder.has_encoder():
                 rows = drawn(old, dense, sample, seed=seed).rows
                 encoder = SparseEncoder(rows.shape[1], output_dim, seed)

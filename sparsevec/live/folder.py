@@ -2,7 +2,7 @@
 
 config.json model.safetensors README.md    the encoder, as `SparseEncoder.save` writes it
 retrofit.json                              a `Note` for each collection: what was added to it
-status.json                                how far the run is; any process may read it at any time
+status.json                                how far the run is, or what `stopped` it; any process may read it at any time
 retrofit.lock                              held while a run lasts; it ends with its process
 """
 
@@ -67,10 +67,13 @@ class Folder:
         self._told = 0.0
 
     @contextmanager
-    def locked(self) -> Iterator[Folder]:
-        """Raises StorageFailed while another process, or another call of this one, works here."""
+    def locked(self, *, make: bool = False) -> Iterator[Folder]:
+        """`make` it where it is not there. Raises StorageFailed while another process, or another call of this one,
+        works here, InvalidInput where it is no folder."""
         if self.path.exists() and not self.path.is_dir():
             raise InvalidInput(f"model= must be a folder, found the file {printable(self.path)}")
+        if not (make or self.path.exists()):
+            raise InvalidInput(f"there is no folder {printable(self.path)}; name the one of the retrofit with model=")
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -76,7 +76,7 @@ def collections(where: str, **credentials: Any) -> list[str]:
     """
     url = Url.parse(where)
     prefix, slash, pattern = url.path.rpartition("/")
-    if not url.hosts:
+    if not url.hosts or not pattern:
         return [where]
     with connect(str(replace(url, path=f"{prefix}{slash}any")), **credentials) as adapter:
         if not isinstance(adapter, KnowsNames):
@@ -112,7 +112,7 @@ def retrofit_each(
     check_sample(sample)
     secrets = credentials or {}
     urls = _urls(where, secrets)
-    with Folder(model).locked() as folder:
+    with Folder(model).locked(make=True) as folder:
         if not folder.has_encoder():
             rows = _rows_of(urls, dense_field, max(16, sample // len(urls)), seed, secrets)
             encoder = SparseEncoder(rows.shape[1], output_dim, seed)

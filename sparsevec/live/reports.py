@@ -49,6 +49,11 @@ class Look(BaseModel):
     seconds: float = 0.0
 
     @property
+    def wanted(self) -> int:
+        """Documents that need a write: all of which a dry run says so."""
+        return self.missing + self.stale + self.cleared
+
+    @property
     def settled(self) -> bool:
         """Nothing was left to do, so that a next look would find nothing but what others do meanwhile."""
         return not (self.written or self.changed or self.cleared)
@@ -72,6 +77,8 @@ class Look(BaseModel):
             "were refused": self.failed,
         }
         told = ", ".join([f"{self.written:,} written", *(f"{n:,} {what}" for what, n in outcome.items() if n)])
+        if not (self.whole or self.looked):
+            return f"nothing has changed since the last look, in {self.seconds:.1f} s"
         lines = [f"{self.looked:,} documents looked at ({read}): {found or 'none'}; {told}, in {self.seconds:.1f} s"]
         return "\n".join([*lines, *(f"  {one.id!r}: {printable(one.reason)}" for one in self.failures)])
 
@@ -94,7 +101,7 @@ class CatchUpReport(BaseModel):
 
     def __str__(self) -> str:
         why = f"\n  every document was read: {self.why_whole}" if self.why_whole else ""
-        return f"{self.place}: {self.look}{why}" + ("\n  a dry run: nothing was changed" if self.dry_run else "")
+        return f"{self.place}: {self.look}{why}" + (_dry(self.look) if self.dry_run else "")
 
 
 class RetrofitReport(BaseModel):
@@ -154,7 +161,7 @@ class RetrofitReport(BaseModel):
             *(f"  look {number}: {look}" for number, look in enumerate(self.looks, 1)),
         ]
         if self.dry_run:
-            return "\n".join([*lines, "  a dry run: nothing was changed"])
+            return "\n".join(lines) + _dry(self.looks[-1])
         left = "nothing is left to do" if self.settled else "others write at this moment: the rest is a catch-up's"
         lines.append(f"  {self.written:,} written, {self.looked_again:,} looked at again; {left}")
         if self.verified is not None:
@@ -162,3 +169,7 @@ class RetrofitReport(BaseModel):
         else:
             lines.append("  not verified: not asked for, or others write at this moment")
         return "\n".join(lines)
+
+
+def _dry(look: Look) -> str:
+    return f"\n  a dry run: nothing was changed; {look.wanted:,} documents would be written"

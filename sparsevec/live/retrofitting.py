@@ -74,9 +74,12 @@ def retrofit(
     check_rate(rate)
     check_sample(sample)
     lessons = Lessons(budget or USUAL, output_dim, queries, refine, seed)
-    with opened(where, credentials) as adapter, Folder(model).locked() as folder:
+    with (
+        opened(where, credentials) as adapter,
+        Folder(model).locked(make=True) as folder,
+        Telling(folder, place_of(adapter), on_progress) as telling,
+    ):
         place = place_of(adapter)
-        telling = Telling(folder, place, on_progress)
         with telling.doing("sample") as told:
             found = find(adapter, folder, dense_field, sample, lessons)
             told |= {"rows": len(found.sample.rows), "looked": found.sample.looked}
@@ -85,6 +88,7 @@ def retrofit(
         looking = Looking(adapter, codes, seen=Seen(folder.path, place), rate=rate, deadline=deadline, tell=telling)
         judged = None
         if dry_run:
+            telling.stage = "dry run"
             looks, note = [looking.look(_every(found, deadline), whole=True, write=False)], found.note
             telling.look("dry run", looks[0])
         else:

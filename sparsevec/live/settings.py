@@ -83,8 +83,12 @@ class Settings(BaseModel):
             settings = cls.model_validate({**kept, **said})
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            place = "a setting" if file is None else printable(file)
-            raise InvalidInput(f"{place}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            name = ".".join(map(str, first["loc"]))
+            if file is not None:
+                raise InvalidInput(f"{printable(file)}: {name}: {first['msg']}") from None
+            option = "URL" if name == "url" else f"--{name.replace('_', '-')}"
+            lacking = "it is given neither here nor by --config FILE"
+            raise InvalidInput(f"{option}: {lacking if first['type'] == 'missing' else first['msg']}") from None
         Url.parse(settings.url)
         return settings
 

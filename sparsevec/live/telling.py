@@ -10,11 +10,12 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Self
 
 from pydantic import BaseModel
 
+from sparsevec.errors import SparsevecError, printable
 from sparsevec.live.folder import Folder
 from sparsevec.live.metrics import count_look
 from sparsevec.live.reports import Look
@@ -29,7 +30,8 @@ BEFORE: Final = "before"
 
 
 class Telling:
-    """Of one run at one place. `total`: documents that a whole look will see, where that is known."""
+    """Of one run at one place, for as long as its `with` lasts. `total`: documents that a whole look will see, where
+    that is known."""
 
     def __init__(self, folder: Folder, place: str, listener: Listener | None = None) -> None:
         self._folder, self._place, self._listener = folder, place, listener
@@ -38,16 +40,18 @@ class Telling:
         self.total: int | None = None
 
     @contextmanager
-    def doing(self, stage: str) -> Iterator[dict[str, Any]]:
-        """One stage: what is put into the dict is told at its end."""
+    def doing(self, stage: str, *, tells: bool = False) -> Iterator[dict[str, Any]]:
+        """One stage: what is put into the dict is told at its end. `tells`: it tells the listener of itself."""
         self.stage, began, figures = stage, time.monotonic(), dict[str, Any]()
         self._status({}, at_once=True)
+        if self._listener is not None and not tells:
+            self._listener(Progress(stage, 0, 0, 0.0, began - self._began, stage))
         yield figures
         self._line(stage, {**figures, "seconds": round(time.monotonic() - began, 3)})
 
     def before(self, text: str, **figures: float) -> None:
         """What is about to be done, and what it costs."""
-        _log.info("live %s", text, extra={"sparsevec": {"stage": BEFORE, "place": self._place, **figures}})
+        self._line(BEFORE, {"text": text, **figures})
         if self._listener is not None:
             self._listener(Progress(BEFORE, 0, 0, 0.0, time.monotonic() - self._began, text, figures))
 
@@ -65,6 +69,17 @@ class Telling:
             text = f"{looked:,} documents looked at, {written:,} of them for a write"
             figures = {"looked": looked, "written": written}
             self._listener(Progress(self.stage, looked, self.total or 0, fraction, seconds, text, figures))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Whatever stopped the run stands in the status."""
+        if error is not None:
+            said = {"stopped": f"{type(error).__name__}: {printable(error, 500)}"}
+            self._line(self.stage, said)
+            with suppress(SparsevecError):  # the first error is the one to hear of
+                self._status(said, at_once=True)
 
     def end(self, stage: str, report: BaseModel) -> None:
         """The run is at its end: the status holds the whole report."""

@@ -69,7 +69,11 @@ def undo_retrofit(
     May be called again after a kill. Raises InvalidInput when the folder knows of no retrofit there, CollectionError
     when the field is another one now, WriteFailed at the deadline, and what `Adapter.drop` raises.
     """
-    with opened(where, credentials) as adapter, Folder(model).locked() as folder:
+    with (
+        opened(where, credentials) as adapter,
+        Folder(model).locked() as folder,
+        Telling(folder, place_of(adapter), on_progress) as telling,
+    ):
         info, place = adapter.info(), place_of(adapter)
         note = folder.note_of(place, info)
         if note is None:
@@ -80,7 +84,6 @@ def undo_retrofit(
             raise InvalidInput(f"reads were switched to {place}; switch them back first, or drop the old field instead")
         if info.exists and note.added != "making" and info.identity != note.identity:
             raise CollectionError(f"{place} was dropped and made again since the retrofit, so it is not undone")
-        telling = Telling(folder, place, on_progress)
         telling.stage = "undo"
         report = _Undo(adapter, note, telling, deadline).report()
         if report.complete:

@@ -23,6 +23,7 @@ from sparsevec.measure.recall import Evaluation, evaluate
 from sparsevec.planning.latency import LatencyModel, features
 from sparsevec.planning.scratch import probed
 from sparsevec.postings import Float64s
+from sparsevec.progress import Listener
 from sparsevec.vectors import Float32s
 
 __all__ = ["Preview", "preview"]
@@ -129,6 +130,7 @@ def preview(
     seed: int = 0,
     latency: LatencyModel | None = None,
     scratch: bool = False,
+    on_progress: Listener | None = None,
     **credentials: Any,
 ) -> Preview:
     """Read a sample of dense rows and say what a `retrofit` with the same arguments would cost and find.
@@ -150,7 +152,9 @@ def preview(
         reading = time.perf_counter() - began
         place = place_of(adapter)
     rows, asking = _split(drawn_rows.rows, queries, drawn_rows.width, seed)
-    encoder = loaded or SparseEncoder(drawn_rows.width, output_dim, seed).fit(rows, queries, budget=budget or USUAL)
+    encoder = loaded or SparseEncoder(drawn_rows.width, output_dim, seed).fit(
+        rows, queries, budget=budget or USUAL, on_step=on_progress
+    )
     began = time.perf_counter()
     codes = encoder.encode_document(rows)
     encoding = (time.perf_counter() - began) / len(rows) * drawn_rows.looked

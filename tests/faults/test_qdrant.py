@@ -260,7 +260,7 @@ def test_a_writer_who_meets_the_bid_of_another_leaves_the_space_to_it(collection
 
     with closing(connect(collection.url)) as adapter:
         bids("blue", age=0)
-        with pytest.raises(BackendDown, match="another writer is giving"):
+        with pytest.raises(BackendDown, match="another writer is setting"):
             adapter.upsert([1], red)
         assert (adapter.count(), adapter.info().fingerprint) == (0, None)
         bids("blue", age=3600)

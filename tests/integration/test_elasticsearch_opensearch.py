@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sparsevec_adapters.lucene import weights
-from sparsevec_adapters.lucene.index import Claim
+from sparsevec_adapters.lucene.claims import Claim
 
 import sparsevec
 from sparsevec import SparseVectors, ingest, verify

@@ -19,6 +19,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, JournalMismatch
 from sparsevec.live.migrating import field_beside
+from sparsevec.progress import Progress
 from tests.live.conftest import SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
 from tests.live.test_retrofit import wrong
@@ -232,8 +233,9 @@ def test_a_field_that_is_not_filled_is_not_switched_to(lucene: LuceneShop, model
     class Stopped(Exception):
         """As a kill between two pages would."""
 
-    def stop(_: Any) -> None:
-        raise Stopped
+    def stop(told: Progress) -> None:
+        if told.stage == "backfill":
+            raise Stopped
 
     with pytest.raises(Stopped):
         sv.migrate(lucene.url, model=model, to=to, check=False, on_progress=stop)

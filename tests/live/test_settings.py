@@ -101,8 +101,27 @@ def test_another_process_reads_how_far_it_is(lucene: LuceneShop, model: Path) ->
         dense_field="emb",
         on_progress=lambda _: seen.append(json.loads((model / "status.json").read_text())),
     )
-    assert {one["stage"] for one in seen} <= {"sample", "backfill", "look 2"}
+    assert {one["stage"] for one in seen} <= {"sample", "backfill", "look 2", "verify"}
     assert json.loads((model / "status.json").read_text())["report"]["looks"][0]["written"] == N
+
+
+def test_and_what_stopped_it(lucene: LuceneShop, model: Path) -> None:
+    with pytest.raises(InvalidInput, match="none of 300 documents has a dense row"):
+        sv.retrofit(lucene.url, model=model, dense_field="title")
+    status = json.loads((model / "status.json").read_text())
+    assert (status["stage"], status["stopped"].partition(":")[0]) == ("sample", "InvalidInput")
+
+
+def test_a_catch_up_makes_no_folder(lucene: LuceneShop, tmp_path: Path) -> None:
+    for call in (sv.catch_up, sv.undo_retrofit):
+        with pytest.raises(InvalidInput, match=r"there is no folder .*modle; name the one of the retrofit"):
+            call(lucene.url, model=tmp_path / "modle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_without_a_folder_is_told_the_option() -> None:
+    with pytest.raises(InvalidInput, match="--model: it is given neither here nor by --config FILE"):
+        Settings.read(None, {"url": "qdrant://localhost:6333/x"})
 
 
 @pytest.fixture(scope="module")

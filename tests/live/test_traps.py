@@ -16,7 +16,7 @@ import pytest
 import sparsevec as sv
 from tests.live.conftest import opened, stocked
 from tests.live.shops import WIDTH
-from tests.live.traps import LUCENE, Trap, table
+from tests.live.traps import LUCENE, QDRANT, QdrantTrap, Trap, table
 
 ENGINES = ("elasticsearch9", "elasticsearch8", "opensearch3")
 CASES = [
@@ -59,6 +59,20 @@ def test_a_trap_is_found(engine_url: Callable[[str], str], engine: str, trap: Tr
             with suppress(HTTPError):
                 ask("PUT", f"/{index}/_settings", {f"index.blocks.{block}": None})
         ask("DELETE", f"/{index}*")
+
+
+@pytest.mark.qdrant
+@pytest.mark.parametrize("trap", QDRANT, ids=lambda trap: trap.name)
+def test_a_trap_of_qdrant_is_found(engine_url: Callable[[str], str], trap: QdrantTrap) -> None:
+    url, name = engine_url("qdrant"), f"live-{uuid4().hex[:8]}"
+    ask = asking(url)
+    ask("PUT", f"/collections/{name}", trap.collection)
+    try:
+        with sv.connect(f"{url}/{name}?vector_name=sparse") as adapter:
+            found = {(one.level, one.subject) for one in sv.check(adapter)}
+        assert (trap.level, trap.subject) in found
+    finally:
+        ask("DELETE", f"/collections/{name}")
 
 
 @pytest.mark.parametrize("shards", [1, 3])

@@ -183,9 +183,55 @@ LUCENE = (
 )
 
 
+@dataclass(frozen=True)
+class QdrantTrap:
+    name: str
+    level: Literal["warning", "blocking"]
+    subject: str
+    vectors: Mapping[str, Any] = field(default_factory=dict)
+    """beside `emb`, or in its place"""
+    sparse: Mapping[str, Any] | None = None
+    """our vector, as somebody else has made it"""
+    strict: Mapping[str, Any] | None = None
+
+    @property
+    def collection(self) -> Mapping[str, Any]:
+        """As it is asked of a server."""
+        emb = {"size": WIDTH, "distance": "Dot"}
+        made = None if self.sparse is None else {"sparse": self.sparse}
+        strict = None if self.strict is None else {"enabled": True, **self.strict}
+        return {"vectors": {"emb": emb, **self.vectors}, "sparse_vectors": made, "strict_mode_config": strict}
+
+
+_DENSE = {"size": WIDTH, "distance": "Dot"}
+QDRANT = (
+    QdrantTrap("our name is a dense vector's", "blocking", "vector", vectors={"sparse": _DENSE}),
+    QdrantTrap("our vector is there and weighs by IDF", "blocking", "vector", sparse={"modifier": "idf"}),
+    QdrantTrap("our vector is there, made by others", "warning", "vector", sparse={}),
+    QdrantTrap("its index keeps half of each weight", "warning", "datatype", sparse={"index": {"datatype": "float16"}}),
+    QdrantTrap("its index is on disk", "warning", "on disk", sparse={"index": {"on_disk": True}}),
+    QdrantTrap(
+        "documents have several dense rows",
+        "warning",
+        "multivector",
+        vectors={"emb": {**_DENSE, "multivector_config": {"comparator": "max_sim"}}},
+    ),
+    QdrantTrap(
+        "dense rows are kept as bytes", "warning", "dense rows", vectors={"emb": {**_DENSE, "datatype": "uint8"}}
+    ),
+    QdrantTrap("strict mode limits requests", "warning", "strict mode", strict={"max_query_limit": 50}),
+    QdrantTrap(
+        "strict mode, and a field without a payload index",
+        "warning",
+        "payload indexes",
+        strict={"unindexed_filtering_retrieve": False},
+    ),
+)
+
+
 def table() -> str:
     """`docs/traps.md`."""
-    rows = [f"| {trap.name} | {trap.level} | {trap.subject} |" for trap in LUCENE]
+    rows, theirs = ([f"| {one.name} | {one.level} | {one.subject} |" for one in traps] for traps in (LUCENE, QDRANT))
     return "\n".join(
         [
             "# What `sparsevec check` finds",
@@ -198,6 +244,10 @@ def table() -> str:
             "| Elasticsearch, OpenSearch: what somebody may have | level | subject |",
             "|---|---|---|",
             *rows,
+            "",
+            "| Qdrant: what somebody may have | level | subject |",
+            "|---|---|---|",
+            *theirs,
             "",
             "Made from the tests by `python -m tests.live.traps > docs/traps.md`.",
             "",

@@ -202,6 +202,15 @@ def test_documents_that_cannot_be_read_leave_no_collection_behind(place: Place, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dense_row_among_the_fields_hides_no_other(url: str) -> None:
+    with sv.connect(url) as adapter:
+        adapter.create(8)
+        adapter.upsert(["a"], sv.SparseVectors.from_rows([{1: 1.0}], dimension=8), [{"emb": [0.5] * 64, "title": "t"}])
+    shown = sparsevec("search", url, "--vector", '{"1": 1}').stdout
+    assert '{"emb": "64 numbers", "title": "t"}' in shown
+    assert "0.5" not in shown
+
+
 def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:
     sparsevec("index", url, place / "docs", "--create")
     index = int(sv.SparseVectors.load(place / "docs")[7].indices[0])

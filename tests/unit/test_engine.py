@@ -119,10 +119,19 @@ ANSWER = """if True:
 """
 WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
 NOWHERE_TO_CACHE = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n"
+BROKEN_NUMBA = """
+import sys
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "numba":
+            raise OSError("libllvmlite.so: cannot open shared object file")
+sys.meta_path.insert(0, Broken())
+"""
 
 
-@pytest.mark.parametrize("circumstance", [WITHOUT_NUMBA, NOWHERE_TO_CACHE])
+@pytest.mark.parametrize("circumstance", [WITHOUT_NUMBA, BROKEN_NUMBA, NOWHERE_TO_CACHE])
 def test_without_numba_or_a_folder_to_cache_in_it_answers_with_the_same_bits(circumstance: str) -> None:
     answer = subprocess.run([sys.executable, "-c", circumstance + ANSWER], capture_output=True, text=True, check=True)
     local, reference, *_ = answer.stdout.splitlines()
     assert local == reference
+    assert answer.stderr == ""

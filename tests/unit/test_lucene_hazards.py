@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.hazards import final_pipeline, hazards, source_fault, write_fault
-from sparsevec_adapters.lucene.index import Claim, Target, read_target
+from sparsevec_adapters.lucene.index import Target, read_target
 
 from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError
 

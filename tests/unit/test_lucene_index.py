@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from sparsevec_adapters.lucene import mapping, versions
-from sparsevec_adapters.lucene.index import Claim, Field, Index, field_properties, read_field, read_fields, read_target
+from sparsevec_adapters.lucene.claims import Claim
+from sparsevec_adapters.lucene.index import Field, Index, field_properties, read_field, read_fields, read_target
 
 from sparsevec.errors import BackendUnsupported, CollectionError
 

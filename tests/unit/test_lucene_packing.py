@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sparsevec_adapters.lucene.answers import read_packed
-from sparsevec_adapters.lucene.index import Claim, Field
+from sparsevec_adapters.lucene.claims import Claim
+from sparsevec_adapters.lucene.index import Field
 from sparsevec_adapters.lucene.packing import Packing
 from sparsevec_adapters.lucene.weights import stored
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sparsevec_adapters.lucene import answers, documents, errors, ids, queries, weights
+from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.documents import Line
-from sparsevec_adapters.lucene.index import Claim, Field
+from sparsevec_adapters.lucene.index import Field
 from sparsevec_adapters.lucene.text import Compiled, to_json
 from sparsevec_adapters.lucene.wire import parsed
 

@@ -106,6 +106,20 @@ def test_a_path_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, make:
     assert (file.read_bytes() if file.is_file() else None) == before
 
 
+def test_a_file_that_was_cut_short_is_called_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "kept.db"
+    with Reference(str(file)) as adapter:
+        adapter.create(8)
+        adapter.upsert(range(2000), SparseVectors.from_dense(np.ones((2000, 8), np.float32)))
+    with file.open("r+b") as cut:
+        cut.truncate(file.stat().st_size // 2)
+    with (
+        pytest.raises(StorageFailed, match=r"damaged or cut short .*restore it from a copy"),
+        Reference(str(file)) as it,
+    ):
+        it.fetch(list(range(2000)))
+
+
 def test_a_folder_that_does_not_exist_is_named() -> None:
     with pytest.raises(CollectionError, match=r"/nowhere/at/all\.db does not exist"):
         Reference("/nowhere/at/all.db")

@@ -1,18 +1,20 @@
 """Where the compiled loop comes from, without anybody waiting for it.
 
 The first index of a process starts a thread that imports numba and compiles `loops`, or finds in numba's cache what an
-earlier process compiled. Until then numpy answers, and for good where numba is not installed. Both add the same
-products in the same order, so nobody can tell from an answer which of them gave it.
+earlier process compiled. Until then numpy answers, and for good where numba is not installed or does not work. Both add
+the same products in the same order, so nobody can tell from an answer which of them gave it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 
 __all__ = ["compiled", "load"]
 
+_log = logging.getLogger(__name__)
 _starting = threading.Lock()
 _thread: threading.Thread | None = None
 _search: Callable[..., None] | None = None
@@ -38,7 +40,8 @@ def _load() -> None:
     global _search
     try:
         from sparsevec.exact.local.loops import search
-    except ImportError:  # numba is not installed
+    except Exception as error:  # not installed, or whatever a compiler can run into: numpy answers the same
+        _log.info("searches go without numba: %s: %s", type(error).__name__, error)
         return
     _search = search
 

@@ -22,12 +22,12 @@ from sparsevec.testing.conformance.answering import Answering
 from sparsevec.testing.conformance.coding import Coding
 from sparsevec.testing.conformance.creating import Creating
 from sparsevec.testing.conformance.filtering import Filtering
-from sparsevec.testing.conformance.guests import Guests
 from sparsevec.testing.conformance.ids import Ids
 from sparsevec.testing.conformance.looking_again import LookingAgain
 from sparsevec.testing.conformance.manners import Manners
 from sparsevec.testing.conformance.scanning import Scanning
 from sparsevec.testing.conformance.searching import Searching
+from sparsevec.testing.conformance.sharing import Sharing
 from sparsevec.testing.conformance.spaces import Spaces
 from sparsevec.testing.conformance.suite import Others
 from sparsevec.testing.conformance.writing import Writing
@@ -36,6 +36,6 @@ __all__ = ["Conformance", "Others"]
 
 
 class Conformance(
-    Creating, Writing, Searching, Coding, LookingAgain, Ids, Filtering, Manners, Scanning, Guests, Spaces, Answering
+    Creating, Writing, Searching, Coding, LookingAgain, Ids, Filtering, Manners, Scanning, Sharing, Spaces, Answering
 ):
     """Inherit, give the fixture `adapter`, and every test is yours."""

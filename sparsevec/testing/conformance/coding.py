@@ -11,7 +11,7 @@ import pytest
 from sparsevec.contract.adapter import Adapter, UInt8s
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.testing.conformance.documents import DIMENSION, ask, corpus, fill, rows
-from sparsevec.testing.conformance.guests import kept
+from sparsevec.testing.conformance.sharing import kept
 from sparsevec.testing.conformance.suite import Others, Suite
 
 __all__ = ["Coding"]

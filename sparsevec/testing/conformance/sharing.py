@@ -1,4 +1,4 @@
-"""C10, C12, C13, C16, C17 as guests: in a collection that others made, only what is ours is touched."""
+"""C10, C12, C13, C16, C17 in a collection that others made, only what is ours is touched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.documents import DIMENSION, ask, corpus, rows
 from sparsevec.testing.conformance.suite import Others, Suite
 
-__all__ = ["Guests"]
+__all__ = ["Sharing"]
 
 Fields = Mapping[Id, Mapping[str, Any]]
 
@@ -30,7 +30,7 @@ def moved_in(adapter: Adapter, others: Others) -> None:
     assert adapter.upsert(others.ids, corpus(len(others.ids))).written == others.ids
 
 
-class Guests(Suite):
+class Sharing(Suite):
     def test_c1_create_adds_our_vector_and_changes_no_document_of_theirs(
         self, adapter: Adapter, others: Others
     ) -> None:
