@@ -54,20 +54,26 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, CalibrationRecipe().most_measured)
     head = calibrated(tensors, rows, judge, limits)
-    some = judge.units[:: spacing(len(judge.units), CalibrationRecipe().usage_rows)]
-    plain = calibrated(random_directions(some, task.output_dim, task.seed), rows, judge, limits)
+    plain = _plain(documents, task, rows, judge)  # not of rows that ask: each would find its nearest by its own
     ours, theirs = (float(judge.recall_10(side.codes, side.asked[0]).mean()) for side in (head, plain))
     shared = None if sample is None else agreement(rows.documents_that_ask(), sample)
     kept, figures = head, {"untrained_recall_10": theirs, "head_recall_10": ours, "sample_agreement": shared}
     stage: Stage = "head"
     if theirs > ours:
-        kept, stage = plain, "untrained"
-        figures |= {"head_recall_10": theirs, "learned_recall_10": ours}
+        kept, stage = _plain(judge.units, task, rows, judge), "untrained"  # where all rows may have their own
+        theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
+        figures |= {"untrained_recall_10": theirs, "head_recall_10": theirs, "learned_recall_10": ours}
     whole.at("budget", 1, 1)
     trained = encoded(rows.documents[rows.trained_documents], document_side(kept.tensors), kept.documents)
     kept, first = _with_second_look(kept, rows, trained, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
     return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
+
+
+def _plain(units: Float32s, task: Task, rows: Split, judge: Judge) -> Towers:
+    """Directions of some unit rows (n, columns), that nobody learned."""
+    some = units[:: spacing(len(units), CalibrationRecipe().usage_rows)]
+    return calibrated(random_directions(some, task.output_dim, task.seed), rows, judge, task.limits)
 
 
 def recalibrated(model: Model, task: Task, rows: Split, whole: Whole) -> Model:

@@ -7,8 +7,8 @@
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): every shape is tried with a quarter of the rows, and those of
 the best two dimensions with all, the best first, as far as the time goes. Of many rows, every shape is tried with a
 sixteenth and the best third of them with a quarter; of few, that would save little time and mislead. Shapes of one
-dimension share a training where `SparseEncoder.at` takes them from it, which finds up to about two points less than one
-of their own; with all rows it is the best that is learned for. What was not tried with all rows is predicted by a law
+dimension share a training where `SparseEncoder.at` takes them from it, which finds up to three points less than one of
+their own; with all rows it is the best that is learned for. What was not tried with all rows is predicted by a law
 fitted to the runs (`planning.law`), with an interval. Runs are kept one by one: after a kill the same call goes on, and
 other limits are answered from the same runs.
 """
@@ -84,7 +84,9 @@ def find_frontier(
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
     if limits.milliseconds is not None and latency is None:
-        raise InvalidInput("a limit of milliseconds needs the engine's latency model: latency=latency_model(…)")
+        raise InvalidInput(
+            "a limit of milliseconds needs the engine's latency model: latency=latency_model(…), or --engine"
+        )
     rows = shuffled(dense, queries, seed)
     used = tuple(sorted({int(width) for width in widths})) if goal == "answers" else ()
     widest = most_bytes(rows.documents.shape[1])

@@ -298,6 +298,24 @@ def test_learning_beats_no_learning_and_refining_the_head(
     assert head.warnings == better.warnings == []
 
 
+def test_what_nobody_learned_is_compared_without_directions_of_the_rows_that_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row that asks along its own direction finds its nearest by it, and the head would seem worse than it is."""
+    given = []
+
+    def seen(units: Float32s, *sizes: int) -> dict[str, Float32s]:
+        given.append(units)
+        return random_directions(units, *sizes)
+
+    monkeypatch.setattr(stages, "random_directions", seen)
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
+    rows = encoder._split(SMALL, None, Similarity.of("cosine", SMALL))
+    held = unit(SMALL[rows.held_documents])
+    assert len(given[0]) == len(rows.trained_documents)
+    assert np.max(given[0] @ held.T) < 0.9999
+
+
 def test_a_direction_that_all_rows_share_does_not_blind_the_teacher() -> None:
     """As many popular models have it: the mean cosine of two rows is .93."""
     rows = clustered(800, seed=1) + np.float32(4)

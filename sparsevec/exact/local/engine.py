@@ -3,7 +3,8 @@
 SQLite holds the documents, as it does for the reference, and a log of the ids that have changed. A search first reads
 what has changed since the last one, whoever wrote it, into a small segment beside a large one; a thread merges them
 when the small ones have grown. What is merged is kept beside the file, in the folder `PATH.index`, for this and every
-other process to map. Nothing is lost with that folder: it is made again from the file.
+other process to map. Nothing is lost with that folder: it is made again from the file, also where one of its files was
+cut short. Who cuts one short under a process that has it mapped ends that process (SIGBUS), as with any mapped file.
 """
 
 from __future__ import annotations
