@@ -315,7 +315,7 @@ def main() -> None:
 
 
 def runs_of(name: str, n: int) -> list[dict[str, float]]:
-    """Those of an earlier run with as many documents, by this code."""
+    """Those of an earlier run with as many documents; to measure anew, take its entry out of the file."""
     about = read().get(name, {})
     found: list[dict[str, float]] = about.get("runs", []) if about.get("documents") == n else []
     return found
