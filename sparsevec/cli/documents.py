@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,16 +109,17 @@ def _encoded(
     payloads: Iterable[Any] | None,
 ) -> Documents:
     """With their residual codes, where the model has some."""
-    first, second = tee(made)
-    width = encoder.residual_bytes
+    width, codes = encoder.residual_bytes, None
+    if width is not None:  # a second reader that reads nothing would keep all of it
+        made, again = tee(made)
+        codes = partial(_codes, encoder, again)
+    vectors = (encoded for encoded, _ in made)
+    return Documents(n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, codes)
 
-    def codes(adapter: Adapter) -> Iterator[Any]:
-        for encoded, rows in second:
-            yield from encoder.residual_codes(rows, adapter.stored(encoded.vectors), faults=encoded.faults)
 
-    vectors = (encoded for encoded, _ in first)
-    coded = None if width is None else codes
-    return Documents(n, encoder.output_dim, encoder.fingerprint, width, ids, vectors, payloads, coded)
+def _codes(encoder: SparseEncoder, made: Iterator[tuple[Encoded, Any]], adapter: Adapter) -> Iterator[Any]:
+    for encoded, rows in made:
+        yield from encoder.residual_codes(rows, adapter.stored(encoded.vectors), faults=encoded.faults)
 
 
 def _ids(path: Path, n: int) -> list[Id]:

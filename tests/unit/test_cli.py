@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.cli.bars import Bars, Lines
 from sparsevec.cli.credentials import credentials
+from sparsevec.cli.documents import Beside, of_dense
 from sparsevec.ingestion.dead_letters import read_dead_letters
 
 ENGINES = ["reference", "qdrant+edge"]
@@ -136,6 +138,17 @@ def test_a_file_of_dense_vectors_is_encoded_as_it_is_written(place: Place, url: 
     files = [tmp_path / "dense.jsonl", place / "asked.npy"]
     verified = sparsevec("verify", url, *files, *model, "--where", '{"parity": 1}', "--json")
     assert (verified.exit_code, read(verified)["exact"], read(verified)["answers"]) == (0, True, 300)
+
+
+def test_documents_that_were_passed_on_are_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsevec.cli.documents._BLOCK", 10)
+    encoder = sv.SparseEncoder.load(place / "model")
+    given = of_dense(place / "dense.npy", encoder, None, Beside(None, None))
+    passed = 0
+    for part in given.vectors:
+        passed += len(part)
+        assert sum(type(one) is sv.Encoded for one in gc.get_objects()) <= 3
+    assert passed == 400
 
 
 @pytest.fixture(scope="module")
