@@ -68,9 +68,13 @@ def row_faults(dense: Any, columns: int, what: str = "dense vectors", *, zeros: 
     Rows of a list are judged one by one, None and those of another width too; an array has one width, and another than
     `columns` raises InvalidVectors.
     """
-    rows = dense if _singly(dense) else _table(as_array(dense, what), columns, what)
-    found = (_fault_of(row, columns, zeros) for row in rows)
-    return {number: fault for number, fault in enumerate(found) if fault is not None}
+    if _singly(dense):
+        found = ((number, _fault_of(row, columns, zeros)) for number, row in enumerate(dense))
+    else:
+        rows = _table(as_array(dense, what), columns, what)
+        faulty = (range(start, start + len(block)) for start, block in blocks(rows) if _fault(block, start, zeros))
+        found = ((number, row_fault(rows[number], columns, zeros=zeros)) for some in faulty for number in some)
+    return {number: fault for number, fault in found if fault is not None}
 
 
 def rows_without(dense: Any, faulty: Collection[int], columns: int) -> Dense:

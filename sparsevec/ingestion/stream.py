@@ -170,7 +170,7 @@ class Stream:
         if n == 0:
             return None
         start, self._position = self._position, self._position + n
-        faults = {at: self._faults.pop(at) for at in list(self._faults) if at < self._position}
+        faults = {at: self._faults.pop(at) for at in range(start, self._position) if at in self._faults}
         vectors = _joined(rows, n)
         return Batch(_documents(start, n, columns, vectors), vectors, faults)
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevec.dense import best, dense_rows, largest, nearest, query_rows, unit_rows
+from sparsevec.dense import best, dense_rows, largest, nearest, query_rows, row_faults, unit_rows
 from sparsevec.errors import InvalidVectors
 
 ROWS = np.arange(1.0, 13).reshape(4, 3).astype(np.float32)  # small whole numbers: exact in every type
@@ -107,6 +107,21 @@ def test_the_largest_of_wide_rows_are_those_of_a_stable_sort(k: int, beyond: int
     at, values = largest(scores, k)
     assert at.tolist() == due.tolist()
     assert values.tolist() == np.take_along_axis(scores, due, axis=1).tolist()
+
+
+@given(st.sets(st.integers(0, 19_999), max_size=5), st.sets(st.integers(0, 19_999), max_size=5), st.booleans())
+def test_the_faulty_rows_of_an_array_are_those_of_the_list_of_its_rows(
+    zero: set[int], infinite: set[int], zeros: bool
+) -> None:
+    rows = np.ones((20_000, 2), np.float32)
+    rows[list(zero)] = 0
+    rows[list(infinite), 1] = np.inf
+    due = infinite if zeros else zero | infinite
+    found = row_faults(rows, 2, zeros=zeros)
+    assert sorted(found) == sorted(due)
+    picked = sorted(due | {0, 19_999})
+    listed = row_faults([rows[number] for number in picked], 2, zeros=zeros)
+    assert {picked[at]: fault for at, fault in listed.items()} == found
 
 
 def test_nothing_is_nearest_where_nobody_is() -> None:
