@@ -33,7 +33,7 @@ from sparsevec.cli.options import (
 from sparsevec.cli.screen import answers, failing, say
 from sparsevec.cli.texts import read_texts
 from sparsevec.contract.adapter import Adapter, Hits
-from sparsevec.contract.checks import Payload
+from sparsevec.contract.checks import Payload, dense_row
 from sparsevec.demo.report import Found, Search
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput
@@ -248,7 +248,7 @@ def _brief(payload: Payload | None) -> dict[str, Any]:
 
 
 def _is_row(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 8 and all(isinstance(one, int | float) for one in value)
+    return isinstance(value, list) and len(value) > 8 and dense_row(value) is not None
 
 
 @failing

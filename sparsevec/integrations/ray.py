@@ -62,9 +62,9 @@ def write(
     `deadline`, ...) to `ingest` in each task.
 
     A row that cannot be encoded is refused like any other document. Raises InvalidInput for columns that are not there,
-    InvalidVectors for a tensor column of another width, ModelBroken where the
-    model is not, CollectionError without a collection, WrongSpace (C18), and what `ingest` raises in a task, with that
-    task's report. The same call again goes on: what is written stays as it is.
+    InvalidVectors for a tensor column of another width, ModelBroken where the model is not, CollectionError without a
+    collection, WrongSpace (C18), and what `ingest` raises in a task, with that task's report. The same call again goes
+    on: what is written stays as it is.
     """
     job = _Job(url, _model(model), (id, vector, *payload), dict(credentials or {}), options)
     _check_columns(dataset, job.columns)
