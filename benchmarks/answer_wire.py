@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -32,6 +32,7 @@ from benchmarks.answers import FITTING, WIDTHS, Learned, Ours
 from benchmarks.debian12 import DATA, RESULTS, Data
 from benchmarks.machine import machine
 from benchmarks.rivals import ElasticKnn
+from benchmarks.timing import table
 from sparsevec.answers.retriever import Retriever
 from sparsevec.encoder import Budget
 from sparsevec.vectors import Float32s
@@ -162,9 +163,9 @@ def main(
     whole = {system.name: partial(_answer, system, asked) for system in (bbq, ours)}
     rows += [[f"**{name}, with its client**", *rest] for name, *rest in measured(whole, queries)]
     text = f"# What an answer asks of Elasticsearch\n\n{queries} queries, {machine()}.\n\n"
-    text += _table(["", "median, ms", "least, ms", "x", "bytes"], rows)
+    text += table(["", "median, ms", "least, ms", "x", "bytes"], rows)
     text += f"\nWhat fewer lists find, of the dense top 10 of {_JUDGED} other queries:\n\n"
-    text += _table(["", "all lists", *map(str, _LISTS)], list(found(learned, given)))
+    text += table(["", "all lists", *map(str, _LISTS)], list(found(learned, given)))
     (out / "answer_wire.md").write_text(text)
     for system in (ours, bbq):
         system.close()
@@ -172,10 +173,6 @@ def main(
 
 def _answer(system: ElasticKnn | Ours, queries: Float32s, number: int) -> list[int]:
     return system.ask(queries[number], None)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 if __name__ == "__main__":
