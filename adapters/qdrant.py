@@ -156,6 +156,8 @@ def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, d
         raise InvalidInput(f"a qdrant url takes the keyword arguments {sorted(_OPTIONS)}, found {unknown}")
     names = {"vector_name": url.option("vector_name", "sparse")}
     if url.variant == "memory":
+        if url.host:
+            raise InvalidInput(f"qdrant+memory: is in this process, found the host {url.host!r}; leave it out")
         return kind(":memory:"), {"collection": url.path or "sparsevec", **names}, None
     prefix, _, collection = url.path.rpartition("/")
     _check(url, prefix, collection)
@@ -177,7 +179,7 @@ def _check(url: Url, prefix: str, collection: str) -> None:
     if url.variant not in _SCHEMES:
         raise InvalidInput(
             "expected qdrant://, qdrant+https://, qdrant+grpc://, qdrant+grpcs:// or qdrant+memory:, found "
-            f"{url.engine}+{url.variant}"
+            f"{url.scheme}"
         )
     if not url.host or not collection:
         raise InvalidInput("a qdrant url names a server and a collection: qdrant://HOST:PORT/[PREFIX/]COLLECTION")
@@ -201,10 +203,9 @@ def _checked(credentials: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _spelled(url: Url) -> str:
-    engine = f"{url.engine}+{url.variant}" if url.variant else url.engine
     host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port is None else f":{url.port}"
-    return f"{engine}://{host}{port}/{url.path}?vector_name={url.option('vector_name', 'sparse')}"
+    return f"{url.scheme}://{host}{port}/{url.path}?vector_name={url.option('vector_name', 'sparse')}"
 
 
 _contract: type[Adapter] = QdrantAdapter

@@ -119,7 +119,8 @@ class QdrantEdgeAdapter(Connection):
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
-        if credentials or url.host or url.options:
+        url.expect_options()
+        if credentials or url.host:
             raise InvalidInput("the embedded engine's url is qdrant+edge:PATH, without host, options and credentials")
         return cls(url.path)
 

@@ -95,6 +95,7 @@ class Place:
         raise NotImplementedError
 
     def drop(self) -> None:
+        """Whether it is there or not."""
         raise NotImplementedError
 
 
@@ -136,7 +137,7 @@ class Lucene(Place):
         ]
 
     def drop(self) -> None:
-        self.http("DELETE", "live-backfill")
+        self.http("DELETE", "live-backfill?ignore_unavailable=true")
 
 
 class Qdrant(Place):
@@ -180,6 +181,7 @@ def round_of(place: Place, encoder: sv.SparseEncoder, codes: sv.SparseVectors, f
     ready = weights(codes)
     ways = [OURS, READY, READY_4]
     found: dict[str, float] = {}
+    place.drop()  # that of a run that was killed
     place.make()
     try:
         for number in range(len(ways)):

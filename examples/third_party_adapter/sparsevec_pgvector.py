@@ -68,6 +68,7 @@ class PgvectorAdapter(Connection):
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
+        url.expect_options("table")
         known: dict[str, Any] = {"host": url.host, "port": url.port, "dbname": url.path}
         given = {name: value for name, value in known.items() if value}
         return cls(table=url.option("table", "vectors"), **given, **credentials)

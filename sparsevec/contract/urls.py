@@ -21,9 +21,11 @@ _EXAMPLE = "qdrant://localhost:6333/products"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Url:
-    """`engine[+variant]://host[,host][:port]/path[?options]`, or `engine[+variant]:path`. Never holds credentials.
+    """`engine[+variant]://host[,host][:port]/path[?options]`, or `engine[+variant]:path[?options]`. Never holds
+    credentials.
 
-    `str` gives a url that parses to the same. A name may hold any character as %xx.
+    `str` gives a url that parses to the same. A name may hold any character as %xx. The path behind `engine:` is taken
+    as it stands, up to a `?`; one that holds a `?` itself is written `engine:///absolute/path`, and in it %3F.
     """
 
     engine: str
@@ -49,11 +51,17 @@ class Url:
             )
         if fault := _fault(rest) or (_network_fault(*_split(rest)) if networked else None):
             raise InvalidInput(f"the {engine} url {fault}")
-        if not rest.startswith("//"):
-            return cls(engine, variant, (), rest, {})
         authority, path, query = _split(rest)
-        path = unquote(path.strip("/") if networked else path)  # without a host it may be absolute
+        if rest.startswith("//"):
+            path = unquote(path.strip("/") if networked else path)  # without a host it may be absolute
+        if "\0" in path:
+            raise InvalidInput(f"the {engine} url names no path or collection that can be: it holds a NUL, %00")
         return cls(engine, variant, _hosts(authority), path, dict(parse_qsl(query, keep_blank_values=True)))
+
+    @property
+    def scheme(self) -> str:
+        """The engine, and its variant where it has one."""
+        return f"{self.engine}+{self.variant}" if self.variant else self.engine
 
     @property
     def host(self) -> str:
@@ -81,17 +89,17 @@ class Url:
     def expect_options(self, *known: str) -> None:
         """Raise InvalidInput when the url has an option that nobody would read."""
         if unknown := sorted(set(self.options) - set(known)):
-            raise InvalidInput(f"the {self.engine} url has options {unknown}; it knows {sorted(known)}")
+            knows = sorted(known) or f"none; a ? of its path is written %3F, in {self.scheme}:///ABSOLUTE/PATH"
+            raise InvalidInput(f"the {self.scheme} url has options {unknown}; it knows {knows}")
 
     def __str__(self) -> str:
-        scheme = f"{self.engine}+{self.variant}" if self.variant else self.engine
         options = f"?{urlencode(self.options)}" if self.options else ""
         if self.hosts:
             path = quote(self.path, safe="" if self.path.strip("/") != self.path else "/")
-            return f"{scheme}://{','.join(_address(*host) for host in self.hosts)}/{path}{options}"
-        if options or self.path.startswith("//"):
-            return f"{scheme}://{quote(self.path)}{options}"
-        return f"{scheme}:{self.path}"
+            return f"{self.scheme}://{','.join(_address(*host) for host in self.hosts)}/{path}{options}"
+        if self.path.startswith("//") or "?" in self.path:
+            return f"{self.scheme}://{quote(self.path)}{options}"
+        return f"{self.scheme}:{self.path}{options}"
 
     def __repr__(self) -> str:
         return f"Url.parse({str(self)!r})"
@@ -103,8 +111,10 @@ def _found(text: str) -> str:
 
 def _split(rest: str) -> tuple[str, str, str]:
     """Authority, path with its slash, and query."""
-    before, _, query = rest.removeprefix("//").partition("?")
-    authority, slash, path = before.partition("/")
+    before, _, query = rest.partition("?")
+    if not before.startswith("//"):
+        return "", before, query
+    authority, slash, path = before.removeprefix("//").partition("/")
     return authority, slash + path, query
 
 
@@ -113,9 +123,9 @@ def _fault(rest: str) -> str | None:
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in rest):
         return "holds a control character; write it as %xx"
     names = [name for name, _ in parse_qsl(_split(rest)[2], keep_blank_values=True)]
-    if rest.startswith("//") and (secrets := [name for name in names if _SECRET.search(name)]):
+    if secrets := [name for name in names if _SECRET.search(name)]:
         return f"holds a credential in its option {secrets[0]!r:.40}; pass it as a keyword argument"
-    return "gives an option twice" if rest.startswith("//") and len(set(names)) < len(names) else None
+    return "gives an option twice" if len(set(names)) < len(names) else None
 
 
 def _network_fault(authority: str, path: str, query: str) -> str | None:

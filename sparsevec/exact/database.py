@@ -34,13 +34,16 @@ _SINCE_2 = (  # version 2 knew no codes
 )
 
 
-def opened(path: str, engine: str) -> sqlite3.Connection:
-    """A connection to the file at `path`, made when missing; without a path to a temporary one that nobody else sees.
+def opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection | None:
+    """A connection to the file at `path`, None where there is none and it is not to `make` one; without a path to a
+    temporary one that nobody else sees.
 
     Raises CollectionError for a file that is not one of ours, in words of that `engine`; BackendDown, StorageFailed.
     """
     if path and not Path(path).parent.is_dir():
         raise CollectionError(f"the folder of {path} does not exist; make it first")
+    if path and not make and not Path(path).exists():
+        return None
     with storage_errors(path or engine, engine):
         timeout = remaining(PATIENCE)
         database = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)

@@ -85,16 +85,17 @@ class Reference(Connection):
     _tables: tuple[str, ...] = ("documents", "collection")
 
     def __init__(self, path: str = "") -> None:
-        """Open the file at `path`, made when missing. Raises CollectionError when it is not one of ours."""
-        super().__init__(path or "memory", f"{self._engine}:{Path(path).absolute()}" if path else None)
-        self._path = path
-        self._database = opened(path, self._engine)
+        """Open the file at `path`, which `create` makes. Raises CollectionError when it is not one of ours."""
+        self._path = str(Path(path).absolute()) if path else ""
+        super().__init__(path or "memory", f"{self._engine}:{self._path}" if path else None)
+        self._connection = opened(self._path, self._engine)
         self._lock = threading.RLock()
         self._snapshot: tuple[int, Documents, _Lists] | None = None
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
-        if credentials or url.host or url.variant or url.options:
+        url.expect_options()
+        if credentials or url.host or url.variant:
             raise InvalidInput(
                 f"expected `{cls._engine}:` or `{cls._engine}:PATH`, without host, options and credentials"
             )
@@ -122,6 +123,7 @@ class Reference(Connection):
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
         code_bytes = check_code_bytes(code_bytes)
         SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        self._open(make=True)
         with self._transaction():
             if self._look() is not None:
                 raise CollectionError(f"{self._where} holds a collection already; drop() it first, or use another path")
@@ -273,6 +275,8 @@ class Reference(Connection):
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def drop(self) -> None:
+        if self._open() is None:
+            return
         with self._transaction():
             for table in self._tables:
                 self._execute(f"DROP TABLE IF EXISTS {table}")
@@ -280,7 +284,8 @@ class Reference(Connection):
     def close(self) -> None:
         if self._close_once():
             with self._lock:
-                self._database.close()
+                if self._connection is not None:
+                    self._connection.close()
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
@@ -302,15 +307,33 @@ class Reference(Connection):
 
     def _look(self) -> tuple[int, str | None, str, int | None] | None:
         """The collection's dimension, fingerprint, identity and code_bytes; None when it is not there."""
-        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
+        if self._open() is None or not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
             return None
         ((dimension, fingerprint, identity, code_bytes),) = self._rows("SELECT * FROM collection")
         return int(dimension), fingerprint, identity, code_bytes
 
     def _existing(self) -> tuple[int, str | None, str, int | None]:
         if (found := self._look()) is None:
-            raise CollectionError(f"{self._where} holds no collection yet; create(dimension) makes one")
+            raise self._not_there()
         return found
+
+    def _not_there(self) -> CollectionError:
+        nothing = f"no collection at {self._where}: found nothing there"
+        found = nothing if self._connection is None else f"{self._where} holds no collection yet"
+        return CollectionError(f"{found}; create(dimension) makes one")
+
+    def _open(self, *, make: bool = False) -> sqlite3.Connection | None:
+        """The connection; None while nobody has made the file, unless told to `make` it."""
+        with self._held():
+            if self._connection is None:
+                self._connection = opened(self._path, self._engine, make=make)
+            return self._connection
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if (database := self._connection or self._open()) is None:
+            raise self._not_there()
+        return database
 
     def _read(self) -> tuple[Documents, _Lists]:
         """Every document in id order, so that the lower row is the lower id; read again after anybody's write."""

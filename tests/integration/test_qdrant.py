@@ -15,6 +15,7 @@ from qdrant_client import QdrantClient, models
 from sparsevec_adapters.qdrant import QdrantAdapter
 
 import sparsevec as sv
+from benchmarks import backfill
 from sparsevec.contract.adapter import Adapter
 from sparsevec.errors import (
     AdapterNotFound,
@@ -347,6 +348,15 @@ def test_a_client_of_the_callers_stays_open(server: Server) -> None:
 def test_a_url_that_says_too_little_or_too_much_is_refused(url: str) -> None:
     with pytest.raises((InvalidInput, AdapterNotFound)):
         sv.connect(url)
+
+
+def test_a_benchmark_of_backfills_drops_what_a_killed_one_left(shim: QdrantShim) -> None:
+    dense = backfill.dense_rows(100)
+    encoder = sv.SparseEncoder(backfill.WIDTH, backfill.DIMENSION).fit(dense[:99], budget=sv.Budget(nnz=8))
+    place = backfill.Qdrant(f"qdrant://127.0.0.1:{shim.port}", dense)
+    place.make()
+    found = backfill.round_of(place, encoder, encoder.encode_document(dense), 0)
+    assert {backfill.OURS, backfill.READY, backfill.READY_4} <= set(found)
 
 
 def test_an_unknown_keyword_argument_is_refused_without_its_value() -> None:

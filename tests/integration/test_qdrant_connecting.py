@@ -206,6 +206,7 @@ def test_something_that_is_no_qdrant_is_named_as_that_with_the_prefix_as_advice(
         ("qdrant+grpc://h/prefix/c", "gRPC knows no path"),
         ("qdrant://h1,h2:6333/c", "names one server"),
         ("qdrant://h:6333/", "names a server and a collection"),
+        ("qdrant+memory://h:6333/c", "in this process, found the host 'h'"),
     ],
 )
 def test_a_url_is_refused_in_words(url: str, said: str) -> None:

@@ -75,6 +75,12 @@ def test_an_empty_path_is_refused() -> None:
         sv.connect("qdrant+edge:")
 
 
+def test_an_option_of_the_url_is_refused_and_no_part_of_a_folder_name(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"the qdrant\+edge url has options \['vector_name'\]; it knows none"):
+        sv.connect(f"qdrant+edge:{folder}?vector_name=s")
+    assert list(folder.parent.iterdir()) == []
+
+
 def test_an_empty_folder_will_do(folder: Path) -> None:
     folder.mkdir()
     adapter = sv.connect(f"qdrant+edge:{folder}")

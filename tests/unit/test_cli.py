@@ -494,6 +494,32 @@ def test_without_a_collection_a_search_says_what_to_do(place: Place, url: str) -
     assert "create" in result.stderr
 
 
+@pytest.mark.parametrize("engine", ["reference", "local", "qdrant+edge"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "URL"],
+        ["check", "URL"],
+        ["search", "URL", "asked"],
+        ["search", "URL", "asked.npy", "--model", "model"],
+        ["verify", "URL", "docs", "asked"],
+        ["index", "URL", "docs", "--journal", "journal"],
+        ["latency", "URL", "docs"],
+        ["preview", "URL", "--model", "model", "--dense-field", "emb"],
+        ["delete", "URL", "--where", "{}", "--yes"],
+        ["drop", "URL", "--yes"],
+    ],
+)
+def test_who_only_reads_leaves_nothing_where_nothing_is(
+    place: Place, command: list[str], engine: str, tmp_path: Path
+) -> None:
+    given = {"URL": f"{engine}:{tmp_path}/typo.db", "journal": tmp_path / "journal"}
+    given |= {name: place / name for name in ("asked", "asked.npy", "docs", "model")}
+    result = sparsevec(*[given.get(word, word) for word in command])
+    assert result.exit_code == (0 if command[0] in ("info", "check", "drop") else 1), result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 KEY, BASIC = {"SPARSEVEC_API_KEY": "k"}, {"SPARSEVEC_USER": "u", "SPARSEVEC_PASSWORD": "p"}
 
 

@@ -150,6 +150,53 @@ def test_each_engine_speaks_of_itself(engine: str, tmp_path: Path) -> None:
         adapter.count()
 
 
+def test_reading_where_nothing_is_leaves_nothing(engine: str, tmp_path: Path) -> None:
+    with connect(f"{engine}:{tmp_path}/typo.db") as adapter:
+        assert not adapter.info().exists
+        assert adapter.check()
+        for read in (
+            adapter.count,
+            lambda: adapter.count({"brand": "acme"}),
+            lambda: adapter.search(ONE),
+            lambda: adapter.fetch([1]),
+            lambda: adapter.matching({}, 1),
+            lambda: list(adapter.scan()),
+            lambda: adapter.delete([1]),
+            lambda: adapter.delete(where={}),
+            lambda: adapter.upsert([1], ONE),
+        ):
+            with pytest.raises(CollectionError, match=r"no collection at .*typo\.db: found nothing there; create\("):
+                read()
+        adapter.drop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_another_makes_later_is_found(engine: str, tmp_path: Path) -> None:
+    with connect(f"{engine}:{tmp_path}/f") as early, connect(f"{engine}:{tmp_path}/f") as other:
+        assert not early.info().exists
+        other.create(1)
+        other.upsert([1], ONE)
+        assert early.count() == len(early.search(ONE)[0]) == 1
+
+
+def test_the_file_is_made_where_it_was_named_whatever_folder_the_process_is_in(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with connect(f"{engine}:f") as adapter:
+        monkeypatch.chdir("/")
+        adapter.create(1)
+    assert (tmp_path / "f").is_file()
+
+
+def test_an_option_of_the_url_is_refused_and_no_part_of_a_file_name(engine: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=rf"the {engine} url has options \['vector_name'\]; it knows none"):
+        connect(f"{engine}:{tmp_path}/x.db?vector_name=s")
+    with connect(f"{engine}://{tmp_path}/x%3Fvector_name=s") as adapter:
+        adapter.create(1)
+    assert (tmp_path / "x?vector_name=s").is_file()
+
+
 def test_several_processes_write_to_one_file_and_each_sees_the_others(engine: str, tmp_path: Path) -> None:
     url = f"{engine}:{tmp_path}/shared"
     write = """if True:

@@ -38,6 +38,13 @@ def test_without_a_host_a_url_has_an_absolute_path_and_options() -> None:
     assert url.options == {"field": "sparse"}
 
 
+def test_options_follow_a_path_too_and_a_question_mark_of_its_own_is_escaped() -> None:
+    url = Url.parse("local:some/file.db?vector_name=s")
+    assert (url.path, url.options) == ("some/file.db", {"vector_name": "s"})
+    url = Url.parse("local:///what%3F.db")
+    assert (url.path, url.options) == ("/what?.db", {})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -52,6 +59,9 @@ def test_without_a_host_a_url_has_an_absolute_path_and_options() -> None:
         "reference:/abs/file with blanks, # and @.db",
         "reference:///abs/file.db",
         "reference:////abs",
+        "reference:///what%3F.db",
+        "reference:some/file.db?x=1&y=%3F",
+        "qdrant+memory:products?vector_name=a",
         "qdrant+edge:C#/x",
         "qdrant+memory://",
         "Elasticsearch://HOST/x",
@@ -71,7 +81,7 @@ hosts = st.lists(st.tuples(st.sampled_from(["a", "b.example", "::1"]), st.sample
 def test_any_name_of_a_collection_survives_its_url(
     where: list[tuple[str, int | None]], path: str, options: dict[str, str]
 ) -> None:
-    url = Url("qdrant", "", tuple(where), path, options if where else {})
+    url = Url("qdrant", "", tuple(where), path if where else path.replace("?", "%3F"), options)
     assert Url.parse(str(url)) == url
 
 
@@ -99,6 +109,7 @@ def test_any_name_of_a_collection_survives_its_url(
         f"elasticsearch://h/x?api_key={SECRET}",
         f"elasticsearch://h/x?field=a&Password={SECRET}",
         f"elasticsearch:///x?bearer_auth={SECRET}",
+        f"local:x.db?api_key={SECRET}",
         f"elasticsearch://h:{SECRET}/x",
         f"elasticsearch://h:99999{SECRET}/x",
     ],
@@ -125,7 +136,9 @@ def test_a_secret_is_never_repeated_whatever_the_url_looks_like(text: str) -> No
         ("qdrant://h/x y", "%20"),
         ("qdrant://h/x\x00", "control character"),
         ("reference:a\x00b", "control character"),
+        ("reference:///a%00b", "NUL"),
         ("qdrant://h/x?vector_name=a&vector_name=b", "twice"),
+        ("local:x.db?a=1&a=2", "twice"),
     ],
 )
 def test_a_url_that_means_nothing_is_refused(text: str, message: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from sparsevec_pgvector import PgvectorAdapter
 
 from sparsevec.contract.urls import Url
+from sparsevec.errors import InvalidInput
 from sparsevec.testing.conformance import Conformance
 
 
@@ -68,6 +69,11 @@ def test_a_table_of_others_is_refused_and_stays(server: str) -> None:
             assert [finding.level for finding in adapter.check()] == ["fine", "blocking"]
             adapter.drop()
         assert client.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
+
+
+def test_an_option_that_nobody_would_read_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"options \['tabel'\]; it knows \['table'\]"):
+        PgvectorAdapter.connect(Url.parse("pgvector://127.0.0.1:9/shop?tabel=x"))
 
 
 def test_a_server_that_is_not_there_is_down() -> None:
