@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +21,35 @@ from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_k
 from sparsevec.errors import InvalidInput
 
-__all__ = ["reciprocal_rank_fusion", "weighted_sum"]
+__all__ = ["Fusion", "reciprocal_rank_fusion", "weighted_sum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How rankings of one query become one, and which of the engine's own are asked for. Raises InvalidInput."""
+
+    text: Mapping[str, str]
+    """fields to words"""
+    dense: str | None
+    """a field or vector with dense rows"""
+    k: int
+    depth: int
+    """hits of each ranking"""
+    by: str
+    """ranks or scores"""
+    weights: Sequence[float] | None
+
+    def __post_init__(self) -> None:
+        if self.by not in ("ranks", "scores"):
+            raise InvalidInput(f'by must be "ranks" or "scores", found {self.by!r:.80}')
+        if not isinstance(self.text, Mapping) or not all(isinstance(one, str) for one in self.text.values()):
+            raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
+        if not self.text and self.dense is None:
+            raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
+
+    def of(self, rankings: Sequence[Hits]) -> Hits:
+        fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
+        return fused(rankings, self.k, weights=self.weights)
 
 
 def reciprocal_rank_fusion(

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.answers.calls import Call
-from sparsevec.answers.ranking import Asked, Ranking, best_parents, brought, in_order, of_hits
+from sparsevec.answers.candidates import brought, in_order, of_hits
+from sparsevec.answers.ranking import Asked, Ranking, best_parents
 from sparsevec.answers.scoring import Way
 from sparsevec.contract.adapter import Adapter, Documents, Hit, Hits
 from sparsevec.contract.checks import Id, Payload, check_batch
@@ -77,7 +78,7 @@ def verified(
     )
     truth = _Truth(ranking, adapter, dense, documents, spellings(checked, about), allowed)
     for number, row in enumerate(rows):
-        asked = ranking.asked(row, k, where=where, with_payloads=True, group_by=group_by, score_threshold=None)
+        asked = ranking.asked(row, k, where=where, with_payloads=True, group_by=group_by)
         truth.judge(report, number, asked)
     return report
 

@@ -7,15 +7,16 @@ It yields `Call`s and is sent what the adapter returned, as the adapters' own co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from sparsevec.answers.calls import Call
+from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hits, together
 from sparsevec.answers.explain import Explanation, explain
-from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
+from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.parents import best_of_each, check_field, proves
 from sparsevec.answers.scoring import DenseRows, Rerank, Residual, SecondLook, Way, way_of
 from sparsevec.contract.adapter import Documents, Hits
@@ -28,9 +29,7 @@ from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Fusion", "Ranking", "best_parents", "brought", "check_encoder", "in_order", "of_hits"]
-
-Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
+__all__ = ["Asked", "Ranking", "best_parents", "check_encoder"]
 
 _FETCHED = 1000  # documents to a request
 _MORE = 10  # nearest documents that an engine is asked for beyond twice k
@@ -53,31 +52,6 @@ class Asked:
     def payloads(self) -> bool:
         """Whether the answers are made from payloads, wanted by the caller or not."""
         return self.with_payloads or self.group_by is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Fusion:
-    """How rankings of one query become one."""
-
-    text: Mapping[str, str]
-    dense: str | None
-    k: int
-    depth: int
-    by: str
-    weights: Sequence[float] | None
-    stored: Stored
-
-    def __post_init__(self) -> None:
-        if self.by not in ("ranks", "scores"):
-            raise InvalidInput(f'by must be "ranks" or "scores", found {self.by!r:.80}')
-        if not isinstance(self.text, Mapping) or not all(isinstance(one, str) for one in self.text.values()):
-            raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
-        if not self.text and self.dense is None:
-            raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
-
-    def of(self, rankings: Sequence[Hits]) -> Hits:
-        fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
-        return fused(rankings, self.k, weights=self.weights)
 
 
 def check_encoder(encoder: object) -> None:
@@ -114,8 +88,8 @@ class Ranking:
         *,
         where: Where | None,
         with_payloads: bool,
-        group_by: str | None,
-        score_threshold: float | None,
+        group_by: str | None = None,
+        score_threshold: float | None = None,
     ) -> Asked:
         """Raises InvalidInput and InvalidVectors."""
         check_field(group_by)
@@ -197,8 +171,9 @@ class Ranking:
             return replace(met.of(constant + met.score + residual), constant=constant, residual=residual)
         return explain(self.way.look(row) if isinstance(self.way, SecondLook) else sparse[0], held.vectors[0])
 
-    def fused(self, asked: Asked, fusion: Fusion) -> Operation[Hits]:
-        """The answers of one query, fused with rankings of the engine's own."""
+    def fused(self, asked: Asked, fusion: Fusion, stored: Stored) -> Operation[Hits]:
+        """The answers of one query, fused with rankings of the engine's own. Raises InvalidInput for several queries,
+        BackendUnsupported where the engine has no such rankings."""
         if len(asked.dense) != 1:
             raise InvalidInput(f"expected one query to fuse rankings of, found {len(asked.dense)}; fuse them in turn")
         if not self._ranks:
@@ -207,7 +182,7 @@ class Ranking:
                 "sparsevec.reciprocal_rank_fusion([...]) or weighted_sum([...])"
             )
         named = {"where": asked.where, "with_payloads": asked.payloads}
-        (ours,) = yield from self.search(asked, fusion.stored)
+        (ours,) = yield from self.search(asked, stored)
         rankings: list[Hits] = [ours]
         for field, words in fusion.text.items():
             rankings += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
@@ -322,7 +297,7 @@ class Ranking:
         for start in range(0, len(ids), _FETCHED):
             page: Documents = yield Call("fetch", (ids[start : start + _FETCHED],), {"dense": way.dense_field})
             pages.append(page)
-        return _together(pages, like)
+        return together(pages, like)
 
 
 def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
@@ -342,21 +317,11 @@ def _threshold(least: float | None) -> float:
 
 def best_parents(hits: Hits, asked: Asked) -> Hits:
     """The k best parents of a ranking that proves them."""
-    return best_of_each(_by_id(hits), str(asked.group_by), asked.k)
-
-
-def _by_id(hits: Hits) -> Hits:
-    """Ties in the order of ids, ints before strings: the same on every backend."""
-    order = sorted(range(len(hits)), key=lambda at: (-float(hits.scores[at]), _rank(hits.ids[at])))
-    return hits.rows(np.array(order, np.int64))
+    return best_of_each(by_id(hits), str(asked.group_by), asked.k)
 
 
 def _not_as_many(n: int, refined: SparseVectors) -> InvalidVectors:
     return InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
-
-
-def _rank(id_: Id) -> tuple[bool, Id]:
-    return isinstance(id_, str), id_
 
 
 def _best(asked: Asked, documents: Documents, scores: Float32s) -> Hits:
@@ -374,47 +339,3 @@ def _given(asked: Asked, hits: Hits) -> Hits:
     """What the caller asked for of it: above the threshold, with or without payloads."""
     kept = hits[: int(np.count_nonzero(hits.scores > asked.score_threshold))]
     return kept if asked.with_payloads else replace(kept, payloads=None)
-
-
-def brought(hits: Hits, stored: Stored, like: SparseVectors) -> Documents:
-    """What a search brought with its hits."""
-    vectors = SparseVectors([0], [], [], like.dimension) if hits.vectors is None else stored(hits.vectors)
-    payloads = ({},) * len(hits) if hits.payloads is None else hits.payloads
-    return Documents(hits.ids, vectors, payloads, codes=hits.codes)
-
-
-def of_hits(hits: Hits, held: Documents) -> Documents:
-    """The candidates of one query, in their order, without those that were deleted since."""
-    place = {id_: row for row, id_ in enumerate(held.ids)}
-    known = [at for at, id_ in enumerate(hits.ids) if id_ in place]
-    some = _some(held, [place[hits.ids[at]] for at in known])
-    return some if hits.payloads is None else replace(some, payloads=tuple(hits.payloads[at] for at in known))
-
-
-def in_order(documents: Documents) -> Documents:
-    """By id, ints before strings."""
-    return _some(documents, sorted(range(len(documents.ids)), key=lambda row: _rank(documents.ids[row])))
-
-
-def _some(held: Documents, rows: list[int]) -> Documents:
-    return Documents(
-        tuple(held.ids[row] for row in rows),
-        held.vectors[np.array(rows, np.int64)],
-        tuple(held.payloads[row] for row in rows),
-        None if held.dense is None else tuple(held.dense[row] for row in rows),
-        None if held.codes is None else held.codes[np.array(rows, np.int64)],
-    )
-
-
-def _together(pages: Sequence[Documents], like: SparseVectors) -> Documents:
-    if not pages:
-        return Documents((), SparseVectors([0], [], [], like.dimension), ())
-    dense = [page.dense for page in pages if page.dense is not None]
-    codes = [page.codes for page in pages if page.codes is not None]
-    return Documents(
-        tuple(id_ for page in pages for id_ in page.ids),
-        SparseVectors.concat([page.vectors for page in pages]),
-        tuple(payload for page in pages for payload in page.payloads),
-        tuple(row for rows in dense for row in rows) if dense else None,
-        np.concatenate(codes) if codes else None,
-    )

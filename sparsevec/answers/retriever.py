@@ -42,14 +42,15 @@ import numpy as np
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
+from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.judging import AnswersReport, verified
-from sparsevec.answers.ranking import Fusion, Ranking, check_encoder
+from sparsevec.answers.ranking import Ranking, check_encoder
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
-from sparsevec.contract.operations import arun, run
+from sparsevec.contract.operations import Operation, arun, run
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.ingestion.ingest import IngestReport, ingest
@@ -92,6 +93,10 @@ class _Answering:
     @property
     def adapter(self) -> Any:
         return self._adapter
+
+    def _fused(self, query: Any, fusion: Fusion, where: Where | None, *, with_payloads: bool) -> Operation[Hits]:
+        asked = self._ranking.asked(query, self._ranking.least(fusion.depth), where=where, with_payloads=with_payloads)
+        return self._ranking.fused(asked, fusion, self._adapter.stored)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.encoder!r}, {self._adapter!r}, rerank={self._ranking.rerank!r})"
@@ -153,18 +158,10 @@ class Retriever(_Answering):
         answer on every engine and licence, ties by the rule of `answers.fusion`. Raises BackendUnsupported where the
         engine has no such ranking, and what `search` raises.
         """
-        asked = self._ranking.asked(
-            query,
-            self._ranking.least(depth),
-            where=where,
-            with_payloads=with_payloads,
-            group_by=None,
-            score_threshold=None,
-        )
-        stored = self._adapter.stored
-        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights)
+        operation = self._fused(query, fusion, where, with_payloads=with_payloads)
         with _limited(deadline):
-            return run(self._ranking.fused(asked, fusion), self._send)
+            return run(operation, self._send)
 
     def _send(self, call: Call) -> Any:
         check_time()
@@ -286,18 +283,10 @@ class AsyncRetriever(_Answering):
         deadline: float | None = None,
     ) -> Hits:
         """One ranking of several, as `Retriever.fuse` makes it."""
-        asked = self._ranking.asked(
-            query,
-            self._ranking.least(depth),
-            where=where,
-            with_payloads=with_payloads,
-            group_by=None,
-            score_threshold=None,
-        )
-        stored = self._adapter.stored
-        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights, stored)
+        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights)
+        operation = self._fused(query, fusion, where, with_payloads=with_payloads)
         with _limited(deadline):
-            return await arun(self._ranking.fused(asked, fusion), self._send)
+            return await arun(operation, self._send)
 
     async def _send(self, call: Call) -> Any:
         check_time()
