@@ -1,19 +1,22 @@
-"""The SQLite file behind the engines of this machine: its tables, opening one of ours, and what SQLite raises."""
+"""`Database`: the SQLite file behind the engines of this machine, its tables, and what SQLite raises."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
+from sparsevec.contract.connection import Connection
 from sparsevec.contract.deadlines import remaining
 from sparsevec.errors import BackendDown, CollectionError, StorageFailed
 
-__all__ = ["PATIENCE", "SCHEMA", "UPSERT", "opened", "storage_errors"]
+__all__ = ["SCHEMA", "UPSERT", "Collection", "Database"]
 
-PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
+_PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _VERSION = 3  # of the tables below
 _PAGE = 2**14  # bytes: a document of up to 500 weights stands in one, without pages of its own
@@ -34,7 +37,131 @@ _SINCE_2 = (  # version 2 knew no codes
 )
 
 
-def opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection | None:
+class Collection(NamedTuple):
+    """The one row of the table `collection`."""
+
+    dimension: int
+    fingerprint: str | None
+    identity: str
+    code_bytes: int | None
+
+
+class Database(Connection):
+    """The file of one collection, or without a path a temporary one: opened when somebody has made it, and held by one
+    call at a time."""
+
+    _engine: str
+    """the url's word for who uses it"""
+
+    def __init__(self, path: str) -> None:
+        """Raises CollectionError for a file that is not one of ours, or in no folder; BackendDown, StorageFailed."""
+        self._path = str(Path(path).absolute()) if path else ""
+        super().__init__(path or "memory", f"{self._engine}:{self._path}" if path else None)
+        self._connection = _opened(self._path, self._engine)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def _again(cls, origin: str) -> Self:
+        return cls(origin.partition(":")[2])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._close_once():
+            with self._lock:
+                if self._connection is not None:
+                    self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def _where(self) -> str:
+        return self._path or f"this {self._engine} engine"
+
+    def _look(self) -> Collection | None:
+        """None when it is not there."""
+        if self._open() is None or not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
+            return None
+        (row,) = self._rows("SELECT * FROM collection")
+        return Collection(*row)
+
+    def _existing(self) -> Collection:
+        if (found := self._look()) is None:
+            raise self._not_there()
+        return found
+
+    def _not_there(self) -> CollectionError:
+        nothing = f"no collection at {self._where}: found nothing there"
+        found = nothing if self._connection is None else f"{self._where} holds no collection yet"
+        return CollectionError(f"{found}; create(dimension) makes one")
+
+    def _open(self, *, make: bool = False) -> sqlite3.Connection | None:
+        """The connection; None while nobody has made the file, unless told to `make` it."""
+        with self._held():
+            if self._connection is None:
+                self._connection = _opened(self._path, self._engine, make=make)
+            return self._connection
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if (database := self._connection or self._open()) is None:
+            raise self._not_there()
+        return database
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._held():
+            return self._execute(statement, values).fetchall()
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        with self._held(), _storage_errors(self._where, self._engine):
+            return self._database.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it, on disk when it ends, or nothing; one thread at a time."""
+        with self._held(), _storage_errors(self._where, self._engine):
+            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(_PATIENCE))}")
+            self._database.execute("BEGIN IMMEDIATE")
+            with self._database:
+                yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """All that is read inside is of one moment."""
+        self._execute("BEGIN")
+        with self._database:
+            yield
+
+    def _held(self) -> _Held:
+        return _Held(self)
+
+
+class _Held:
+    """The connection, for this thread alone. Asked before the lock, which a forked child may never get; and after it,
+    since another thread may have closed. A class, which costs a search less than a generator does."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, database: Database) -> None:
+        self._of = database
+
+    def __enter__(self) -> None:
+        self._of.check_open()
+        self._of._lock.acquire()
+        try:
+            self._of.check_open()
+        except BaseException:
+            self._of._lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._of._lock.release()
+
+
+def _opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection | None:
     """A connection to the file at `path`, None where there is none and it is not to `make` one; without a path to a
     temporary one that nobody else sees.
 
@@ -44,8 +171,8 @@ def opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection 
         raise CollectionError(f"the folder of {path} does not exist; make it first")
     if path and not make and not Path(path).exists():
         return None
-    with storage_errors(path or engine, engine):
-        timeout = remaining(PATIENCE)
+    with _storage_errors(path or engine, engine):
+        timeout = remaining(_PATIENCE)
         database = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)
         try:
             _prepare(database, path)
@@ -88,7 +215,7 @@ def _add_codes(database: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def storage_errors(place: str, engine: str) -> Iterator[None]:
+def _storage_errors(place: str, engine: str) -> Iterator[None]:
     """What SQLite raises, as errors of ours that name `place`."""
     try:
         yield

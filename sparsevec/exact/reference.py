@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol, Self
 from uuid import uuid4
 
@@ -54,13 +51,11 @@ from sparsevec.contract.checks import (
     dense_row,
     ids_or_where,
 )
-from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.filters import Where, conditions, matches
-from sparsevec.contract.operations import Connection
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput
-from sparsevec.exact.database import PATIENCE, SCHEMA, UPSERT, opened, storage_errors
+from sparsevec.exact.database import SCHEMA, UPSERT, Database
 from sparsevec.exact.rows import documents_of, key_of, place_of, read_place, row_of, with_dense
 from sparsevec.postings import Float64s, Mask, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
@@ -73,7 +68,7 @@ class _Lists(Protocol):
 
 
 @says_the_contract
-class Reference(Connection):
+class Reference(Database):
     """The exact engine behind `reference:` (gone when it is closed) and `reference:PATH` (one SQLite file).
 
     Several threads may use it: SQLite has one connection, held by one call at a time; scoring goes on beside it.
@@ -86,10 +81,7 @@ class Reference(Connection):
 
     def __init__(self, path: str = "") -> None:
         """Open the file at `path`, which `create` makes. Raises CollectionError when it is not one of ours."""
-        self._path = str(Path(path).absolute()) if path else ""
-        super().__init__(path or "memory", f"{self._engine}:{self._path}" if path else None)
-        self._connection = opened(self._path, self._engine)
-        self._lock = threading.RLock()
+        super().__init__(path)
         self._snapshot: tuple[int, Documents, _Lists] | None = None
 
     @classmethod
@@ -100,10 +92,6 @@ class Reference(Connection):
                 f"expected `{cls._engine}:` or `{cls._engine}:PATH`, without host, options and credentials"
             )
         return cls(url.path)
-
-    @classmethod
-    def _again(cls, origin: str) -> Self:
-        return cls(origin.partition(":")[2])
 
     @property
     def _name(self) -> str:
@@ -117,7 +105,7 @@ class Reference(Connection):
 
     def check(self) -> list[Finding]:
         found = self._look()
-        about = "no collection yet" if found is None else f"a collection of dimension {found[0]}"
+        about = "no collection yet" if found is None else f"a collection of dimension {found.dimension}"
         return [Finding("fine", "version", self._name), Finding("fine", "collection", f"{self._where} holds {about}")]
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
@@ -151,7 +139,7 @@ class Reference(Connection):
         bytes_ = [None] * len(ids) if kept is None else [code.tobytes() for code in kept]
         rows = [row_of(*document) for document in zip(ids, vectors, payloads, bytes_, strict=True)]
         with self._transaction():
-            if self._existing()[2] != identity:
+            if self._existing().identity != identity:
                 raise CollectionError(f"{self._where} was dropped and made anew during this write; write it again")
             if fingerprint is None and vectors.fingerprint is not None:
                 self._adopt(vectors)
@@ -169,7 +157,7 @@ class Reference(Connection):
             "UPDATE collection SET fingerprint = ? WHERE fingerprint IS NULL AND NOT EXISTS (SELECT 1 FROM documents)",
             (vectors.fingerprint,),
         )
-        check_space(vectors, self._existing()[1])
+        check_space(vectors, self._existing().fingerprint)
 
     def _absent(self, ids: Sequence[Id]) -> set[Id]:
         known = "SELECT 1 FROM documents WHERE id = ?"
@@ -281,59 +269,11 @@ class Reference(Connection):
             for table in self._tables:
                 self._execute(f"DROP TABLE IF EXISTS {table}")
 
-    def close(self) -> None:
-        if self._close_once():
-            with self._lock:
-                if self._connection is not None:
-                    self._connection.close()
-
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors
 
     def slack(self, vectors: SparseVectors) -> Float32s:
         return np.zeros(vectors.nnz, np.float32)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    # ---- SQLite
-
-    @property
-    def _where(self) -> str:
-        return self._path or f"this {self._engine} engine"
-
-    def _look(self) -> tuple[int, str | None, str, int | None] | None:
-        """The collection's dimension, fingerprint, identity and code_bytes; None when it is not there."""
-        if self._open() is None or not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'collection'"):
-            return None
-        ((dimension, fingerprint, identity, code_bytes),) = self._rows("SELECT * FROM collection")
-        return int(dimension), fingerprint, identity, code_bytes
-
-    def _existing(self) -> tuple[int, str | None, str, int | None]:
-        if (found := self._look()) is None:
-            raise self._not_there()
-        return found
-
-    def _not_there(self) -> CollectionError:
-        nothing = f"no collection at {self._where}: found nothing there"
-        found = nothing if self._connection is None else f"{self._where} holds no collection yet"
-        return CollectionError(f"{found}; create(dimension) makes one")
-
-    def _open(self, *, make: bool = False) -> sqlite3.Connection | None:
-        """The connection; None while nobody has made the file, unless told to `make` it."""
-        with self._held():
-            if self._connection is None:
-                self._connection = opened(self._path, self._engine, make=make)
-            return self._connection
-
-    @property
-    def _database(self) -> sqlite3.Connection:
-        if (database := self._connection or self._open()) is None:
-            raise self._not_there()
-        return database
 
     def _read(self) -> tuple[Documents, _Lists]:
         """Every document in id order, so that the lower row is the lower id; read again after anybody's write."""
@@ -346,55 +286,6 @@ class Reference(Connection):
                 documents = documents_of(rows, dimension, fingerprint, code_bytes)
                 self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
             return self._snapshot[1:]
-
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._held():
-            return self._execute(statement, values).fetchall()
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._held(), storage_errors(self._where, self._engine):
-            return self._database.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of it, on disk when it ends, or nothing; one thread at a time."""
-        with self._held(), storage_errors(self._where, self._engine):
-            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(PATIENCE))}")
-            self._database.execute("BEGIN IMMEDIATE")
-            with self._database:
-                yield
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
-        self._execute("BEGIN")
-        with self._database:
-            yield
-
-    def _held(self) -> _Held:
-        return _Held(self)
-
-
-class _Held:
-    """The connection, for this thread alone. Asked before the lock, which a forked child may never get; and after it,
-    since another thread may have closed. A class, which costs a search less than a generator does."""
-
-    __slots__ = ("_engine",)
-
-    def __init__(self, engine: Reference) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> None:
-        self._engine.check_open()
-        self._engine._lock.acquire()
-        try:
-            self._engine.check_open()
-        except BaseException:
-            self._engine._lock.release()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        self._engine._lock.release()
 
 
 def _place(after: str | None) -> bytes:

@@ -285,7 +285,7 @@ class LocalEngine(Reference):
         with self._transaction():
             kept = self._rows("SELECT 1 FROM segments WHERE name <> '' AND sequence >= ?", (merged.sequence,))
             found = self._look()
-            if found is not None and found[2] == identity and not kept:
+            if found is not None and found.identity == identity and not kept:
                 self._execute("DELETE FROM segments")
                 self._execute("INSERT INTO segments VALUES (?, ?)", (name, merged.sequence))
                 self._execute("DELETE FROM changes WHERE sequence <= ?", (merged.sequence,))
