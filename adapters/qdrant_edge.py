@@ -57,17 +57,16 @@ from sparsevec.contract.checks import (
     check_space,
     ids_or_where,
 )
-from sparsevec.contract.filters import Condition, Where, conditions, matches
+from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Connection
-from sparsevec.contract.searches import Search, rescored
+from sparsevec.contract.searches import Search
 from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
-from sparsevec.vectors import Float32s, SparseVector, SparseVectors
+from sparsevec.vectors import Float32s, SparseVectors
 
 from .qdrant_core.embedded import Folder, Marker, engine_errors
 from .qdrant_core.ids import ORIGINAL, id_from_wire
 from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire
-from .qdrant_core.places import Place
 from .qdrant_core.records import (
     CODE,
     VECTOR,
@@ -76,17 +75,17 @@ from .qdrant_core.records import (
     codes_of,
     documents_of,
     filter_of,
+    kept_of,
     names_of,
     operations_of,
     place_of,
     plain,
     point_of,
-    rank,
-    row_to_wire,
     rows_of,
     vectors_of,
     vectors_to_wire,
 )
+from .qdrant_core.shard_search import MOST, ShardSearch
 
 try:
     import qdrant_edge as edge
@@ -96,8 +95,6 @@ except ImportError as error:
 __all__ = ["QdrantEdgeAdapter"]
 
 _FLUSH_EVERY = 16_384  # documents; bounds what the log must replay after a crash to about a second
-_MOST = 2**32 - 1  # documents the engine can number, so no answer is longer
-_PAGE = 1000  # hits of one request for more, where a filter is decided here
 _WEIGHT_BYTES = 12  # of an index and a weight, in the log and on disk
 _CAN = Capabilities(rescores=True)
 
@@ -230,95 +227,17 @@ class QdrantEdgeAdapter(Connection):
         after: str | None = None,
     ) -> list[Hits]:
         search = Search(where, with_payloads, with_vectors, with_codes, rescore, candidates, after)
-        depth = min(search.depth(k), _MOST)
+        depth = min(search.depth(k), MOST)
         shard, marker = self._existing()
         asked = check_queries(queries, marker.dimension, marker.fingerprint)
         second = search.second_look(asked, marker.dimension, marker.fingerprint)
         search.check_codes(marker.code_bytes)
-        wanted = conditions(where, "qdrant")
-        filter_ = filter_of(wanted)
+        one = ShardSearch(self._folder, shard, Bring.of(search, marker), conditions(where, "qdrant"))
         if after is not None:
-            return [self._read_on(shard, asked[0], k, wanted, Bring.of(search, marker), Place.parse(after))]
-        bring = Bring.of(search, marker)
-        if second is not None and filter_[0]:
-            looks = zip(asked, second, strict=True)
-            return [bring.hits(self._ask(shard, bring, min(k, depth), filter_, *look, depth)) for look in looks]
-        found = [self._best(shard, query, depth, wanted, bring) for query in asked]
+            return [one.read_on(asked[0], k, after)]
         if second is None:
-            return [bring.hits(points) for points in found]
-        whole = replace(bring, with_vectors=True)
-        return [
-            rescored(whole.hits(points), query, k, with_vectors=with_vectors)
-            for points, query in zip(found, second, strict=True)
-        ]
-
-    def _best(
-        self, shard: edge.EdgeShard, query: SparseVector, k: int, wanted: Sequence[Condition], bring: Bring
-    ) -> list[edge.ScoredPoint]:
-        """The k best points that match, looking further where the engine does not decide the filter."""
-        exact, filter_ = filter_of(wanted)
-        limit = k
-        while True:
-            points = self._ask(shard, bring, limit, (exact, filter_), query)
-            kept = points if exact else [p for p in points if matches(payload_from_wire(p.payload), wanted)]
-            if exact or len(kept) >= k or len(points) < limit:
-                return kept[:k]
-            limit = min(limit * 8, _MOST)
-
-    def _ask(
-        self,
-        shard: edge.EdgeShard,
-        bring: Bring,
-        limit: int,
-        filter_: tuple[bool, edge.Filter | None],
-        query: SparseVector,
-        second: SparseVector | None = None,
-        candidates: int = 0,
-        offset: int = 0,
-    ) -> list[edge.ScoredPoint]:
-        """The best points by `query`, or by `second` of the candidates that it finds."""
-        if not len(query) or (second is not None and not len(second)):
-            return []
-        exact, narrowed = filter_
-        nearest = edge.Query.Nearest(row_to_wire(query), VECTOR)
-        first = None if second is None else [edge.Prefetch(candidates, query=nearest, filter=narrowed)]
-        request = edge.QueryRequest(
-            limit,
-            offset=offset,
-            query=nearest if second is None else edge.Query.Nearest(row_to_wire(second), VECTOR),
-            prefetches=first,
-            filter=narrowed,
-            with_payload=True if bring.with_payloads or not exact else edge.PayloadSelector.Include([ORIGINAL]),
-            with_vector=bring.names(always=not exact) or False,
-        )
-        with engine_errors(self._folder):
-            return shard.query(request)
-
-    def _read_on(
-        self,
-        shard: edge.EdgeShard,
-        query: SparseVector,
-        k: int,
-        wanted: Sequence[Condition],
-        bring: Bring,
-        place: Place,
-    ) -> Hits:
-        """The hits behind that place (C21). How they follow each other: `qdrant_core.places`."""
-        filter_, taken, more = filter_of(wanted), list[edge.ScoredPoint](), k + 1
-        while len(query):
-            points = self._ask(shard, bring, place.limit(more), filter_, query, offset=place.above)
-            new = place.behind(points, rank)
-            kept = [p for p in new if filter_[0] or matches(payload_from_wire(p.payload), wanted)]
-            if len(taken) + len(kept) > k:  # there is more
-                last = rank(kept[k - len(taken) - 1]) if len(taken) < k else None
-                ranks = [rank(point) for point in new]
-                passed = [] if last is None else ranks[: ranks.index(last) + 1]
-                return replace(bring.hits([*taken, *kept][:k]), after=str(place.after(passed)))
-            taken += kept
-            if len(points) < place.limit(more):
-                break
-            place, more = place.after(map(rank, new)), max(k + 1 - len(taken), min(2 * more, _PAGE))
-        return bring.hits(taken)
+            return [one.bring.hits(one.best(query, depth)) for query in asked]
+        return [one.rescored(*queries, k, depth) for queries in zip(asked, second, strict=True)]
 
     def fetch(self, ids: Sequence[Id], *, dense: str | None = None) -> Documents:
         shard, marker = self._existing()
@@ -331,7 +250,7 @@ class QdrantEdgeAdapter(Connection):
         return documents_of(present, [found[id_] for id_ in present], marker, dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        most = min(check_k(most), _MOST - 1)
+        most = min(check_k(most), MOST - 1)
         shard, marker = self._existing()
         wanted = conditions(where, "qdrant")
         exact, filter_ = filter_of(wanted)
@@ -343,7 +262,7 @@ class QdrantEdgeAdapter(Connection):
                 return None
             records = shard.retrieve([one.id for one in found], with_payload=True, with_vector=names_of(marker))
         held = [one for one in records if VECTOR in vectors_of(one)]
-        kept = [one for one in held if exact or matches(payload_from_wire(one.payload), wanted)]
+        kept = kept_of(held, wanted, exact=exact)
         ids = [id_from_wire(plain(record.id), record.payload) for record in kept]
         return documents_of(ids, kept, marker, dense)
 
@@ -369,7 +288,7 @@ class QdrantEdgeAdapter(Connection):
             about = {"with_payload": payload, "with_vector": names, "filter": filter_}
             with engine_errors(self._folder):
                 records, place = shard.scroll(edge.ScrollRequest(offset=place, limit=size, **about))
-            records = [one for one in records if exact or matches(payload_from_wire(one.payload), wanted)]
+            records = kept_of(records, wanted, exact=exact)
             if records:
                 ids = tuple(id_from_wire(plain(record.id), record.payload) for record in records)
                 yield Page(

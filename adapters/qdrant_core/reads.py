@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from .errors import IndexMissing
 from .filters import Asked, Clause, to_wire
 from .ids import ORIGINAL, Point, id_from_wire
 from .payloads import payload_from_wire, vectors_from_wire
-from .places import Place
+from .places import Reading
 from .requests import wanted_of
 from .server import Server
 
@@ -101,24 +102,14 @@ class Reads(Server):
     def _read_on(
         self, found: Collection, look: Look, wanted: Sequence[Condition], bring: Bring, after: str
     ) -> Operation[Hits]:
-        """The hits behind `after` (C21). How they follow each other: `places`."""
-        place, taken, more = Place.parse(after), list[Mapping[str, Any]](), look.k + 1
+        """The hits behind `after` (C21)."""
         filter_ = to_wire(wanted, found.walkable)
-        while look.asks:
-            limit = place.limit(more)
-            (points,) = yield from self._query([look], limit, filter_, bring, place.above)
-            new = place.behind(points, rank)
-            kept = kept_of(new, look.first, wanted, exact=filter_.exact)
-            if len(taken) + len(kept) > look.k:  # there is more
-                last = kept[look.k - len(taken) - 1] if len(taken) < look.k else None
-                passed = [] if last is None else new[: new.index(last) + 1]
-                hits = bring.hits([*taken, *kept][: look.k])
-                return replace(hits, after=str(place.after(map(rank, passed))))
-            taken += kept
-            if len(points) < limit:
-                break
-            place, more = place.after(map(rank, new)), max(look.k + 1 - len(taken), min(2 * more, _FETCHED))
-        return bring.hits(taken)
+        reading = Reading(after, look.k, rank, partial(kept_of, query=look.first, wanted=wanted, exact=filter_.exact))
+        goes_on = look.asks
+        while goes_on:
+            (points,) = yield from self._query([look], reading.limit, filter_, bring, reading.offset)
+            goes_on = reading.goes_on(points)
+        return replace(bring.hits(reading.hits), after=reading.after)
 
     def _belong(self, found: Collection, queries: SparseVectors) -> Operation[None]:
         """The queries' space must be the collection's, as it is now (C18)."""

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import Condition
+from sparsevec.contract.filters import Condition, matches
 from sparsevec.contract.searches import Search
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.vectors import SparseVector, SparseVectors
@@ -37,6 +37,7 @@ __all__ = [
     "codes_of",
     "documents_of",
     "filter_of",
+    "kept_of",
     "names_of",
     "operations_of",
     "place_of",
@@ -48,6 +49,8 @@ __all__ = [
     "vectors_of",
     "vectors_to_wire",
 ]
+
+Found = TypeVar("Found", edge.Record, edge.ScoredPoint)
 
 VECTOR, CODE = "sparse", "code"
 """The vectors of a point: ours, and the residual code beside it."""
@@ -113,6 +116,11 @@ def vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[s
         return [{VECTOR: row} for row in rows]
     bytes_ = codes.astype(np.float32).tolist()
     return [{VECTOR: row, CODE: code} for row, code in zip(rows, bytes_, strict=True)]
+
+
+def kept_of(points: Sequence[Found], wanted: Sequence[Condition], *, exact: bool) -> list[Found]:
+    """Those that match, where the engine alone cannot tell."""
+    return [point for point in points if exact or matches(payload_from_wire(point.payload), wanted)]
 
 
 def row_to_wire(row: SparseVector) -> edge.SparseVector:
