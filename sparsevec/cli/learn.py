@@ -16,7 +16,7 @@ from sparsevec.cli.options import Codes, Ids, Json, check_output
 from sparsevec.cli.screen import as_json_text, failing, figures, note, say
 from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
-from sparsevec.encoder.store import AdoptedConfig
+from sparsevec.encoder.config import AdoptedConfig
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense, read_ids, read_qrels
 from sparsevec.measure.recall import evaluate

@@ -13,12 +13,12 @@ import numpy as np
 from sparsevec.dense import Dense, Nearest, nearest, unit_rows
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import query_purse
+from sparsevec.encoder.config import AdoptedConfig, CutConfig, Figures
 from sparsevec.encoder.figures import by_second_look, spacing
 from sparsevec.encoder.head import encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import CalibrationRecipe, SecondLookRecipe, SplitRecipe
 from sparsevec.encoder.stages import learning
-from sparsevec.encoder.store import AdoptedConfig, CutConfig, Figures
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import usage
 from sparsevec.measure.intervals import paired_interval

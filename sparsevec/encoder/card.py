@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsevec.encoder.store import Config, Figures
+from sparsevec.encoder.config import Config, Figures
 from sparsevec.measure.intervals import Interval
 
 __all__ = ["card"]

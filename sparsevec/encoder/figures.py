@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, distinct, nearest, unit_rows
+from sparsevec.encoder.config import KindOfQuery
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.one_bit import one_bit_top
 from sparsevec.encoder.residual import ResidualCodes, UInt8s
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.store import KindOfQuery
 from sparsevec.measure.cost import flops
 from sparsevec.measure.intervals import interval, paired_interval
 from sparsevec.measure.recall import evaluate, recalls, sparse_top

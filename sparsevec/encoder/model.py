@@ -10,12 +10,13 @@ import numpy as np
 
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.card import card
+from sparsevec.encoder.config import Config
 from sparsevec.encoder.head import Cut, Head, Projection, Purse, encoded
 from sparsevec.encoder.newcomers import Newcomers
 from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes
 from sparsevec.encoder.similarity import Similarity
-from sparsevec.encoder.store import Config, read, write
+from sparsevec.encoder.store import read, write
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Model", "query_projection"]

@@ -13,6 +13,7 @@ from sparsevec.contract.adapter import Hits
 from sparsevec.dense import Dense, dense_rows, query_rows, row_faults, rows_without, unit_rows
 from sparsevec.encoder.adopting import Pairing, adopted
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
+from sparsevec.encoder.config import Config, Figures
 from sparsevec.encoder.drift import Drift, drift
 from sparsevec.encoder.head import Head
 from sparsevec.encoder.model import Model
@@ -21,7 +22,6 @@ from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
 from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.stages import fitted, recalibrated, refined
-from sparsevec.encoder.store import Config, Figures
 from sparsevec.encoder.too_few import unlearned
 from sparsevec.encoder.towers import Task
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace

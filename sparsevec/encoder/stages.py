@@ -13,6 +13,7 @@ import numpy as np
 
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import welcome
+from sparsevec.encoder.config import NewcomersConfig, ResidualConfig, Stage
 from sparsevec.encoder.figures import Judge, agreement, spacing
 from sparsevec.encoder.head import Cut, Float64s, encoded
 from sparsevec.encoder.model import Model, query_projection
@@ -27,7 +28,6 @@ from sparsevec.encoder.recipe import (
 )
 from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.store import NewcomersConfig, ResidualConfig, Stage
 from sparsevec.encoder.towers import Task, Towers, calibrated, document_side, purchased
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import ClientMissing

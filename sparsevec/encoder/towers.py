@@ -10,13 +10,14 @@ import numpy as np
 from sparsevec.dense import Dense
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.calibration import document_cut, query_purse
+from sparsevec.encoder.config import Config, CutConfig, Figures, Stage
 from sparsevec.encoder.figures import Judge
 from sparsevec.encoder.head import Cut, Projection, Purse, encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import CalibrationRecipe
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.store import Config, CutConfig, Figures, Stage, fingerprint
+from sparsevec.encoder.store import fingerprint
 from sparsevec.measure.cost import usage
 from sparsevec.vectors import SparseVectors
 

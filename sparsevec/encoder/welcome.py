@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from sparsevec.encoder.config import NewcomersConfig
 from sparsevec.encoder.figures import Asking, Judge, is_worse, spacing
 from sparsevec.encoder.head import Cut, Float64s, Projection, encoded
 from sparsevec.encoder.newcomers import Newcomers, packed
 from sparsevec.encoder.recipe import NewcomerRecipe
-from sparsevec.encoder.store import NewcomersConfig
 from sparsevec.measure.intervals import interval
 from sparsevec.measure.recall import recalls, sparse_top
 from sparsevec.postings import PostingLists

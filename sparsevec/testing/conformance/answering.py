@@ -14,9 +14,10 @@ from sparsevec.answers.retriever import AsyncRetriever, Retriever
 from sparsevec.contract.adapter import Adapter, Documents, Hits
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import SparseEncoder
+from sparsevec.encoder.config import Config, CutConfig, Figures, ResidualConfig
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.residual import HEADER, TENSORS, name_of
-from sparsevec.encoder.store import Config, CutConfig, Figures, ResidualConfig, fingerprint
+from sparsevec.encoder.store import fingerprint
 from sparsevec.errors import InvalidInput
 from sparsevec.exact.verify import verify
 from sparsevec.ingestion.ingest import IngestReport
