@@ -250,7 +250,7 @@ class QdrantEdgeAdapter(Connection):
         return documents_of(present, [found[id_] for id_ in present], marker, dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        most = min(check_k(most), MOST - 1)
+        most = min(check_k(most, "most"), MOST - 1)
         shard, marker = self._existing()
         wanted = conditions(where, "qdrant")
         exact, filter_ = filter_of(wanted)

@@ -221,7 +221,7 @@ class PgvectorAdapter(Connection):
         return _with_dense(_documents([there[key] for key in keys if key in there], about), dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> sv.Documents | None:
-        checks.check_k(most)
+        checks.check_k(most, "most")
         about, wanted = self._existing(), conditions(where)
         found = [row for row in self._rows(self._select("ORDER BY id")) if matches(json.loads(row[2]), wanted)]
         return None if len(found) > most else _with_dense(_documents(found, about), dense)

@@ -60,8 +60,7 @@ def reciprocal_rank_fusion(
     Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual rank learning methods",
     SIGIR 2009, with their constant 60. Scores of different kinds need no common scale. Raises InvalidInput.
     """
-    if isinstance(rank_constant, bool) or not isinstance(rank_constant, int) or rank_constant < 1:
-        raise InvalidInput(f"rank_constant must be an int of at least 1, found {rank_constant!r}")
+    check_k(rank_constant, "rank_constant")
     shares = _weights(rankings, weights)
     scores: dict[Id, float] = {}
     for share, hits in zip(shares, rankings, strict=True):

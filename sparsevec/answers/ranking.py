@@ -116,7 +116,8 @@ class Ranking:
 
     def least(self, depth: int) -> int:
         """How many answers of ours a fusion of that depth can have."""
-        return check_k(depth) if self.way is None else min(check_k(depth), self.candidates)
+        depth = check_k(depth, "depth")
+        return depth if self.way is None else min(depth, self.candidates)
 
     def written(self, dense: Any, refined: SparseVectors | None) -> Encoded:
         """What to write for dense rows (n, input_dim), each judged by itself. Raises InvalidVectors when `refined` are
@@ -161,7 +162,7 @@ class Ranking:
             return why
         shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
         alone = SparseVectors.from_rows(shown, dimension=sparse.dimension)
-        found: list[Hits] = yield Call("search", (alone, check_k(examples)), {"with_payloads": True})
+        found: list[Hits] = yield Call("search", (alone, check_k(examples, "examples")), {"with_payloads": True})
         return why.with_examples(found)
 
     def _why(self, row: Float32s, sparse: SparseVectors, held: Documents) -> Explanation:

@@ -91,7 +91,7 @@ class Retrieval:
         """
         if self._dense is None:
             raise InvalidInput("re-ranking needs the documents' dense rows; give them as Retrieval(..., dense=rows)")
-        if check_k(shortlist) < check_k(k):
+        if check_k(shortlist, "shortlist") < check_k(k):
             raise InvalidInput(f"expected a shortlist of at least k = {k}, found {shortlist}")
         asked = _rows(dense_queries, len(queries), "queries")
         if asked.shape[1] != self._dense.shape[1]:

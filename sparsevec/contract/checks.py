@@ -278,15 +278,13 @@ def check_options(
 def check_k(k: int, what: str = "k") -> int:
     """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InvalidInput(f"{what} must be an int of at least 1, found {k!r}")
+        raise InvalidInput(f"{what} must be an int of at least 1, found {k!r:.80}")
     return int(k)
 
 
 def check_size(size: int) -> int:
     """Raises InvalidInput unless the `size` of a page is an int of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise InvalidInput(f"size must be an int of at least 1, found {size!r}")
-    return int(size)
+    return check_k(size, "size")
 
 
 def ids_or_where(ids: Ids | None, where: object) -> Ids | None:

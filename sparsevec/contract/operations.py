@@ -145,7 +145,7 @@ class SyncAdapter(Connection):
         return self._run(self._operations.fetch(ids, dense))
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        return self._run(self._operations.matching(where, check_k(most), dense))
+        return self._run(self._operations.matching(where, check_k(most, "most"), dense))
 
     def scan(
         self,
@@ -279,7 +279,7 @@ class AsyncAdapterBase(Connection):
         return await self._run(self._operations.fetch(ids, dense))
 
     async def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        return await self._run(self._operations.matching(where, check_k(most), dense))
+        return await self._run(self._operations.matching(where, check_k(most, "most"), dense))
 
     async def scan(
         self,

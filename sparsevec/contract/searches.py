@@ -34,7 +34,7 @@ class Search:
             return check_k(k)
         if self.rescore is None:
             raise InvalidInput("candidates= says how many documents rescore= re-orders; give rescore=, or leave it out")
-        if check_k(self.candidates) < check_k(k):
+        if check_k(self.candidates, "candidates") < check_k(k):
             raise InvalidInput(f"expected candidates >= k, found {self.candidates} candidates for k={k}")
         return int(self.candidates)
 

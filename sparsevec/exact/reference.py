@@ -204,7 +204,7 @@ class Reference(Database):
         return with_dense(documents_of(there, dimension, fingerprint, code_bytes), dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        check_k(most)
+        check_k(most, "most")
         self._existing()
         wanted = conditions(where)
         documents, _ = self._read()

@@ -35,7 +35,7 @@ from contextlib import suppress
 from typing import NoReturn, get_args
 
 from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
-from sparsevec.contract.checks import Id, Payload, check_adapter, check_options, check_space
+from sparsevec.contract.checks import Id, Payload, check_adapter, check_k, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
 from sparsevec.ingestion.account import Account
 from sparsevec.ingestion.asked import check_listener
@@ -103,7 +103,7 @@ def ingest(
     check_adapter(adapter, "upsert")
     _check_files(journal=journal, failed=failed)
     _check(empty=empty, missing=missing, deadline=deadline)
-    _check_counts(batch_bytes=batch_bytes, batch_count=batch_count, in_flight=1 if in_flight is None else in_flight)
+    _check_counts(batch_bytes=batch_bytes, batch_count=batch_count, in_flight=in_flight)
     check_listener(on_progress)
     patience = Patience(deadline, timing)
     account = Account(patience, on_progress)
@@ -137,10 +137,10 @@ def _check(*, empty: str, missing: str | None, deadline: float) -> None:
     check_deadline(deadline)
 
 
-def _check_counts(**counts: object) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInput(f"{name} must be an int of at least 1, found {value!r:.80}")
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None:
+            check_k(count, name)
 
 
 def _check_files(**files: object) -> None:

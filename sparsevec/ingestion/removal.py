@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.adapter import Adapter, Page
-from sparsevec.contract.checks import Id, check_adapter, id_fault, ids_or_where
+from sparsevec.contract.checks import Id, check_adapter, check_k, id_fault, ids_or_where
 from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
 from sparsevec.ingestion.asked import check_listener
@@ -72,8 +72,7 @@ def remove(
     """
     check_adapter(adapter, "delete")
     check_listener(on_progress)
-    if isinstance(batch_count, bool) or not isinstance(batch_count, int) or batch_count < 1:
-        raise InvalidInput(f"batch_count must be an int of at least 1, found {batch_count!r:.80}")
+    check_k(batch_count, "batch_count")
     check_deadline(deadline)
     if ids_or_where(ids, where) is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
         raise InvalidInput(f"expected ids as an iterable, found {type(ids).__name__}")

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_adapter, check_k
+from sparsevec.contract.checks import check_adapter
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
@@ -249,7 +249,7 @@ def _planned(documents: SparseVectors, rng: np.random.Generator) -> _Plan:
                 pool = pools[kind]
                 picked = np.sort(rng.choice(pool, min(lists, len(pool)), replace=False))
                 rows.append(dict(zip(picked.tolist(), rng.uniform(0.1, 1.0, len(picked)).tolist(), strict=True)))
-                depths.append(check_k(depth))
+                depths.append(depth)
     return _Plan(SparseVectors.from_rows(rows, dimension=documents.dimension), tuple(depths))
 
 

@@ -270,6 +270,13 @@ SEARCHING: list[Case] = [
         InvalidVectors,
         "must not be zero",
     ),
+    ("all of at most none", lambda a: a.matching({}, 0), InvalidInput, "most must be an int of at least 1, found 0"),
+    (
+        "no candidates",
+        lambda a: a.search(BATCH, 1, rescore=BATCH, candidates=0),
+        InvalidInput,
+        "candidates must be an int of at least 1, found 0",
+    ),
     ("k of zero", lambda a: a.search(BATCH, 0), InvalidInput, "k must be an int of at least 1, found 0"),
     ("k that is a float", lambda a: a.search(BATCH, 10.0), InvalidInput, "k must be .*found 10.0"),
     ("k that is true", lambda a: a.search(BATCH, True), InvalidInput, "k must be .*found True"),

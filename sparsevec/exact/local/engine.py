@@ -167,7 +167,7 @@ class LocalEngine(Reference):
         return len(self._now().snapshot)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
-        check_k(most)
+        check_k(most, "most")
         state = self._now()
         found = state.snapshot.every(conditions(where))
         if len(found.rows) > most:
