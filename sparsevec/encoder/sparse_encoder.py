@@ -129,10 +129,10 @@ class SparseEncoder:
         Below 100 documents, none included, nothing can be learned, and codes that need no learning serve: the figures
         say so. Where directions that nobody learned do better than the head, they are kept, and the figures say that.
 
-        `on_step` is called with each event of
-        `sparsevec.progress`. checkpoint: a folder, written every few seconds; call `fit` again with the same arguments
-        after a kill, and it goes on to the same bits. device: what torch learns on, "cpu" or "cuda"; a GPU
-        adds in no fixed order, so that the same seed learns other bits there. Needs the extra `train`.
+        `on_step` is called with each event of `sparsevec.progress`. checkpoint: a folder, written every few seconds;
+        call `fit` again with the same arguments after a kill, and it goes on to the same bits. device: what torch
+        learns on, "cpu" or "cuda"; a GPU adds in no fixed order, so that the same seed learns other bits there. Needs
+        the extra `train`.
 
         Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed; for the checkpoint
         CheckpointMismatch, ModelBroken or StorageFailed.
@@ -214,9 +214,7 @@ class SparseEncoder:
         asking = None if queries is None else self._rows(queries, "queries")
         width = budget.residual_bytes
         task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width, "cpu")
-        encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
-        encoder._model = recalibrated(model, task, self._split(documents, asking, model.similarity), whole)
-        return encoder
+        return self._of(recalibrated(model, task, self._split(documents, asking, model.similarity), whole))
 
     def _check_near(self, config: Config, nnz: int) -> None:
         recipe, learned = CalibrationRecipe(), config.learned_nnz or config.nnz
@@ -276,9 +274,7 @@ class SparseEncoder:
         if len(held) != len(searched):
             raise InvalidVectors(f"expected a vector for each of {len(searched)} documents, found {len(held)}")
         pairing = Pairing(asking, model.similarity.queries(own), searched, held)
-        encoder = type(self)(self.input_dim, self.output_dim, self.seed, self.similarity)
-        encoder._model = adopted(model, pairing, self.seed, whole, device)
-        return encoder
+        return self._of(adopted(model, pairing, self.seed, whole, device))
 
     def _check_own(self, what: str) -> None:
         if self._fitted().config.adopted is not None:
@@ -403,10 +399,9 @@ class SparseEncoder:
     def residual_codes(self, dense: Any, vectors: SparseVectors, *, faults: Collection[int] = ()) -> UInt8s:
         """The codes (n, residual_bytes) of dense rows (n, input_dim), to be written beside their sparse vectors.
 
-        `faults`: the rows that `document_faults` names, which cannot be written and get zeros.
-
-        vectors: theirs, as the backend keeps them, `adapter.stored(...)`: what a code says is what these leave out. The
-        same bits in any batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
+        vectors: theirs, as the backend keeps them, `adapter.stored(...)`: what a code says is what these leave out.
+        faults: the rows that `document_faults` names, which cannot be written and get zeros. The same bits in any
+        batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
         fitted without `Budget(residual_bytes=...)`, WrongSpace for vectors of another encoder, InvalidVectors.
         """
         residuals = self._residuals()
@@ -458,6 +453,8 @@ class SparseEncoder:
             raise WrongSpace(f"the vectors are of space {vectors.fingerprint}, this encoder's is {self.fingerprint}")
         if vectors.dimension != self.output_dim:
             raise InvalidVectors(f"the vectors have dimension {vectors.dimension}, this encoder's {self.output_dim}")
+
+    # ---- judge, export
 
     def head(self, side: Literal["document", "query"]) -> Head:
         """The parameters that encode one side, for runtimes of another kind. Raises NotFitted, InvalidInput."""
@@ -513,7 +510,10 @@ class SparseEncoder:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseEncoder:
         """Read what `save` wrote. Raises ModelBroken when the folder is not a whole model."""
-        model = Model.load(Path(path))
+        return cls._of(Model.load(Path(path)))
+
+    @classmethod
+    def _of(cls, model: Model) -> SparseEncoder:
         config = model.config
         encoder = cls(config.input_dim, config.output_dim, config.seed, config.similarity)
         encoder._model = model
