@@ -17,6 +17,7 @@ from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import Sample, dense_source, drawn
 from sparsevec.live.telling import Telling
 from sparsevec.progress import Listener
+from sparsevec.vectors import Float32s
 
 __all__ = ["Found", "Lessons", "find", "learned"]
 
@@ -48,6 +49,11 @@ class Lessons:
     queries: Any | None
     refine: bool
     seed: int
+
+    def fitted(self, rows: Float32s, on_progress: Listener | None) -> SparseEncoder:
+        """Learned from dense rows (n, input_dim). Raises what `SparseEncoder.fit` raises."""
+        encoder = SparseEncoder(rows.shape[1], self.output_dim, self.seed)
+        return encoder.fit(rows, self.queries, budget=self.budget, on_step=on_progress)
 
 
 def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int, lessons: Lessons) -> Found:
@@ -121,9 +127,8 @@ def learned(found: Found, lessons: Lessons, telling: Telling, on_progress: Liste
     rows, folder = found.sample.rows, found.folder
     encoder = found.encoder
     if encoder is None:
-        encoder = SparseEncoder(found.sample.width, lessons.output_dim, lessons.seed)
         with telling.doing("fit", tells=True) as told:
-            encoder.fit(rows, lessons.queries, budget=lessons.budget, on_step=on_progress)
+            encoder = lessons.fitted(rows, on_progress)
             told |= {"rows": len(rows), "encoder": encoder.fingerprint}
         if not lessons.refine:
             folder.save(encoder)

@@ -35,6 +35,7 @@ from sparsevec.contract.copies import Copies
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
+from sparsevec.live.beforehand import Lessons
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.comparing import CopyLook, Marked, compared, late
 from sparsevec.live.folder import Folder, Note
@@ -133,9 +134,8 @@ def copy_beside(
         dense = dense_source(old.info(), dense_field)
         with Folder(model).locked(make=True) as folder:
             if not folder.has_encoder():
-                rows = drawn(old, dense, sample, seed=seed).rows
-                encoder = SparseEncoder(rows.shape[1], output_dim, seed)
-                folder.save(encoder.fit(rows, queries, budget=budget or USUAL, on_step=on_progress))
+                lessons = Lessons(budget or USUAL, output_dim, queries, False, seed)
+                folder.save(lessons.fitted(drawn(old, dense, sample, seed=seed).rows, on_progress))
             encoder = folder.load()
             drawn(old, dense, _ROWS, encoder=encoder)  # refuses rows of another width
             _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)

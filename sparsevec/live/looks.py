@@ -134,7 +134,8 @@ class _Walk:
 
     @staticmethod
     def _refused(failures: tuple[IngestFailure, ...]) -> list[IngestFailure]:
-        return [one for one in failures if "changed" not in one.reason]
+        """Those that did not merely change since they were read, which an adapter with versions says in these words."""
+        return [one for one in failures if not one.reason.startswith("it changed since")]
 
     def _batches(self, pages: Iterator[Page], write: bool) -> Iterator[_Batch]:
         for page in _ahead(pages):

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.connect import connect
 from sparsevec.contract.urls import Url
-from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder import Budget
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, printable
+from sparsevec.live.beforehand import Lessons
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.folder import Folder
 from sparsevec.live.opening import USUAL, check_sample
@@ -115,9 +116,8 @@ def retrofit_each(
     with Folder(model).locked(make=True) as folder:
         if not folder.has_encoder():
             rows = _rows_of(urls, dense_field, max(16, sample // len(urls)), seed, secrets)
-            encoder = SparseEncoder(rows.shape[1], output_dim, seed)
-            encoder.fit(rows, queries, budget=budget or USUAL, on_step=on_progress)
-            folder.save(encoder)
+            lessons = Lessons(budget or USUAL, output_dim, queries, False, seed)
+            folder.save(lessons.fitted(rows, on_progress))
     given: dict[str, Any] = {
         "model": model,
         "dense_field": dense_field,
