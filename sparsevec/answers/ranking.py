@@ -7,7 +7,7 @@ It yields `Call`s and is sent what the adapter returned, as the adapters' own co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Asked", "Ranking", "best_parents", "check_encoder"]
+__all__ = ["Asked", "Ranking", "best_parents"]
 
 _FETCHED = 1000  # documents to a request
 _MORE = 10  # nearest documents that an engine is asked for beyond twice k
@@ -54,12 +54,6 @@ class Asked:
         return self.with_payloads or self.group_by is not None
 
 
-def check_encoder(encoder: object) -> None:
-    """Raises InvalidInput unless it is a SparseEncoder."""
-    if not isinstance(encoder, SparseEncoder):
-        raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
-
-
 class Ranking:
     """How queries are encoded, and how candidates become answers."""
 
@@ -73,7 +67,6 @@ class Ranking:
         ranks: bool = False,
     ) -> None:
         """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
-        check_encoder(encoder)
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates, "candidates")
         self.way: Way | None = way_of(rerank, encoder, dense_field)
@@ -207,7 +200,7 @@ class Ranking:
         if asked.group_by is None:
             found = yield self._search(asked.sparse, asked.k, asked)
             return found
-        found = yield from self._deep_enough(asked, 2 * asked.k, lambda hits: self.enough(asked, hits))
+        found = yield from self._deep_enough(asked, 2 * asked.k)
         return [best_parents(hits, asked) for hits in found]
 
     def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
@@ -264,7 +257,7 @@ class Ranking:
         if asked.group_by is None:
             found = yield self._search(asked.sparse, self.candidates, asked)
         else:
-            found = yield from self._deep_enough(asked, self.candidates, lambda hits: self.enough(asked, hits))
+            found = yield from self._deep_enough(asked, self.candidates)
         return found
 
     def _search(self, sparse: SparseVectors, depth: int, asked: Asked) -> Call:
@@ -279,7 +272,7 @@ class Ranking:
             return proves(hits, str(asked.group_by), asked.k)
         return len(best_of_each(hits, str(asked.group_by), asked.k)) >= asked.k
 
-    def _deep_enough(self, asked: Asked, depth: int, enough: Callable[[Hits], bool]) -> Operation[list[Hits]]:
+    def _deep_enough(self, asked: Asked, depth: int) -> Operation[list[Hits]]:
         """The best `depth` of each query, or twice as many until that is `enough` or all that there are."""
         found: list[Hits] = [Hits((), np.empty(0, np.float32), ())] * len(asked.sparse)
         still = list(range(len(found)))
@@ -287,7 +280,7 @@ class Ranking:
             ranked = yield self._search(asked.sparse[np.array(still)], depth, asked)
             for row, hits in zip(still, ranked, strict=True):
                 found[row] = hits
-            still = [row for row in still if len(found[row]) == depth and not enough(found[row])]
+            still = [row for row in still if len(found[row]) == depth and not self.enough(asked, found[row])]
             depth *= 2
         return found
 

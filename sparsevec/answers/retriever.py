@@ -44,7 +44,7 @@ from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.judging import AnswersReport, verified
-from sparsevec.answers.ranking import Ranking, check_encoder
+from sparsevec.answers.ranking import Ranking
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
@@ -79,7 +79,8 @@ class _Answering:
         searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
         shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that, and for
         what is no adapter of this kind."""
-        check_encoder(encoder)
+        if not isinstance(encoder, SparseEncoder):
+            raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
         self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates

@@ -207,6 +207,8 @@ def search(
     """
     if sum(given is not None for given in (queries, vector, text)) != 1:
         raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
+    if text is not None and model is None:
+        raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
     if rerank != Rerank.usual and (model is None or vector is not None):
         raise InvalidInput("--rerank belongs to --model and dense queries")
     wanted: dict[str, Any] = {"where": read_where(where), "with_payloads": True}
@@ -232,8 +234,7 @@ def _dense(path: Path | None, text: str | None, embedder: str, field: str) -> np
 def _sparse(path: Path | None, vector: str | None, adapter: Adapter) -> SparseVectors:
     if vector is not None:
         return SparseVectors.from_rows([read_vector(vector)], dimension=adapter.info().dimension or MAX_DIMENSION)
-    if path is None:
-        raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
+    assert path is not None  # one of the three
     return SparseVectors.load(path)
 
 

@@ -14,7 +14,7 @@ from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import Filter, Json, Target, Yes, distinct, read_where
 from sparsevec.cli.screen import LOSS, as_json_text, failing, out, say, shown
-from sparsevec.contract.adapter import Adapter, Finding, Info
+from sparsevec.contract.adapter import Adapter, Finding
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_ids
 from sparsevec.ingestion.removal import remove
@@ -38,7 +38,7 @@ class _State(BaseModel):
 
     @classmethod
     def of(cls, adapter: Adapter) -> _State:
-        found: Info = adapter.info()
+        found = adapter.info()
         values = {name: getattr(found, name) for name in cls.model_fields if name not in ("count", "capabilities")}
         count = adapter.count() if found.exists else None
         return cls(count=count, capabilities=asdict(found.capabilities), **values)

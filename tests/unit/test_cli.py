@@ -444,6 +444,7 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["encode", "model", "wide.npy", "-o", "out"], "16"),
         (["search", "reference:x"], "one of the three"),
         (["search", "reference:x", "asked", "--rerank", "none"], "--rerank belongs to --model"),
+        (["search", "qdrant://127.0.0.1:1/x", "--text", "shoes"], "--text needs --model"),
         (["index", "reference:x", "docs", "--documents", "docs"], "--documents belongs to --model"),
         (["verify", "reference:x", "docs", "asked", "--documents", "docs"], "belong to --model"),
         (["search", "reference:x", "--vector", "[1]"], "must be a JSON object"),
