@@ -49,9 +49,10 @@ def dense_source(info: Info, asked: DenseSource | None) -> DenseSource:
     if len(info.dense) == 1:
         return next(iter(info.dense))
     if not info.dense:
+        perhaps = "is not there, or " if info.ours and not info.exists else ""
         raise InvalidInput(
-            "the collection declares no field or vector with dense rows; if they lie in a payload field, name it with "
-            "dense_field="
+            f"the collection {perhaps}declares no field or vector with dense rows; if they lie in a payload field, "
+            "name it with dense_field="
         )
     raise InvalidInput(f"the collection has dense rows in {sorted(info.dense)}; name one with dense_field=")
 

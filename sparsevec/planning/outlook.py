@@ -21,7 +21,7 @@ from sparsevec.live.sample import dense_source, drawn
 from sparsevec.measure.cost import cost, document_frequency, touched
 from sparsevec.measure.recall import Evaluation, evaluate
 from sparsevec.planning.latency import LatencyModel, features
-from sparsevec.planning.scratch import probed
+from sparsevec.planning.scratch import probed, server_of
 from sparsevec.postings import Float64s
 from sparsevec.progress import Listener
 from sparsevec.vectors import Float32s
@@ -142,6 +142,8 @@ def preview(
     """
     if scratch and latency is not None:
         raise InvalidInput("expected latency= or scratch=, found both: one of them says what a query takes")
+    if scratch:
+        server_of(where)
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 200:
         raise InvalidInput(f"sample must be at least 200 rows, found {sample!r:.80}")
     with opened(where, credentials) as adapter:

@@ -24,7 +24,7 @@ from sparsevec.live.many import collections
 from sparsevec.planning.latency import LatencyModel, latency_model
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["probed"]
+__all__ = ["probed", "server_of"]
 
 _MARK = "-sparsevec-scratch-"
 _LEFT = 3600  # seconds after which nobody works with one any more
@@ -33,16 +33,21 @@ _LEFT = 3600  # seconds after which nobody works with one any more
 def probed(where: object, codes: SparseVectors, credentials: Mapping[str, Any]) -> LatencyModel:
     """A latency model of the engine that the url `where` names, over a collection of these `codes`.
 
-    Raises InvalidInput for an adapter or a folder, and what `create` and `ingest` raise.
+    Raises what `server_of`, `create` and `ingest` raise.
     """
-    if not isinstance(where, str) or not Url.parse(where).hosts:
-        raise InvalidInput(
-            "a temporary collection is made on a server that a url names; pass that, or leave scratch out"
-        )
-    with _scratch(Url.parse(where), credentials) as adapter:
+    with _scratch(server_of(where), credentials) as adapter:
         adapter.create(codes.dimension, fingerprint=codes.fingerprint)
         ingest(adapter, np.arange(len(codes)), codes).require_complete()
         return latency_model(adapter, codes)
+
+
+def server_of(where: object) -> Url:
+    """The url of a server. Raises InvalidInput for an adapter or a folder."""
+    if not isinstance(where, str) or not (url := Url.parse(where)).hosts:
+        raise InvalidInput(
+            "a temporary collection is made on a server that a url names; pass that, or leave scratch out"
+        )
+    return url
 
 
 @contextmanager

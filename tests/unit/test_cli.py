@@ -459,6 +459,8 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["fit", "dense.npy", "-o", "docs"], "holds something else than this command writes"),
         (["encode", "nowhere", "dense.npy", "-o", "out"], "nowhere"),
         (["index", "reference:x", "nowhere"], "nowhere"),
+        (["preview", "reference:x", "--model", "model"], "is not there, or declares no field"),
+        (["preview", "reference:x", "--scratch"], "made on a server that a url names"),
         (["search", "http://localhost:9200/x", "asked"], "did you mean elasticsearch://"),
         (["demo", "nowhere"], "nowhere"),
         (["demo", "--engine", "qdrant"], "one of ['qdrant+edge', 'local', 'reference']"),
