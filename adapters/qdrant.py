@@ -22,6 +22,7 @@ SPARSEVEC_QDRANT_URL the same tests run on a server. Several shards and replicas
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
@@ -172,7 +173,7 @@ def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, d
         **ports,
         **{"timeout": _TIMEOUT, **_checked(credentials)},
     )
-    return client, {"collection": collection, **names}, None if credentials else _spelled(url)
+    return client, {"collection": collection, **names}, None if credentials else str(replace(url, options=names))
 
 
 def _check(url: Url, prefix: str, collection: str) -> None:
@@ -200,12 +201,6 @@ def _checked(credentials: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"{name} must be a line of printable ASCII; the one given is not (a line break at its end?)"
             )
     return credentials
-
-
-def _spelled(url: Url) -> str:
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    port = "" if url.port is None else f":{url.port}"
-    return f"{url.scheme}://{host}{port}/{url.path}?vector_name={url.option('vector_name', 'sparse')}"
 
 
 _contract: type[Adapter] = QdrantAdapter

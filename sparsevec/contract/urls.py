@@ -73,15 +73,6 @@ class Url:
         """Of the first host; None where the url says none."""
         return self.hosts[0][1] if self.hosts else None
 
-    @property
-    def text(self) -> str:
-        """The url again, as `str` gives it."""
-        return str(self)
-
-    def addresses(self, default_port: int) -> tuple[str, ...]:
-        """`host:port` of each host, with brackets around an IPv6 address."""
-        return tuple(_address(host, default_port if port is None else port) for host, port in self.hosts)
-
     def option(self, name: str, default: str) -> str:
         """The value of one option, `default` where the url does not give it."""
         return self.options.get(name, default)

@@ -164,6 +164,14 @@ def test_a_copy_or_a_pickle_connects_again(adapter: Adapter) -> None:
         again.close()
 
 
+def test_a_name_of_any_letters_survives_a_pickle(shim: QdrantShim) -> None:
+    url = f"qdrant://127.0.0.1:{shim.port}/a%20b%3Fc?vector_name=d%26e"
+    with closing(sv.connect(url)) as adapter, closing(pickle.loads(pickle.dumps(adapter))) as again:
+        fill(adapter, [1], rows({1: 1.0}))
+        assert ask(again, {1: 1.0}).ids == (1,)
+        assert repr(again) == repr(adapter)
+
+
 def test_what_cannot_be_connected_again_says_why(shim: QdrantShim) -> None:
     with closing(QdrantClient(url=shim.url, check_compatibility=False)) as client:
         adapters = [
