@@ -26,6 +26,7 @@ from sparsevec.cli.options import (
     Target,
     TextField,
     TopK,
+    check_file,
     read_vector,
     read_where,
     retriever,
@@ -128,6 +129,8 @@ def index(
     texts = model is not None and holds_texts(documents, field)
     if codes is not None and (model is None or texts):
         raise InvalidInput("--documents belongs to --model and dense vectors: it names their sparse ones")
+    check_file(journal)
+    check_file(failed)
     if model is None:
         given = of_vectors(documents, files)
     elif texts:

@@ -32,6 +32,7 @@ __all__ = [
     "TextField",
     "TopK",
     "Yes",
+    "check_file",
     "check_output",
     "distinct",
     "read_vector",
@@ -132,6 +133,14 @@ def check_output(folder: Path, ours: str) -> None:
         raise InvalidInput(f"expected a folder to write to, found the file {above}; name another with -o")
     if above == folder and any(folder.iterdir()) and not (folder / ours).is_file():
         raise InvalidInput(f"{folder} holds something else than this command writes; name an empty or a new folder")
+
+
+def check_file(path: Path | None) -> None:
+    """Before anything is made: raises InvalidInput unless a file can be at `path`."""
+    if path is not None and path.is_dir():
+        raise InvalidInput(f"expected a file to write to, found the folder {path}")
+    if path is not None and not path.parent.is_dir():
+        raise InvalidInput(f"the folder of {path} does not exist; make it first")
 
 
 def distinct(ids: Sequence[Id]) -> list[Id]:

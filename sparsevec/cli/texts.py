@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from sparsevec.cli.bars import progress, stages
-from sparsevec.cli.options import EMBEDDER, Embedder, Json, TextField
+from sparsevec.cli.options import EMBEDDER, Embedder, Json, TextField, check_file
 from sparsevec.cli.screen import answers, failing, say
 from sparsevec.demo.ask import ask
 from sparsevec.demo.report import Found, Search
@@ -82,6 +82,7 @@ def embed(
     """
     if output.suffix != ".npy":
         raise InvalidInput(f"expected a .npy file to write, found {output.name}")
+    check_file(output)
     lines = sum(1 for _ in read_texts(texts, field))  # counted and checked, before anything is embedded
     with progress("embedding") as done:
         rows = embedded(read_texts(texts, field), named(embedder), on_batch=lambda count: done(count / max(1, lines)))

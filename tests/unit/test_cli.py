@@ -459,6 +459,9 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["fit", "dense.npy", "-o", "docs"], "holds something else than this command writes"),
         (["encode", "nowhere", "dense.npy", "-o", "out"], "nowhere"),
         (["index", "reference:x", "nowhere"], "nowhere"),
+        (["index", "reference:x", "docs", "--create", "--journal", "away/j"], "the folder of away/j does not exist"),
+        (["index", "reference:x", "docs", "--create", "--failed", "docs"], "found the folder docs"),
+        (["embed", "ids.jsonl", "-o", "away/x.npy"], "the folder of away/x.npy does not exist"),
         (["preview", "reference:x", "--model", "model"], "is not there, or declares no field"),
         (["preview", "reference:x", "--scratch"], "made on a server that a url names"),
         (["search", "http://localhost:9200/x", "asked"], "did you mean elasticsearch://"),
@@ -482,6 +485,7 @@ def test_wrong_usage_is_told_as_text_and_as_json(
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
     assert "secret" not in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_with_json_an_error_is_an_object_too(place: Place, tmp_path: Path) -> None:
