@@ -162,14 +162,14 @@ class _Held:
 
 
 def _opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection | None:
-    """A connection to the file at `path`, None where there is none and it is not to `make` one; without a path to a
-    temporary one that nobody else sees.
+    """A connection to the file at `path`; None where it is missing or empty, and this is not to `make` it. Without a
+    path to a temporary one that nobody else sees.
 
     Raises CollectionError for a file that is not one of ours, in words of that `engine`; BackendDown, StorageFailed.
     """
     if path and not Path(path).parent.is_dir():
         raise CollectionError(f"the folder of {path} does not exist; make it first")
-    if path and not make and not Path(path).exists():
+    if path and not make and _is_nothing(Path(path)):
         return None
     with _storage_errors(path or engine, engine):
         timeout = remaining(_PATIENCE)
@@ -180,6 +180,10 @@ def _opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection
             database.close()
             raise
         return database
+
+
+def _is_nothing(path: Path) -> bool:
+    return not path.exists() or (path.is_file() and not path.stat().st_size)
 
 
 def _prepare(database: sqlite3.Connection, path: str) -> None:

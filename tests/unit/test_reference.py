@@ -171,6 +171,15 @@ def test_reading_where_nothing_is_leaves_nothing(engine: str, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_file_stays_empty_until_a_collection_is_made_in_it(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with connect(f"{engine}:{tmp_path}/f") as adapter:
+        assert not adapter.info().exists
+        assert (tmp_path / "f").stat().st_size == 0
+        adapter.create(1)
+        assert adapter.upsert([1], ONE).written == (1,)
+
+
 def test_a_file_that_another_makes_later_is_found(engine: str, tmp_path: Path) -> None:
     with connect(f"{engine}:{tmp_path}/f") as early, connect(f"{engine}:{tmp_path}/f") as other:
         assert not early.info().exists
