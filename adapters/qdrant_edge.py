@@ -107,8 +107,8 @@ class QdrantEdgeAdapter(Connection):
         """Open what is there. Raises CollectionError when it is not ours or another process has it open."""
         if not path:
             raise InvalidInput("the embedded engine needs a folder: qdrant+edge:PATH")
-        super().__init__(path, f"qdrant+edge:{Path(path).absolute()}")
-        self._folder = Folder(Path(path))
+        self._folder = Folder(Path(path).absolute())
+        super().__init__(path, f"qdrant+edge:{self._folder}")
         self._unflushed = 0
         self._writing = threading.RLock()
         self._marker = self._folder.read()

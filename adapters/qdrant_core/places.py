@@ -43,10 +43,12 @@ class Reading(Generic[Hit]):
 
     @property
     def offset(self) -> int:
+        """Hits to pass over."""
         return self._place.above
 
     @property
     def limit(self) -> int:
+        """Hits to ask for: what is wanted, and those of the last score, which come again."""
         return self._more + len(self._place.tied)
 
     def goes_on(self, found: Sequence[Hit]) -> bool:

@@ -48,6 +48,7 @@ class Fusion:
             raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
 
     def of(self, rankings: Sequence[Hits]) -> Hits:
+        """The k best of the rankings together. Raises InvalidInput for weights that are not one a ranking."""
         fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
         return fused(rankings, self.k, weights=self.weights)
 

@@ -61,6 +61,7 @@ def verified(
     vectors: SparseVectors | None,
     group_by: str | None,
 ) -> AnswersReport:
+    """What `Retriever.verify` gives, with its arguments."""
     documents, about = ranking.vectors(dense, vectors), adapter.info()
     wanted = judged_conditions(where, payloads)
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)

@@ -144,6 +144,7 @@ class Ranking:
         return [_given(asked, hits) for hits in found]
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
+        """What `Retriever.explain` gives, with its arguments."""
         rows = query_rows(query, self.encoder.query_dim).astype(np.float32, copy=False)
         sparse = self._sparse(rows)
         held: Documents = yield Call("fetch", ([id_],))

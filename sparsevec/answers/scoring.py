@@ -78,7 +78,8 @@ class Way(Protocol):
         """What `scores` takes of q dense queries (q, query_dim), and as they are searched."""
 
     def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
-        """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs."""
+        """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs.
+        Raises InvalidInput where none has it, and for rows or scores that make no sense."""
 
 
 def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> Way | None:

@@ -35,6 +35,7 @@ class SaysChanges(Protocol):
 
 
 def checkpoint_of(adapter: Adapter) -> str | None:
+    """Where the collection is now; None where its backend cannot say what changes from there on."""
     return adapter.checkpoint() if isinstance(adapter, SaysChanges) else None
 
 

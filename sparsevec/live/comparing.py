@@ -152,6 +152,7 @@ class Marked:
 
     @classmethod
     def of(cls, collection: Copies) -> Marked:
+        """As it is now: every document is read."""
         pages = [(_of_ids(page.ids), page.marks) for page in collection.whole_pages()]
         return cls(*(np.concatenate(column) for column in zip(*pages, strict=True)))
 
@@ -163,12 +164,14 @@ class Marked:
         return found
 
     def keep(self, file: Path) -> None:
+        """Raises StorageFailed."""
         text = io.BytesIO()
         np.savez(text, ids=self.ids, states=self.states)
         whole_file(file, text.getvalue(), private=True)
 
     @classmethod
     def read(cls, file: Path) -> Marked:
+        """What `keep` wrote. Raises JournalMismatch."""
         try:
             with np.load(file, allow_pickle=False) as kept:
                 return cls(kept["ids"], kept["states"])

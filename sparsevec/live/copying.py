@@ -75,6 +75,7 @@ class CopyReport(BaseModel):
 
     @property
     def complete(self) -> bool:
+        """No document was refused, by the copy or by the sparse vectors."""
         filled = self.filled is None or self.filled.complete
         return filled and not (self.looks and self.looks[-1].refused) and (self.caught is None or self.caught.complete)
 

@@ -127,11 +127,13 @@ class Folder:
         return next(iter(named), None) or next((note for note in notes if note.place == place), None)
 
     def keep(self, note: Note) -> Note:
+        """On disk when this returns, in place of what was known of the same collection. Raises StorageFailed."""
         others = [one for one in self._read().notes if not _same(one, note)]
         self._write(_Notes(notes=[*others, note]))
         return note
 
     def forget(self, note: Note) -> None:
+        """Know nothing of that collection any more. Raises StorageFailed."""
         self._write(_Notes(notes=[one for one in self._read().notes if not _same(one, note)]))
 
     def _read(self) -> _Notes:

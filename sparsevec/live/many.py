@@ -62,6 +62,7 @@ class EachReport(BaseModel):
 
     @property
     def complete(self) -> bool:
+        """No collection was refused, and each of the others is complete."""
         return not self.refused and all(one.complete for one in self.reports)
 
     def __str__(self) -> str:

@@ -32,11 +32,13 @@ def opened(where: str | Adapter, credentials: Mapping[str, Any]) -> Iterator[Ada
 
 
 def check_rate(rate: object) -> None:
+    """Raises InvalidInput unless it is a number above 0, or None."""
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0):
         raise InvalidInput(f"rate must be a positive number of documents a second, or None, found {rate!r:.80}")
 
 
 def check_sample(sample: object) -> None:
+    """Raises InvalidInput unless it is an int of at least 16: fewer rows tell nothing."""
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 16:
         raise InvalidInput(f"sample must be at least 16 rows, found {sample!r:.80}")
 

@@ -97,6 +97,7 @@ class CatchUpReport(BaseModel):
 
     @property
     def complete(self) -> bool:
+        """No document was refused."""
         return not self.look.failed
 
     def __str__(self) -> str:

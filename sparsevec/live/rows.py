@@ -116,6 +116,7 @@ class Usable:
 
 
 def usable(page: Page, encoder: SparseEncoder) -> Usable:
+    """What `encoder` can encode of a page that was read with its dense rows."""
     assert page.dense is not None  # it was asked for
     held = [position for position, row in enumerate(page.dense) if row is not None]
     refused = encoder.document_faults([page.dense[position] for position in held])

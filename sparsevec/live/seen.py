@@ -64,6 +64,7 @@ class Seen:
         self._known = known
 
     def forget(self) -> None:
+        """There was no look."""
         self._file.unlink(missing_ok=True)
         self._known = None
 

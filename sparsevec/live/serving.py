@@ -58,11 +58,13 @@ def moved_from(model: Path) -> Moved | None:
 
 
 def keep_moved(model: Path, url: str, to: Path, dense: str) -> None:
+    """From the next search on, reads of the field with the encoder in `model` go to `url`. Raises StorageFailed."""
     moved = Moved(url=url, model=os.path.relpath(to, model), dense=dense)
     whole_file(model / _FILE, moved.model_dump_json(indent=2).encode() + b"\n")
 
 
 def forget_moved(model: Path) -> None:
+    """From the next search on, reads go where they went first. Raises StorageFailed."""
     with storage_errors(model / _FILE, "removed"):
         (model / _FILE).unlink(missing_ok=True)
 
@@ -95,6 +97,7 @@ class _Way:
         return self.folders[-1]
 
     def is_old(self) -> bool:
+        """Whether one of the files is another than it was."""
         return self.seen != [_stamp(folder) for folder in self.folders]
 
 

@@ -43,6 +43,7 @@ class UndoReport(BaseModel):
 
     @property
     def complete(self) -> bool:
+        """No vector of ours is left."""
         return self.left == 0
 
     def __str__(self) -> str:

@@ -81,6 +81,16 @@ def test_an_option_of_the_url_is_refused_and_no_part_of_a_folder_name(folder: Pa
     assert list(folder.parent.iterdir()) == []
 
 
+def test_the_folder_is_made_where_it_was_named_whatever_folder_the_process_is_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    with sv.connect(f"qdrant+edge:{folder.name}") as adapter:
+        monkeypatch.chdir("/")
+        adapter.create(1)
+    assert (folder / "sparsevec.json").is_file()
+
+
 def test_an_empty_folder_will_do(folder: Path) -> None:
     folder.mkdir()
     adapter = sv.connect(f"qdrant+edge:{folder}")
