@@ -49,11 +49,11 @@ from benchmarks.static_texts import Texts
 from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.config import ResidualConfig
 from sparsevec.encoder.learning.residual import learned_residual_codes
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.recipe import ResidualRecipe
 from sparsevec.encoder.residual import name_of
-from sparsevec.encoder.store import ResidualConfig
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -158,15 +158,12 @@ class Learned:
 
     @classmethod
     def at(cls, folder: Path, data: Data | Texts, rows: Float32s, widths: Sequence[int], budget: Budget) -> Learned:
-        """From a folder, which is filled with what is not there yet. Of many rows, the first are learned from, and
-        their codes are not refined."""
+        """From a folder, which is filled with what is not there yet. Residual codes are learned from the first rows."""
         some = rows[:_LEARNED]
         if not (folder / "model").exists():
             encoder = SparseEncoder(rows.shape[1], DIMENSION if len(rows) > 5000 else 2048)
-            encoder.fit(some, queries=data.sample, budget=budget)
-            whole = len(some) == len(rows)
-            made = encoder.refine(rows, queries=data.sample) if whole else encoder.encode_document(rows)
-            made.save(folder / "documents")
+            encoder.fit(rows, queries=data.sample, budget=budget)
+            encoder.refine(rows, queries=data.sample).save(folder / "documents")
             encoder.save(folder / "model")
         encoder, documents = SparseEncoder.load(folder / "model"), SparseVectors.load(folder / "documents")
         for width in widths:

@@ -49,6 +49,8 @@ class Judge:
 
     documents: Dense
     units: Float32s
+    step: int
+    """every so manieth row of the corpus is one of these"""
     kinds: list[Asking]
     """first the kind that was learned for: the sample, or documents in its place"""
 
@@ -57,7 +59,7 @@ class Judge:
         step = spacing(len(rows.documents), most)
         documents, units = rows.documents[::step], unit_rows(rows.documents[::step])
         own, held = rows.documents_asking[rows.held_documents], rows.held_documents
-        itself = np.where(held % step, -1, held // step)
+        itself = _places(held, step)
         kinds = []
         sample = rows.queries_to_measure()
         if sample is not None:
@@ -65,11 +67,15 @@ class Judge:
             own, itself = own[:_OTHERS], itself[:_OTHERS]
         kinds.append(_asking("documents", units, own, itself))
         kinds.append(_asking("off-topic", units, _strangers(own[:_OTHERS]), None))
-        return cls(documents, units, kinds)
+        return cls(documents, units, step, kinds)
 
     @property
     def first(self) -> Asking:
         return self.kinds[0]
+
+    def places(self, rows: Int64s) -> Int64s:
+        """Where rows of the corpus (m,) stand among its documents; -1 for one that does not."""
+        return _places(rows, self.step)
 
     def recall_10(self, documents: SparseVectors, queries: SparseVectors) -> Float64s:
         """(q,) of the codes of the documents and of the first kind."""
@@ -120,6 +126,10 @@ class Judge:
             scan_recall_10=float(at(10, scanned).mean()),
             scan_recall_10_at_100=float(at(100, scanned).mean()),
         )
+
+
+def _places(rows: Int64s, step: int) -> Int64s:
+    return np.where(rows % step, -1, rows // step)
 
 
 def _asking(

@@ -90,7 +90,8 @@ class RefineRecipe:
     student_scale: float = 18.0  # about where the head's ends
     alike: int = 10  # queries that one is mixed with: further ones ask for something else
     reach: float = 0.7  # of the noise on mixtures of queries; 1 is what the head's noisy queries get
-    searched: int = 50_000  # documents at most, in which the nearest of a mixture are searched anew each epoch
+    searched: int = 50_000  # documents at most, of which all pairs are compared, and mixtures with all in each epoch
+    looked: int = 20_000  # of more, a document's nearest are looked for among so many: of 200,000 .73 are found
     wide: int = 400  # of more, they are looked for among so many of each of its two queries: .001 to .006 are missed
     longer: float = 1.7  # as the head's
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
@@ -103,6 +104,7 @@ class SecondLookRecipe:
 
     ridge: float = 0.3  # of the decoder that the map starts as; 1 costs .015
     decoder_steps: int = 40  # of conjugate gradients
+    decoded: int = 32_768  # documents at most that the decoder is fitted to: four for each of 8,192 dimensions
     shrink: float = 0.88  # of the decoder: codes of queries are noisier than those it was fitted to
     first: float = 0.3  # of the sparse score, to begin with; learned
     steps: int = 500
@@ -172,7 +174,7 @@ class CalibrationRecipe:
     document_sixteenths: int = 14  # power of a head's weights: strong ones count less
     query_sixteenths: int = 12
     refined_sixteenths: int = 16  # of queries: refining has learned how much strong weights count
-    most_measured: int = 20_000  # documents that F and the figures are measured on
+    most_measured: int = 200_000  # documents that F and the figures are measured on: fewer have other neighbours
     least_touched: int = 50  # weights in all that a query may meet in a collection too small to learn from: F times n
     fewer: int = 2  # times fewer weights than learned for lose .01 of R10; four times fewer lose .03 to .05
     more: int = 4  # times more weights lose nothing beside an encoder that was learned for them
@@ -227,6 +229,9 @@ def spare(nnz: int) -> int:
     return max(1, nnz // 5)
 
 
-def refine_recipe(output_dim: int, nnz: int) -> RefineRecipe:
-    """Wide codes need fewer epochs, as the head; longer rows have more weights that reach zero on the way."""
-    return RefineRecipe(epochs=max(2, round(6 * min(1.0, math.sqrt(8192 / output_dim)))), spare=spare(nnz))
+def refine_recipe(output_dim: int, nnz: int, documents: int = 0) -> RefineRecipe:
+    """Wide codes need fewer epochs, as the head. Longer rows have more weights that reach zero on the way, and so has a
+    large corpus, which takes more steps: of 38 weights 27.8 are left in the mean of 200,000 rows."""
+    epochs = max(2, round(6 * min(1.0, math.sqrt(8192 / output_dim))))
+    recipe = RefineRecipe(epochs=epochs, spare=spare(nnz))
+    return recipe if documents <= recipe.searched else replace(recipe, spare=2 * recipe.spare)

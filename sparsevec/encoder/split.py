@@ -37,6 +37,10 @@ class Split:
     def queries_to_train_on(self) -> Float32s | None:
         return None if self.queries is None else unit_rows(self.queries[self.trained_queries])
 
+    def documents_not_held(self) -> Int64s:
+        """Numbers of all that may ask while their own weights are learned: one that nobody asks for is not learned."""
+        return np.setdiff1d(np.arange(len(self.documents)), self.held_documents)
+
     def documents_to_measure(self) -> Dense:
         return self.documents[self.held_documents]
 

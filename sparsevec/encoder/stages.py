@@ -28,7 +28,7 @@ from sparsevec.encoder.recipe import (
 )
 from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.split import Split
-from sparsevec.encoder.towers import Task, Towers, calibrated, document_side, purchased
+from sparsevec.encoder.towers import Task, Towers, calibrated, purchased
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import ClientMissing
 from sparsevec.progress import Whole
@@ -64,10 +64,9 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
         figures |= {"untrained_recall_10": theirs, "head_recall_10": theirs, "learned_recall_10": ours}
     whole.at("budget", 1, 1)
-    trained = encoded(rows.documents[rows.trained_documents], document_side(kept.tensors), kept.documents)
-    kept, first = _with_second_look(kept, rows, trained, task, whole, checkpoint, "second look")
+    kept, first = _with_second_look(kept, rows, judge, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
-    return _measured(kept, judge, rows, trained, task, stage, figures, first, whole)
+    return _measured(kept, judge, rows, None, task, stage, figures, first, whole)
 
 
 def _plain(units: Float32s, task: Task, rows: Split, judge: Judge) -> Towers:
@@ -84,10 +83,9 @@ def recalibrated(model: Model, task: Task, rows: Split, whole: Whole) -> Model:
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
     made = calibrated({name: model.tensors[name] for name in names if name in model.tensors}, rows, judge, task.limits)
     whole.at("budget", 1, 1)
-    trained = encoded(rows.documents[rows.trained_documents], document_side(made.tensors), made.documents)
-    made, first = _with_second_look(made, rows, trained, task, whole, None, "second look")
+    made, first = _with_second_look(made, rows, judge, task, whole, None, "second look")
     config, more = model.config, {"seconds": model.config.figures.seconds}
-    found = _measured(made, judge, rows, trained, task, config.stage, more, first, whole, config.fingerprint)
+    found = _measured(made, judge, rows, None, task, config.stage, more, first, whole, config.fingerprint)
     learned = config.learned_nnz or config.nnz
     return Model(found.config.model_copy(update={"learned_nnz": learned}), found.tensors)
 
@@ -96,7 +94,7 @@ def _measured(
     kept: Towers,
     judge: Judge,
     rows: Split,
-    trained: SparseVectors,
+    trained: SparseVectors | None,
     task: Task,
     stage: Stage,
     more: dict[str, Any],
@@ -120,12 +118,14 @@ def _with_figure(model: Model, name: str, recall: Float64s) -> Model:
 
 
 def _with_residual(
-    model: Model, task: Task, rows: Split, codes: SparseVectors, measured: tuple[Judge, Towers], whole: Whole
+    model: Model, task: Task, rows: Split, codes: SparseVectors | None, measured: tuple[Judge, Towers], whole: Whole
 ) -> Model:
-    """The same model with residual codes, learned from the codes of the trained documents."""
+    """The same model with residual codes, learned from the codes of the trained documents; None: those of the head."""
     if task.residual_bytes is None:
         return model
     documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), ResidualRecipe()
+    if codes is None:
+        codes = model.documents(rows.documents[rows.trained_documents], None)
     head, asking = (model.tensors["weights"], model.tensors["mean"]), sample
     if asking is None:
         asking = rows.documents_that_ask()
@@ -153,25 +153,19 @@ def residual_codes(
 
 
 def _with_second_look(
-    towers: Towers,
-    rows: Split,
-    codes: SparseVectors,
-    task: Task,
-    whole: Whole,
-    checkpoint: Path | None,
-    stage: str,
+    towers: Towers, rows: Split, judge: Judge, task: Task, whole: Whole, checkpoint: Path | None, stage: str
 ) -> tuple[Towers, float]:
-    """With the map that re-orders candidates, learned from the codes of the trained documents, and a. `stage` names
-    its checkpoint: fit and refine may share a folder."""
-    documents, sample, recipe = rows.documents_to_train_on(), rows.queries_to_train_on(), SecondLookRecipe()
-    own = np.random.default_rng([task.seed, 2]).permutation(len(documents))[: recipe.most_own]
-    asking = rows.documents_that_ask()[own]
+    """With the map that re-orders candidates, which are as many as a search of the whole corpus gives, and a. `stage`
+    names its checkpoint: fit and refine may share a folder."""
+    sample, recipe = rows.queries_to_train_on(), SecondLookRecipe()
+    own = np.random.default_rng([task.seed, 2]).permutation(rows.trained_documents)[: recipe.most_own]
+    asking = unit_rows(rows.documents_asking[own])
     asking = asking if sample is None else np.concatenate([sample, asking])
-    numbers = np.concatenate([np.full(len(asking) - len(own), -1), own])
+    numbers = np.concatenate([np.full(len(asking) - len(own), -1), judge.places(own)])
     asked = encoded(asking, query_projection(towers.tensors), towers.queries, towers.purse)
     learned, first = learning("second_look").learned_second_look(
-        documents,
-        codes,
+        judge.units,
+        towers.codes,
         (asking, asked, numbers),
         towers.tensors["mean"],
         recipe,
@@ -193,23 +187,21 @@ def refined(
     """The corpus and the query tower fitted to it, or the head and its codes where these do better."""
     config, recipe, limits = model.config, CalibrationRecipe(), task.limits
     whole.at("encode", 0, 1, "encoding the documents with the head")
-    stage = refine_recipe(task.output_dim, limits.nnz)
+    stage = refine_recipe(task.output_dim, limits.nnz, len(rows.documents))
     longer = Cut(limits.nnz + stage.spare, 0.0, recipe.document_sixteenths)
     start = encoded(rows.documents, model.document_projection, longer)
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
     learn, documents = learning(), unit_rows(rows.documents)
-    asking = rows.documents_that_ask(), rows.trained_documents
-    sample = rows.queries_to_train_on()
-    wide = stage.wide if len(documents) > stage.searched else None
-    corpus = learn.new_corpus(documents, *asking, sample, stage.neighbours, task.device, wide)
+    own, sample = rows.documents_not_held(), rows.queries_to_train_on()
+    asking = unit_rows(rows.documents_asking[own])
+    corpus = learn.new_corpus(documents, asking, own, sample, stage.neighbours, task.device, stage)
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
     codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
 
     whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, recipe.most_measured)
-    every = np.arange(0, len(codes), spacing(len(codes), recipe.most_measured))
-    kinds = [asking.rows for asking in judge.kinds]
+    every, kinds = np.arange(0, len(codes), judge.step), [asking.rows for asking in judge.kinds]
     made = purchased(
         model.tensors | tower, config.documents.cut(), codes[every], kinds, recipe.refined_sixteenths, limits
     )
@@ -233,7 +225,7 @@ def refined(
     elif beside.head_recall_10 is not None:
         figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
     whole.at("budget", 1, 1)
-    made, first = _with_second_look(made, rows, codes[rows.trained_documents], task, whole, checkpoint, "refined look")
+    made, first = _with_second_look(made, rows, judge, task, whole, checkpoint, "refined look")
     whole.at("newcomers", 0, 1, "fitting documents taken for newcomers")
     left = welcome.Corpus(
         documents,
@@ -268,10 +260,10 @@ def _welcome(
     documents: welcome.Corpus, corpus: Any, made: Towers, rows: Split, judge: Judge, seed: int
 ) -> tuple[dict[str, Float32s], NewcomersConfig] | None:
     """What fits newcomers to the sample, and to documents that ask and were not taken for newcomers themselves."""
-    step = spacing(len(rows.documents), CalibrationRecipe().most_measured)
-    unseen = rows.held_documents[rows.held_documents % step == 0] // step
+    unseen = judge.places(rows.held_documents)
+    unseen = unseen[unseen >= 0]
     tried = welcome.some_tried(len(judge.documents), unseen, seed)
-    own = np.flatnonzero(~np.isin(rows.trained_documents, tried * step))
+    own = np.flatnonzero(~np.isin(rows.documents_not_held(), tried * judge.step))
     generator, half = np.random.default_rng([seed, 7]), NewcomerRecipe().asking // 2
     sample = generator.permutation(len(corpus.sample.rows))[:half]
     own = generator.permutation(own)[: 2 * half - len(sample)]

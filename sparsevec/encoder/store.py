@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from sparsevec.encoder import newcomers
-from sparsevec.encoder.config import FORMAT, Config, ResidualConfig
+from sparsevec.encoder.config import FORMAT, Config
 from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.encoder.similarity import COLUMNS
 from sparsevec.errors import InvalidInput, ModelBroken
@@ -23,7 +23,7 @@ from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["ResidualConfig", "fingerprint", "read", "write"]
+__all__ = ["fingerprint", "read", "write"]
 
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
 

@@ -127,6 +127,6 @@ def column_sums(values: Tensor, indices: Tensor, dimension: int) -> Tensor:
 
 def shares(values: Tensor, indices: Tensor, dimension: int) -> Shares:
     """p_j: share of the batch with a weight at each dimension, (dimension,)."""
-    used = indices[values.detach() != 0].cpu().numpy()
+    used = indices.cpu().numpy()[values.detach().cpu().numpy() != 0]
     counts: Shares = np.bincount(used, minlength=dimension) / len(values)
     return counts

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -18,17 +19,19 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
+from sparsevec.dense import nearest
+from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages
 from sparsevec.encoder.learning import learn
+from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.refining import Epochs, near
-from sparsevec.encoder.recipe import HeadRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import HeadRecipe, SplitRecipe, head_recipe, refine_recipe
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotFitted
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import evaluate
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
 from tests.training.worker import begin
 
@@ -63,18 +66,35 @@ def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_quer
     documents: Float32s, queries: Float32s
 ) -> None:
     units, asking = unit(documents), unit(queries)[:200]
-    corpus = learn.new_corpus(units, units[:50], np.arange(50), asking, 20, "cpu", wide=80)
+    large = replace(refine_recipe(OUTPUT, NNZ), searched=100, wide=80)
+    corpus = learn.new_corpus(units, units[:50], np.arange(50), asking, 20, "cpu", large)
     alike = near(corpus.sample.rows, corpus.sample.rows, 11).near[:, 1:]
     drawn = []
     for wide in (None, corpus.wide):
         torch.manual_seed(0)
         recipe = refine_recipe(OUTPUT, NNZ)
-        drawn.append(Epochs(corpus.documents, corpus.sample, corpus.own, alike, wide, recipe)._drawn())
+        drawn.append(Epochs(corpus.documents, corpus.sample, corpus.own, alike, wide, recipe)._drawn()[-1])
     exact, among = drawn
     assert torch.equal(exact.rows, among.rows)
     pairs = zip(exact.near.numpy(), among.near.numpy(), strict=True)
     assert np.mean([np.isin(due, found).mean() for due, found in pairs]) > 0.98
     assert torch.allclose(exact.similarities, among.similarities, atol=0.05)
+
+
+def test_in_a_large_corpus_documents_find_most_of_their_nearest_in_the_cells_around_their_own(
+    documents: Float32s,
+) -> None:
+    units = unit(documents)
+    exact, found = nearest(units, units, 10), nearest_in_cells(units, units, 10, len(units) // 3)
+    assert np.mean([np.isin(*rows).mean() for rows in zip(exact.rows, found.rows, strict=True)]) > 0.7
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    np.testing.assert_allclose(found.scores, np.einsum("qd,qkd->qk", units, units[found.rows]), atol=1e-6)
+
+
+def test_however_few_cells_a_document_looks_in_it_finds_as_many_as_are_asked_for(documents: Float32s) -> None:
+    units = unit(documents)
+    found = nearest_in_cells(units, units[:7], 150, 0)
+    assert all(len(set(rows)) == 150 for rows in found.rows.tolist())
 
 
 def test_a_decoder_is_the_ridge_regression_of_rows_on_codes_whatever_the_threads() -> None:
@@ -314,6 +334,26 @@ def test_what_nobody_learned_is_compared_without_directions_of_the_rows_that_ask
     held = unit(SMALL[rows.held_documents])
     assert len(given[0]) == len(rows.trained_documents)
     assert np.max(given[0] @ held.T) < 0.9999
+
+
+def test_the_head_learns_from_a_part_of_a_large_corpus_and_in_refining_all_documents_ask(
+    encoder: SparseEncoder, documents: Float32s, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of one that does not ask are learned only by the way: the head does better on ten times as many."""
+    asked = []
+
+    def seen(documents: Float32s, own: Float32s, asking: Int64s, *rest: Any) -> learn.Corpus:
+        asked.append((len(documents), set(asking.tolist())))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learn, "new_corpus", seen)
+    monkeypatch.setattr(split, "SplitRecipe", partial(SplitRecipe, trained=100))
+    with suppress(KeyboardInterrupt):
+        SparseEncoder(INPUT, OUTPUT).fit(documents, budget=BUDGET)
+    with suppress(KeyboardInterrupt):
+        encoder.refine(documents)
+    held = encoder._split(documents, None, Similarity.of("cosine", documents)).held_documents
+    assert asked == [(100, set(range(100))), (len(documents), set(range(len(documents))) - set(held.tolist()))]
 
 
 def test_a_direction_that_all_rows_share_does_not_blind_the_teacher() -> None:

@@ -15,8 +15,16 @@ from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
-from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
-from sparsevec.encoder.recipe import CalibrationRecipe, HeadRecipe, head_recipe, refine_recipe, tempered, towers_recipe
+from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, near_in_cells, refining
+from sparsevec.encoder.recipe import (
+    CalibrationRecipe,
+    HeadRecipe,
+    RefineRecipe,
+    head_recipe,
+    refine_recipe,
+    tempered,
+    towers_recipe,
+)
 from sparsevec.progress import Whole
 from sparsevec.training.codes import Shares, shares
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
@@ -57,28 +65,30 @@ def new_corpus(
     queries: Float32s | None,
     neighbours: int,
     device: str,
-    wide: int | None = None,
+    large: RefineRecipe | None = None,
 ) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
 
-    asking (m,): their numbers; wide: so many neighbours of each query are kept for its mixtures, on a CPU. All that is
-    learned from them is learned on `device`; InvalidInput for an unknown one.
+    asking (m,): their numbers. large: how to find the nearest of those, and of mixtures of queries, where there are
+    more documents than are compared in all pairs, on a CPU. All that is learned from them is learned on `device`;
+    InvalidInput for an unknown one.
     """
     place = chosen_device(device)
-    wide = wide if place.type == "cpu" else None  # a GPU searches everything in less time than it starts many searches
+    if place.type != "cpu" or (large is not None and len(documents) <= large.searched):
+        large = None  # a GPU compares all pairs in less time than it starts many searches
     rows = torch.from_numpy(documents).to(place)
     m = min(neighbours, len(rows) // 4)
-    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m)
+    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m, large)
     if queries is None:
         return Corpus(rows, others, others.some(torch.arange(0)))
-    found = near(torch.from_numpy(queries).to(place), rows, wide or m)
+    found = near(torch.from_numpy(queries).to(place), rows, m if large is None else large.wide)
     sample = Asking(found.rows, found.near[:, :m].clone(), found.similarities[:, :m].clone())
-    return Corpus(rows, others, sample, None if wide is None else found.near)
+    return Corpus(rows, others, sample, None if large is None else found.near)
 
 
-def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int) -> Asking:
+def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int, large: RefineRecipe | None) -> Asking:
     """Documents that ask, with the m nearest of the others; `own` (q,) are their numbers."""
-    found = near(asking, rows, m + 1)
+    found = near(asking, rows, m + 1) if large is None else near_in_cells(asking, rows, m + 1, large.looked)
     others = found.near != own[:, None]
     others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
     return Asking(asking, found.near[others].view(-1, m), found.similarities[others].view(-1, m))
@@ -145,7 +155,7 @@ def refined(
     device = corpus.documents.device
     codes = padded(start, -1).to(device)  # a negative weight counts as zero and stays
     mean, weights, bias = (torch.tensor(tensors[n], device=device) for n in ("mean", "query_weights", "query_bias"))
-    recipe = tempered(refine_recipe(len(bias), limits.nnz), corpus.spread)
+    recipe = tempered(refine_recipe(len(bias), limits.nnz, len(codes)), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = paid_length(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)

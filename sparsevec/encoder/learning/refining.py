@@ -9,7 +9,7 @@ longer. Documents that come later are still encoded by the head, on the same sca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sparsevec.dense import nearest
+from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.codes import linear_top_k
 from sparsevec.encoder.learning.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe
@@ -29,7 +30,17 @@ from sparsevec.training.losses import listwise_kl
 from sparsevec.training.regularizers import priced
 from sparsevec.training.schedules import constant
 
-__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
+__all__ = [
+    "Asking",
+    "Epochs",
+    "Refined",
+    "Refining",
+    "candidate_scores",
+    "near",
+    "near_among",
+    "near_in_cells",
+    "refining",
+]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
@@ -55,6 +66,12 @@ def near(rows: Tensor, documents: Tensor, m: int) -> Asking:
     tops = [(rows[start : start + size] @ documents.T).topk(m, dim=1) for start in range(0, len(rows), size)]
     similarities, numbers = (torch.cat(same) for same in zip(*tops, strict=True))
     return Asking(rows, numbers, similarities)
+
+
+def near_in_cells(rows: Tensor, documents: Tensor, m: int, looked: int) -> Asking:
+    """The rows (q, input_dim), on a CPU, with m near documents, best first: the nearest of about `looked` of them."""
+    found = nearest_in_cells(documents.numpy(), rows.numpy(), m, looked)
+    return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
 
 
 def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
@@ -112,16 +129,17 @@ class Epochs:
         return math.ceil(((1 + self.recipe.copies) * len(self.sample.rows) + len(self.own.rows)) / self.recipe.batch)
 
     def __iter__(self) -> Iterator[Asking]:
-        epoch = self._drawn()
-        order = torch.randperm(len(epoch.rows), device=epoch.rows.device)
-        return (epoch.some(rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
+        parts = self._drawn()
+        order = torch.randperm(sum(len(part.rows) for part in parts), device=self.documents.device)
+        return (_picked(parts, rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
 
-    def _drawn(self) -> Asking:
+    def _drawn(self) -> list[Asking]:
+        """Who asks in an epoch."""
         parts = [self.own, self.sample]
         if len(self.sample.rows):
             copies = [mixed(self.sample.rows, self.alike, self.recipe.reach) for _ in range(self.recipe.copies)]
             parts += [self._found(*copy) for copy in copies]
-        return Asking(*(torch.cat(same) for same in zip(*parts, strict=True)))
+        return parts
 
     def _found(self, mixtures: Tensor, others: Tensor) -> Asking:
         """Mixtures of the sample's queries, each with another one, and their nearest documents."""
@@ -129,6 +147,15 @@ class Epochs:
         if self.wide is None:
             return near(mixtures, self.documents, m)
         return near_among(mixtures, torch.cat([self.wide, self.wide[others]], dim=1), self.documents, m)
+
+
+def _picked(parts: Sequence[Asking], numbers: Tensor) -> Asking:
+    """Those of the numbers, counted through all parts, which together would be a second copy of a large corpus."""
+    bounds = torch.tensor([0, *(len(part.rows) for part in parts)], device=numbers.device).cumsum(0)
+    at = torch.bucketize(numbers, bounds[1:], right=True)
+    order = at.argsort(stable=True)
+    some = [part.some(numbers[at == place] - bounds[place]) for place, part in enumerate(parts)]
+    return Asking(*(torch.cat(same)[order.argsort()] for same in zip(*some, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ def learned_second_look(
     taught = rows if wanted is None else wanted
     teacher = np.stack([documents[near] @ query for near, query in zip(candidates, taught, strict=True)])
     recipe = tempered(recipe, float(teacher.std(axis=1).mean()))
-    start = recipe.shrink * ridge_decoder(stored, documents - mean, recipe.ridge, recipe.decoder_steps)
+    spaced = slice(None, None, -(-len(documents) // recipe.decoded))
+    start = recipe.shrink * ridge_decoder(stored[spaced], documents[spaced] - mean, recipe.ridge, recipe.decoder_steps)
     asking = Asking(
         torch.from_numpy(rows - mean).to(place),
         padded(asked_codes, 0).to(place),
