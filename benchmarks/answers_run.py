@@ -28,7 +28,7 @@ from sparsevec.vectors import Float32s
 
 __all__ = ["Bench", "Row", "Steps", "TimeIsUp", "moments", "rows_of", "run"]
 
-_WARM = 20
+_WARM = 200  # queries of each system before those that are timed: a young server compiles what it runs
 _ASKED = (("fresh", None), ("fresh", MANY), ("fresh", FEW), ("fresh", RARE), ("changed", None))
 """the state, and the filter"""
 _LARGE = 100_000  # documents, from which on a filter that keeps .1 % keeps enough of them, and nothing is changed
