@@ -17,7 +17,7 @@ from sparsevec.vectors import Float32s, Int64s
 
 __all__ = ["nearest_in_cells"]
 
-_TOGETHER = 512  # rows of a cell compared at once
+_SCORES = 2**24  # similarities held at once
 
 
 def nearest_in_cells(documents: Float32s, rows: Float32s, k: int, looked: int) -> Nearest:
@@ -34,8 +34,9 @@ def nearest_in_cells(documents: Float32s, rows: Float32s, k: int, looked: int) -
         around = order[: 1 + int(np.searchsorted(np.cumsum(sizes[order]), wanted))]
         candidates = np.sort(np.concatenate([members[starts[one] : starts[one + 1]] for one in around]))
         there, mine = documents[candidates], asking[bounds[cell] : bounds[cell + 1]]
-        for start in range(0, len(mine), _TOGETHER):
-            some = mine[start : start + _TOGETHER]
+        step = max(1, _SCORES // len(candidates))
+        for start in range(0, len(mine), step):
+            some = mine[start : start + step]
             at, scores[some] = largest(rows[some] @ there.T, k)
             near[some] = candidates[at]
     return Nearest(near, scores)
