@@ -113,7 +113,7 @@ class _Undo:
                 f"the field of {self._note.place} was made by another encoder's retrofit; it is left alone"
             )
         stays, taken = [], self._telling.total or 0
-        if self._info.backend.startswith(("elasticsearch", "opensearch")):  # document by document, so any may refuse
+        if self._info.capabilities.versions:  # each document is written anew without it, and any may refuse
             removal = remove(self._adapter, self._held(), deadline=self._deadline, on_progress=self._tell)
             if removal.failed:
                 return UndoReport(
