@@ -39,7 +39,7 @@ from sparsevec.vectors import Float32s
 
 LISTS, K = 128, 100
 _LISTS = (144, 128, 112, 96, 80, 64)
-_WARM, _JUDGED = 20, 500  # queries
+_WARM, _JUDGED = 200, 500  # queries
 
 
 class Wire:

@@ -271,7 +271,7 @@ def scale(data: Data) -> Iterator[Figures]:
     speed = 20_000 / (time.perf_counter() - began)
     few = replace(many, queries=many.queries[:500], answers=many.answers[:500])
     figures = sparse_figures(few, encoder.encode_query(few.queries), documents, seconds)
-    note = f"fit {fitted:.0f} s, refine {seconds - fitted:.0f} s, encodes {speed:.0f} documents a second; 500 queries"
+    note = f"fit {fitted:.0f} s, refine {seconds - fitted:.0f} s, fits {speed:.0f} newcomers a second; 500 queries"
     yield replace(figures, note=note, ndcg_10=None)  # the known item has nine twins
 
 

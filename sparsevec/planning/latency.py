@@ -44,6 +44,7 @@ __all__ = ["FEATURES", "LatencyModel", "features", "latency_model", "touched_by_
 FEATURES = ("lists", "postings", "touched", "hits")
 _LISTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # query lengths: what encoders give, and a margin on both sides
 _DEPTHS = (10, 100, 300)  # answers alone, candidates for a second stage
+_FEWEST = 8  # weights of a query that can be learned: the strongest one alone costs as much as four of even length
 _KINDS = ("rare", "mixed", "common")  # which third of the lists, by length
 
 
@@ -132,17 +133,17 @@ class LatencyModel(BaseModel):
         """The most weights that a query may have to take `milliseconds` for `hits` hits, by this model.
 
         Of codes with `nnz` weights a document, evenly over `dimension`, whose F is at most `flops`, and that touch what
-        `touched_by_chance` says. Raises InvalidInput, naming the least that can be met, when one weight takes longer.
+        `touched_by_chance` says. Raises InvalidInput, naming the least that can be met, when eight weights take longer.
         """
 
         def taken(lists: int) -> float:
             spent = min(flops, lists * nnz / dimension)
             return self.of(lists, spent, touched_by_chance(spent), self.hits)
 
-        if (least := taken(1)) > milliseconds:
+        if (least := taken(_FEWEST)) > milliseconds:
             raise InvalidInput(
-                f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a "
-                f"query of one weight that asks for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
+                f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a query "
+                f"of {_FEWEST} weights that asks for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
                 f"request as such; raise milliseconds to {1.05 * least:.3g}, or lower `hits` in the latency model"
             )
         return bisect.bisect_right(range(1, dimension + 1), milliseconds, key=taken)

@@ -47,11 +47,15 @@ def test_time_to_spare_leaves_the_other_limits_as_they_are() -> None:
     assert limits == (NNZ, 0.3, 70)
 
 
-def test_a_time_that_one_weight_exceeds_is_refused_with_one_that_can_be_met() -> None:
-    with pytest.raises(InvalidInput, match=r"0\.5 the request.*raise milliseconds to 0\.6") as refused:
-        resolved(sv.Budget(nnz=NNZ, milliseconds=0.4, engine=ENGINE), DIMENSION)
+@pytest.mark.parametrize("milliseconds", [0.4, even(7, 7 * NNZ / DIMENSION)])
+def test_a_time_in_which_no_query_finds_anything_is_refused_with_one_that_can_be_met(milliseconds: float) -> None:
+    """Of fewer than eight weights the strongest would cost more than all of them may."""
+    with pytest.raises(
+        InvalidInput, match=r"query of 8 weights.*0\.5 the request.*raise milliseconds to 0\."
+    ) as refused:
+        resolved(sv.Budget(nnz=NNZ, milliseconds=milliseconds, engine=ENGINE), DIMENSION)
     nearest = float(str(refused.value).split("raise milliseconds to ")[1].split(",")[0])
-    assert (resolved(sv.Budget(nnz=NNZ, milliseconds=nearest, engine=ENGINE), DIMENSION).query_nnz or 0) >= 1
+    assert (resolved(sv.Budget(nnz=NNZ, milliseconds=nearest, engine=ENGINE), DIMENSION).query_nnz or 0) >= 8
 
 
 def test_more_hits_leave_less_for_lists() -> None:
