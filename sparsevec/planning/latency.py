@@ -142,8 +142,8 @@ class LatencyModel(BaseModel):
 
         if (least := taken(_FEWEST)) > milliseconds:
             raise InvalidInput(
-                f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a query "
-                f"of {_FEWEST} weights that asks for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
+                f"milliseconds={milliseconds:g} cannot be met on {self.engine} with {self.documents:,} documents: a "
+                f"query of {_FEWEST} weights for {self.hits} hits takes {least:.3g}, of which {self.base:.3g} the "
                 f"request as such; raise milliseconds to {1.05 * least:.3g}, or lower `hits` in the latency model"
             )
         return bisect.bisect_right(range(1, dimension + 1), milliseconds, key=taken)
