@@ -148,9 +148,9 @@ def test_fit_keeps_to_milliseconds_of_an_engine_that_was_probed(tmp_path: Path) 
     engine = {"engine": "x", "documents": 60, "base": 0.5, "per_list": 0.1, "per_posting": 0, "per_touched": 0}
     (tmp_path / "engine.json").write_text(json.dumps({**engine, "per_hit": 0, "probes": 81, "said": "more"} | NO_ERROR))
     asked = ("fit", tmp_path / "dense.npy", "-d", 256, "--nnz", 4, "--engine", tmp_path / "engine.json")
-    said = sparsevec(*asked, "--milliseconds", 1.01, "-o", tmp_path / "model")
+    said = sparsevec(*asked, "--milliseconds", 1.51, "-o", tmp_path / "model")
     assert said.exit_code == 0, said.output
-    assert sv.SparseEncoder.load(tmp_path / "model").config.query_nnz == 5
+    assert sv.SparseEncoder.load(tmp_path / "model").config.query_nnz == 10
     refused = sparsevec(*asked, "--milliseconds", 0.2, "-o", tmp_path / "model")
     assert refused.exit_code == 2
-    assert "raise milliseconds to 0.63" in refused.output
+    assert "raise milliseconds to 1.37" in refused.output
