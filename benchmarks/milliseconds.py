@@ -25,6 +25,8 @@ import typer
 import sparsevec as sv
 from benchmarks.debian12 import DATA, DIMENSION, RESULTS, SEED, A, Data
 from benchmarks.machine import machine
+from benchmarks.timing import table
+from sparsevec.contract.urls import Url
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import judged, sparse_top
 from sparsevec.postings import Float64s
@@ -77,16 +79,20 @@ def timed(served: Sequence[Served]) -> Float64s:
 
 
 def measured(url: str, data: Data, shares: Sequence[float]) -> tuple[sv.LatencyModel, list[Found]]:
-    name = url.replace("?", "-{}?", 1) if "?" in url else url + "-{}"
+    place = Url.parse(url)
+
+    def named(which: str) -> str:
+        return str(replace(place, path=f"{place.path}-{which}"))
+
     wanted: list[float | None] = [None]
-    served = [Served(name.format("first"), _learned(data, A), data)]
+    served = [Served(named("first"), _learned(data, A), data)]
     try:
         model = sv.latency_model(served[0].adapter, served[0].codes).model_copy(update={"hits": HITS})
         usual = 1e3 * float(np.median(timed(served)))
         for share in shares:
             wanted.append(share * usual)
             budget = sv.Budget(nnz=32, milliseconds=share * usual, engine=model)
-            served.append(Served(name.format(f"{share:g}".replace(".", "")), _learned(data, budget), data))
+            served.append(Served(named(f"{100 * share:.0f}"), _learned(data, budget), data))
         seconds = timed(served)
     finally:
         for one in served:
@@ -101,17 +107,22 @@ def _learned(data: Data, budget: sv.Budget) -> sv.SparseEncoder:
 
 def markdown(kept: dict[str, Any]) -> str:
     about = [part.replace("\n", " ") for part in (__doc__ or "").split("\n\n")]
-    lines = ["| engine | budget, ms | measured, ms | lists a query | F | R10 | @100 |", "|---" * 7 + "|"]
-    for engine, one in kept.items():
-        for row in one["rows"]:
-            found = Found(**row)
-            asked = "none, F .65" if found.asked is None else f"{found.asked:.2f}"
-            lines += [
-                f"| {engine} | {asked} | {found.measured:.2f} | {found.query_nnz:.0f} | {found.flops:.3f} "
-                f"| {found.recall_10:.3f} | {found.recall_10_at_100:.3f} |"
-            ]
+    columns = ("engine", "budget, ms", "measured, ms", "lists a query", "F", "R10", "@100")
+    rows = [
+        (
+            engine,
+            "none, F .65" if found.asked is None else f"{found.asked:.2f}",
+            f"{found.measured:.2f}",
+            f"{found.query_nnz:.0f}",
+            f"{found.flops:.3f}",
+            f"{found.recall_10:.3f}",
+            f"{found.recall_10_at_100:.3f}",
+        )
+        for engine, one in kept.items()
+        for found in (Found(**row) for row in one["rows"])
+    ]
     where = [f"- {engine}: {one['about']}" for engine, one in kept.items()]
-    return "\n".join(["# Budgets of milliseconds", "", about[0], "", about[2], "", *lines, "", *where, ""])
+    return "\n".join(["# Budgets of milliseconds", "", about[0], "", about[2], "", table(columns, rows), *where, ""])
 
 
 def main(
