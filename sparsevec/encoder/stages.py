@@ -191,7 +191,8 @@ def refined(
     longer = Cut(limits.nnz + stage.spare, 0.0, recipe.document_sixteenths)
     start = encoded(rows.documents, model.document_projection, longer)
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
-    learn, documents = learning(), unit_rows(rows.documents)
+    learn, judge = learning(), Judge.of(rows, recipe.most_measured)
+    documents = judge.units if judge.step == 1 else unit_rows(rows.documents)
     own, sample = rows.documents_not_held(), rows.queries_to_train_on()
     asking = unit_rows(rows.documents_asking[own])
     corpus = learn.new_corpus(documents, asking, own, sample, stage.neighbours, task.device, stage)
@@ -200,7 +201,6 @@ def refined(
     codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
 
     whole.at("budget", 0, 1, "calibrating the budget")
-    judge = Judge.of(rows, recipe.most_measured)
     every, kinds = np.arange(0, len(codes), judge.step), [asking.rows for asking in judge.kinds]
     made = purchased(
         model.tensors | tower, config.documents.cut(), codes[every], kinds, recipe.refined_sixteenths, limits

@@ -15,7 +15,7 @@ from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
-from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, near_in_cells, refining
+from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import (
     CalibrationRecipe,
     HeadRecipe,
@@ -78,17 +78,18 @@ def new_corpus(
         large = None  # a GPU compares all pairs in less time than it starts many searches
     rows = torch.from_numpy(documents).to(place)
     m = min(neighbours, len(rows) // 4)
-    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m, large)
+    looked, wide = (None, None) if large is None else (large.looked, large.wide)
+    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m, looked)
     if queries is None:
         return Corpus(rows, others, others.some(torch.arange(0)))
-    found = near(torch.from_numpy(queries).to(place), rows, m if large is None else large.wide)
+    found = near(torch.from_numpy(queries).to(place), rows, wide or m)
     sample = Asking(found.rows, found.near[:, :m].clone(), found.similarities[:, :m].clone())
-    return Corpus(rows, others, sample, None if large is None else found.near)
+    return Corpus(rows, others, sample, None if wide is None else found.near)
 
 
-def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int, large: RefineRecipe | None) -> Asking:
+def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int, looked: int | None) -> Asking:
     """Documents that ask, with the m nearest of the others; `own` (q,) are their numbers."""
-    found = near(asking, rows, m + 1) if large is None else near_in_cells(asking, rows, m + 1, large.looked)
+    found = near(asking, rows, m + 1, looked)
     others = found.near != own[:, None]
     others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
     return Asking(asking, found.near[others].view(-1, m), found.similarities[others].view(-1, m))

@@ -30,17 +30,7 @@ from sparsevec.training.losses import listwise_kl
 from sparsevec.training.regularizers import priced
 from sparsevec.training.schedules import constant
 
-__all__ = [
-    "Asking",
-    "Epochs",
-    "Refined",
-    "Refining",
-    "candidate_scores",
-    "near",
-    "near_among",
-    "near_in_cells",
-    "refining",
-]
+__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
@@ -57,21 +47,16 @@ class Asking(NamedTuple):
         return Asking(self.rows[numbers], self.near[numbers], self.similarities[numbers])
 
 
-def near(rows: Tensor, documents: Tensor, m: int) -> Asking:
-    """The rows (q, input_dim) with their m nearest documents, best first."""
+def near(rows: Tensor, documents: Tensor, m: int, looked: int | None = None) -> Asking:
+    """The rows (q, input_dim) with their m nearest documents, best first: of all, or on a CPU of about `looked`."""
     if rows.device.type == "cpu":
-        found = nearest(documents.numpy(), rows.numpy(), m)
+        pair = documents.numpy(), rows.numpy()
+        found = nearest(*pair, m) if looked is None else nearest_in_cells(*pair, m, looked)
         return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
     size = max(1, _SCORES // max(1, len(documents)))
     tops = [(rows[start : start + size] @ documents.T).topk(m, dim=1) for start in range(0, len(rows), size)]
     similarities, numbers = (torch.cat(same) for same in zip(*tops, strict=True))
     return Asking(rows, numbers, similarities)
-
-
-def near_in_cells(rows: Tensor, documents: Tensor, m: int, looked: int) -> Asking:
-    """The rows (q, input_dim), on a CPU, with m near documents, best first: the nearest of about `looked` of them."""
-    found = nearest_in_cells(documents.numpy(), rows.numpy(), m, looked)
-    return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
 
 
 def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
