@@ -93,6 +93,7 @@ class RefineRecipe:
     searched: int = 50_000  # documents at most, of which all pairs are compared, and mixtures with all in each epoch
     looked: int = 20_000  # of more, a document's nearest are looked for among so many: of 200,000 .73 are found
     wide: int = 400  # of more, they are looked for among so many of each of its two queries: .001 to .006 are missed
+    all_moved: int = 200_000  # documents at most that a step moves all of; to move its own 25,000 alone costs as much
     longer: float = 1.7  # as the head's
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
     checkpoint_every: int = 50

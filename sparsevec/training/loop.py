@@ -235,7 +235,7 @@ def train(
             scaler.scale(total).backward()  # type: ignore[no-untyped-call]
             together.average_gradients(learned)
             scaler.unscale_(optimizer)
-            gradient = nn.utils.clip_grad_norm_(learned, plan.clip or math.inf)
+            gradient = _clipped(learned, plan.clip)
             if not scaler.is_enabled() or scaler.get_scale() < 1:  # above it, float16 may want a lower scale
                 _require_finite("gradient", gradient, step, plan)
             if gradient.isfinite():
@@ -280,6 +280,17 @@ def train(
             query_weight=query_weight,
             pair_weight=pair_weight,
         )
+
+
+def _clipped(learned: list[Tensor], longest: float | None) -> Tensor:
+    """The gradient's length before; without a limit it is only read."""
+    if longest is not None:
+        return nn.utils.clip_grad_norm_(learned, longest)
+    found = [parameter.grad for parameter in learned if parameter.grad is not None]
+    parts = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in found]
+    lengths = [torch.linalg.vector_norm(part).to(found[0].device) for part in parts]
+    length: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
+    return length
 
 
 def _learned(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:

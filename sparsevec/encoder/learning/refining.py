@@ -28,9 +28,20 @@ from sparsevec.training.codes import TopK
 from sparsevec.training.loop import Objective, Plan, TrainStep, train
 from sparsevec.training.losses import listwise_kl
 from sparsevec.training.regularizers import priced
+from sparsevec.training.row_adam import RowAdam
 from sparsevec.training.schedules import constant
 
-__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
+__all__ = [
+    "Asking",
+    "Epochs",
+    "Refined",
+    "Refining",
+    "candidate_scores",
+    "near",
+    "near_among",
+    "optimizer_of",
+    "refining",
+]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
@@ -151,6 +162,7 @@ class Refining:
     documents: Tensor
     longest: int
     recipe: RefineRecipe
+    optimizer: RowAdam
 
     def __call__(self, batch: Asking) -> Objective:
         refined, recipe = self.refined, self.recipe
@@ -161,11 +173,40 @@ class Refining:
         candidates = torch.cat([batch.near, drawn[picks]], dim=1)  # (b, m)
         strangers = (batch.rows @ self.documents[drawn].T).gather(1, picks)
         teacher = torch.cat([batch.similarities, strangers], dim=1) / recipe.temperature
-        scores = candidate_scores(queries, refined.weights, refined.indices, candidates)
+        scores = candidate_scores(queries, *self._weights(candidates))
         loss = listwise_kl(teacher, scores * refined.log_scale.exp()).mean()
         with torch.no_grad():
             usual = refined.documents(drawn)  # a fair sample of the corpus, for what a step says of nnz and F
         return Objective(loss, usual, queries)
+
+    def _weights(self, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and dimensions among which those of the candidates are, and where: of few documents all, of many
+        the candidates' own, brought up to date."""
+        refined, n = self.refined, len(self.documents)
+        if n <= self.recipe.all_moved:
+            return refined.weights, refined.indices, candidates
+        numbers, places = _distinct(candidates, n)
+        self.optimizer.catch_up(refined.weights, numbers)
+        return F.embedding(numbers, refined.weights, sparse=True), refined.indices.index_select(0, numbers), places
+
+
+def _distinct(numbers: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """What different numbers below n there are, ascending, and of each where it is among them: without a sort."""
+    there = torch.zeros(n, dtype=torch.bool, device=numbers.device)
+    there[numbers.reshape(-1)] = True
+    different = there.nonzero()[:, 0]
+    place = torch.empty(n, dtype=torch.int64, device=numbers.device)
+    place[different] = torch.arange(len(different), device=numbers.device)
+    return different, place.index_select(0, numbers.reshape(-1)).view_as(numbers)
+
+
+def optimizer_of(refined: Refined, recipe: RefineRecipe) -> RowAdam:
+    groups: list[dict[str, Any]] = [
+        {"params": [refined.weights], "lr": recipe.document_rate},
+        {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
+        {"params": [refined.log_scale], "lr": recipe.scale_rate},
+    ]
+    return RowAdam(groups, betas=recipe.betas, fused=True)
 
 
 def refining(
@@ -175,13 +216,7 @@ def refining(
 
     data: a checksum of what is learned from; a checkpoint of other data is refused. Raises what `train` raises.
     """
-    refined, recipe = objective.refined, objective.recipe
-    groups: list[dict[str, Any]] = [
-        {"params": [refined.weights], "lr": recipe.document_rate},
-        {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
-        {"params": [refined.log_scale], "lr": recipe.scale_rate},
-    ]
-    optimizer = torch.optim.Adam(groups, betas=recipe.betas, fused=True)
+    refined, recipe, optimizer = objective.refined, objective.recipe, objective.optimizer
     steps = epochs.batches * max(recipe.epochs, math.ceil(recipe.least_steps / epochs.batches))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     plan = Plan(
@@ -193,7 +228,7 @@ def refining(
         settled=_SETTLED,
         settings=asdict(recipe) | {"longest": objective.longest, "data": data},
     )
-    return train(
+    yield from train(
         refined,
         epochs,
         objective,
@@ -203,6 +238,7 @@ def refining(
         checkpoint=checkpoint,
         every=recipe.checkpoint_every,
     )
+    optimizer.catch_up(refined.weights)
 
 
 def candidate_scores(queries: TopK, weights: Tensor, dimensions: Tensor, candidates: Tensor) -> Tensor:
