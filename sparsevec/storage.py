@@ -42,8 +42,9 @@ def storage_errors(place: object, doing: str = "written") -> Iterator[None]:
         raise StorageFailed(f"{printable(place)} could not be {doing}: {error.strerror or error}") from error
 
 
-def whole_file(path: str | os.PathLike[str], content: bytes, *, private: bool = False) -> None:
-    """Write `content` to the file at `path`, all or nothing, on disk when this returns; what was there is replaced.
+def whole_file(path: str | os.PathLike[str], *content: bytes | memoryview, private: bool = False) -> None:
+    """Write the parts of `content` to the file at `path`, all or nothing, on disk when this returns; what was there is
+    replaced.
 
     The file keeps the mode of the one that it replaces; `private`: it is readable by its owner alone. Raises
     StorageFailed, and then what was there still is.
@@ -56,7 +57,8 @@ def whole_file(path: str | os.PathLike[str], content: bytes, *, private: bool = 
             with os.fdopen(handle, "wb") as file:
                 if target.exists() and not private:
                     os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-                file.write(content)
+                for part in content:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, target)  # noqa: PTH105

@@ -235,4 +235,7 @@ def refine_recipe(output_dim: int, nnz: int, documents: int = 0) -> RefineRecipe
     large corpus, which takes more steps: of 38 weights 27.8 are left in the mean of 200,000 rows."""
     epochs = max(2, round(6 * min(1.0, math.sqrt(8192 / output_dim))))
     recipe = RefineRecipe(epochs=epochs, spare=spare(nnz))
-    return recipe if documents <= recipe.searched else replace(recipe, spare=2 * recipe.spare)
+    if documents <= recipe.searched:
+        return recipe
+    seldom = recipe.checkpoint_every * round(documents / recipe.searched)  # the file of the weights grows with them
+    return replace(recipe, spare=2 * recipe.spare, checkpoint_every=seldom)

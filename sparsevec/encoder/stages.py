@@ -45,9 +45,9 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
     documents, limits = rows.documents_to_train_on(), task.limits
     neighbours = head_recipe(len(documents), task.output_dim, limits.nnz).neighbours
-    learn, asking = learning(), np.arange(len(documents))
+    learn = learning()
     sample = rows.queries_to_train_on()
-    corpus = learn.new_corpus(documents, rows.documents_that_ask(), asking, sample, neighbours, task.device)
+    corpus = learn.new_corpus(documents, rows.documents_that_ask(), None, sample, neighbours, task.device)
     whole.at("neighbours", 1, 1)
     tensors = learn.learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
 
@@ -193,9 +193,11 @@ def refined(
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
     learn, judge = learning(), Judge.of(rows, recipe.most_measured)
     documents = judge.units if judge.step == 1 else unit_rows(rows.documents)
-    own, sample = rows.documents_not_held(), rows.queries_to_train_on()
-    asking = unit_rows(rows.documents_asking[own])
-    corpus = learn.new_corpus(documents, asking, own, sample, stage.neighbours, task.device, stage)
+    same, sample = rows.documents_asking is rows.documents, rows.queries_to_train_on()
+    asking = documents if same else unit_rows(rows.documents_asking)
+    corpus = learn.new_corpus(
+        documents, asking, rows.documents_not_held(), sample, stage.neighbours, task.device, stage
+    )
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
     codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
@@ -263,9 +265,9 @@ def _welcome(
     unseen = judge.places(rows.held_documents)
     unseen = unseen[unseen >= 0]
     tried = welcome.some_tried(len(judge.documents), unseen, seed)
-    own = np.flatnonzero(~np.isin(rows.documents_not_held(), tried * judge.step))
+    own = np.setdiff1d(rows.documents_not_held(), tried * judge.step)
     generator, half = np.random.default_rng([seed, 7]), NewcomerRecipe().asking // 2
-    sample = generator.permutation(len(corpus.sample.rows))[:half]
+    sample = generator.permutation(corpus.sample.count)[:half]
     own = generator.permutation(own)[: 2 * half - len(sample)]
     some = [(corpus.sample, np.sort(sample)), (corpus.own, np.sort(own))]
     units, near = (

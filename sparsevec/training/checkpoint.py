@@ -57,6 +57,7 @@ class Checkpoint:
             raise InvalidInput(f"a checkpoint is written every 1 or more steps, found every={every!r}")
         self._path, self._every = None if path is None else Path(path), every
         self._configuration, self._own = dict(configuration), own
+        self._unread = True  # until one is written after a step: by then the optimizer has all of its state
         self._shared = {name: part for name, part in shared.items() if part is not None}
 
     def resume(self) -> int:
@@ -95,14 +96,23 @@ class Checkpoint:
             "shared": {name: part.state_dict() for name, part in self._shared.items()},
             "own": together.each({name: part.state_dict() for name, part in self._own.items()}),
         }
-        together.by_first(lambda: _write(path, _packed(content)))
+        unread, self._unread = self._unread, self._unread and step == 0
+        together.by_first(lambda: _write(path, content, unread))
 
 
-def _packed(content: dict[str, Any]) -> bytes:
-    """Raises InvalidInput for what could not be read back."""
+def _write(path: Path, content: dict[str, Any], unread: bool) -> None:
+    """unread: whether such content was never read back. Raises InvalidInput for what could not be."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    packed = buffer.getvalue()
+    packed = buffer.getbuffer()  # no copy: of a large corpus it is as much as a tenth of all memory
+    if unread:
+        _check_readable(packed)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    whole_file(path, _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n", packed)
+
+
+def _check_readable(packed: memoryview) -> None:
     try:
         _loaded(packed)
     except pickle.UnpicklingError as error:
@@ -110,10 +120,9 @@ def _packed(content: dict[str, Any]) -> bytes:
             "a checkpoint keeps tensors, numbers and texts; the state of the optimizer, the scheduler or a schedule "
             f"holds something else: {_short(error)}"
         ) from error
-    return _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n" + packed
 
 
-def _loaded(packed: bytes) -> dict[str, Any]:
+def _loaded(packed: bytes | memoryview) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
     return loaded
 
@@ -122,12 +131,6 @@ def _short(error: Exception) -> str:
     """torch's answer without its advice to trust the file."""
     named = re.search(r"GLOBAL (\S+)", str(error))
     return named[1] if named else str(error).splitlines()[0]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    whole_file(path, content)
 
 
 def _read(path: Path) -> bytes | None:

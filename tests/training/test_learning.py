@@ -67,7 +67,7 @@ def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_quer
 ) -> None:
     units, asking = unit(documents), unit(queries)[:200]
     large = replace(refine_recipe(OUTPUT, NNZ), searched=100, wide=80)
-    corpus = learn.new_corpus(units, units[:50], np.arange(50), asking, 20, "cpu", large)
+    corpus = learn.new_corpus(units, units, np.arange(50), asking, 20, "cpu", large)
     alike = near(corpus.sample.rows, corpus.sample.rows, 11).near[:, 1:]
     drawn = []
     for wide in (None, corpus.wide):
@@ -89,6 +89,28 @@ def test_in_a_large_corpus_documents_find_most_of_their_nearest_in_the_cells_aro
     assert np.mean([np.isin(*rows).mean() for rows in zip(exact.rows, found.rows, strict=True)]) > 0.7
     assert (np.diff(found.scores, axis=1) <= 0).all()
     np.testing.assert_allclose(found.scores, np.einsum("qd,qkd->qk", units, units[found.rows]), atol=1e-6)
+
+
+def test_in_cells_too_no_document_finds_itself(documents: Float32s) -> None:
+    units, itself = unit(documents), np.arange(len(documents))
+    exact = nearest(units, units, 10, itself=itself)
+    found = nearest_in_cells(units, units, 10, len(units), itself=itself)
+    assert np.array_equal(exact.rows, found.rows)
+    some = nearest_in_cells(units, units[5:90], 10, len(units) // 3, itself=itself[5:90])
+    assert not (some.rows == itself[5:90, None]).any()
+
+
+def test_a_corpus_of_which_a_step_moves_only_the_weights_it_touches_is_refined_as_well(
+    encoder: SparseEncoder,
+    documents: Float32s,
+    queries: Float32s,
+    unseen_queries: Float32s,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learn, "refine_recipe", lambda *sizes: replace(refine_recipe(*sizes), all_moved=0))
+    again = copy.deepcopy(encoder)
+    codes = again.refine(documents, queries)
+    assert measured(again, codes, documents, unseen_queries) == pytest.approx(GOLDEN["refined"], abs=0.01)
 
 
 def test_however_few_cells_a_document_looks_in_it_finds_as_many_as_are_asked_for(documents: Float32s) -> None:
@@ -342,8 +364,8 @@ def test_the_head_learns_from_a_part_of_a_large_corpus_and_in_refining_all_docum
     """The weights of one that does not ask are learned only by the way: the head does better on ten times as many."""
     asked = []
 
-    def seen(documents: Float32s, own: Float32s, asking: Int64s, *rest: Any) -> learn.Corpus:
-        asked.append((len(documents), set(asking.tolist())))
+    def seen(documents: Float32s, own: Float32s, asking: Int64s | None, *rest: Any) -> learn.Corpus:
+        asked.append((len(documents), set(range(len(own)) if asking is None else asking.tolist())))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(learn, "new_corpus", seen)

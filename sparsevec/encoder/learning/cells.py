@@ -20,9 +20,14 @@ __all__ = ["nearest_in_cells"]
 _SCORES = 2**24  # similarities held at once
 
 
-def nearest_in_cells(documents: Float32s, rows: Float32s, k: int, looked: int) -> Nearest:
-    """Of unit documents (n, d) k <= n near ones of each unit row (q, d), best first: the nearest of `looked` or a few
-    more, and of 2 k at least."""
+def nearest_in_cells(
+    documents: Float32s, rows: Float32s, k: int, looked: int, *, itself: Int64s | None = None
+) -> Nearest:
+    """Of unit documents (n, d) k < n near ones of each unit row (q, d), best first: the nearest of `looked` or a few
+    more, and of 2 k at least.
+
+    itself (q,): the document that each row is, which it does not find.
+    """
     generator = np.random.default_rng(0)
     centres = _centres(documents, math.isqrt(len(documents)), generator)
     members, starts = _by_cell(documents, centres)
@@ -37,7 +42,13 @@ def nearest_in_cells(documents: Float32s, rows: Float32s, k: int, looked: int) -
         step = max(1, _SCORES // len(candidates))
         for start in range(0, len(mine), step):
             some = mine[start : start + step]
-            at, scores[some] = largest(rows[some] @ there.T, k)
+            similarities = rows[some] @ there.T
+            if itself is not None:
+                own = np.searchsorted(candidates, itself[some])
+                own[own == len(candidates)] = 0
+                found = candidates[own] == itself[some]
+                similarities[np.flatnonzero(found), own[found]] = -np.inf
+            at, scores[some] = largest(similarities, k)
             near[some] = candidates[at]
     return Nearest(near, scores)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,14 +39,18 @@ class Corpus:
     """Unit rows of documents, and who asks for them, each with its nearest: found once, used by every stage."""
 
     documents: Tensor  # (n, input_dim)
-    own: Asking  # documents that ask, for others than themselves
+    own: Asking  # the documents, of which some ask, for others than themselves
     sample: Asking  # of queries; empty where there is none
     wide: Tensor | None = None  # (q, c) more of the sample's nearest, in a corpus too large to search each epoch
 
     @property
     def asking(self) -> Asking:
         """The sample, or the documents that stand in for one."""
-        return self.sample if len(self.sample.rows) else self.own
+        return self.sample if self.sample.count else self.own
+
+    def some_asking(self) -> Tensor:
+        """Their rows, evenly spaced ones where there are many."""
+        return self.asking.some(_some(torch.arange(self.asking.count))).rows
 
     @property
     def spread(self) -> float:
@@ -61,38 +65,34 @@ class Corpus:
 def new_corpus(
     documents: Float32s,
     own: Float32s,
-    asking: Int64s,
+    asking: Int64s | None,
     queries: Float32s | None,
     neighbours: int,
     device: str,
     large: RefineRecipe | None = None,
 ) -> Corpus:
-    """Of unit rows (n, input_dim) and (q, input_dim); own (m, input_dim): documents that ask too, as queries.
+    """Of unit rows (n, input_dim) and (q, input_dim); own (n, input_dim): the documents as queries, which may be the
+    same array.
 
-    asking (m,): their numbers. large: how to find the nearest of those, and of mixtures of queries, where there are
-    more documents than are compared in all pairs, on a CPU. All that is learned from them is learned on `device`;
-    InvalidInput for an unknown one.
+    asking (m,): numbers of the documents that ask too; None: all do. large: how to find the nearest of those, and of
+    mixtures of queries, where there are more documents than are compared in all pairs, on a CPU. All that is learned
+    from them is learned on `device`; InvalidInput for an unknown one.
     """
     place = chosen_device(device)
     if place.type != "cpu" or (large is not None and len(documents) <= large.searched):
         large = None  # a GPU compares all pairs in less time than it starts many searches
     rows = torch.from_numpy(documents).to(place)
+    as_queries = rows if own is documents else torch.from_numpy(own).to(place)
     m = min(neighbours, len(rows) // 4)
     looked, wide = (None, None) if large is None else (large.looked, large.wide)
-    others = _others(torch.from_numpy(own).to(place), rows, torch.from_numpy(asking).to(place), m, looked)
+    others = near(as_queries, rows, m, looked, itself=True)
+    who = None if asking is None else torch.from_numpy(asking).to(place)
+    others = replace(others, near=others.near.int(), asking=who)  # half as many bytes
     if queries is None:
         return Corpus(rows, others, others.some(torch.arange(0)))
     found = near(torch.from_numpy(queries).to(place), rows, wide or m)
     sample = Asking(found.rows, found.near[:, :m].clone(), found.similarities[:, :m].clone())
     return Corpus(rows, others, sample, None if wide is None else found.near)
-
-
-def _others(asking: Tensor, rows: Tensor, own: Tensor, m: int, looked: int | None) -> Asking:
-    """Documents that ask, with the m nearest of the others; `own` (q,) are their numbers."""
-    found = near(asking, rows, m + 1, looked)
-    others = found.near != own[:, None]
-    others[others.all(dim=1), -1] = False  # pushed out by equal rows: then the last goes
-    return Asking(asking, found.near[others].view(-1, m), found.similarities[others].view(-1, m))
 
 
 # ---- fit
@@ -113,7 +113,7 @@ def learned_towers(
     with torch.no_grad():
         codes = linear_top_k(_some(corpus.documents) - head.mean, head.weights, head.bias, nnz)
     used = shares(codes.values, codes.indices, dimension)
-    longest = paid_length(corpus.asking.rows, head.mean, head.weights, head.bias, used, limits, recipe.longer)
+    longest = paid_length(corpus.some_asking(), head.mean, head.weights, head.bias, used, limits, recipe.longer)
     towers = towers_recipe(recipe)
     _fit(head, corpus, nnz, longest, towers, 3 * seed + 1, whole, checkpoint)  # other batches than the head has seen
     names = ("mean", "weights", "bias", "query_weights", "query_bias")
@@ -158,7 +158,7 @@ def refined(
     mean, weights, bias = (torch.tensor(tensors[n], device=device) for n in ("mean", "query_weights", "query_bias"))
     recipe = tempered(refine_recipe(len(bias), limits.nnz, len(codes)), corpus.spread)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
-    longest = paid_length(corpus.asking.rows, mean, weights, bias, used, limits, recipe.longer)
+    longest = paid_length(corpus.some_asking(), mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
     alike = _alike(corpus.sample.rows, recipe.alike)
     epochs = Epochs(corpus.documents, corpus.sample, corpus.own, alike, corpus.wide, recipe)
@@ -191,7 +191,7 @@ def paid_length(
     """
     prices = torch.from_numpy(limits.nnz / used.sum() * used).to(bias.device)  # of one weight, in multiplications
     with torch.no_grad():
-        values, indices = torch.addmm(bias, _some(queries) - mean, weights.T).sort(dim=1, descending=True)
+        values, indices = torch.addmm(bias, queries - mean, weights.T).sort(dim=1, descending=True)
     spent = (prices[indices] * (values > 0)).cumsum(dim=1).mean(dim=0)
     paid = int((spent <= limits.flops).sum())
     return min(max(1, int(longer * paid)), limits.query_nnz or len(bias), len(bias))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -47,27 +47,50 @@ _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
 
 
-class Asking(NamedTuple):
-    """Unit rows (q, input_dim) that ask, the numbers of their nearest documents (q, m), and the dense products."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Unit rows (r, input_dim), the numbers of their nearest documents (r, m), and the dense products.
+
+    asking: those of the rows that ask, by their numbers (q,); None: all of them, q = r. A corpus is not copied for it.
+    """
 
     rows: Tensor
     near: Tensor
     similarities: Tensor
+    asking: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.rows if self.asking is None else self.asking)
 
     def some(self, numbers: Tensor) -> Asking:
-        return Asking(self.rows[numbers], self.near[numbers], self.similarities[numbers])
+        """Those of the q that ask."""
+        at = numbers if self.asking is None else self.asking[numbers]
+        return Asking(self.rows[at], self.near[at], self.similarities[at])
 
 
-def near(rows: Tensor, documents: Tensor, m: int, looked: int | None = None) -> Asking:
-    """The rows (q, input_dim) with their m nearest documents, best first: of all, or on a CPU of about `looked`."""
+def near(rows: Tensor, documents: Tensor, m: int, looked: int | None = None, *, itself: bool = False) -> Asking:
+    """The rows (q, input_dim) with their m nearest documents, best first: of all, or on a CPU of about `looked`.
+
+    itself: the rows are the documents, in their order, and none finds itself.
+    """
+    own = torch.arange(len(rows), device=rows.device) if itself else None
     if rows.device.type == "cpu":
-        pair = documents.numpy(), rows.numpy()
-        found = nearest(*pair, m) if looked is None else nearest_in_cells(*pair, m, looked)
+        units, asking, numbers = documents.numpy(), rows.numpy(), None if own is None else own.numpy()
+        if looked is None:
+            found = nearest(units, asking, m, itself=numbers)
+        else:
+            found = nearest_in_cells(units, asking, m, looked, itself=numbers)
         return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
     size = max(1, _SCORES // max(1, len(documents)))
-    tops = [(rows[start : start + size] @ documents.T).topk(m, dim=1) for start in range(0, len(rows), size)]
-    similarities, numbers = (torch.cat(same) for same in zip(*tops, strict=True))
-    return Asking(rows, numbers, similarities)
+    tops = []
+    for start in range(0, len(rows), size):
+        scores = rows[start : start + size] @ documents.T
+        if own is not None:
+            scores.scatter_(1, own[start : start + size, None], -math.inf)
+        tops.append(scores.topk(m, dim=1))
+    similarities, found_rows = (torch.cat(same) for same in zip(*tops, strict=True))
+    return Asking(rows, found_rows, similarities)
 
 
 def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
@@ -122,11 +145,11 @@ class Epochs:
     @property
     def batches(self) -> int:
         """Of an epoch."""
-        return math.ceil(((1 + self.recipe.copies) * len(self.sample.rows) + len(self.own.rows)) / self.recipe.batch)
+        return math.ceil(((1 + self.recipe.copies) * self.sample.count + self.own.count) / self.recipe.batch)
 
     def __iter__(self) -> Iterator[Asking]:
         parts = self._drawn()
-        order = torch.randperm(sum(len(part.rows) for part in parts), device=self.documents.device)
+        order = torch.randperm(sum(part.count for part in parts), device=self.documents.device)
         return (_picked(parts, rows) for rows in order.split(self.recipe.batch))  # type: ignore[no-untyped-call]
 
     def _drawn(self) -> list[Asking]:
@@ -147,11 +170,13 @@ class Epochs:
 
 def _picked(parts: Sequence[Asking], numbers: Tensor) -> Asking:
     """Those of the numbers, counted through all parts, which together would be a second copy of a large corpus."""
-    bounds = torch.tensor([0, *(len(part.rows) for part in parts)], device=numbers.device).cumsum(0)
+    bounds = torch.tensor([0, *(part.count for part in parts)], device=numbers.device).cumsum(0)
     at = torch.bucketize(numbers, bounds[1:], right=True)
     order = at.argsort(stable=True)
     some = [part.some(numbers[at == place] - bounds[place]) for place, part in enumerate(parts)]
-    return Asking(*(torch.cat(same)[order.argsort()] for same in zip(*some, strict=True)))
+    back = order.argsort()
+    parts_of = ((part.rows, part.near, part.similarities) for part in some)
+    return Asking(*(torch.cat(same)[back] for same in zip(*parts_of, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
