@@ -1,0 +1,138 @@
+"""What `fit` and `refine` of a large collection take and find: seconds and memory, stage by stage.
+
+    python -m benchmarks.large ../shared/data/debian12 [--documents 1000000] [--checkpoint FOLDER]
+
+Noisy copies of the 20,000 documents, as far from them as near neighbours are, and their sample of queries. With
+--checkpoint a run that was killed goes on from there, and only what was left of it is in the table. One row a number of
+documents, the others are kept: benchmarks/results/large.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sparsevec as sv
+from benchmarks.debian12 import DIMENSION, SEED, A, Data
+from benchmarks.stream import megabytes
+from benchmarks.timing import RESULTS, keep, table
+from sparsevec.dense import unit_rows
+from sparsevec.measure.recall import evaluate
+from sparsevec.vectors import Float32s
+
+NOISE = 0.5  # the length of what is added to a unit row
+ASKED = 500  # dev queries
+COLUMNS = ("documents", "fit s", "refine s", "R10", "95 %", "@100", "nnz", "F", "rows MB", "peak MB")
+
+
+def copies(documents: Float32s, n: int) -> Float32s:
+    """n unit rows, as many of each document."""
+    generator, each = np.random.default_rng(SEED), n // len(documents)
+    rows = np.empty((each * len(documents), documents.shape[1]), np.float32)
+    for number, document in enumerate(documents):
+        noise = generator.standard_normal((each, documents.shape[1]), np.float32)
+        some = slice(number * each, (number + 1) * each)
+        rows[some] = unit_rows(document + noise * np.float32(NOISE / np.sqrt(documents.shape[1])))
+    return rows
+
+
+class Watch:
+    """Seconds and the largest memory of each stage of each phase, as the events name them."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[float]] = {}
+        self.phase, self._name, self._said = "", "", 0.0
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def __call__(self, event: sv.Progress) -> None:
+        self._name = event.stage
+        if time.monotonic() - self._said > 60:
+            self._said = time.monotonic()
+            print(f"{event.seconds:6.0f} s  {megabytes():5} MB  {self.phase} {event.text}", flush=True)
+
+    def _look(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if self.phase:
+                stage = self.stages.setdefault(f"{self.phase}: {self._name}", [0.0, 0.0])
+                stage[0] += now - last
+                stage[1] = max(stage[1], megabytes())
+            last = now
+
+
+def measured(data: Data, n: int, checkpoint: Path | None) -> dict[str, Any]:
+    rows, watch = copies(data.documents, n), Watch()
+    encoder, seconds = sv.SparseEncoder(data.documents.shape[1], DIMENSION, SEED), []
+    began = time.monotonic()
+    watch.phase = "fit"
+    head = None if checkpoint is None else checkpoint / "head"
+    if head is not None and head.exists():
+        encoder = sv.SparseEncoder.load(head)
+    else:
+        encoder.fit(rows, data.sample, budget=A, on_step=watch, checkpoint=checkpoint)
+        if head is not None:
+            encoder.save(head)
+    seconds.append(time.monotonic() - began)
+    watch.phase = "refine"
+    codes = encoder.refine(rows, data.sample, on_step=watch, checkpoint=checkpoint)
+    seconds.append(time.monotonic() - began - seconds[0])
+    watch.phase, peak = "", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if checkpoint is not None:
+        encoder.save(checkpoint / "refined")
+    queries = data.queries[:ASKED]
+    found = evaluate(rows, queries, codes, encoder.encode_query(queries))
+    return {
+        "documents": n,
+        "fit s": seconds[0],
+        "refine s": seconds[1],
+        "R10": found.recall_10,
+        "95 %": list(found.recall_10_interval or ()),
+        "@100": found.recall_10_at_100,
+        "nnz": codes.nnz / len(codes),
+        "F": found.flops,
+        "rows MB": rows.nbytes // 2**20,
+        "peak MB": peak,
+        "stages": watch.stages,
+        "card": str(encoder.figures),
+    }
+
+
+def written(found: list[dict[str, Any]]) -> None:
+    whole = table(COLUMNS, [[_cell(row[name]) for name in COLUMNS] for row in found])
+    stages = [
+        f"Stages of {row['documents']:,}:\n\n"
+        + table(("stage", "s", "peak MB"), [(name, *numbers) for name, numbers in row["stages"].items()])
+        + f"\nIts card: {row['card']}\n"
+        for row in found
+    ]
+    keep("large", str(__doc__), [whole, *stages], found)
+
+
+def _cell(value: Any) -> Any:
+    return "-".join(f"{number:.3f}" for number in value) if isinstance(value, list) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--checkpoint", type=Path)
+    options = parser.parse_args()
+    row = measured(Data.load(options.data), options.documents, options.checkpoint)
+    file = RESULTS / "large.json"
+    kept = json.loads(file.read_text())["rows"] if file.exists() else []
+    others = [other for other in kept if other["documents"] != row["documents"]]
+    written(sorted([*others, row], key=lambda other: int(other["documents"])))
+
+
+if __name__ == "__main__":
+    main()
