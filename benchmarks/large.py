@@ -1,10 +1,12 @@
 """What `fit` and `refine` of a large collection take and find: seconds and memory, stage by stage.
 
-    python -m benchmarks.large ../shared/data/debian12 [--documents 1000000] [--checkpoint FOLDER]
+    python -m benchmarks.large ../shared/data [--documents 1000000] [--checkpoint FOLDER]
+    python -m benchmarks.large ../shared/data --texts KEPT.npz --documents 200000
 
-Noisy copies of the 20,000 documents, as far from them as near neighbours are, and their sample of queries. With
---checkpoint a run that was killed goes on from there, and only what was left of it is in the table. One row a number of
-documents, the others are kept: benchmarks/results/large.json and .md.
+Noisy copies of the 20,000 documents of debian12, as far from them as near neighbours are, and its sample of queries; or
+the texts of `benchmarks.static_texts`, whose rows are kept in a file. With --checkpoint a run that was killed goes on
+from there, and only what was left of it is in the table. One row a collection, the others are kept:
+benchmarks/results/large.json and .md.
 """
 
 from __future__ import annotations
@@ -21,26 +23,27 @@ import numpy as np
 
 import sparsevec as sv
 from benchmarks.debian12 import DIMENSION, SEED, A, Data
+from benchmarks.static_texts import Texts
 from benchmarks.stream import megabytes
 from benchmarks.timing import RESULTS, keep, table
 from sparsevec.dense import unit_rows
 from sparsevec.measure.recall import evaluate
-from sparsevec.vectors import Float32s
 
 NOISE = 0.5  # the length of what is added to a unit row
-ASKED = 500  # dev queries
+ASKED = 1000  # dev queries
 COLUMNS = ("documents", "fit s", "refine s", "R10", "95 %", "@100", "nnz", "F", "rows MB", "peak MB")
 
 
-def copies(documents: Float32s, n: int) -> Float32s:
+def copies(data: Path, n: int) -> Texts:
     """n unit rows, as many of each document."""
-    generator, each = np.random.default_rng(SEED), n // len(documents)
-    rows = np.empty((each * len(documents), documents.shape[1]), np.float32)
-    for number, document in enumerate(documents):
-        noise = generator.standard_normal((each, documents.shape[1]), np.float32)
+    few, generator = Data.load(data / "debian12"), np.random.default_rng(SEED)
+    columns, each = few.documents.shape[1], n // len(few.documents)
+    rows = np.empty((each * len(few.documents), columns), np.float32)
+    for number, document in enumerate(few.documents):
+        noise = generator.standard_normal((each, columns), np.float32)
         some = slice(number * each, (number + 1) * each)
-        rows[some] = unit_rows(document + noise * np.float32(NOISE / np.sqrt(documents.shape[1])))
-    return rows
+        rows[some] = unit_rows(document + noise * np.float32(NOISE / np.sqrt(columns)))
+    return Texts(rows, few.sample, few.queries)
 
 
 class Watch:
@@ -48,8 +51,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.stages: dict[str, list[float]] = {}
-        self.phase, self._name, self._said = "", "", 0.0
+        self.begin("")
+        self._said = 0.0
         threading.Thread(target=self._look, daemon=True).start()
+
+    def begin(self, phase: str) -> None:
+        self.phase, self._name = phase, "begin"
 
     def __call__(self, event: sv.Progress) -> None:
         self._name = event.stage
@@ -69,29 +76,30 @@ class Watch:
             last = now
 
 
-def measured(data: Data, n: int, checkpoint: Path | None) -> dict[str, Any]:
-    rows, watch = copies(data.documents, n), Watch()
-    encoder, seconds = sv.SparseEncoder(data.documents.shape[1], DIMENSION, SEED), []
+def measured(name: str, data: Texts, checkpoint: Path | None) -> dict[str, Any]:
+    (rows, sample, queries), watch = data, Watch()
+    encoder, seconds = sv.SparseEncoder(rows.shape[1], DIMENSION, SEED), []
     began = time.monotonic()
-    watch.phase = "fit"
+    watch.begin("fit")
     head = None if checkpoint is None else checkpoint / "head"
     if head is not None and head.exists():
         encoder = sv.SparseEncoder.load(head)
     else:
-        encoder.fit(rows, data.sample, budget=A, on_step=watch, checkpoint=checkpoint)
+        encoder.fit(rows, sample, budget=A, on_step=watch, checkpoint=checkpoint)
         if head is not None:
             encoder.save(head)
     seconds.append(time.monotonic() - began)
-    watch.phase = "refine"
-    codes = encoder.refine(rows, data.sample, on_step=watch, checkpoint=checkpoint)
+    watch.begin("refine")
+    codes = encoder.refine(rows, sample, on_step=watch, checkpoint=checkpoint)
     seconds.append(time.monotonic() - began - seconds[0])
-    watch.phase, peak = "", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    watch.begin("")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     if checkpoint is not None:
         encoder.save(checkpoint / "refined")
-    queries = data.queries[:ASKED]
+    queries = queries[:ASKED]
     found = evaluate(rows, queries, codes, encoder.encode_query(queries))
     return {
-        "documents": n,
+        "documents": name,
         "fit s": seconds[0],
         "refine s": seconds[1],
         "R10": found.recall_10,
@@ -109,7 +117,7 @@ def measured(data: Data, n: int, checkpoint: Path | None) -> dict[str, Any]:
 def written(found: list[dict[str, Any]]) -> None:
     whole = table(COLUMNS, [[_cell(row[name]) for name in COLUMNS] for row in found])
     stages = [
-        f"Stages of {row['documents']:,}:\n\n"
+        f"Stages of {row['documents']}:\n\n"
         + table(("stage", "s", "peak MB"), [(name, *numbers) for name, numbers in row["stages"].items()])
         + f"\nIts card: {row['card']}\n"
         for row in found
@@ -126,12 +134,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--texts", type=Path)
     options = parser.parse_args()
-    row = measured(Data.load(options.data), options.documents, options.checkpoint)
+    if options.texts is None:
+        data, kind = copies(options.data, options.documents), "copies"
+    else:
+        data, kind = Texts.load(options.data, options.documents, options.texts), "texts"
+    row = measured(f"{len(data.documents):,} {kind}", data, options.checkpoint)
     file = RESULTS / "large.json"
     kept = json.loads(file.read_text())["rows"] if file.exists() else []
     others = [other for other in kept if other["documents"] != row["documents"]]
-    written(sorted([*others, row], key=lambda other: int(other["documents"])))
+    written(sorted([*others, row], key=lambda other: int(other["rows MB"])))
 
 
 if __name__ == "__main__":
