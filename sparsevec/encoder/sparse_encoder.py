@@ -200,8 +200,8 @@ class SparseEncoder:
         in one collection, and queries of one budget may ask documents of another. The second look, and residual codes
         where the budget has any, are learned anew beside the weights that documents then have, which takes about a
         fifth of a fit and the extra `train`. Pass what `fit` was given; the rows that were held out there are measured
-        on. From half to four times the weights that were learned for, the sparse order finds about a point less than
-        that of an encoder learned for them, a second look up to three points less (`benchmarks/many_budgets.py`);
+        on. From half to twice the weights that were learned for, the sparse order finds about a point less than that of
+        an encoder learned for them, at four times two, a second look up to four (`benchmarks/many_budgets.py`);
         `config.learned_nnz` keeps their number. Raises NotFitted, what `fit` raises, and InvalidInput for fewer or more
         weights than that, and for an encoder that was refined, adopted, or learned from too little.
         """
