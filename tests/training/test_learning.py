@@ -113,6 +113,25 @@ def test_a_corpus_of_which_a_step_moves_only_the_weights_it_touches_is_refined_a
     assert measured(again, codes, documents, unseen_queries) == pytest.approx(GOLDEN["refined"], abs=0.01)
 
 
+def test_such_a_refining_goes_on_to_the_same_bits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "refine_recipe", lambda *sizes: replace(refine_recipe(*sizes), all_moved=0))
+    head = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
+    due = copy.deepcopy(head).refine(SMALL)
+
+    def stop(at: Progress) -> None:
+        if at.stage == "refine" and at.step == 130:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        copy.deepcopy(head).refine(SMALL, on_step=stop, checkpoint=tmp_path)
+    steps: list[int] = []
+    again = copy.deepcopy(head).refine(
+        SMALL, on_step=lambda at: steps.append(at.step) if at.stage == "refine" else None, checkpoint=tmp_path
+    )
+    assert again == due
+    assert steps[0] == 101
+
+
 def test_however_few_cells_a_document_looks_in_it_finds_as_many_as_are_asked_for(documents: Float32s) -> None:
     units = unit(documents)
     found = nearest_in_cells(units, units[:7], 150, 0)
