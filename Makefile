@@ -52,6 +52,7 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 
 bench: $(READY) ## the tables of the README, one after the other
 	$(BIN)/python -m benchmarks.debian12
+	$(BIN)/python -m benchmarks.large ../shared/data --documents 200000
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.encoding
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.conversions
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bodies

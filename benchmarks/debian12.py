@@ -255,26 +255,6 @@ def found_by_age(data: Data, queries: SparseVectors, documents: SparseVectors) -
     return float(hit[truth < 16_000].mean()), float(hit[truth >= 16_000].mean())
 
 
-def scale(data: Data) -> Iterator[Figures]:
-    """200,000 documents: ten noisy copies of each of the 20,000, as far from it as a near neighbour is."""
-    generator = np.random.default_rng(SEED)
-    copies = np.repeat(data.documents, 10, axis=0)
-    copies += generator.standard_normal(copies.shape, np.float32) * np.float32(0.5 / np.sqrt(copies.shape[1]))
-    many = Data(unit_rows(copies), data.sample, data.queries, data.answers * 10)
-    began = time.perf_counter()
-    encoder = SparseEncoder(384, DIMENSION, SEED).fit(many.documents, many.sample, budget=A)
-    fitted = time.perf_counter() - began
-    documents = encoder.refine(many.documents, many.sample)
-    seconds = time.perf_counter() - began
-    began = time.perf_counter()
-    encoder.encode_document(many.documents[:20_000])
-    speed = 20_000 / (time.perf_counter() - began)
-    few = replace(many, queries=many.queries[:500], answers=many.answers[:500])
-    figures = sparse_figures(few, encoder.encode_query(few.queries), documents, seconds)
-    note = f"fit {fitted:.0f} s, refine {seconds - fitted:.0f} s, fits {speed:.0f} newcomers a second; 500 queries"
-    yield replace(figures, note=note, ndcg_10=None)  # the known item has nine twins
-
-
 A, B = Budget(nnz=NNZ, flops=FLOPS), Budget(nnz=64, flops=1.2)
 RUNS: dict[tuple[str, ...], Maker] = {
     ("dense, exact",): dense,
@@ -291,7 +271,6 @@ RUNS: dict[tuple[str, ...], Maker] = {
     ("sparsevec refined, 64, queries of 64",): few_lists(64, 1.2),
     ("sparsevec head, no query sample", "sparsevec refined, no query sample"): ours(8192, A, sample=False),
     ("sparsevec refined, 4,000 newcomers",): newcomers,
-    ("sparsevec refined, 200,000 documents",): scale,
 }
 ROWS = [name for names in RUNS for name in names]
 
