@@ -85,6 +85,7 @@ class RefineRecipe:
     temperature: float = 0.05  # at most; .03 costs .015, .08 costs .012
     price: float = 0.0015  # of a query's weight at a dimension that as many documents use as on average; twice is alike
     document_rate: float = 4e-3  # twice is alike (-.002)
+    alone_rate: float = 1e-2  # where only what a step touches moves, without momentum in between; 4e-3 costs .006
     query_rate: float = 1e-3  # twice costs .004: the tower has less to unlearn than the documents
     scale_rate: float = 1e-2
     student_scale: float = 18.0  # about where the head's ends
@@ -93,7 +94,7 @@ class RefineRecipe:
     searched: int = 50_000  # documents at most, of which all pairs are compared, and mixtures with all in each epoch
     looked: int = 20_000  # of more, a document's nearest are looked for among so many: of 200,000 .73 are found
     wide: int = 400  # of more, they are looked for among so many of each of its two queries: .001 to .006 are missed
-    all_moved: int = 200_000  # documents at most that a step moves all of; to move its own 25,000 alone costs as much
+    all_moved: int = 200_000  # documents at most that each step moves, by momentum; of more, those that it touches
     longer: float = 1.7  # as the head's
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam: a document is met a few times an epoch, .999 would lag behind
     checkpoint_every: int = 50

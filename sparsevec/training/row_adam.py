@@ -1,15 +1,14 @@
-"""`RowAdam`: Adam for a table of rows of which a step touches few, at the price of those few.
+"""`RowAdam`: Adam for a table of rows of which a step touches few.
 
-Adam (Kingma and Ba, ICLR 2015) moves every row at every step: one that has no gradient by what is left of its momentum.
-For a table with a row for each document that costs more than the gradient itself. Here a row is moved by all that it
-missed when it is next asked for: after a step that left it moments m and v, the steps without a gradient are
-rate m r^j / sqrt(v), j = 1, 2, …, with r = beta1 / sqrt(beta2), whose sum is known. It differs from Adam's only by the
-change of the rate, and of the bias corrections, in the few steps that a momentum lasts.
+Adam (Kingma and Ba, ICLR 2015) moves every row at every step, one without a gradient by what is left of its momentum.
+For a table with a row for each document that costs more than the gradients; and the fewer steps touch a row, the
+further each of them moves it, since the second moment fades in between: in a million rows several times as far as in
+few. Here only the steps that touch a row count for it, so that it moves alike in a table of any size ("lazy" Adam; as
+`torch.optim.SparseAdam`, but the bias corrections count a row's own steps).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,38 +18,11 @@ from torch import Tensor, nn
 __all__ = ["RowAdam"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
-_ROWS = 2**16  # moved at a time, when all are
 
 
 class RowAdam(torch.optim.Adam):
-    """Adam; of parameters (n, …) whose gradient is sparse (`embedding(…, sparse=True)`), rows are moved when needed.
-
-    Before rows are read, `catch_up` with their numbers; after the last step, with none. Parameters with dense gradients
-    are moved as Adam moves them. Weight decay, amsgrad and closures are not for sparse gradients.
-    """
-
-    @torch.no_grad()
-    def catch_up(self, parameter: nn.Parameter, rows: Tensor | None = None) -> None:
-        """Make the moves that these rows (m,), each once, have missed; None: all rows."""
-        state = self.state[parameter]
-        if "moved" not in state:  # no step yet, or one with a dense gradient: none was missed
-            return
-        betas = next(g["betas"] for g in self.param_groups if any(p is parameter for p in g["params"]))
-        every = torch.arange(len(parameter), device=parameter.device) if rows is None else rows
-        for some in every.split(_ROWS):  # type: ignore[no-untyped-call]
-            self._caught_up(parameter, some, betas)
-
-    def _caught_up(self, parameter: nn.Parameter, rows: Tensor, betas: tuple[float, float]) -> None:
-        state, r = self.state[parameter], betas[0] / math.sqrt(betas[1])
-        missed = state["step"] - state["moved"].index_select(0, rows)
-        if not missed.any():
-            return
-        first, second = (state[name].index_select(0, rows) for name in _MOMENTS)
-        distance = state["rate"].index_select(0, rows) * (r - r ** (missed + 1)) / (1 - r)
-        _move(parameter, rows, _direction(first, second).mul_(_beside(distance, first)))
-        for name, moment, beta in zip(_MOMENTS, (first, second), betas, strict=True):
-            state[name].index_copy_(0, rows, moment.mul_(_beside(beta**missed, moment)))
-        state["moved"].index_fill_(0, rows, float(state["step"]))
+    """Adam; of parameters (n, …) whose gradient is sparse (`embedding(…, sparse=True)`) only the rows that have one are
+    moved, each as by an Adam of its own. Weight decay, amsgrad and closures are not for these."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -65,33 +37,15 @@ class RowAdam(torch.optim.Adam):
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         if not state:
             state |= {name: torch.zeros_like(parameter) for name in _MOMENTS}
-            state |= {name: parameter.new_zeros(len(parameter)) for name in ("moved", "rate")}
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = parameter.new_zeros(len(parameter))  # of each row
         rows, of_rows = gradient.indices()[0], gradient.values()
-        self.catch_up(parameter, rows)
-        step = float(state["step"]) + 1
-        rate = float(group["lr"]) * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        steps = state["step"].index_select(0, rows) + 1
         first, second = (state[name].index_select(0, rows) for name in _MOMENTS)
         first.lerp_(of_rows, 1 - beta1)
         second.mul_(beta2).addcmul_(of_rows, of_rows, value=1 - beta2)
-        _move(parameter, rows, _direction(first, second).mul_(rate))
-        for name, moved in zip(_MOMENTS, (first, second), strict=True):
+        rate = group["lr"] * (1 - beta2**steps).sqrt() / (1 - beta1**steps)
+        length = second.sqrt().add_(group["eps"])
+        distance = torch.div(first, length, out=length).mul_(rate.view(-1, *[1] * (first.dim() - 1)))
+        parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(distance))  # `index_add_` takes longer
+        for name, moved in (("exp_avg", first), ("exp_avg_sq", second), ("step", steps)):
             state[name].index_copy_(0, rows, moved)
-        for name, number in (("moved", step), ("rate", rate)):
-            state[name].index_fill_(0, rows, number)
-        state["step"].fill_(step)
-
-
-def _move(parameter: Tensor, rows: Tensor, distance: Tensor) -> None:
-    """By minus the distance: `index_add_` is several times slower."""
-    parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(distance))
-
-
-def _beside(numbers: Tensor, rows: Tensor) -> Tensor:
-    """(m,) as (m, 1, …), to multiply rows (m, …) with."""
-    return numbers.view(-1, *[1] * (rows.dim() - 1))
-
-
-def _direction(first: Tensor, second: Tensor) -> Tensor:
-    length = second.sqrt().add_(1e-8)
-    return torch.div(first, length, out=length)

@@ -15,7 +15,7 @@ from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
-from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, optimizer_of, refining
+from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.recipe import (
     CalibrationRecipe,
     HeadRecipe,
@@ -166,7 +166,7 @@ def refined(
     prices = price * torch.from_numpy(used / used.mean()).float().to(device)
     file = checkpoint_file(checkpoint, "refine")
     data = zlib.crc32(start.values.data, corpus.checksum)
-    objective = Refining(free, corpus.documents, longest, recipe, optimizer_of(free, recipe))
+    objective = Refining(free, corpus.documents, longest, recipe)
     followed(refining(objective, epochs, prices, 3 * seed + 2, data, file), "refine", whole)
     fitted = {name: getattr(free, name).detach().cpu().numpy() for name in ("query_weights", "query_bias")}
     return _strongest(free.cpu(), limits.nnz, start.dimension), fitted, float(free.log_scale.detach().exp())

@@ -31,17 +31,7 @@ from sparsevec.training.regularizers import priced
 from sparsevec.training.row_adam import RowAdam
 from sparsevec.training.schedules import constant
 
-__all__ = [
-    "Asking",
-    "Epochs",
-    "Refined",
-    "Refining",
-    "candidate_scores",
-    "near",
-    "near_among",
-    "optimizer_of",
-    "refining",
-]
+__all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _SETTLED = 20  # steps: the codes are the head's, which are sound
@@ -187,7 +177,6 @@ class Refining:
     documents: Tensor
     longest: int
     recipe: RefineRecipe
-    optimizer: RowAdam
 
     def __call__(self, batch: Asking) -> Objective:
         refined, recipe = self.refined, self.recipe
@@ -206,12 +195,11 @@ class Refining:
 
     def _weights(self, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights and dimensions among which those of the candidates are, and where: of few documents all, of many
-        the candidates' own, brought up to date."""
+        the candidates' own, which alone have a gradient then."""
         refined, n = self.refined, len(self.documents)
         if n <= self.recipe.all_moved:
             return refined.weights, refined.indices, candidates
         numbers, places = _distinct(candidates, n)
-        self.optimizer.catch_up(refined.weights, numbers)
         return F.embedding(numbers, refined.weights, sparse=True), refined.indices.index_select(0, numbers), places
 
 
@@ -225,15 +213,6 @@ def _distinct(numbers: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return different, place.index_select(0, numbers.reshape(-1)).view_as(numbers)
 
 
-def optimizer_of(refined: Refined, recipe: RefineRecipe) -> RowAdam:
-    groups: list[dict[str, Any]] = [
-        {"params": [refined.weights], "lr": recipe.document_rate},
-        {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
-        {"params": [refined.log_scale], "lr": recipe.scale_rate},
-    ]
-    return RowAdam(groups, betas=recipe.betas, fused=True)
-
-
 def refining(
     objective: Refining, epochs: Epochs, prices: Tensor, seed: int, data: int, checkpoint: Path | None
 ) -> Iterator[TrainStep]:
@@ -241,7 +220,14 @@ def refining(
 
     data: a checksum of what is learned from; a checkpoint of other data is refused. Raises what `train` raises.
     """
-    refined, recipe, optimizer = objective.refined, objective.recipe, objective.optimizer
+    refined, recipe = objective.refined, objective.recipe
+    alone = len(refined.weights) > recipe.all_moved
+    groups: list[dict[str, Any]] = [
+        {"params": [refined.weights], "lr": recipe.alone_rate if alone else recipe.document_rate},
+        {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
+        {"params": [refined.log_scale], "lr": recipe.scale_rate},
+    ]
+    optimizer = RowAdam(groups, betas=recipe.betas, fused=True)
     steps = epochs.batches * max(recipe.epochs, math.ceil(recipe.least_steps / epochs.batches))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     plan = Plan(
@@ -253,7 +239,7 @@ def refining(
         settled=_SETTLED,
         settings=asdict(recipe) | {"longest": objective.longest, "data": data},
     )
-    yield from train(
+    return train(
         refined,
         epochs,
         objective,
@@ -263,7 +249,6 @@ def refining(
         checkpoint=checkpoint,
         every=recipe.checkpoint_every,
     )
-    optimizer.catch_up(refined.weights)
 
 
 def candidate_scores(queries: TopK, weights: Tensor, dimensions: Tensor, candidates: Tensor) -> Tensor:
