@@ -22,6 +22,7 @@ __all__ = [
     "adopt_recipe",
     "head_recipe",
     "refine_recipe",
+    "shared",
     "spare",
     "tempered",
     "towers_recipe",
@@ -77,6 +78,7 @@ class RefineRecipe:
     epochs: int  # twice as many gain .006 for twice the time
     spare: int  # dimensions a document starts with beyond its budget; the weakest go
     copies: int = 2  # of every query, an epoch, moved towards one like it, each with its own nearest documents
+    least_share: float = 0.1  # of them and the sample among all that ask in a large corpus: at .015 they lose .03
     batch: int = 256
     least_steps: int = 200  # a small corpus has epochs of a few steps
     neighbours: int = 100
@@ -244,3 +246,11 @@ def refine_recipe(output_dim: int, nnz: int, documents: int = 0) -> RefineRecipe
         return recipe
     seldom = recipe.checkpoint_every * round(documents / recipe.searched)  # the file of the weights grows with them
     return replace(recipe, epochs=max(2, epochs // 2), spare=2 * recipe.spare, checkpoint_every=seldom)
+
+
+def shared(recipe: RefineRecipe, sample: int, documents: int) -> RefineRecipe:
+    """With more copies of a small sample, where the documents that ask would leave it a share below `least_share`."""
+    if not sample or documents <= recipe.searched:
+        return recipe
+    asking = recipe.least_share / (1 - recipe.least_share) * documents
+    return replace(recipe, copies=max(recipe.copies, math.ceil(asking / sample) - 1))

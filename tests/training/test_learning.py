@@ -25,7 +25,7 @@ from sparsevec.encoder.learning import learn
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.refining import Epochs, near
-from sparsevec.encoder.recipe import HeadRecipe, SplitRecipe, head_recipe, refine_recipe
+from sparsevec.encoder.recipe import HeadRecipe, SplitRecipe, head_recipe, refine_recipe, shared
 from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotFitted
@@ -111,6 +111,20 @@ def test_a_corpus_of_which_a_step_moves_only_the_weights_it_touches_is_refined_a
     again = copy.deepcopy(encoder)
     codes = again.refine(documents, queries)
     assert measured(again, codes, documents, unseen_queries) == pytest.approx(GOLDEN["refined"], abs=0.01)
+
+
+@pytest.mark.parametrize(("sample", "documents"), [(7_000, 1_000_000), (50, 60_000), (900, 300_000)])
+def test_in_a_large_corpus_a_small_sample_still_makes_a_tenth_of_what_is_asked(sample: int, documents: int) -> None:
+    copies = shared(refine_recipe(OUTPUT, NNZ, documents), sample, documents).copies
+    asked = (1 + copies) * sample
+    assert 0.1 <= asked / (asked + documents) < 0.11
+
+
+@pytest.mark.parametrize(
+    ("sample", "documents"), [(0, 1_000_000), (60_000, 1_000_000), (100, 20_000), (7_400, 190_000)]
+)
+def test_elsewhere_it_is_asked_twice_more_in_each_epoch(sample: int, documents: int) -> None:
+    assert shared(refine_recipe(OUTPUT, NNZ, documents), sample, documents).copies == 2
 
 
 def test_such_a_refining_goes_on_to_the_same_bits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

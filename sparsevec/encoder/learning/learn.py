@@ -22,6 +22,7 @@ from sparsevec.encoder.recipe import (
     RefineRecipe,
     head_recipe,
     refine_recipe,
+    shared,
     tempered,
     towers_recipe,
 )
@@ -157,6 +158,7 @@ def refined(
     codes = padded(start, -1).to(device)  # a negative weight counts as zero and stays
     mean, weights, bias = (torch.tensor(tensors[n], device=device) for n in ("mean", "query_weights", "query_bias"))
     recipe = tempered(refine_recipe(len(bias), limits.nnz, len(codes)), corpus.spread)
+    recipe = shared(recipe, corpus.sample.count, corpus.own.count)
     used = shares(codes.values.clamp_min(0), codes.indices, len(bias))
     longest = paid_length(corpus.some_asking(), mean, weights, bias, used, limits, recipe.longer)
     free = Refined(codes, mean, weights, bias, recipe.student_scale)
