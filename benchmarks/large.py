@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--texts", type=Path)
     options = parser.parse_args()
+    if not (options.data / "debian12").is_dir():
+        parser.error(f"{options.data} holds no debian12: nothing to measure; name the folder of the real sets")
     if options.texts is None:
         data, kind = copies(options.data, options.documents), "copies"
     else:

@@ -193,13 +193,18 @@ class Refining:
             usual = refined.documents(drawn)  # a fair sample of the corpus, for what a step says of nnz and F
         return Objective(loss, usual, queries)
 
+    @property
+    def alone(self) -> bool:
+        """Whether a step moves the weights that it touches and no others."""
+        return len(self.documents) > self.recipe.all_moved
+
     def _weights(self, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights and dimensions among which those of the candidates are, and where: of few documents all, of many
         the candidates' own, which alone have a gradient then."""
-        refined, n = self.refined, len(self.documents)
-        if n <= self.recipe.all_moved:
+        refined = self.refined
+        if not self.alone:
             return refined.weights, refined.indices, candidates
-        numbers, places = _distinct(candidates, n)
+        numbers, places = _distinct(candidates, len(self.documents))
         return F.embedding(numbers, refined.weights, sparse=True), refined.indices.index_select(0, numbers), places
 
 
@@ -221,9 +226,8 @@ def refining(
     data: a checksum of what is learned from; a checkpoint of other data is refused. Raises what `train` raises.
     """
     refined, recipe = objective.refined, objective.recipe
-    alone = len(refined.weights) > recipe.all_moved
     groups: list[dict[str, Any]] = [
-        {"params": [refined.weights], "lr": recipe.alone_rate if alone else recipe.document_rate},
+        {"params": [refined.weights], "lr": recipe.alone_rate if objective.alone else recipe.document_rate},
         {"params": [refined.query_weights, refined.query_bias], "lr": recipe.query_rate},
         {"params": [refined.log_scale], "lr": recipe.scale_rate},
     ]
