@@ -75,6 +75,7 @@ from .qdrant_core.records import (
     codes_of,
     documents_of,
     filter_of,
+    having,
     kept_of,
     names_of,
     operations_of,
@@ -245,7 +246,7 @@ class QdrantEdgeAdapter(Connection):
         points = {point_of(id_): id_ for id_ in checked}
         with engine_errors(self._folder):
             records = shard.retrieve(list(points), with_payload=True, with_vector=names_of(marker))
-        found = {points[record.id]: record for record in records if VECTOR in vectors_of(record)}
+        found = {points[record.id]: (record, vectors) for record, vectors in having(records)}
         present = [id_ for id_ in checked if id_ in found]
         return documents_of(present, [found[id_] for id_ in present], marker, dense)
 
@@ -253,18 +254,17 @@ class QdrantEdgeAdapter(Connection):
         most = min(check_k(most, "most"), MOST - 1)
         shard, marker = self._existing()
         wanted = conditions(where, "qdrant")
-        exact, filter_ = filter_of(wanted)
-        holding = edge.Filter(must=[edge.HasVectorCondition(VECTOR), *([filter_] if filter_ else [])])
         with engine_errors(self._folder):
+            exact, filter_ = filter_of(wanted, shard)
+            holding = edge.Filter(must=[edge.HasVectorCondition(VECTOR), *([filter_] if filter_ else [])])
             few = edge.ScrollRequest(limit=most + 1, with_payload=False, with_vector=False, filter=holding)
-            found, _ = shard.scroll(few)  # which ends sooner than to count all
-            if len(found) > most:
+            points, _ = shard.scroll(few)  # which ends sooner than to count all
+            if len(points) > most:
                 return None
-            records = shard.retrieve([one.id for one in found], with_payload=True, with_vector=names_of(marker))
-        held = [one for one in records if VECTOR in vectors_of(one)]
-        kept = kept_of(held, wanted, exact=exact)
-        ids = [id_from_wire(plain(record.id), record.payload) for record in kept]
-        return documents_of(ids, kept, marker, dense)
+            records = shard.retrieve([one.id for one in points], with_payload=True, with_vector=names_of(marker))
+        found = having(kept_of(records, wanted, exact=exact))
+        ids = [id_from_wire(plain(record.id), record.payload) for record, _ in found]
+        return documents_of(ids, found, marker, dense)
 
     def scan(
         self,
@@ -279,28 +279,29 @@ class QdrantEdgeAdapter(Connection):
     ) -> Iterator[Page]:
         """In the order of the engine's ids, so a scan goes on at any time. `dense` is a field of the payload."""
         place, size, wanted = place_of(after), check_size(size), conditions(where, "qdrant")
-        exact, filter_ = filter_of(wanted)
-        whole: Any = payloads or dense is not None or not exact
         while True:
             shard, marker = self._existing()
-            payload: Any = True if whole else edge.PayloadSelector.Include([ORIGINAL])
             names = names_of(marker) if codes else [VECTOR]
-            about = {"with_payload": payload, "with_vector": names, "filter": filter_}
             with engine_errors(self._folder):
+                exact, filter_ = filter_of(wanted, shard)
+                whole = payloads or dense is not None or not exact
+                payload: Any = True if whole else edge.PayloadSelector.Include([ORIGINAL])
+                about = {"with_payload": payload, "with_vector": names, "filter": filter_}
                 records, place = shard.scroll(edge.ScrollRequest(offset=place, limit=size, **about))
             records = kept_of(records, wanted, exact=exact)
             if records:
+                held = [vectors_of(record) for record in records]
                 ids = tuple(id_from_wire(plain(record.id), record.payload) for record in records)
                 yield Page(
                     ids=ids,
                     after=None if place is None else json.dumps(plain(place)),
-                    holds=np.array([VECTOR in vectors_of(record) for record in records], bool),
-                    vectors=rows_of(records, marker) if vectors else None,
+                    holds=np.array([VECTOR in one for one in held], bool),
+                    vectors=rows_of(held, marker) if vectors else None,
                     payloads=tuple(payload_from_wire(record.payload) for record in records) if payloads else None,
                     dense=None
                     if dense is None
                     else tuple(dense_from_wire((record.payload or {}).get(dense)) for record in records),
-                    codes=codes_of(ids, records, marker) if codes else None,
+                    codes=codes_of(ids, held, marker) if codes else None,
                 )
             if place is None:
                 return
@@ -315,7 +316,8 @@ class QdrantEdgeAdapter(Connection):
 
     def count(self, where: Where | None = None) -> int:
         shard, _ = self._existing()
-        exact, filter_ = filter_of(conditions(where, "qdrant"))
+        with engine_errors(self._folder):
+            exact, filter_ = filter_of(conditions(where, "qdrant"), shard)
         if not exact:
             return sum(len(page.held) for page in self.scan(where=where))
         holding = edge.Filter(must=[edge.HasVectorCondition(VECTOR), *([filter_] if filter_ else [])])

@@ -19,7 +19,7 @@ from uuid import uuid4
 from sparsevec.contract.adapter import DenseField
 
 from .codes import PREFIX
-from .filters import plain_path
+from .filters import Indexes, plain_path
 
 __all__ = ["MADE", "Collection", "Note", "read"]
 
@@ -80,8 +80,7 @@ class Collection:
     """by name; "" is the one without a name"""
     strict: Mapping[str, Any]
     """the limits of strict mode; empty when it is off"""
-    indexed: frozenset[str]
-    """paths of payload indexes, without quotes"""
+    indexes: Indexes
     bids: Mapping[str, Mapping[str, Any]]
     """of writers that are setting the fingerprint of a vector: which, and since when, by key"""
     params: Mapping[str, Any]
@@ -113,18 +112,14 @@ class Collection:
         others = (bid for bid in self.bids_of(note).values() if bid.get("fingerprint") != fingerprint)
         return any(not _stale(float(bid.get("since") or 0)) for bid in others)
 
-    @property
-    def walkable(self) -> frozenset[str] | None:
-        """The paths that a filter may walk; None for all."""
-        unindexed = self.strict.get("unindexed_filtering_retrieve")
-        return self.indexed if self.strict and unindexed is False else None
-
 
 def read(name: str, answer: Mapping[str, Any]) -> Collection:
     """From what the REST API answers to GET /collections/NAME."""
     config = answer["config"]
     params, metadata = config["params"], config.get("metadata") or {}
     dense, strict = params.get("vectors") or {}, config.get("strict_mode_config") or {}
+    strict = strict if strict.get("enabled") else {}
+    indexed = frozenset(map(plain_path, answer.get("payload_schema") or {}))
     sparse = {vector: value or {} for vector, value in (params.get("sparse_vectors") or {}).items()}
     return Collection(
         name=name,
@@ -136,8 +131,8 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
             for vector, value in ({"": dense} if "size" in dense else dense).items()
             if not vector.startswith(PREFIX)  # residual codes, which nobody searches
         },
-        strict=strict if strict.get("enabled") else {},
-        indexed=frozenset(map(plain_path, answer.get("payload_schema") or {})),
+        strict=strict,
+        indexes=Indexes(indexed, alone=strict.get("unindexed_filtering_retrieve") is False),
         bids={key: value for key, value in metadata.items() if key.startswith(_BID) and isinstance(value, Mapping)},
         params=params,
         status=str(answer.get("status", "")),

@@ -11,16 +11,18 @@ Two conditions Qdrant cannot say exactly. It reads other spellings as dates than
 and not `20240501`), and an empty object exists for it. For these `to_wire` gives a filter that lets through all
 documents that match and perhaps some that do not, and `exact` is False: whoever asks must look at the payloads.
 
-A server in strict mode refuses a path without a payload index. Given the paths that are indexed, only those are walked,
-and of every field the plain one: there, documents that hold a list of objects on the way are found when `a[].b` is
-indexed as well.
+An alternative that no payload index answers makes the engine read every document, however few the others leave. So
+where `a` has an index, the lists directly inside lists under `a` are left alone, which no index of `a` holds: they are
+found when `a[]` is indexed as well. And where `a.b` has one, lists of objects on the way are still looked through,
+quickly when `a[].b` is indexed too. A server in strict mode refuses a path without an index; there only those that have
+one are walked, and of every field the plain one.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sparsevec.contract.filters import (
@@ -36,7 +38,7 @@ from sparsevec.contract.filters import (
 )
 from sparsevec.errors import OutOfLimits
 
-__all__ = ["Asked", "Clause", "plain_path", "to_wire"]
+__all__ = ["Asked", "Clause", "Indexes", "plain_path", "to_wire"]
 
 Clause: TypeAlias = dict[str, Any]
 """A condition, or a filter, of Qdrant's."""
@@ -58,12 +60,34 @@ class Asked:
         return None if self.clause is None else {"must": [self.clause]}
 
 
-def to_wire(wanted: Iterable[Condition], indexed: Collection[str] | None = None) -> Asked:
-    """All of `wanted` as one filter. `indexed`: in strict mode the paths that have a payload index, without quotes.
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """The payload indexes of a collection."""
+
+    paths: frozenset[str] = frozenset()
+    """without quotes"""
+    alone: bool = False
+    """whether no other path may be walked: strict mode"""
+
+    def strictly(self) -> Indexes:
+        """Of the same collection, in strict mode."""
+        return replace(self, alone=True)
+
+    def walks(self, way: str) -> bool:
+        """Whether to walk it beside the plain path of its field."""
+        path = plain_path(way)
+        return path in self.paths or not (self.alone or path.removesuffix("[]") in self.paths)
+
+
+_NONE = Indexes()
+
+
+def to_wire(wanted: Iterable[Condition], indexes: Indexes = _NONE) -> Asked:
+    """All of `wanted` as one filter, for a collection with these indexes.
 
     Raises OutOfLimits for what Qdrant cannot compare exactly.
     """
-    return _all([_asked(condition, indexed) for condition in wanted])
+    return _all([_asked(condition, indexes) for condition in wanted])
 
 
 def plain_path(path: str) -> str:
@@ -71,39 +95,39 @@ def plain_path(path: str) -> str:
     return path.replace('"', "")
 
 
-def _asked(condition: Condition, indexed: Collection[str] | None) -> Asked:
+def _asked(condition: Condition, indexes: Indexes) -> Asked:
     match condition:
         case EngineFilter(body=body):
             return Asked(body, exact=True)
         case All(conditions=parts):
-            return _all([_asked(part, indexed) for part in parts])
+            return _all([_asked(part, indexes) for part in parts])
         case AnyIn(conditions=parts):
-            return _any([_asked(part, indexed) for part in parts])
+            return _any([_asked(part, indexes) for part in parts])
         case Not(condition=inner):
-            return _not(inner, indexed)
+            return _not(inner, indexes)
         case AnyOf() | Range():
-            walks, tests = _walks(condition, indexed), list(_tests(condition))
+            walks, tests = _walks(condition, indexes), list(_tests(condition))
             return Asked(_should(_at(walk, test) for walk in walks for test in tests), exact=True)
         case Exists():
-            return Asked(_should(map(_there, _walks(condition, indexed))), exact=False)
+            return Asked(_should(map(_there, _walks(condition, indexes))), exact=False)
         case DateRange():
-            return Asked(_should(_dated(condition, indexed)), exact=False)
+            return Asked(_should(_dated(condition, indexes)), exact=False)
 
 
-def _not(condition: Condition, indexed: Collection[str] | None) -> Asked:
+def _not(condition: Condition, indexes: Indexes) -> Asked:
     """Pushed inwards, so that what lets too much through is never negated."""
     match condition:
         case Not(condition=inner):
-            return _asked(inner, indexed)
+            return _asked(inner, indexes)
         case All(conditions=parts):
-            return _any([_not(part, indexed) for part in parts])
+            return _any([_not(part, indexes) for part in parts])
         case AnyIn(conditions=parts):
-            return _all([_not(part, indexed) for part in parts])
-        case Exists() if indexed is None:
-            return Asked({"must_not": list(_certain(condition))}, exact=False)
+            return _all([_not(part, indexes) for part in parts])
+        case Exists() if not indexes.alone:
+            return Asked({"must_not": list(_certain(condition, indexes))}, exact=False)
         case Exists() | DateRange():
             return Asked(None, exact=False)
-    asked = _asked(condition, indexed)
+    asked = _asked(condition, indexes)
     return Asked({"must_not": [asked.clause or {"must": []}]}, asked.exact)
 
 
@@ -133,14 +157,14 @@ def _at(path: str, test: Mapping[str, Any]) -> Clause:
 # ---- paths
 
 
-def _walks(condition: AnyOf | Range | DateRange | Exists, indexed: Collection[str] | None) -> list[str]:
+def _walks(condition: AnyOf | Range | DateRange | Exists, indexes: Indexes) -> list[str]:
     """Every way Qdrant may have to walk to what the field means: `"a"."b"`, `"a"[]."b"`, ..."""
     keys = condition.field.split(".")
     if any("\\" in key for key in keys):
         raise OutOfLimits(f"Qdrant has no way to write the field {condition.field!r} in a filter: it holds a backslash")
     lists = itertools.product(("", "[]"), repeat=len(keys))
     plain, *others = [".".join(f'"{key}"{of}' for key, of in zip(keys, walk, strict=True)) for walk in lists]
-    return [plain, *(walk for walk in others if indexed is None or plain_path(walk) in indexed)]
+    return [plain, *filter(indexes.walks, others)]
 
 
 # ---- tests
@@ -175,7 +199,7 @@ def _there(path: str) -> Clause:
     return {"must_not": [{"is_empty": {"key": path}}]}
 
 
-def _certain(condition: Exists) -> Iterator[Clause]:
+def _certain(condition: Exists, indexes: Indexes) -> Iterator[Clause]:
     """Values that exist for us too: numbers, truth values, dates. (Of strings as such Qdrant has no test.)"""
     tests: tuple[Clause, ...] = (
         {"range": {"gte": -_HUGE}},
@@ -183,7 +207,7 @@ def _certain(condition: Exists) -> Iterator[Clause]:
         {"match": {"value": False}},
         _READABLE,
     )
-    for walk in _walks(condition, None):
+    for walk in _walks(condition, indexes):
         yield from (_at(walk, test) for test in tests)
 
 
@@ -191,12 +215,12 @@ _HUGE = 1.7976931348623157e308
 _READABLE: Clause = {"range": {"gte": "0001-01-01T00:00:00Z"}}  # by Qdrant, as a date
 
 
-def _dated(condition: DateRange, indexed: Collection[str] | None) -> Iterator[Clause]:
+def _dated(condition: DateRange, indexes: Indexes) -> Iterator[Clause]:
     """Within the bounds for Qdrant; or there, and no date for Qdrant; or one of several values."""
     bounds = {bound: limit.isoformat().replace("+00:00", "Z") for bound, limit in condition.bounds}
-    for walk in _walks(condition, indexed):
+    for walk in _walks(condition, indexes):
         yield _at(walk, {"range": bounds})
-        if indexed is not None:  # strict mode: the field has an index of dates, which answers ranges and nothing else
+        if indexes.alone:  # the field has an index of dates, which answers ranges and nothing else
             continue
         if "[]" in walk:
             yield _there(walk)

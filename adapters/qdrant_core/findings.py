@@ -90,13 +90,13 @@ def _of_dense(found: Collection) -> Iterator[Finding]:
 
 
 def _of_strict_mode(found: Collection) -> Iterator[Finding]:
-    paths = ", ".join(sorted(found.indexed)) or "none"
+    paths = ", ".join(sorted(found.indexes.paths)) or "none"
     if not found.strict:
         yield Finding("fine", "payload indexes", f"{paths}; filters on other fields are answered, more slowly")
         return
     limits = ", ".join(f"{limit}={value}" for limit, value in sorted(found.strict.items()) if value is not None)
     yield Finding("warning", "strict mode", limits, "requests beyond these limits are refused; send smaller ones")
-    if found.walkable is not None:
+    if found.indexes.alone:
         advice = "strict mode refuses a filter on any other path; make a payload index first"
         yield Finding("warning", "payload indexes", paths, advice)
 

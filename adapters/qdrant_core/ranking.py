@@ -39,7 +39,7 @@ class Ranking(Server):
         found = yield from self._existing()
         if dense not in found.dense:
             raise InvalidInput(f"{dense!r} is no dense vector of {self._name}; it has {sorted(found.dense)}")
-        asked = to_wire(wanted_of(where), found.walkable)
+        asked = to_wire(wanted_of(where), found.indexes)
         if not asked.exact:
             raise BackendUnsupported(f"Qdrant cannot decide the filter {where!r:.200} by itself beside a dense search")
         must = [{"has_vector": self._vector}, *([asked.clause] if asked.clause else [])]

@@ -58,15 +58,15 @@ class Reads(Server):
         largest = depth if depth <= _LARGE_K else max(1, min(depth, (yield from self.count(None))))
         answers = [bring.hits([])] * len(asked)
         open_ = [row for row, look in enumerate(looks) if look.asks]
-        walkable, limit = found.walkable, largest
+        indexes, limit = found.indexes, largest
         while open_:
-            filter_ = to_wire(wanted, walkable)
+            filter_ = to_wire(wanted, indexes)
             try:
                 found_points = yield from self._query([looks[row] for row in open_], limit, filter_, bring)
             except IndexMissing:
-                if walkable is not None:
+                if indexes.alone:
                     raise
-                walkable = (yield from self._existing(anew=True)).indexed  # strict mode, by whatever says so
+                indexes = (yield from self._existing(anew=True)).indexes.strictly()  # by whatever says so
                 continue
             still = []
             for row, points in zip(open_, found_points, strict=True):
@@ -103,7 +103,7 @@ class Reads(Server):
         self, found: Collection, look: Look, wanted: Sequence[Condition], bring: Bring, after: str
     ) -> Operation[Hits]:
         """The hits behind `after` (C21)."""
-        filter_ = to_wire(wanted, found.walkable)
+        filter_ = to_wire(wanted, found.indexes)
         reading = Reading(after, look.k, rank, partial(kept_of, query=look.first, wanted=wanted, exact=filter_.exact))
         goes_on = look.asks
         while goes_on:
@@ -163,14 +163,14 @@ class Reads(Server):
         self, found: Collection, wanted: Sequence[Condition], ask: Callable[[Clause | None], Operation[T]]
     ) -> Operation[tuple[Asked, T]]:
         """What the server is asked for, and what `ask` brings of the points that it lets through."""
-        asked = to_wire(wanted, found.walkable)
+        asked = to_wire(wanted, found.indexes)
         try:
             return asked, (yield from ask(asked.clause))
         except IndexMissing:
-            if found.walkable is not None:
+            if found.indexes.alone:
                 raise
             found = yield from self._existing(anew=True)  # strict mode, by whatever says so
-            asked = to_wire(wanted, found.indexed)
+            asked = to_wire(wanted, found.indexes.strictly())
             return asked, (yield from ask(asked.clause))
 
     def _names(self, found: Collection, dense: str | None) -> list[str]:
@@ -247,13 +247,13 @@ class Reads(Server):
             narrow = {} if asked.clause is None else {"filter": asked.filter}
             return {**body, **narrow, **({} if asked.exact else {"with_payload": True})}
 
-        asked = to_wire(wanted, found.walkable)
+        asked = to_wire(wanted, found.indexes)
         try:
             return asked, (yield from self._ask("scroll", **body_of(asked)))
         except IndexMissing:
-            if found.walkable is not None or (now := (yield from self._look())) is None:  # strict mode, as above
+            if found.indexes.alone or (now := (yield from self._look())) is None:  # strict mode, as above
                 raise
-            asked = to_wire(wanted, now.indexed)
+            asked = to_wire(wanted, now.indexes.strictly())
             return asked, (yield from self._ask("scroll", **body_of(asked)))
 
     def _holding(self, records: Sequence[Mapping[str, Any]], *, with_vectors: bool) -> Operation[Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -20,7 +20,7 @@ from sparsevec.vectors import SparseVector, SparseVectors
 
 from .codes import codes_from_wire
 from .embedded import Marker, filter_to_engine
-from .filters import to_wire
+from .filters import Indexes, plain_path, to_wire
 from .ids import id_from_wire, id_to_wire, original
 from .payloads import dense_from_wire, has_null, payload_from_wire, vectors_from_wire
 
@@ -37,6 +37,7 @@ __all__ = [
     "codes_of",
     "documents_of",
     "filter_of",
+    "having",
     "kept_of",
     "names_of",
     "operations_of",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 Found = TypeVar("Found", edge.Record, edge.ScoredPoint)
+Vectors: TypeAlias = Mapping[str, Any]
+Having: TypeAlias = tuple[edge.Record, Vectors]
 
 VECTOR, CODE = "sparse", "code"
 """The vectors of a point: ours, and the residual code beside it."""
@@ -94,9 +97,11 @@ def operations_of(
             yield edge.UpdateOperation.set_payload([point], dict(payload))
 
 
-def filter_of(wanted: Sequence[Condition]) -> tuple[bool, edge.Filter | None]:
+def filter_of(wanted: Sequence[Condition], shard: edge.EdgeShard) -> tuple[bool, edge.Filter | None]:
     """Whether the filter says all, and the filter."""
-    asked = to_wire(wanted)
+    if not wanted:
+        return True, None
+    asked = to_wire(wanted, Indexes(frozenset(map(plain_path, shard.info().payload_schema))))
     own = isinstance(asked.clause, edge.Filter)
     return asked.exact, filter_to_engine(asked.clause if own else asked.filter)
 
@@ -127,18 +132,17 @@ def row_to_wire(row: SparseVector) -> edge.SparseVector:
     return edge.SparseVector(row.indices.tolist(), row.values.tolist())
 
 
-def documents_of(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker, dense: str | None) -> Documents:
-    payloads = tuple(payload_from_wire(record.payload) for record in records)
+def documents_of(ids: Sequence[Id], found: Sequence[Having], marker: Marker, dense: str | None) -> Documents:
+    payloads = tuple(payload_from_wire(record.payload) for record, _ in found)
     rows = None if dense is None else tuple(dense_from_wire(payload.get(dense)) for payload in payloads)
-    return Documents(tuple(ids), rows_of(records, marker), payloads, rows, codes_of(ids, records, marker))
+    held = [vectors for _, vectors in found]
+    return Documents(tuple(ids), rows_of(held, marker), payloads, rows, codes_of(ids, held, marker))
 
 
-def codes_of(ids: Sequence[Id], records: Sequence[edge.Record], marker: Marker) -> UInt8s | None:
+def codes_of(ids: Sequence[Id], held: Sequence[Vectors], marker: Marker) -> UInt8s | None:
     """The residual code of each, zeros where there is none; None in a collection that keeps none."""
     width = marker.code_bytes
-    if width is None:
-        return None
-    return codes_from_wire([vectors_of(record) for record in records], ids, CODE, width, strict=False)
+    return None if width is None else codes_from_wire(held, ids, CODE, width, strict=False)
 
 
 def names_of(marker: Marker) -> list[str]:
@@ -146,13 +150,21 @@ def names_of(marker: Marker) -> list[str]:
     return [VECTOR] if marker.code_bytes is None else [VECTOR, CODE]
 
 
-def vectors_of(record: edge.Record | edge.ScoredPoint) -> Mapping[str, Any]:
-    return record.vector if isinstance(record.vector, dict) else {}
+def vectors_of(record: edge.Record | edge.ScoredPoint) -> Vectors:
+    """By name; the engine makes a new object of them at each look, which is most of what a hit costs."""
+    vectors = record.vector
+    return vectors if isinstance(vectors, dict) else {}
 
 
-def rows_of(records: Sequence[edge.Record | edge.ScoredPoint], marker: Marker) -> SparseVectors:
+def having(records: Sequence[edge.Record]) -> list[Having]:
+    """Those with our vector, and their vectors."""
+    pairs = ((record, vectors_of(record)) for record in records)
+    return [(record, vectors) for record, vectors in pairs if VECTOR in vectors]
+
+
+def rows_of(held: Sequence[Vectors], marker: Marker) -> SparseVectors:
     """Our vector of each, empty where there is none."""
-    found = [vectors_of(record).get(VECTOR) for record in records]
+    found = [vectors.get(VECTOR) for vectors in held]
     pairs = [((), ()) if row is None else (row.indices, row.values) for row in found]
     return vectors_from_wire(pairs, marker.dimension, marker.fingerprint)
 
@@ -183,11 +195,11 @@ class Bring:
 
     def hits(self, points: Sequence[edge.ScoredPoint]) -> Hits:
         ids, width = tuple(id_from_wire(plain(point.id), point.payload) for point in points), self.marker.code_bytes
-        held = [vectors_of(point) for point in points]
+        held = [vectors_of(point) for point in points] if self.with_vectors or self.with_codes else []
         return Hits(
             ids=ids,
             scores=np.array([point.score for point in points], np.float32),
             payloads=tuple(payload_from_wire(p.payload) for p in points) if self.with_payloads else None,
-            vectors=rows_of(points, self.marker) if self.with_vectors else None,
+            vectors=rows_of(held, self.marker) if self.with_vectors else None,
             codes=codes_from_wire(held, ids, CODE, width or 0, strict=True) if self.with_codes else None,
         )

@@ -34,7 +34,8 @@ class ShardSearch:
         """Raises InvalidInput for a filter that the engine cannot be asked."""
         self.bring = bring
         self._folder, self._shard, self._wanted = folder, shard, wanted
-        self._exact, self._filter = filter_of(wanted)
+        with engine_errors(folder):
+            self._exact, self._filter = filter_of(wanted, shard)
 
     def best(self, query: SparseVector, k: int) -> list[edge.ScoredPoint]:
         """The k best points that match, looking further where the engine does not decide the filter."""

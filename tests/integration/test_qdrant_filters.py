@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ VALUES: tuple[Any, ...] = (
     [["20240501"]],
     *DATES,
 )
+
+
+def _values(payload: Payload) -> list[Any]:
+    deep = payload.get("deep")
+    return [
+        payload.get("n"),
+        payload.get("v"),
+        *(one.get("v") for one in (deep if isinstance(deep, list) else [deep or {}])),
+    ]
+
+
 DOCUMENTS: tuple[Payload, ...] = (
     *PAYLOADS,
     *({"v": value} for value in VALUES),
@@ -87,6 +99,30 @@ def test_a_filter_means_what_the_contract_says(adapter: Adapter, where: Any, k: 
     found = ask(adapter, {1: 1.0}, k=k, where=where)
     expected = [i for i, payload in enumerate(DOCUMENTS) if matches(payload, conditions(where))]
     assert list(found.ids) == expected[::-1][:k]  # the later a document, the higher its score
+
+
+INDEXED = {"v": "Keyword", "deep.v": "Float", "deep[].v": "Float", "n": "Float", "brand": "Keyword"}
+PLAIN = [payload for payload in DOCUMENTS if not {"[[1]]", '[["20240501"]]'} & set(map(json.dumps, _values(payload)))]
+"""without lists directly inside lists"""
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    adapter: Any = sv.connect(f"qdrant+edge:{tmp_path_factory.mktemp('indexed')}/edge")
+    fill(adapter, range(len(PLAIN)), rows(*({1: float(i + 1)} for i in range(len(PLAIN)))), PLAIN)
+    for path, kind in INDEXED.items():
+        schema = getattr(qdrant_edge.PayloadSchemaType, kind)
+        adapter._shard.update(qdrant_edge.UpdateOperation.create_field_index(path, schema))
+    yield adapter
+    adapter.close()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=filters)
+def test_a_filter_means_the_same_where_its_fields_are_indexed(indexed: Adapter, where: Any) -> None:
+    expected = [i for i, payload in enumerate(PLAIN) if matches(payload, conditions(where))]
+    assert list(ask(indexed, {1: 1.0}, k=1000, where=where).ids) == expected[::-1]
+    assert indexed.count(where) == len(expected)
 
 
 def test_payloads_come_with_a_filter_that_has_to_look_at_them_only_when_asked_for(adapter: Adapter) -> None:

@@ -13,7 +13,7 @@ from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 from sparsevec_adapters.qdrant_core import ids as _ids
 from sparsevec_adapters.qdrant_core import payloads, points, writes
-from sparsevec_adapters.qdrant_core.filters import to_wire
+from sparsevec_adapters.qdrant_core.filters import Indexes, to_wire
 from sparsevec_adapters.qdrant_core.requests import encode
 
 from sparsevec.contract.checks import Id
@@ -83,8 +83,25 @@ def test_in_strict_mode_a_path_walks_through_lists_only_where_there_is_an_index_
         ({"a.b", "a[].b"}, ['"a"."b"', '"a"[]."b"']),
         (set[str](), ['"a"."b"']),  # which the server refuses, in its words and ours
     ]:
-        asked = to_wire(conditions({"a.b": "x"}), indexed)
+        asked = to_wire(conditions({"a.b": "x"}), Indexes(frozenset(indexed), alone=True))
         assert asked.clause == {"should": [{"key": key, "match": {"any": ["x"]}} for key in keys]}
+
+
+def test_an_alternative_that_no_index_answers_is_not_asked_beside_an_index_of_the_field() -> None:
+    for indexed, keys in [
+        ({"a"}, ['"a"']),  # lists directly inside lists would cost a look at every document
+        ({"a", "a[]"}, ['"a"', '"a"[]']),
+        ({"b"}, ['"a"', '"a"[]']),
+    ]:
+        asked = to_wire(conditions({"a": "x"}), Indexes(frozenset(indexed)))
+        assert asked.clause == {"should": [{"key": key, "match": {"any": ["x"]}} for key in keys]}
+
+
+def test_lists_of_objects_on_the_way_are_looked_through_whatever_is_indexed() -> None:
+    (clause,) = to_wire(conditions({"a.b": True}), Indexes(frozenset({"a.b"}))).filter["must"]
+    assert [one["key"] for one in clause["should"]] == ['"a"."b"', '"a"[]."b"', '"a"[]."b"[]']
+    (clause,) = to_wire(conditions({"a.b": True}), Indexes(frozenset({"a.b", "a[].b"}))).filter["must"]
+    assert [one["key"] for one in clause["should"]] == ['"a"."b"', '"a"[]."b"']
 
 
 @pytest.mark.parametrize(
