@@ -9,6 +9,7 @@ Only where all 2**32 indices may be used can a query meet it; then it may come b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,18 @@ def vectors_from_wire(
     rows: Sequence[tuple[Sequence[int], Sequence[float]]], dimension: int | None, fingerprint: str | None = None
 ) -> SparseVectors:
     """From (indices, values) pairs. Zeros, ours and those that others may have stored, score nothing: left out."""
-    pairs = (((i, v) for i, v in zip(indices, values, strict=True) if v) for indices, values in rows)
-    found = SparseVectors.from_rows(pairs, dimension=MAX_DIMENSION if dimension is None else dimension)
-    return found if fingerprint is None else found.with_fingerprint(fingerprint)
+    counts = [len(indices) for indices, _ in rows]
+    columns = np.fromiter(chain.from_iterable(indices for indices, _ in rows), np.int64, sum(counts))
+    weights = np.fromiter(chain.from_iterable(values for _, values in rows), np.float32, sum(counts))
+    kept = np.flatnonzero(weights)
+    at, columns, weights = np.repeat(np.arange(len(rows)), counts)[kept], columns[kept], weights[kept]
+    if ((columns[1:] < columns[:-1]) & (at[1:] == at[:-1])).any():  # others wrote it
+        order = np.lexsort((columns, at))
+        columns, weights = columns[order], weights[order]
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(at, minlength=len(rows)))))
+    return SparseVectors(
+        indptr, columns, weights, MAX_DIMENSION if dimension is None else dimension, fingerprint=fingerprint
+    )
 
 
 def dense_from_wire(value: object) -> Float32s | None:
