@@ -78,6 +78,11 @@ class Indexes:
         path = plain_path(way)
         return path in self.paths or not (self.alone or path.removesuffix("[]") in self.paths)
 
+    def looks_beside(self, path: str) -> bool:
+        """Whether a filter on this indexed path walks others that have no index."""
+        ways = _ways(path.split("."))[1:] if "[]" not in path else []
+        return any(self.walks(way) and plain_path(way) not in self.paths for way in ways)
+
 
 _NONE = Indexes()
 
@@ -162,9 +167,13 @@ def _walks(condition: AnyOf | Range | DateRange | Exists, indexes: Indexes) -> l
     keys = condition.field.split(".")
     if any("\\" in key for key in keys):
         raise OutOfLimits(f"Qdrant has no way to write the field {condition.field!r} in a filter: it holds a backslash")
-    lists = itertools.product(("", "[]"), repeat=len(keys))
-    plain, *others = [".".join(f'"{key}"{of}' for key, of in zip(keys, walk, strict=True)) for walk in lists]
+    plain, *others = _ways(keys)
     return [plain, *filter(indexes.walks, others)]
+
+
+def _ways(keys: Sequence[str]) -> list[str]:
+    lists = itertools.product(("", "[]"), repeat=len(keys))
+    return [".".join(f'"{key}"{of}' for key, of in zip(keys, walk, strict=True)) for walk in lists]
 
 
 # ---- tests

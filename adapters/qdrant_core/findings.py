@@ -93,6 +93,10 @@ def _of_strict_mode(found: Collection) -> Iterator[Finding]:
     paths = ", ".join(sorted(found.indexes.paths)) or "none"
     if not found.strict:
         yield Finding("fine", "payload indexes", f"{paths}; filters on other fields are answered, more slowly")
+        if half := [path for path in sorted(found.indexes.paths) if found.indexes.looks_beside(path)]:
+            advice = "an index on the same path through lists, like a[].b beside a.b, makes them fast; it may be empty"
+            what = f"filters on {', '.join(half)} also look for lists of objects, document by document"
+            yield Finding("warning", "payload indexes", what, advice)
         return
     limits = ", ".join(f"{limit}={value}" for limit, value in sorted(found.strict.items()) if value is not None)
     yield Finding("warning", "strict mode", limits, "requests beyond these limits are refused; send smaller ones")

@@ -76,6 +76,7 @@ class ResidualCodes:
         self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
         self._starts = np.concatenate(([0], np.cumsum(sizes)))
         self._components, self._shape = np.arange(sum(sizes)), (len(sizes), sum(sizes))  # of groups, and components
+        self._table_starts = 256 * np.arange(len(sizes))
         self._decoder, self._decoder_bits = _coarse(decoder)
         self._basis, self._basis_scale = _fixed_rows(basis, _LONGEST)
         self._queries, self._queries_scale = _fixed_rows(queries, 1.0)
@@ -173,7 +174,7 @@ class ResidualCodes:
     def _left(self, fixed: Float64s, codes: UInt8s) -> Float64s:
         asked = np.rint(np.ldexp(self._queries @ fixed, _BITS + self._queries_scale))
         tables = sp.csr_array((asked, self._components, self._starts), shape=self._shape) @ self._codewords  # exact
-        found = tables[np.arange(len(tables)), codes[:, HEADER:]].sum(axis=1)
+        found = tables.ravel().take(codes[:, HEADER:] + self._table_starts).sum(axis=1)
         left: Float64s = self._gains[codes[:, 1]] * np.ldexp(found, -2 * _BITS)
         return left
 

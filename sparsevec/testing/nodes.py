@@ -150,7 +150,8 @@ def _java_version(home: Path) -> int | None:
 
 
 class Node:
-    """One node on loopback, with 512 MB of heap.
+    """One node on loopback, with 512 MB of heap and a JVM that starts fast and stays slow; `shipped`: with 2 GB and
+    the JVM's options as the engine ships them, to measure on.
 
     Ports and data stay from start to start: what was killed comes back with what it had. `settings` are those of the
     engine's configuration file, `files` others (by name, with their text) of Elasticsearch's configuration folder.
@@ -161,8 +162,10 @@ class Node:
         release: Release,
         settings: Mapping[str, str | int] | None = None,
         files: Mapping[str, str] | None = None,
+        *,
+        shipped: bool = False,
     ) -> None:
-        self.release = release
+        self.release, self._shipped = release, shipped
         self.java, self._jdk = jdk(release.java)
         self._home = release.unpacked()
         self.port, self.transport_port = free_ports(2)
@@ -200,7 +203,8 @@ class Node:
             shutil.copytree(self._home / "config", self.folder / "config")
             lines = [f"{name}: {json.dumps(value)}\n" for name, value in self._settings.items()]
             (self.folder / "config" / "elasticsearch.yml").write_text("".join(lines))
-            (self.folder / "config" / "jvm.options").write_text("\n".join(self._jvm_options()))
+            jvm = "jvm.options.d/heap.options" if self._shipped else "jvm.options"
+            (self.folder / "config" / jvm).write_text("\n".join(self._jvm_options()))
             for name, text in self._files.items():
                 (self.folder / "config" / name).write_text(text)
         else:
@@ -244,8 +248,11 @@ class Node:
         return [self._jdk / "bin" / "java", *java, *settings]
 
     def _jvm_options(self) -> list[str]:
-        quick_start = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        return ["-Xms512m", "-Xmx512m", *quick_start, f"-Djava.io.tmpdir={self.folder / 'tmp'}"]
+        tmp = f"-Djava.io.tmpdir={self.folder / 'tmp'}"
+        if not self._shipped:
+            return ["-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", tmp]
+        vectors = ["--add-modules=jdk.incubator.vector"] if self.release.engine == "opensearch" else []
+        return ["-Xms2g", "-Xmx2g", *vectors, tmp]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -253,6 +260,7 @@ class Node:
             "HOME": str(self.folder),
             "ES_JAVA_HOME": str(self._jdk),
             "ES_PATH_CONF": str(self.folder / "config"),
+            "ES_TMPDIR": str(self.folder / "tmp"),
         }
 
     def wait(self, path: str) -> None:

@@ -351,3 +351,13 @@ def test_check_names_versions_that_are_too_old_and_limits_of_strict_mode(shim: Q
     assert found["payload indexes"].found == "brand"
     assert "unindexed_filtering_retrieve=False" in found["strict mode"].found
     client.close()
+
+
+def test_check_names_indexed_fields_whose_filters_would_look_at_every_document_all_the_same(shim: QdrantShim) -> None:
+    client = QdrantClient(url=shim.url, check_compatibility=False)
+    of(client).create(1000)
+    for indexed, half in [(["brand", "maker.name"], ["maker.name"]), (["brand", "maker.name", "maker[].name"], [])]:
+        shim.collections["kb"].indexed = dict.fromkeys(indexed, "keyword")
+        warned = [finding for finding in of(client).check() if finding.level == "warning"]
+        assert [finding.found.split()[2] for finding in warned] == half
+    client.close()
