@@ -93,7 +93,10 @@ try:
 except ImportError as error:
     raise ClientMissing.extra("qdrant-edge-py", "qdrant") from error
 
-__all__ = ["QdrantEdgeAdapter"]
+__all__ = ["PAYLOAD_KINDS", "QdrantEdgeAdapter"]
+
+PAYLOAD_KINDS = ("keyword", "integer", "float", "bool", "datetime", "uuid")
+"""Kinds of a payload index."""
 
 _FLUSH_EVERY = 16_384  # documents; bounds what the log must replay after a crash to about a second
 _WEIGHT_BYTES = 12  # of an index and a weight, in the log and on disk
@@ -338,6 +341,19 @@ class QdrantEdgeAdapter(Connection):
                 if self._shard is not None:
                     self._shard.close()  # flushes
                 self._shard = None
+
+    def index_payload(self, field: str, kind: str) -> None:
+        """Give a field of the payload an index, so that a filter on it need not read every document.
+
+        `field` may lead through objects, `a.b`, and lists of them, `a[].b`. `kind`: one of `PAYLOAD_KINDS`; a filter
+        finds what such an index holds, and one of integers holds no float. Raises InvalidInput for another kind.
+        """
+        if kind not in PAYLOAD_KINDS:
+            raise InvalidInput(f"expected one of {', '.join(PAYLOAD_KINDS)} as the kind of an index, found {kind!r:.80}")
+        shard, _ = self._existing()
+        schema = getattr(edge.PayloadSchemaType, kind.capitalize())
+        with self._writing, engine_errors(self._folder):
+            shard.update(edge.UpdateOperation.create_field_index(field, schema))
 
     def stored(self, vectors: SparseVectors) -> SparseVectors:
         return vectors

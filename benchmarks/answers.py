@@ -1,5 +1,6 @@
 """Final answers beside what a user would pick instead: recall, bytes, seconds to build, milliseconds to answer.
 
+    python -m benchmarks.node elasticsearch9     # says its URL
     python -m benchmarks.answers MODELS [--part local] [--minutes 8] [--elasticsearch URL]
 
 Debian package descriptions as MiniLM vectors (benchmarks/debian12.py). Recall@10 of the exact dense top 10, among the

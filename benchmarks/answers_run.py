@@ -28,7 +28,7 @@ from sparsevec.vectors import Float32s
 
 __all__ = ["Bench", "Row", "Steps", "TimeIsUp", "moments", "rows_of", "run"]
 
-_WARM = 200  # queries of each system before those that are timed: a young server compiles what it runs
+_WARM = 3  # turns of all queries before those that are timed: a young server compiles what it runs
 _ASKED = (("fresh", None), ("fresh", MANY), ("fresh", FEW), ("fresh", RARE), ("changed", None))
 """the state, and the filter"""
 _LARGE = 100_000  # documents, from which on a filter that keeps .1 % keeps enough of them, and nothing is changed
@@ -110,8 +110,8 @@ class Bench:
 
     def measure(self, systems: Sequence[System], state: str, filter_: str | None) -> dict[str, Any]:
         """The cell of each system, each query asked of all of them before the next; and when and how busy that was."""
-        for system in systems:
-            for query in self.queries[:_WARM]:
+        for system in _WARM * list(systems):
+            for query in self.queries:
                 system.ask(query, filter_)
         truth = self.truth(state, filter_)
         recalls, seconds = np.empty((2, len(systems), len(self.queries)))

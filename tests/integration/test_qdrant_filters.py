@@ -101,18 +101,20 @@ def test_a_filter_means_what_the_contract_says(adapter: Adapter, where: Any, k: 
     assert list(found.ids) == expected[::-1][:k]  # the later a document, the higher its score
 
 
-INDEXED = {"v": "Keyword", "deep.v": "Float", "deep[].v": "Float", "n": "Float", "brand": "Keyword"}
+INDEXED = {"v": "keyword", "deep.v": "float", "deep[].v": "float", "n": "float", "brand": "keyword"}
 PLAIN = [payload for payload in DOCUMENTS if not {"[[1]]", '[["20240501"]]'} & set(map(json.dumps, _values(payload)))]
 """without lists directly inside lists"""
 
 
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
-    adapter: Any = sv.connect(f"qdrant+edge:{tmp_path_factory.mktemp('indexed')}/edge")
+    adapter: Any = sv.connect(url := f"qdrant+edge:{tmp_path_factory.mktemp('indexed')}/edge")
     fill(adapter, range(len(PLAIN)), rows(*({1: float(i + 1)} for i in range(len(PLAIN)))), PLAIN)
     for path, kind in INDEXED.items():
-        schema = getattr(qdrant_edge.PayloadSchemaType, kind)
-        adapter._shard.update(qdrant_edge.UpdateOperation.create_field_index(path, schema))
+        adapter.index_payload(path, kind)
+    adapter.close()
+    adapter = sv.connect(url)
+    assert set(adapter._shard.info().payload_schema) == set(INDEXED)
     yield adapter
     adapter.close()
 
@@ -123,6 +125,11 @@ def test_a_filter_means_the_same_where_its_fields_are_indexed(indexed: Adapter, 
     expected = [i for i, payload in enumerate(PLAIN) if matches(payload, conditions(where))]
     assert list(ask(indexed, {1: 1.0}, k=1000, where=where).ids) == expected[::-1]
     assert indexed.count(where) == len(expected)
+
+
+def test_the_embedded_engine_makes_no_payload_index_of_a_kind_that_it_has_not(indexed: Any) -> None:
+    with pytest.raises(InvalidInput, match="expected one of keyword, integer"):
+        indexed.index_payload("brand", "string")
 
 
 def test_payloads_come_with_a_filter_that_has_to_look_at_them_only_when_asked_for(adapter: Adapter) -> None:
