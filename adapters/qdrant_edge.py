@@ -349,7 +349,9 @@ class QdrantEdgeAdapter(Connection):
         finds what such an index holds, and one of integers holds no float. Raises InvalidInput for another kind.
         """
         if kind not in PAYLOAD_KINDS:
-            raise InvalidInput(f"expected one of {', '.join(PAYLOAD_KINDS)} as the kind of an index, found {kind!r:.80}")
+            raise InvalidInput(
+                f"expected one of {', '.join(PAYLOAD_KINDS)} as the kind of an index, found {kind!r:.80}"
+            )
         shard, _ = self._existing()
         schema = getattr(edge.PayloadSchemaType, kind.capitalize())
         with self._writing, engine_errors(self._folder):

@@ -47,9 +47,10 @@ TRIED = """\
 Tried, and no better than a tenth of a point: codebooks and basis learned from cross-fitted residuals too, a ridge of
 1.5 for the decoder, the scale of a row chosen after coding; a linear map of what the head's weights decode, in place of
 one factor (later documents +.006 at 60 bytes, -.002 at 200, each by twice its standard error), and the codes that the
-same documents would get as later ones among those learned from (±.002, and the fitted ones -.003). Worth it: components weighted by the queries' second moment
-(.019 at 60 bytes, .012 at 110), codewords moved to the means (.005), a length for each row (.003), the head's weights
-as the decoder's prior (explains .80 to .83 of later documents instead of .79).
+same documents would get as later ones among those learned from (.002 either way, and the fitted ones -.003). Worth it:
+components weighted by the queries' second moment (.019 at 60 bytes, .012 at 110), codewords moved to the means (.005),
+a length for each row (.003), the head's weights as the decoder's prior (explains .80 to .83 of later documents instead
+of .79).
 """
 FITTED = 16_000  # documents of the second model, to which the others come later
 

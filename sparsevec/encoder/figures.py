@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,9 @@ __all__ = ["Asking", "Judge", "agreement", "by_residual", "by_second_look", "is_
 _COMPARED = 1000  # rows whose directions are compared: the agreement is to within .01
 _UNEVEN = 0.2  # of documents' excess: texts have 2 and more, Gaussian noise of 128 columns .03
 _ALIKE = 1e-8  # of unit rows' variances, multiplied: below, they are one row and rounding
+KindName: TypeAlias = Literal["sample", "documents", "off-topic"]
+Codes: TypeAlias = tuple[SparseVectors, Sequence[SparseVectors]]
+
 _OTHERS = 256  # queries of each kind that is not the one learned for: their figures are to within .03
 
 
@@ -32,7 +35,7 @@ _OTHERS = 256  # queries of each kind that is not the one learned for: their fig
 class Asking:
     """Rows (q, input_dim) of one kind that ask, none of them learned from."""
 
-    kind: Literal["sample", "documents", "off-topic"]
+    kind: KindName
     rows: Dense
     itself: Int64s | None
     """(q,) of documents that ask, the place of each among those that are searched, or -1"""
@@ -81,6 +84,24 @@ class Judge:
         """(q,) of the codes of the documents and of the first kind."""
         candidates = sparse_top(documents, queries, 10, itself=self.first.itself)
         return recalls(self.units, self.first.units, candidates, self.first.truth)
+
+    def loser(self, before: Codes, after: Codes, gained: float) -> tuple[KindName, float] | None:
+        """The kind of queries that loses the largest share of its candidates, and that share; None where no kind loses
+        for certain more than `gained`. Both are the documents' codes, and those of the queries by kind."""
+        losses: dict[KindName, float] = {}
+        for number, asking in enumerate(self.kinds):
+            found = [self._at_100(asking, documents, queries[number]) for documents, queries in (before, after)]
+            loss = paired_interval(*found)
+            if loss.low > gained:
+                losses[asking.kind] = float(found[0].mean() - found[1].mean())
+        return max(losses.items(), key=lambda one: one[1]) if losses else None
+
+    def _at_100(self, asking: Asking, documents: SparseVectors, queries: SparseVectors) -> Float64s:
+        """The share (q,) of the dense top 10 in the sparse top 100, of the first queries of a kind."""
+        some = slice(0, _OTHERS)
+        itself = None if asking.itself is None else asking.itself[some]
+        truth = Nearest(asking.truth.rows[some], asking.truth.scores[some])
+        return recalls(self.units, asking.units[some], sparse_top(documents, queries[some], 100, itself=itself), truth)
 
     def second_look(self, documents: SparseVectors, queries: SparseVectors, looks: SparseVectors) -> Float64s:
         """recall_10 (q,) of the sparse top 100 in the order of the second look, for the first kind."""
@@ -132,9 +153,7 @@ def _places(rows: Int64s, step: int) -> Int64s:
     return np.where(rows % step, -1, rows // step)
 
 
-def _asking(
-    kind: Literal["sample", "documents", "off-topic"], units: Float32s, rows: Dense, itself: Int64s | None
-) -> Asking:
+def _asking(kind: KindName, units: Float32s, rows: Dense, itself: Int64s | None) -> Asking:
     asking = unit_rows(rows)
     return Asking(kind, rows, itself, asking, nearest(units, asking, 10, itself=itself))
 

@@ -173,7 +173,8 @@ class SparseEncoder:
         of the rows that asked, sample and documents, so whoever gets the model gets these vectors. Pass the sample of
         `fit` again: the rows that were held out there stay held out. The queries' side goes on from where it is, so a
         second call learns more; to begin anew, load the encoder that `fit` gave. Where the head does better on the
-        held-out rows, it is kept and the documents are as it encodes them; `figures.refined_is_worse` says so.
+        held-out rows, or a kind of queries loses more candidates than the others gain, it is kept and the documents are
+        as it encodes them; `figures.refined_is_worse` says so.
         `on_step`, `checkpoint` and `device` as in `fit`. Needs the extra `train`.
 
         Raises NotFitted, and what `fit` raises.

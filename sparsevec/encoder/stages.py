@@ -216,11 +216,16 @@ def refined(
     }
     if config.stage != "refined":
         head = model.documents(judge.documents, None)
-        before = judge.recall_10(head, model.queries(judge.first.rows, None))
+        asked = [model.queries(asking.rows, None) for asking in judge.kinds]
+        before = judge.recall_10(head, asked[0])
         figures |= {"head_recall_10": float(before.mean())}
-        if found.mean() < before.mean():
+        gained = float(found.mean() - before.mean())
+        loser = None if gained < 0 else judge.loser((head, asked), (made.codes, made.asked), gained)
+        if gained < 0 or loser is not None:
             whole.at("measure", 2, 2, "the head did better, and is kept")
             figures |= {"refined_recall_10": float(found.mean()), "refined_is_worse": True}
+            if loser is not None:
+                figures |= {"refined_loses": loser[0], "refined_loss": loser[1]}
             kept = config.figures.model_copy(update=figures | {"seconds": beside.seconds + whole.seconds})
             model = Model(config.model_copy(update={"figures": kept}), model.tensors)
             return model, model.documents(rows.documents, None)

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 import torch
 
 from sparsevec.dense import nearest
-from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages
+from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages, towers
 from sparsevec.encoder.learning import learn
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
@@ -420,6 +420,27 @@ def test_a_direction_that_all_rows_share_does_not_blind_the_teacher() -> None:
     assert figures.untrained_recall_10 is not None
     assert figures.head_recall_10 is not None
     assert figures.untrained_recall_10 < figures.head_recall_10 <= figures.recall_10
+
+
+def test_refining_that_takes_more_from_one_kind_of_queries_than_it_gives_is_not_kept_and_that_is_said(
+    documents: Float32s, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if off-topic queries found what others of them ask for."""
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(documents, budget=BUDGET)
+    head = encoder.encode_document(documents)
+
+    def swapped(*given: Any) -> Any:
+        made = towers.purchased(*given)
+        return replace(made, asked=[*made.asked[:-1], made.asked[-1][::-1]])
+
+    monkeypatch.setattr("sparsevec.encoder.stages.purchased", swapped)
+    assert encoder.refine(documents) == head
+    figures = encoder.figures
+    assert figures.refined_recall_10 is not None
+    assert figures.head_recall_10 is not None
+    assert figures.refined_recall_10 - figures.head_recall_10 < figures.refined_loss
+    assert (figures.refined_loses, figures.refined_is_worse) == ("off-topic", True)
+    assert "of the candidates of off-topic queries, so the head was kept" in str(figures)
 
 
 def test_a_refined_corpus_that_is_worse_than_the_head_is_not_kept_and_that_is_said(
