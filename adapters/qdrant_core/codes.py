@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from sparsevec.contract.adapter import UInt8s
 from sparsevec.contract.checks import gathered_codes
 
@@ -34,8 +32,6 @@ def codes_from_wire(
 ) -> UInt8s:
     """The code of each point, (m, width), from its vectors by name. A point without one has zeros; `strict` raises
     CollectionError for it, since its rank would be wrong."""
-    codes = [held.get(name) for held in vectors]
-    sound = [code if isinstance(code, list) and len(code) == width else None for code in codes]
-    if sound and None not in sound:
-        return np.array(sound, np.float32).astype(np.uint8)
-    return gathered_codes(sound, ids, width, strict=strict)
+    codes = (held.get(name) for held in vectors)
+    found = (code if isinstance(code, list) and len(code) == width else None for code in codes)
+    return gathered_codes(found, ids, width, strict=strict)

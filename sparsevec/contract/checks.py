@@ -184,16 +184,16 @@ def gathered_codes(codes: Iterable[Any], names: Sequence[object], width: int, *,
 
     A document without one has zeros; `strict` raises CollectionError for it, since its rank would be wrong (C19).
     """
-    gathered = np.zeros((len(names), width), np.uint8)
-    for row, code in enumerate(codes):
-        if code is not None:
-            gathered[row] = code
-        elif strict:
-            raise CollectionError(
-                f"{names[row]!r} has a vector and no residual code of {width} bytes beside it: something else wrote "
-                "it, or a copy left the codes behind; write it again"
-            )
-    return gathered
+    held = list(codes)
+    missing = [row for row, code in enumerate(held) if code is None]
+    if missing and strict:
+        raise CollectionError(
+            f"{names[missing[0]]!r} has a vector and no residual code of {width} bytes beside it: something else wrote "
+            "it, or a copy left the codes behind; write it again"
+        )
+    for row in missing:
+        held[row] = [0] * width
+    return np.array(held, np.float32).astype(np.uint8).reshape(len(names), width)
 
 
 def _walked(ids: list[Id], payloads: Sequence[Payload]) -> list[Payload]:

@@ -101,10 +101,13 @@ class AdoptedConfig(_Strict):
     """of that, asked by the documents' own model"""
 
 
+KindName: TypeAlias = Literal["sample", "documents", "off-topic"]
+
+
 class KindOfQuery(_Strict):
     """What one kind of queries finds and costs, beside a scan of one bit a component, which needs no learning."""
 
-    kind: Literal["sample", "documents", "off-topic"]
+    kind: KindName
     """off-topic: mixtures of two documents that have nothing to do with each other, and noise"""
     queries: int
     recall_10: float
@@ -116,7 +119,11 @@ class KindOfQuery(_Strict):
     scan_recall_10_at_100: float
 
 
-_ASKED = {"sample": "queries of the sample", "documents": "documents as queries", "off-topic": "off-topic queries"}
+_ASKED: dict[KindName, str] = {
+    "sample": "queries of the sample",
+    "documents": "documents as queries",
+    "off-topic": "off-topic queries",
+}
 
 
 class Figures(Evaluation):
@@ -133,7 +140,7 @@ class Figures(Evaluation):
     """of the budget, unless queries are kept shorter than it pays for"""
     refined_recall_10: float | None = None
     """recall_10 of what refining made, where the head was better and was kept"""
-    refined_loses: Literal["sample", "documents", "off-topic"] | None = None
+    refined_loses: KindName | None = None
     """the kind of queries for whose sake the head was kept: refining took more of its candidates than it gave others"""
     refined_loss: float = 0.0
     """what it took: of the share of the dense top 10 in the sparse top 100"""

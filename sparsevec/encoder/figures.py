@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sparsevec.dense import Dense, Nearest, best, distinct, nearest, unit_rows
-from sparsevec.encoder.config import KindOfQuery
+from sparsevec.encoder.config import KindName, KindOfQuery
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.one_bit import one_bit_top
 from sparsevec.encoder.residual import ResidualCodes, UInt8s
@@ -25,10 +25,10 @@ __all__ = ["Asking", "Judge", "agreement", "by_residual", "by_second_look", "is_
 _COMPARED = 1000  # rows whose directions are compared: the agreement is to within .01
 _UNEVEN = 0.2  # of documents' excess: texts have 2 and more, Gaussian noise of 128 columns .03
 _ALIKE = 1e-8  # of unit rows' variances, multiplied: below, they are one row and rounding
-KindName: TypeAlias = Literal["sample", "documents", "off-topic"]
-Codes: TypeAlias = tuple[SparseVectors, Sequence[SparseVectors]]
-
 _OTHERS = 256  # queries of each kind that is not the one learned for: their figures are to within .03
+
+Codes: TypeAlias = tuple[SparseVectors, Sequence[SparseVectors]]
+"""of documents, and of who asks, by kind"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class Asking:
     """(q,) of documents that ask, the place of each among those that are searched, or -1"""
     units: Float32s
     truth: Nearest
+
+    @property
+    def few(self) -> Asking:
+        """The first of them, as many as are enough to compare kinds by."""
+        some = slice(0, _OTHERS)
+        itself = None if self.itself is None else self.itself[some]
+        truth = Nearest(self.truth.rows[some], self.truth.scores[some])
+        return Asking(self.kind, self.rows[some], itself, self.units[some], truth)
 
 
 _PLAIN = 16  # sixteenths of a power: weights as they are
@@ -87,21 +95,14 @@ class Judge:
 
     def loser(self, before: Codes, after: Codes, gained: float) -> tuple[KindName, float] | None:
         """The kind of queries that loses the largest share of its candidates, and that share; None where no kind loses
-        for certain more than `gained`. Both are the documents' codes, and those of the queries by kind."""
+        for certain more than `gained`."""
         losses: dict[KindName, float] = {}
         for number, asking in enumerate(self.kinds):
-            found = [self._at_100(asking, documents, queries[number]) for documents, queries in (before, after)]
-            loss = paired_interval(*found)
-            if loss.low > gained:
-                losses[asking.kind] = float(found[0].mean() - found[1].mean())
+            few, sides = asking.few, [(documents, queries[number]) for documents, queries in (before, after)]
+            had, has = (recalls(self.units, few.units, _top_100(few, *side), few.truth) for side in sides)
+            if paired_interval(had, has).low > gained:
+                losses[asking.kind] = float(had.mean() - has.mean())
         return max(losses.items(), key=lambda one: one[1]) if losses else None
-
-    def _at_100(self, asking: Asking, documents: SparseVectors, queries: SparseVectors) -> Float64s:
-        """The share (q,) of the dense top 10 in the sparse top 100, of the first queries of a kind."""
-        some = slice(0, _OTHERS)
-        itself = None if asking.itself is None else asking.itself[some]
-        truth = Nearest(asking.truth.rows[some], asking.truth.scores[some])
-        return recalls(self.units, asking.units[some], sparse_top(documents, queries[some], 100, itself=itself), truth)
 
     def second_look(self, documents: SparseVectors, queries: SparseVectors, looks: SparseVectors) -> Float64s:
         """recall_10 (q,) of the sparse top 100 in the order of the second look, for the first kind."""
@@ -126,19 +127,17 @@ class Judge:
         return found | {"asked": first.kind, "kinds": tuple(kinds)}
 
     def _kind(self, asking: Asking, documents: SparseVectors, queries: SparseVectors) -> KindOfQuery:
-        some = slice(0, _OTHERS)
-        itself = None if asking.itself is None else asking.itself[some]
-        units, truth = asking.units[some], Nearest(asking.truth.rows[some], asking.truth.scores[some])
-        candidates = sparse_top(documents, queries[some], 100, itself=itself)
-        scanned = one_bit_top(self.units, units, 100, itself=itself)
+        few = asking.few
+        candidates = _top_100(few, documents, queries)
+        scanned = one_bit_top(self.units, few.units, 100, itself=few.itself)
 
         def at(k: int, found: list[Int64s]) -> Float64s:
-            return recalls(self.units, units, [rows[:k] for rows in found], truth)
+            return recalls(self.units, few.units, [rows[:k] for rows in found], few.truth)
 
         at_100 = at(100, candidates)
         return KindOfQuery(
             kind=asking.kind,
-            queries=len(units),
+            queries=len(few.units),
             recall_10=float(at(10, candidates).mean()),
             recall_10_at_100=float(at_100.mean()),
             recall_10_at_100_interval=interval(at_100),
@@ -147,6 +146,11 @@ class Judge:
             scan_recall_10=float(at(10, scanned).mean()),
             scan_recall_10_at_100=float(at(100, scanned).mean()),
         )
+
+
+def _top_100(few: Asking, documents: SparseVectors, queries: SparseVectors) -> list[Int64s]:
+    """`queries`: at least these."""
+    return sparse_top(documents, queries[: len(few.units)], 100, itself=few.itself)
 
 
 def _places(rows: Int64s, step: int) -> Int64s:
