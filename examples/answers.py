@@ -25,10 +25,10 @@ def main(url: str) -> None:
         print(retriever.add(ids, dense, payloads))
         question, query = corpus.words[0], corpus.word_vectors[0]
         print(f"\n{question}")
-        (answers,) = retriever.search(query, k=5, where={"long": True}, with_payloads=True)
+        (answers,) = retriever.search(query, k=10, where={"long": True}, with_payloads=True)
         for hit in answers:
             print(f"  {hit.score:.3f}  {hit.id}: {(hit.payload or {})['text'][:80]}")
-        print("\n".join(str(retriever.explain(query, answers[0].id)).splitlines()[:6]))
+        print(f"\nwhy the first: {retriever.explain(query, answers[0].id)}")
 
 
 if __name__ == "__main__":

@@ -150,9 +150,10 @@ class ClientMissing(AdapterError, ImportError):
 class BackendDown(AdapterError, ConnectionError):
     """Not reachable, overloaded, or the answer was lost: whether a write took effect is unknown, so send it again."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, busy: bool = False) -> None:
+        """`busy`: it answered, and has too much to do at present; `retry_after`: so many seconds, as it said."""
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.busy = retry_after, busy or retry_after is not None
 
 
 class BackendUnsupported(AdapterError):

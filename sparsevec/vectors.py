@@ -266,6 +266,7 @@ class SparseVectors:
     def __getitem__(self, key: int | slice | npt.NDArray[Any] | Sequence[int]) -> SparseVector | SparseVectors:
         """One row for an int; a batch for a slice (views), row numbers or a boolean mask (n,). Raises IndexError."""
         if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            key = int(key)  # a byte is too small for the arithmetic
             if not -len(self) <= key < len(self):
                 raise IndexError(f"row {key} of a batch of {len(self)}")
             start, stop = self.indptr[key % len(self)], self.indptr[key % len(self) + 1]

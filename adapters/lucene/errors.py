@@ -77,7 +77,8 @@ def to_error(status: int, answer: Any, retry_after: float | None = None) -> Adap
     if kind == "cluster_block_exception" and status in (403, 429):
         return CollectionError(f"{reason} free disk space, then lift the block with PUT INDEX/_settings")
     if status in (408, 429) or status >= 500:
-        return BackendDown(f"the backend answered {status} ({said})", retry_after=retry_after)
+        busy = status in (429, 503)
+        return BackendDown(f"the backend answered {status} ({said})", retry_after=retry_after, busy=busy)
     if status == 401:
         return BackendUnsupported(
             f"the credentials are missing or wrong ({said}); pass api_key=, basic_auth= or bearer_auth="

@@ -16,7 +16,7 @@ from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, check_k
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import BackendUnsupported, InvalidInput
+from sparsevec.errors import BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s
 
 from .answers import read_hits
@@ -26,6 +26,7 @@ from .ids import from_id, to_id
 from .index import dense_fields
 from .judging import Judge
 from .session import Known, Session
+from .wire import json
 
 __all__ = ["Ranking"]
 
@@ -33,11 +34,14 @@ Json = Mapping[str, Any]
 
 _RESCORES = (8, 18)
 _MOST = 10_000  # candidates of one knn search, as shipped
+_WORDS = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text", "semantic_text"})
+_WHOLE = frozenset({"keyword", "constant_keyword", "wildcard"})  # ranked too, by whole values
 
 
 class Ranking:
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._ranked: set[str] = set()  # fields seen to be of text
 
     def nearest(
         self,
@@ -76,13 +80,30 @@ class Ranking:
         self, texts: Sequence[str], k: int, field: str, where: Where | None, with_payloads: bool
     ) -> Operation[list[Hits]]:
         known = yield from self._session.existing()
+        yield from self._check_text(field)
         bodies = [{"query": {"match": {field: text}}} for text in texts]
         return (yield from self._asked(known, bodies, k, where, with_payloads, knn=False))
+
+    def _check_text(self, field: str) -> Operation[None]:
+        """A field that is not there matches nothing, which nobody would notice. Raises InvalidInput."""
+        if field in self._ranked:
+            return
+        caps = yield from json("GET", self._session.path("_field_caps"), params={"fields": field})
+        kinds = set(caps.get("fields", {}).get(field, {})) - {"unmapped"}
+        if not kinds & (_WORDS | _WHOLE):
+            found = f"is of type {', '.join(sorted(kinds))}" if kinds else "is not there"
+            raise InvalidInput(f"{field!r} {found} in {self._session.asked!r}, expected a field of text to rank by")
+        self._ranked.add(field)
 
     def _asked(
         self, known: Known, bodies: list[dict[str, Any]], k: int, where: Where | None, with_payloads: bool, *, knn: bool
     ) -> Operation[list[Hits]]:
         """One multi-search; where documents have to be judged by what they hold, deeper until enough match."""
+        if check_k(k) > known.target.window:
+            raise OutOfLimits(
+                f"{k} hits of a ranking of the engine's own are more than {self._session.asked!r} gives, "
+                f"{known.target.window} (index.max_result_window); ask for fewer: depth= of a fusion"
+            )
         wanted = conditions(where, self._session.engine)
         known = yield from self._session.knowing(known, wanted)
         judge = Judge.of(known.target, wanted)

@@ -54,9 +54,9 @@ def client_errors(*, local: bool = False) -> Iterator[None]:
     try:
         yield
     except ResourceExhaustedResponse as error:
-        raise BackendDown(f"the server is overloaded: {error}", retry_after=error.retry_after_s) from error
+        raise BackendDown(f"the server is overloaded: {error}", retry_after=error.retry_after_s, busy=True) from error
     except QdrantException as error:  # 429 with a Retry-After that is no number of seconds
-        raise BackendDown(f"the server is overloaded: {error}") from error
+        raise BackendDown(f"the server is overloaded: {error}", busy=True) from error
     except UnexpectedResponse as error:
         raise _by_response(error) from error
     except ResponseHandlingException as error:
@@ -114,7 +114,7 @@ def _by_status(status: int, reason: str, retry_after: float | None = None) -> Sp
     if refused := _refusal(said):
         return refused
     if status in (408, 429, 500, 502, 503, 504):
-        return BackendDown(said, retry_after=retry_after)
+        return BackendDown(said, retry_after=retry_after, busy=status in (429, 503))
     if status == 507:
         return StorageFailed(f"{said}; what was reported as written is still there")
     if status == 413:

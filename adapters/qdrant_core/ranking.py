@@ -1,4 +1,7 @@
-"""Rankings of the engine's own: by its dense vectors. Text it only filters by."""
+"""Rankings of the engine's own: by its dense vectors. Text it only filters by.
+
+Of a distance, Euclid or Manhattan, the score is its negative, since more is better in every score of the contract.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from .server import Server
 __all__ = ["Ranking"]
 
 _QUERIES = 64  # to a request
+_DISTANCES = ("Euclid", "Manhattan")  # less is nearer
 
 
 class Ranking(Server):
@@ -35,7 +39,8 @@ class Ranking(Server):
         where: Where | None,
         with_payloads: bool,
     ) -> Operation[list[Hits]]:
-        """Among ids by the whole rows, `exact`; else by the server's index."""
+        """Among ids by the whole rows, `exact`; else by the server's index. Scores are minus the distance, where the
+        vector is compared by one."""
         found = yield from self._existing()
         if dense not in found.dense:
             raise InvalidInput(f"{dense!r} is no dense vector of {self._name}; it has {sorted(found.dense)}")
@@ -53,7 +58,8 @@ class Ranking(Server):
         answers = []
         for start in range(0, len(searches), _QUERIES):
             answers += yield from self._ask("query_batch_points", searches=searches[start : start + _QUERIES])
-        return [_hits(answer["points"], with_payloads) for answer in answers]
+        sign = -1 if found.dense[dense].similarity in _DISTANCES else 1
+        return [_hits(answer["points"], with_payloads, sign) for answer in answers]
 
     def by_text(self, *_given: Any) -> Operation[list[Hits]]:
         yield from ()
@@ -63,7 +69,7 @@ class Ranking(Server):
         )
 
 
-def _hits(points: Sequence[Mapping[str, Any]], with_payloads: bool) -> Hits:
+def _hits(points: Sequence[Mapping[str, Any]], with_payloads: bool, sign: int) -> Hits:
     ids = tuple(id_from_wire(point["id"], point.get("payload")) for point in points)
     payloads = tuple(payload_from_wire(point.get("payload")) for point in points) if with_payloads else None
-    return Hits(ids, np.array([point["score"] for point in points], np.float32), payloads)
+    return Hits(ids, np.array([sign * point["score"] for point in points], np.float32), payloads)

@@ -12,7 +12,7 @@ make. And none of them can fuse what was re-ranked by residual codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,8 @@ class Fusion:
             raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
         if not self.text and self.dense is None:
             raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
+        if self.weights is not None:  # ours first, so that nothing is asked in vain
+            _checked_weights(self.weights, 1 + len(self.text) + (self.dense is not None))
 
     def of(self, rankings: Sequence[Hits]) -> Hits:
         """The k best of the rankings together. Raises InvalidInput for weights that are not one a ranking."""
@@ -62,7 +64,7 @@ def reciprocal_rank_fusion(
     SIGIR 2009, with their constant 60. Scores of different kinds need no common scale. Raises InvalidInput.
     """
     check_k(rank_constant, "rank_constant")
-    shares = _weights(rankings, weights)
+    rankings, shares = _weighted(rankings, weights)
     scores: dict[Id, float] = {}
     for share, hits in zip(shares, rankings, strict=True):
         for rank, id_ in enumerate(hits.ids, 1):
@@ -76,7 +78,7 @@ def weighted_sum(rankings: Sequence[Hits], k: int = 10, *, weights: Sequence[flo
     Scaled by its own least and greatest score; where all are equal, each counts 1. A document that a ranking lacks
     gets 0 from it. Raises InvalidInput.
     """
-    shares = _weights(rankings, weights)
+    rankings, shares = _weighted(rankings, weights)
     scores: dict[Id, float] = {}
     for share, hits in zip(shares, rankings, strict=True):
         for id_, scaled in zip(hits.ids, _scaled(hits), strict=True):
@@ -84,14 +86,22 @@ def weighted_sum(rankings: Sequence[Hits], k: int = 10, *, weights: Sequence[flo
     return _best(scores, rankings, k)
 
 
-def _weights(rankings: Sequence[Hits], weights: Sequence[float] | None) -> Sequence[float]:
-    if not rankings or not all(isinstance(hits, Hits) for hits in rankings):
+def _weighted(rankings: Iterable[Hits], weights: Iterable[float] | None) -> tuple[Sequence[Hits], Sequence[float]]:
+    """The rankings, and the weight of each. Raises InvalidInput."""
+    found = list(rankings) if isinstance(rankings, Iterable) else []
+    if not found or not all(isinstance(hits, Hits) for hits in found):
         raise InvalidInput("expected a list of at least one ranking (Hits), all of the same query")
-    if weights is None:
-        return [1.0] * len(rankings)
-    if len(weights) != len(rankings) or not all(math.isfinite(weight) and weight >= 0 for weight in weights):
-        raise InvalidInput(f"expected {len(rankings)} weights of at least 0, one for each ranking, found {weights!r}")
-    return weights
+    return found, [1.0] * len(found) if weights is None else _checked_weights(weights, len(found))
+
+
+def _checked_weights(weights: Iterable[float], n: int) -> list[float]:
+    try:
+        numbers = [float(weight) for weight in weights]
+    except (TypeError, ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != n or not all(math.isfinite(weight) and weight >= 0 for weight in numbers):
+        raise InvalidInput(f"expected {n} weights of at least 0, one for each ranking, found {weights!r:.80}")
+    return numbers
 
 
 def _scaled(hits: Hits) -> list[float]:

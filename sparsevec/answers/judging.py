@@ -41,10 +41,13 @@ class AnswersReport(VerifyReport):
     def __str__(self) -> str:
         if not self.exact:
             return super().__str__()
+        asked = f"{self.backend}: {self.queries:,} queries for {self.k} answers from {self.documents:,} documents"
+        if self.from_all == self.queries:
+            return f"{asked}: all {self.answers:,} answers are the exact ranking of all that the filter leaves"
+        some = f", {self.from_all:,} queries answered from all that the filter leaves," if self.from_all else ""
         return (
-            f"{self.backend}: {self.queries:,} queries for {self.k} answers from {self.documents:,} documents: all "
-            f"{self.hits:,} candidates exact (largest error {self.worst:.2f} of what rounding allows), and all "
-            f"{self.answers:,} answers their exact re-ranking"
+            f"{asked}: all {self.hits:,} candidates exact (largest error {self.worst:.2f} of what rounding allows)"
+            f"{some} and all {self.answers:,} answers their exact re-ranking"
         )
 
 
@@ -163,7 +166,7 @@ class _Truth:
             documents = replace(documents, vectors=self._stored[rows])
         if way.with_codes:
             documents = replace(documents, codes=self._codes[rows])
-        return self._ranking.answer(asked, way.prepare(asked.dense, asked.sparse), 0, documents)
+        return self._ranking.answer(asked, self._ranking.prepared(asked), 0, documents)
 
     def _documents(self, way: Way, hits: Hits, asked: Asked) -> Documents:
         if way.with_vectors:

@@ -18,9 +18,10 @@ from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hi
 from sparsevec.answers.explain import Explanation, explain
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import DenseRows, Rerank, Residual, SecondLook, Way, way_of
-from sparsevec.contract.adapter import Documents, Hits
-from sparsevec.contract.checks import Id, check_k, check_vectors
+from sparsevec.answers.scoring import DenseRows, Rerank, Residual, Scores, SecondLook, Way, way_of
+from sparsevec.contract.adapter import Adapter, Documents, Hits, Info
+from sparsevec.contract.checks import Id, as_float, check_k, check_space, check_vectors
+from sparsevec.contract.deadlines import check_time
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.dense import dense_rows, query_rows
@@ -32,8 +33,8 @@ from sparsevec.vectors import Float32s, SparseVectors
 __all__ = ["Asked", "Ranking", "best_parents"]
 
 _FETCHED = 1000  # documents to a request
+_LOOKED_AT = 16  # documents of a collection, for whose codes they keep
 _MORE = 10  # nearest documents that an engine is asked for beyond twice k
-_SHOWN = 10  # dimensions of an explanation that come with examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Ranking:
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates, "candidates")
         self.way: Way | None = way_of(rerank, encoder, dense_field)
-        self._checked, self._ranks = False, ranks
+        self._checked, self._seen, self._ranks = False, False, ranks
 
     # ---- the question
 
@@ -90,9 +91,12 @@ class Ranking:
             raise InvalidInput(
                 f"k={k} answers cannot be chosen from {self.candidates} candidates; raise candidates= to {k} or more"
             )
-        rows = query_rows(queries, self.encoder.query_dim).astype(np.float32, copy=False)
-        least = _threshold(score_threshold)
+        rows, least = self._rows(queries), _threshold(score_threshold)
         return Asked(rows, self._sparse(rows), check_k(k), where, with_payloads, group_by, least)
+
+    def _rows(self, queries: Any) -> Float32s:
+        rows = query_rows(queries, self.encoder.query_dim, zeros=self.encoder.similarity == "l2")
+        return rows.astype(np.float32, copy=False)
 
     def _sparse(self, rows: Float32s) -> SparseVectors:
         return self.encoder.encode_query(rows, self._query_nnz)
@@ -106,6 +110,23 @@ class Ranking:
         """Raises InvalidInput unless a collection keeps the codes that re-rank here."""
         if isinstance(self.way, Residual):
             self.way.check_width(kept)
+
+    def check_kept(self, adapter: Adapter) -> None:
+        """Once, by the first documents: that a collection keeps codes of this encoder, not of another of its space.
+        Beside those, its own would spoil every search by codes. Raises InvalidInput."""
+        if self._seen:
+            return
+        page = next(iter(adapter.scan(codes=True, size=_LOOKED_AT)), None)
+        if page is not None and page.codes is not None:
+            held = np.flatnonzero(page.codes.any(axis=1))
+            try:
+                self.encoder.check_residual_codes(page.codes[held], [page.ids[row] for row in held])
+            except InvalidInput as error:
+                raise InvalidInput(
+                    f"{error}. Into another collection, or one by one into this one by sparsevec.ingest(..., "
+                    "codes=encoder.residual_codes(...)): no search by codes answers until all are replaced"
+                ) from None
+        self._seen = True
 
     def least(self, depth: int) -> int:
         """How many answers of ours a fusion of that depth can have."""
@@ -141,22 +162,27 @@ class Ranking:
         else:
             yield from self._check(self.way)
             found = yield from self._re_ranked(asked, self.way, stored)
+            self._checked = True  # of a collection that was there
         return [_given(asked, hits) for hits in found]
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         """What `Retriever.explain` gives, with its arguments."""
-        rows = query_rows(query, self.encoder.query_dim).astype(np.float32, copy=False)
+        rows, examples = self._rows(query), _checked_examples(examples)
+        if len(rows) != 1:
+            raise InvalidInput(f"expected one query to explain a score of, found {len(rows)}; explain them in turn")
+        if isinstance(self.way, Residual):
+            yield from self._check(self.way)
         sparse = self._sparse(rows)
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
+        check_space(sparse, held.vectors.fingerprint)
         held = replace(held, vectors=stored(held.vectors))
         why = self._why(rows[0], sparse, held)
-        if not examples:
+        if not examples or not len(why):
             return why
-        shown = [{one.dimension: 1.0} for one in why.contributions[:_SHOWN]]
-        alone = SparseVectors.from_rows(shown, dimension=sparse.dimension)
-        found: list[Hits] = yield Call("search", (alone, check_k(examples, "examples")), {"with_payloads": True})
+        alone = SparseVectors.from_rows([{one.dimension: 1.0} for one in why], dimension=sparse.dimension)
+        found: list[Hits] = yield Call("search", (alone, examples), {"with_payloads": True})
         return why.with_examples(found)
 
     def _why(self, row: Float32s, sparse: SparseVectors, held: Documents) -> Explanation:
@@ -176,16 +202,27 @@ class Ranking:
                 "this backend ranks neither text nor dense rows by itself; fuse with another ranking of yours by "
                 "sparsevec.reciprocal_rank_fusion([...]) or weighted_sum([...])"
             )
-        named = {"where": asked.where, "with_payloads": asked.payloads}
-        (ours,) = yield from self.search(asked, stored)
-        rankings: list[Hits] = [ours]
-        for field, words in fusion.text.items():
-            rankings += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
         if fusion.dense is not None:
-            rankings += yield Call(
+            yield from self._check_fusable(fusion.dense)
+        named = {"where": asked.where, "with_payloads": asked.payloads}
+        theirs: list[Hits] = []
+        for field, words in fusion.text.items():
+            theirs += yield Call("by_text", ([words], fusion.depth), {"field": field, **named})
+        if fusion.dense is not None:
+            theirs += yield Call(
                 "nearest", (self.encoder.translate(asked.dense), fusion.depth), {"dense": fusion.dense, **named}
             )
+        rankings = [*(yield from self.search(asked, stored)), *theirs]
         return fusion.of(rankings)
+
+    def _check_fusable(self, field: str) -> Operation[None]:
+        """Before anything is searched. Raises InvalidInput."""
+        info: Info = yield Call("info")
+        declared, columns = info.dense.get(field), self.encoder.input_dim
+        if declared is not None and declared.dimension not in (None, columns):
+            raise InvalidInput(
+                f"{field!r} holds dense rows of {declared.dimension} columns, expected the {columns} of this encoder"
+            )
 
     def _check(self, way: Way) -> Operation[None]:
         """Once: what a collection declares of its dense rows and codes does not change."""
@@ -193,7 +230,6 @@ class Ranking:
             yield from way.check()
             if isinstance(way, DenseRows) and not self._ranks:
                 way.on_server = False
-            self._checked = True
 
     def _ranked(self, asked: Asked) -> Operation[list[Hits]]:
         """By the sparse scores alone."""
@@ -205,11 +241,12 @@ class Ranking:
         return [best_parents(hits, asked) for hits in found]
 
     def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
-        prepared = way.prepare(asked.dense, asked.sparse)
+        prepared = self.prepared(asked)
         if asked.where:
             most = way.few * self.candidates
             all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})
             if all_ is not None:
+                check_space(asked.sparse, all_.vectors.fingerprint)
                 few = in_order(replace(all_, vectors=stored(all_.vectors)))
                 return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         found = yield from self._candidates(asked)
@@ -224,10 +261,23 @@ class Ranking:
         held = replace(held, vectors=stored(held.vectors))
         return [self.answer(asked, prepared, row, of_hits(hits, held)) for row, hits in enumerate(found)]
 
-    def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:
-        """The k best of documents in the order of the sparse search, or of their ids where there was none."""
+    def prepared(self, asked: Asked) -> Any:
+        """What the way of re-ranking takes of the queries."""
         assert self.way is not None
-        return _best(asked, documents, self.way.scores(prepared, number, documents))
+        return self.way.prepare(asked.dense, asked.sparse if self._query_nnz is None else None)
+
+    def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:
+        """The k best of documents in the order of the sparse search, or of their ids where there was none.
+
+        Raises InvalidInput where candidates of a search have no dense row at all, BackendDown after the deadline."""
+        assert self.way is not None
+        if not documents.ids:
+            return Hits((), np.empty(0, np.float32), ())
+        scores = self.way.scores(prepared, number, documents)
+        check_time()
+        if isinstance(self.way, DenseRows) and not asked.where and np.isnan(scores).all():
+            raise self.way.missing(f"none of {len(scores)} candidates")
+        return _best(asked, documents, scores)
 
     def _by_server(
         self, asked: Asked, way: DenseRows, prepared: Any, found: Sequence[Hits]
@@ -305,9 +355,16 @@ def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
 def _threshold(least: float | None) -> float:
     if least is None:
         return -math.inf
-    if isinstance(least, bool) or not isinstance(least, (int, float, np.number)) or math.isnan(least):
+    number = isinstance(least, (int, float, np.integer, np.floating)) and not isinstance(least, bool)
+    if not number or math.isnan(least := as_float(least)):
         raise InvalidInput(f"score_threshold must be a number or None, found {least!r:.80}")
-    return float(least)
+    return least
+
+
+def _checked_examples(examples: Any) -> int:
+    if isinstance(examples, bool) or not isinstance(examples, int | np.integer) or examples < 0:
+        raise InvalidInput(f"examples must be a number of documents from 0 on, found {examples!r:.80}")
+    return int(examples)
 
 
 def best_parents(hits: Hits, asked: Asked) -> Hits:
@@ -319,14 +376,14 @@ def _not_as_many(n: int, refined: SparseVectors) -> InvalidVectors:
     return InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
 
 
-def _best(asked: Asked, documents: Documents, scores: Float32s) -> Hits:
+def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
     """The k best by re-ranked score, ties to the document that stood before; without those that have none (NaN)."""
     order = np.argsort(-scores, kind="stable")[: np.count_nonzero(~np.isnan(scores))]
     if asked.group_by is None:
         order = order[: asked.k]
     picked = order.tolist()
     ids, payloads = (tuple(documents.ids[at] for at in picked), tuple(documents.payloads[at] for at in picked))
-    hits = Hits(ids, scores[order], payloads)
+    hits = Hits(ids, scores[order].astype(np.float32), payloads)
     return hits if asked.group_by is None else best_of_each(hits, asked.group_by, asked.k)
 
 

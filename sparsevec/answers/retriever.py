@@ -11,9 +11,10 @@ more. Which of them are the answer is said by `rerank`, the second look unless t
   a candidate's score is its dot product with the stored vector. Needs nothing beside the sparse field.
 - "residual": by residual codes, a few bytes a document that say what its sparse code does not of its dense row; for an
   encoder fitted with `Budget(residual_bytes=...)`. They come with the hits, so one request answers.
-- "dense": by the cosine with the dense row that the cluster holds in `dense_field`, the one the encoder was fitted on.
-- a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates to m scores: a
-  cross-encoder, a dense row from elsewhere.
+- "dense": by the encoder's similarity with the dense row that the cluster holds in `dense_field`, the one the encoder
+  was fitted on: the cosine, the dot product, or minus the squared distance ("l2"). A document without one is no answer.
+- a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates, one at least, to m scores:
+  a cross-encoder, a dense row from elsewhere.
 - None: the order of the sparse scores.
 
 A re-ranked score is *defined* (`answers.scoring`), so the answers are the same on every backend where the candidates
@@ -47,7 +48,7 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Ranking
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_adapter, check_async_adapter, check_k
+from sparsevec.contract.checks import Id, Payload, as_float, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation, arun, run
@@ -122,7 +123,8 @@ class Retriever(_Answering):
         """The k answers to each dense query (q, query_dim), or to one (query_dim,), best first; a list of q `Hits`.
 
         `group_by`: a field of the payload, and the k best parents come, each by its best hit. Answers whose final score
-        is not above `score_threshold` are left out. `deadline`: seconds for all of it, whatever the number of requests.
+        is not above `score_threshold` are left out. `deadline`: seconds for all of it but the encoding, whatever the
+        number of requests; a step that has begun is not broken off, and its answer comes too late.
         Raises InvalidInput, InvalidVectors, WrongSpace for a collection of another encoder, BackendDown at the
         deadline, and what the adapter raises.
         """
@@ -166,7 +168,9 @@ class Retriever(_Answering):
 
     def _send(self, call: Call) -> Any:
         check_time()
-        return getattr(self._adapter, call.name)(*call.given, **call.named)
+        found = getattr(self._adapter, call.name)(*call.given, **call.named)
+        check_time()  # an engine in this process knows of no deadline
+        return found
 
     def add(
         self,
@@ -182,7 +186,7 @@ class Retriever(_Answering):
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
         collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
-        gets them. Raises InvalidInput when the encoder cannot make them, or makes others.
+        gets them. Raises InvalidInput when the encoder cannot make them, or the collection keeps those of another.
         """
         return _written(self._ranking, self._adapter, ids, dense, payloads, vectors, options)
 
@@ -225,8 +229,10 @@ class Retriever(_Answering):
     def explain(self, query: Any, id_: Id, *, examples: int = 0) -> Explanation:
         """Why the document `id_` is where it is for one dense query (query_dim,): dimensions that add up to its score.
 
-        Of the second look where that ranks, else of the sparse score. `examples`: so many documents come with each
-        dimension that use it most, with their payloads. Raises InvalidInput when the id is not there.
+        Of the second look or the residual code where these rank, with the code's part; else, as for dense rows and
+        callables, of the sparse score, which made it a candidate. `examples`: so many documents come with each
+        dimension that use it most, with their payloads. Raises InvalidInput when the id is not there, and for another
+        number of queries, WrongSpace for a collection of another encoder.
         """
         return run(self._ranking.explain(query, id_, examples, self._adapter.stored), self._send)
 
@@ -291,7 +297,9 @@ class AsyncRetriever(_Answering):
 
     async def _send(self, call: Call) -> Any:
         check_time()
-        return await getattr(self._adapter, call.name)(*call.given, **call.named)
+        found = await getattr(self._adapter, call.name)(*call.given, **call.named)
+        check_time()
+        return found
 
     async def add(
         self,
@@ -314,6 +322,32 @@ class AsyncRetriever(_Answering):
         """Remove documents, or our vector from those of others (C12)."""
         await self._adapter.delete(ids)
 
+    async def verify(
+        self,
+        dense: Any,
+        queries: Any,
+        k: int = 10,
+        *,
+        ids: Iterable[Id] | None = None,
+        where: Where | None = None,
+        payloads: Sequence[Payload] | None = None,
+        vectors: SparseVectors | None = None,
+        group_by: str | None = None,
+    ) -> AnswersReport:
+        """Judge candidates and answers, as `Retriever.verify` does, in a thread beside the loop."""
+        bridge: Any = BesideLoop(self._adapter, asyncio.get_running_loop())
+        asked: dict[str, Any] = {
+            "ids": ids,
+            "where": where,
+            "payloads": payloads,
+            "vectors": vectors,
+            "group_by": group_by,
+        }
+        try:
+            return await asyncio.to_thread(verified, self._ranking, bridge, dense, queries, k, **asked)
+        finally:
+            bridge.leave()
+
     async def explain(self, query: Any, id_: Id, *, examples: int = 0) -> Explanation:
         """Why a document is where it is, as `Retriever.explain` says it."""
         return await arun(self._ranking.explain(query, id_, examples, self._adapter.stored), self._send)
@@ -331,10 +365,10 @@ class AsyncRetriever(_Answering):
 
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
-    number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
+    number = isinstance(deadline, int | float | np.integer | np.floating) and not isinstance(deadline, bool)
     if deadline is not None and not (number and deadline > 0):
         raise InvalidInput(f"deadline must be a positive number of seconds or None, found {deadline!r:.80}")
-    with nullcontext() if deadline is None else within(deadline):
+    with nullcontext() if deadline is None else within(as_float(deadline)):
         yield
 
 
@@ -353,6 +387,8 @@ def _written(
         ranking.check_code_bytes(width)
     vectors, codes = written.vectors, None
     if width is not None:
+        if info.exists:
+            ranking.check_kept(adapter)
         codes = ranking.encoder.residual_codes(dense, adapter.stored(vectors), faults=written.faults)
     if not info.exists:
         adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsevec.answers.calls import Call
 from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
@@ -20,6 +22,7 @@ from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import products
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
+from sparsevec.encoder.similarity import declared_near
 from sparsevec.errors import AdapterError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 Scorer: TypeAlias = Callable[[Float32s, Documents], Sequence[float]]
+Float64s: TypeAlias = npt.NDArray[np.float64]
+Scores: TypeAlias = Float32s | Float64s
 Rerank: TypeAlias = Literal["second look", "residual", "dense"] | Scorer | None
 
 
@@ -55,8 +60,9 @@ _FEW, _MANY, _FINE = 100, 300, 200
 candidates add .003 to the recall at 60 bytes, .005 at 110, .006 at 200 and .007 at 300, where that is half of the error
 (`benchmarks/residual_codes.py`)"""
 
-_COSINE = frozenset({"", "cosine", "cosinesimil", "Cosine", "dot_product", "innerproduct", "Dot"})
-"""similarities under which the engine's ranking and the cosine agree for rows of unit length; "": searched by none"""
+_UNIT = frozenset({"cosine", "cosinesimil", "Cosine", "dot_product"})
+"""similarities under which an engine ranks by the cosine, whatever its rows: those of `dot_product` must be of unit
+length, and others are refused"""
 
 
 class Way(Protocol):
@@ -74,12 +80,13 @@ class Way(Protocol):
     def check(self) -> Operation[None]:
         """Raises InvalidInput, before the search, for a collection that lacks what a score needs."""
 
-    def prepare(self, dense: Float32s, sparse: SparseVectors, /) -> Any:
-        """What `scores` takes of q dense queries (q, query_dim), and as they are searched."""
+    def prepare(self, dense: Float32s, sparse: SparseVectors | None, /) -> Any:
+        """What `scores` takes of q dense queries (q, query_dim), and as the encoder made them sparse, where they were
+        searched whole."""
 
-    def scores(self, prepared: Any, number: int, documents: Documents) -> Float32s:
-        """Of the m documents for the query of that number, (m,); NaN where a document lacks what its score needs.
-        Raises InvalidInput where none has it, and for rows or scores that make no sense."""
+    def scores(self, prepared: Any, number: int, documents: Documents) -> Scores:
+        """Of the m documents, one at least, for the query of that number, (m,); NaN where a document lacks what its
+        score needs. Raises InvalidInput for rows or scores that make no sense."""
 
 
 def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> Way | None:
@@ -97,6 +104,11 @@ def way_of(rerank: Rerank, encoder: SparseEncoder, dense_field: str | None) -> W
     if not callable(rerank):
         raise InvalidInput(
             f'rerank must be "second look", "residual", "dense", a callable or None, found {rerank!r:.80}'
+        )
+    if iscoroutinefunction(rerank) or iscoroutinefunction(getattr(rerank, "__call__", None)):  # noqa: B004
+        raise InvalidInput(
+            "the re-ranker is a coroutine function, expected a plain one: a callable scores in the thread that "
+            "searches, for asyncio too; let it wait there for what must be awaited in a loop of another thread"
         )
     return Own(rerank)
 
@@ -117,7 +129,10 @@ def usual_candidates(rerank: Rerank, encoder: SparseEncoder) -> int:
 
 
 class SecondLook:
-    """By the weights that are stored anyway, and a second, signed query of full length that the encoder has learned."""
+    """By the weights that are stored anyway, and a second, signed query of full length that the encoder has learned.
+
+    The weights come with the hits, also where the server could re-order them itself (`rescore`, C20): those of 100
+    candidates are fewer than the second query has, one for each dimension."""
 
     dense_field: str | None = None
     few: ClassVar[int] = 2  # each read costs as much as a candidate's: twice is the dearest that a filter makes a query
@@ -135,8 +150,9 @@ class SecondLook:
         """The sparse field has all it needs."""
         yield from ()
 
-    def prepare(self, dense: Float32s, sparse: SparseVectors) -> tuple[Float32s, SparseVectors]:
-        return dense, sparse
+    def prepare(self, dense: Float32s, sparse: SparseVectors | None) -> tuple[Float32s, SparseVectors]:
+        """A query that was searched by some of its weights is looked at whole."""
+        return dense, self._encoder.encode_query(dense) if sparse is None else sparse
 
     def scores(self, prepared: tuple[Float32s, SparseVectors], number: int, documents: Documents) -> Float32s:
         dense, sparse = prepared[0][number], prepared[1][number : number + 1]
@@ -182,7 +198,7 @@ class Residual:
                 'rerank="second look", which needs none'
             )
 
-    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+    def prepare(self, dense: Float32s, _sparse: SparseVectors | None) -> Float32s:
         return dense
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
@@ -206,9 +222,11 @@ def _as_hits(documents: Documents) -> Hits:
 
 
 class DenseRows:
-    """By the cosine of the dense query with the dense row that the cluster holds for a candidate.
+    """By the encoder's similarity of the dense query with the dense row that the cluster holds for a candidate: the
+    cosine, the dot product ("dot"), or minus the square of the distance ("l2").
 
-    Where queries come from a model that was adopted, by the cosine of what the encoder makes of them."""
+    Where queries come from a model that was adopted, of what the encoder makes of them. Documents without a row have no
+    score, and are no answers."""
 
     few: ClassVar[int] = 3  # rows of so many documents are as long as a search
     with_vectors: ClassVar[bool] = False
@@ -236,39 +254,39 @@ class DenseRows:
                 f"{self._field!r} holds dense rows of {declared.dimension} columns, expected the {self._columns} of "
                 "this encoder (input_dim): name the field with the rows that it was fitted on"
             )
-        if declared.similarity not in _COSINE:
+        ours, theirs = self._encoder.similarity, declared.similarity
+        if theirs and declared_near(theirs) not in ({"cosine", "dot"} if ours == "cosine" else {ours}):
             raise InvalidInput(
-                f"{self._field!r} is compared by {declared.similarity}, and this encoder was fitted to the cosine: "
-                "expected cosine or a dot product of unit rows; re-rank by a callable of your own, or by "
-                '"second look", which needs no dense rows'
+                f"{self._field!r} is compared by {theirs}, and this encoder was fitted to similarity={ours!r}: "
+                'expected a field of the same, or dot products of unit rows for "cosine"; re-rank by a callable of '
+                'your own, or by "second look", which needs no dense rows'
             )
-        self.on_server = bool(declared.similarity)
+        self.on_server = ours == "cosine" and theirs in _UNIT
 
     def _check_payloads(self) -> Operation[None]:
         """It may lie in payloads, where only documents tell: whether one has it."""
         with suppress(AdapterError):  # a backend that cannot filter by it; then the candidates tell
             having: Documents | None = yield Call("matching", ({self._field: {"exists": True}}, 1))
             if having is not None and not having.ids and (yield Call("count")):
-                raise InvalidInput(self._missing("no document"))
+                raise self.missing("no document")
 
-    def _missing(self, who: str) -> str:
+    def missing(self, who: str) -> InvalidInput:
         known = f"; declared here: {sorted(self._declared)}" if self._declared else ""
-        return (
+        return InvalidInput(
             f"{who} holds a dense row in {self._field!r}, expected a list of {self._columns} numbers in each document"
             f"{known}"
         )
 
-    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
-        return unit_rows(self._encoder.translate(dense))
+    def prepare(self, dense: Float32s, _sparse: SparseVectors | None) -> Float32s:
+        return self._compared(self._encoder.translate(dense))
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)
-        held = [at for at, row in enumerate(rows) if row is not None and row.any()]
-        if len(rows) and not held:
-            raise InvalidInput(self._missing(f"none of {len(rows)} candidates"))
+        zeros = self._encoder.similarity != "cosine"
+        held = [at for at, row in enumerate(rows) if row is not None and (zeros or row.any())]
         scores = np.full(len(rows), np.nan, np.float32)
         if held:
-            scores[held] = self._cosines(prepared[number], [rows[at] for at in held])
+            scores[held] = self._similarities(prepared[number], [rows[at] for at in held])
         return scores
 
     def proves(self, prepared: Float32s, number: int, documents: Documents, k: int) -> bool:
@@ -277,14 +295,18 @@ class DenseRows:
         scores = np.sort(self.scores(prepared, number, documents))[::-1].astype(np.float64)
         return bool(scores[k - 1] - scores[-1] > 2 * (self._columns + 8) * 2.0**-24)
 
-    def _cosines(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
+    def _similarities(self, query: Float32s, rows: Sequence[Float32s | None]) -> Float32s:
         widths = {0 if row is None else len(row) for row in rows}
         if odd := widths - {self._columns}:
             raise InvalidInput(
                 f"{self._field!r} holds dense rows of {min(odd)} columns, expected {self._columns} (input_dim)"
             )
-        units = unit_rows(np.stack([row for row in rows if row is not None])).astype(np.float64)
-        return np.cumsum(units * query, axis=1)[:, -1].astype(np.float32)
+        held = self._compared(np.stack([row for row in rows if row is not None])).astype(np.float64)
+        parts = -np.square(held - query) if self._encoder.similarity == "l2" else held * query
+        return np.cumsum(parts, axis=1)[:, -1].astype(np.float32)
+
+    def _compared(self, rows: Float32s) -> Float32s:
+        return unit_rows(rows) if self._encoder.similarity == "cosine" else rows
 
 
 class Own:
@@ -302,22 +324,25 @@ class Own:
         """What it needs, it knows."""
         yield from ()
 
-    def prepare(self, dense: Float32s, _sparse: SparseVectors) -> Float32s:
+    def prepare(self, dense: Float32s, _sparse: SparseVectors | None) -> Float32s:
         return dense
 
-    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
+    def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float64s:
+        """In float64, by which they are ordered: float32 takes seconds of a year's dates for one."""
         given = self._scorer(prepared[number], documents)
         try:
-            scores = np.asarray(given, np.float32)
+            scores = np.asarray(given)
+            scores = scores if np.iscomplexobj(scores) else scores.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidInput(
                 f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
                 f"{given!r:.60} ({error})"
             ) from None
-        finite = bool(np.isfinite(scores).all())
+        finite = not np.iscomplexobj(scores) and bool(np.isfinite(scores).all())
         if scores.shape != (len(documents.ids),) or not finite:
+            kind = "complex numbers" if np.iscomplexobj(scores) else f"shape {scores.shape}"
             raise InvalidInput(
-                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found shape "
-                f"{scores.shape}{'' if finite else ' with NaN or infinity'}"
+                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
+                f"{kind}{'' if finite or np.iscomplexobj(scores) else ' with NaN or infinity'}"
             )
         return scores

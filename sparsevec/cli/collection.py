@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from sparsevec.cli.credentials import connected
 from sparsevec.cli.documents import Beside, Documents, beside, of_dense, of_texts, of_vectors
 from sparsevec.cli.options import (
     EMBEDDER,
+    Candidates,
     Codes,
     Embedder,
     Filter,
@@ -23,6 +25,7 @@ from sparsevec.cli.options import (
     Payloads,
     Rerank,
     Reranking,
+    RowsField,
     Target,
     TextField,
     TopK,
@@ -45,6 +48,8 @@ from sparsevec.integrations.embedders import embed, named
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
 
 __all__ = ["index", "search", "verify"]
+
+_USUAL = {"rerank": Rerank.usual, "dense_field": None, "candidates": None}
 
 
 class Missing(StrEnum):
@@ -188,6 +193,8 @@ def search(
         Path | None, typer.Option("--model", help="What encodes the queries; the answers are re-ranked by it, too.")
     ] = None,
     rerank: Reranking = Rerank.usual,
+    dense_field: RowsField = None,
+    candidates: Candidates = None,
     text: Annotated[
         str | None, typer.Option("--text", help="One query in words, for --model, embedded as its documents were.")
     ] = None,
@@ -212,15 +219,16 @@ def search(
         raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
     if text is not None and model is None:
         raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
-    if rerank != Rerank.usual and (model is None or vector is not None):
-        raise InvalidInput("--rerank belongs to --model and dense queries")
+    again = partial(retriever, rerank=rerank, dense_field=dense_field, candidates=candidates)
+    if again.keywords != _USUAL and (model is None or vector is not None):
+        raise InvalidInput("--rerank, --dense-field and --candidates belong to --model and dense queries")
     wanted: dict[str, Any] = {"where": read_where(where), "with_payloads": True}
     with connected(url) as adapter:
         if model is None or vector is not None:
             hits = adapter.search(_sparse(queries, vector, adapter), k, **wanted)
         else:
             dense = _dense(queries, text, embedder, field)
-            hits = retriever(SparseEncoder.load(model), adapter, rerank).search(dense, k, **wanted)
+            hits = again(SparseEncoder.load(model), adapter).search(dense, k, **wanted)
     if as_json:
         typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
     else:
@@ -272,6 +280,8 @@ def verify(
     ] = None,
     codes: Codes = None,
     rerank: Reranking = Rerank.usual,
+    dense_field: RowsField = None,
+    candidates: Candidates = None,
     k: TopK = 10,
     ids: Ids = None,
     where: Filter = None,
@@ -285,8 +295,9 @@ def verify(
     sparsevec verify qdrant://localhost:6333/products products.parquet queries.npy --model model/
     ```
     """
-    if model is None and (codes is not None or rerank != Rerank.usual):
-        raise InvalidInput("--documents and --rerank belong to --model")
+    again = partial(retriever, rerank=rerank, dense_field=dense_field, candidates=candidates)
+    if model is None and (codes is not None or again.keywords != _USUAL):
+        raise InvalidInput("--documents, --rerank, --dense-field and --candidates belong to --model")
     files = Beside(ids, payloads)
     with connected(url) as adapter:
         if model is None:
@@ -297,7 +308,7 @@ def verify(
             table = read_table(documents)
             about = _about(files, where, len(table.rows), table)
             known = None if codes is None else SparseVectors.load(codes)
-            asked = retriever(SparseEncoder.load(model), adapter, rerank)
+            asked = again(SparseEncoder.load(model), adapter)
             report = verified(asked, table.rows, read_dense(queries), k, vectors=known, **about)
     say(report, as_json=as_json, sound=report.exact)
 

@@ -20,6 +20,7 @@ from sparsevec.errors import InvalidInput
 
 __all__ = [
     "EMBEDDER",
+    "Candidates",
     "Codes",
     "Embedder",
     "Filter",
@@ -28,6 +29,7 @@ __all__ = [
     "Payloads",
     "Rerank",
     "Reranking",
+    "RowsField",
     "Target",
     "TextField",
     "TopK",
@@ -85,6 +87,13 @@ Reranking = Annotated[
         "or none. Usual: the second look, unless the model's card says that it finds less.",
     ),
 ]
+RowsField = Annotated[
+    str | None,
+    typer.Option("--dense-field", help="With --rerank dense: the field or vector that holds the dense rows."),
+]
+Candidates = Annotated[
+    int | None, typer.Option("--candidates", help="Documents to re-rank for each query; 100, or 300 where it pays.")
+]
 TextField = Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")]
 Target = Annotated[
     str,
@@ -96,11 +105,15 @@ Target = Annotated[
 ]
 
 
-def retriever(encoder: SparseEncoder, adapter: Adapter, rerank: Rerank) -> Retriever:
+def retriever(
+    encoder: SparseEncoder, adapter: Adapter, rerank: Rerank, dense_field: str | None, candidates: int | None
+) -> Retriever:
     """Raises InvalidInput when the encoder cannot do what `rerank` asks for."""
+    if rerank == Rerank.dense and dense_field is None:
+        raise InvalidInput("--rerank dense needs --dense-field, the field or vector that holds the dense rows")
     ways = {Rerank.usual: USUAL, Rerank.second_look: "second look", Rerank.none: None}
     way: Any = ways.get(rerank, rerank.value)
-    return Retriever(encoder, adapter, rerank=way)
+    return Retriever(encoder, adapter, rerank=way, dense_field=dense_field, candidates=candidates)
 
 
 def read_where(text: str | None) -> Where | None:

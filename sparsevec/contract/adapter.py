@@ -41,7 +41,8 @@ C20  `rescore` re-orders the `candidates` best by a second query: the score of a
      `stored(vector)`, weights of either sign; who shares no dimension with it is no hit. The candidates are exact (C7)
 C21  `after` reads on in the whole ranking of one query, page by page, each document once, ties too, beyond any limit
      of k; where capabilities say so, as the collection was at the first page. Elsewhere each document that stays as it
-     is comes once, and one that is written, moved or deleted meanwhile may come twice or not at all
+     is comes once, and one that is written, moved or deleted meanwhile may come twice or not at all. A place belongs to
+     its query and filter; with others it gives no ranking, and nobody checks that
 
 A collection is *ours* when `create` made it, and *others'* when it was there already.
 

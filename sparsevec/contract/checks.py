@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from inspect import iscoroutinefunction
@@ -213,7 +214,7 @@ def check_vectors(vectors: object, what: str = "vectors") -> SparseVectors:
     shape = getattr(vectors, "shape", None)
     found = type(vectors).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
     raise InvalidVectors(
-        f"expected {what} as SparseVectors, found {found}; encoder.encode(dense) makes them from dense rows, "
+        f"expected {what} as SparseVectors, found {found}; encoder.encode_document(dense) makes them from dense rows, "
         "SparseVectors.from_scipy from a scipy matrix, SparseVectors.from_rows from {index: weight} mappings"
     )
 
@@ -246,6 +247,14 @@ def check_queries(queries: Queries, dimension: int | None, fingerprint: str | No
     check_dimension(queries, dimension)
     check_space(queries, fingerprint)
     return queries
+
+
+def as_float(number: float) -> float:
+    """Of any size: a whole number beyond the floats is as good as infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def check_space(vectors: SparseVectors, fingerprint: str | None) -> None:

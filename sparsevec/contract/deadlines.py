@@ -37,7 +37,7 @@ def remaining(longest: float) -> float:
 
 
 def check_time() -> None:
-    """Raises BackendDown when the deadline has passed, so that what needs several requests begins no further one."""
+    """Raises BackendDown when the deadline has passed, so that what needs several steps begins no further one."""
     until = _until.get()
     if until is not None and time.monotonic() >= until:
-        raise BackendDown("the deadline passed before the backend was asked for all that the answer needs")
+        raise BackendDown("the deadline passed before the answer was complete")

@@ -36,8 +36,8 @@ class Ranks(Protocol):
         """The k documents of each of rows (q, d) whose dense row, in the declared field `dense`, is nearest to it.
 
         `among` those ids of each query: exactly. Else by the engine's own index, which is approximate as a rule. Scores
-        are the engine's. Raises BackendUnsupported where it cannot do that, InvalidInput for a field that is not
-        declared to hold dense rows.
+        are the engine's, where more is better: of a distance, its negative. Raises BackendUnsupported where it cannot
+        do that, InvalidInput for a field that is not declared to hold dense rows.
         """
 
     def by_text(

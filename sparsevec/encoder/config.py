@@ -156,10 +156,14 @@ class Figures(Evaluation):
     """refining did less than the head"""
     learned_recall_10: float | None = None
     """recall_10 of the head, where no learning was better and was kept"""
+    collapsed: str | None = None
+    """why learning ended early, with nothing to keep"""
     sample_agreement: float | None = None
     """how far the sample spreads in the directions in which documents do, see `figures.agreement`; None without any"""
     too_few: bool = False
     """there were too few documents to learn from"""
+    of_themselves: Interval | None = None
+    """what refined documents, those learned from among them, find of each other: what `judge` compares with"""
     seconds: float
     """of training"""
 
@@ -176,7 +180,7 @@ class Figures(Evaluation):
         }[self.asked]
         between = "" if self.recall_10_interval is None else f" ({self.recall_10_interval})"
         if not self.queries:
-            return "; ".join([f"{self.active_dims:.1f} weights a document, nothing to measure with", *self.warnings])
+            return f"{self.active_dims:.1f} weights a document, nothing to measure with"
         again = self.second_look_recall_10
         looked = "" if again is None else f", {again:.3f} at a second look"
         coded = self.residual_recall_10
@@ -196,6 +200,8 @@ class Figures(Evaluation):
                 f"{self.documents} documents are too few to learn from: codes that need no learning serve, each "
                 "document has a dimension of its own, later ones are found less often; fit again when there are more"
             )
+            if self.documents and self.allowed_flops is not None:
+                said.append(f"for so few, queries may spend F {self.allowed_flops:.3g}, on later documents too")
         if self.sample_agreement is not None and self.sample_agreement < _FOREIGN:
             said.append(
                 f"the sample of queries seems to come from ANOTHER MODEL: it shares {self.sample_agreement:.2f} of the "
@@ -209,16 +215,23 @@ class Figures(Evaluation):
             )
         elif self.refined_recall_10 is not None:
             said.append(f"refining gave less ({self.refined_recall_10:.3f}) than the head, which was kept")
+        elif self.refined_is_worse and self.collapsed is not None:
+            said.append(f"refining collapsed ({self.collapsed}), and the head was kept")
         elif self.refined_is_worse:
             said.append(f"refining made it WORSE than the head ({self.head_recall_10:.3f}): keep the head")
         if self.allowed_flops is not None and self.flops < 0.95 * self.allowed_flops and not self.too_few:
             said.append(
-                f"queries spend F {self.flops:.3g} of the {self.allowed_flops:.3g} allowed: no more of their "
-                "activations are positive"
+                f"queries spend F {self.flops:.3g} of the {self.allowed_flops:.3g} allowed: of their activations no "
+                "other is positive, or none fits into what is left"
             )
         if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
             said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")
-        if self.learned_recall_10 is not None:
+        if self.collapsed is not None and not self.refined_is_worse:
+            said.append(
+                f"learning collapsed ({self.collapsed}), and codes that need no learning serve: the rows have few "
+                "directions, or one is far longer than the others"
+            )
+        elif self.learned_recall_10 is not None:
             said.append(f"learning gave less ({self.learned_recall_10:.3f}) than no learning, which was kept")
         elif self.untrained_recall_10 is not None and self.recall_10 < self.untrained_recall_10:
             said.append(f"WORSE than without learning ({self.untrained_recall_10:.3f}): do not use it")

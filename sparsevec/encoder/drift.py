@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import cost
 from sparsevec.measure.intervals import Interval, interval, paired_interval
 from sparsevec.measure.recall import recalls, sparse_top
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Int64s, SparseVectors
 
-__all__ = ["Drift", "drift"]
+__all__ = ["Drift", "drift", "found_of_themselves"]
 
 _ASKING, _SEARCHED = 512, 20_000  # documents that ask, and that are searched: as for the figures of a fit
 _BUDGET = 1.05  # of F and of nnz, before it counts as broken
@@ -49,9 +50,7 @@ class Drift:
 
 def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Drift:
     """For rows (n, columns) as documents and as queries, and their stored codes. InvalidInput for codes of others."""
-    step = spacing(len(rows), _SEARCHED)
-    rows, asking, codes = rows[::step], asking[::step], codes[np.arange(0, len(codes), step)]
-    own = np.arange(0, len(rows), spacing(len(rows), _ASKING))
+    rows, asking, codes, own = _some(rows, asking, codes)
     _check_theirs(model.documents(rows[own], None), codes[own])
     units, asked = unit_rows(rows), unit_rows(asking[own])
     truth = nearest(units, asked, 10, itself=own)
@@ -59,7 +58,7 @@ def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Dri
     found = sparse_top(codes, queries, 10, itself=own)
     at_10, spent = recalls(units, asked, found, truth), cost(queries, codes)
     new = _newcomers(model, rows, codes)
-    hit = np.array([np.isin(due, rows) for due, rows in zip(truth.rows, found, strict=True)])
+    hit = _hit(truth.rows, found)
     fitted, later = _share(hit, ~new[truth.rows]), _share(hit, new[truth.rows])
     between = interval(at_10)
     return Drift(
@@ -71,8 +70,31 @@ def drift(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> Dri
         active_dims=spent.active_dims,
         found=fitted,
         found_newcomers=later,
-        reasons=tuple(_reasons(model, spent.flops, spent.active_dims, between, hit, new[truth.rows])),
+        reasons=tuple(_reasons(model, spent.flops, spent.active_dims, between, hit, new[truth.rows], new[own])),
     )
+
+
+def found_of_themselves(model: Model, rows: Dense, asking: Dense, codes: SparseVectors) -> npt.NDArray[np.float64]:
+    """What fitted documents that ask find of their dense top tens, each (q,): with what `drift` compares later."""
+    rows, asking, codes, own = _some(rows, asking, codes)
+    units = unit_rows(rows)
+    truth = nearest(units, unit_rows(asking[own]), 10, itself=own)
+    shares: npt.NDArray[np.float64] = _hit(
+        truth.rows, sparse_top(codes, model.queries(asking[own], None), 10, itself=own)
+    ).mean(axis=1)
+    return shares
+
+
+def _some(rows: Dense, asking: Dense, codes: SparseVectors) -> tuple[Dense, Dense, SparseVectors, Int64s]:
+    """The documents that are searched, as they ask, their codes, and which of them ask."""
+    step = spacing(len(rows), _SEARCHED)
+    rows, asking, codes = rows[::step], asking[::step], codes[np.arange(0, len(codes), step)]
+    return rows, asking, codes, np.arange(0, len(rows), spacing(len(rows), _ASKING))
+
+
+def _hit(due: Int64s, found: Sequence[Int64s]) -> npt.NDArray[np.bool_]:
+    """Which of the dense top tens (q, 10) the sparse top tens have."""
+    return np.array([np.isin(one, rows) for one, rows in zip(due, found, strict=True)])
 
 
 def _check_theirs(today: SparseVectors, codes: SparseVectors) -> None:
@@ -106,13 +128,28 @@ def _same(today: SparseVectors, codes: SparseVectors) -> npt.NDArray[np.bool_]:
     return same
 
 
+def _of_fitted(
+    hit: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_], asking_new: npt.NDArray[np.bool_]
+) -> Interval | None:
+    """What fitted documents find of the fitted ones that are due; None where none are."""
+    rows = np.flatnonzero(~asking_new & ~new.all(axis=1))
+    return interval(np.array([hit[row][~new[row]].mean() for row in rows])) if len(rows) else None
+
+
 def _share(hit: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float | None:
     return float(hit[of].mean()) if of.any() else None
 
 
 def _reasons(
-    model: Model, flops: float, nnz: float, between: Interval, hit: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]
+    model: Model,
+    flops: float,
+    nnz: float,
+    between: Interval,
+    hit: npt.NDArray[np.bool_],
+    new: npt.NDArray[np.bool_],
+    asking_new: npt.NDArray[np.bool_],
 ) -> list[str]:
+    """new: which of the dense top tens are newcomers (q, 10); asking_new: which of those that ask (q,)."""
     config, said = model.config, []
     if flops > _BUDGET * config.flops:
         said.append(
@@ -121,6 +158,9 @@ def _reasons(
     if nnz > _BUDGET * config.nnz:
         said.append(f"documents have {nnz:.1f} weights, the budget is {config.nnz}")
     kept = next((kind.recall_10 for kind in config.figures.kinds if kind.kind == "documents"), None)
+    before, own = config.figures.of_themselves, _of_fitted(hit, new, asking_new)
+    if before is not None and own is not None:
+        between, kept = own, before.low
     if kept is not None and between.high < kept:
         said.append(f"documents find {between} of their dense top 10, {kept:.3f} when this was learned")
     both = new.any(axis=1) & ~new.all(axis=1)

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from sparsevec.contract.checks import Id
 from sparsevec.dense import Dense, blocks
 from sparsevec.encoder.head import Float64s, unit
 from sparsevec.errors import InvalidInput, InvalidVectors
@@ -125,9 +126,8 @@ class ResidualCodes:
     def scores(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> Float32s:
         """Of m candidates for one query (1, columns), as the module docstring defines it: (m,).
 
-        Raises InvalidInput for codes of another width or model.
+        `check` says whether they are codes of this model.
         """
-        self._check(codes)
         if not len(codes):
             return np.empty(0, np.float32)
         fixed, constant = self._asked(query)
@@ -136,7 +136,6 @@ class ResidualCodes:
     def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
         """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
         the stored weights are the middle term, on the dimensions that occur; and the code's part."""
-        self._check(codes)
         fixed, constant = self._asked(query)
         seen = np.unique(stored.indices).astype(np.int64)
         products = self._products(fixed, seen)
@@ -178,7 +177,8 @@ class ResidualCodes:
         left: Float64s = self._gains[codes[:, 1]] * np.ldexp(found, -2 * _BITS)
         return left
 
-    def _check(self, codes: UInt8s) -> None:
+    def check(self, codes: UInt8s, ids: Sequence[Id]) -> None:
+        """Raises InvalidInput for codes (m, width) of another width or model; `ids` are those of the m documents."""
         if codes.ndim != 2 or codes.shape[1] != self.width or codes.dtype != np.uint8:
             raise InvalidInput(
                 f"residual codes of this model are uint8 of {self.width} bytes a document, found {codes.dtype} of "
@@ -186,9 +186,9 @@ class ResidualCodes:
             )
         if len(others := np.flatnonzero(codes[:, 0] != self._tag)):
             raise InvalidInput(
-                f"the residual code of candidate {int(others[0])} was made by another model than {self.name}, and so "
-                f"were {len(others)} of {len(codes)}; write the documents again with the codes of this one "
-                "(a model that was refined again makes other codes)"
+                f"the residual code of document {ids[others[0]]!r} was made by another model than {self.name}, and so "
+                f"were {len(others)} of {len(codes)} here; write the documents again with the codes of this one: a "
+                "model that was refined again makes other codes"
             )
 
 

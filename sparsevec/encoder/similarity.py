@@ -26,7 +26,9 @@ __all__ = ["COLUMNS", "Near", "Similarity", "check_similarity", "declared_near",
 Near: TypeAlias = Literal["cosine", "dot", "l2"]
 COLUMNS: Mapping[str, int] = {"cosine": 0, "dot": 1, "l2": 2}
 """more than the user's rows have"""
-_SPARE = 1.25  # R over the longest document that was learned from: later ones may be a little longer
+_SPARE, _SPARE_OF_FEW, _FEW = 1.25, 2.0, 100
+"""R over the longest document that was learned from, for later ones may be longer: a little, and more than a little
+where there were fewer than 100, which say little of the others"""
 
 
 def check_similarity(near: object) -> Near:
@@ -47,7 +49,8 @@ _DECLARED: Mapping[str, Near] = {
     "l2": "l2",
     "l2_norm": "l2",
 }
-_ONE_LENGTH = 0.01  # of rows' lengths, their spread over the mean: below, all three rank alike but for near ties
+_ALIKE, _ASKING, _AMONG = 0.95, 100, 2000
+"""overlap of two top tens from which on they are one order but for near ties; rows that ask, and that are ranked"""
 
 
 def declared_near(similarity: str) -> Near | None:
@@ -58,20 +61,36 @@ def declared_near(similarity: str) -> Near | None:
 def misfit(near: Near, similarity: str, rows: Dense) -> str | None:
     """Why an encoder for `near` orders `rows` (n, d) otherwise than a field that declares `similarity`; None if not.
 
-    Rows of one length have one order, whatever it is called.
+    Rows of one length have one order, whatever it is called; how much lengths matter depends on how near the rows are,
+    so they are ranked both ways.
     """
     declared = declared_near(similarity)
-    if declared is None or declared == near or not len(rows):
+    if declared is None or declared == near or len(rows) < 2:
+        return None
+    some = rows[:: -(-len(rows) // _AMONG)].astype(np.float64)
+    ours, theirs = _top(near, some), _top(declared, some)
+    shared = np.mean([np.isin(one, other).mean() for one, other in zip(ours, theirs, strict=True)])
+    if shared >= _ALIKE:
         return None
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    spread = float(lengths.std() / max(lengths.mean(), 1e-300))
-    if spread < _ONE_LENGTH:
-        return None
     return (
         f"the field ranks by {similarity!r}, the encoder was learned for similarity={near!r}, and the rows' lengths "
-        f"({lengths.min():.3g} to {lengths.max():.3g}) make these two orders; learn it with SparseEncoder(..., "
-        f"similarity={declared!r}), or scale all rows to one length"
+        f"({lengths.min():.3g} to {lengths.max():.3g}) make these two orders, whose top tens share {shared:.2f}; learn "
+        f"it with SparseEncoder(..., similarity={declared!r}), or scale all rows to one length"
     )
+
+
+def _top(near: Near, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The ten rows of n, or half of them, nearest to some of them, themselves left out, (q, 10)."""
+    asking = np.arange(0, len(rows), -(-len(rows) // _ASKING))
+    if near == "cosine":
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+    scores = rows[asking] @ rows.T
+    if near == "l2":
+        scores -= 0.5 * np.square(rows).sum(axis=1)
+    scores[np.arange(len(asking)), asking] = -np.inf
+    top: npt.NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, : min(10, len(rows) // 2)]
+    return top
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,8 @@ class Similarity:
         squares = np.concatenate(
             [np.square(block.astype(np.float64) - centre).sum(axis=1) for _, block in blocks(documents)]
         )
+        if near == "l2" and not squares.any():  # one row, or equal ones: their own length is a scale, too
+            squares += float(np.square(centre).sum()) or 1.0
         if not (np.isfinite(squares).all() and squares.any()):
             raise InvalidVectors(
                 f"similarity={near!r} needs lengths that float64 can square, and not all 0; found documents of lengths "
@@ -101,7 +122,8 @@ class Similarity:
         r = float(np.sqrt(squares.mean()))
         if near == "l2":
             squares += np.square((r**2 - squares) / (2 * r))
-        return cls(near, centre, r, _SPARE * float(np.sqrt(squares.max())))
+        spare = _SPARE_OF_FEW if len(documents) < _FEW else _SPARE
+        return cls(near, centre, r, spare * float(np.sqrt(squares.max())))
 
     def documents(self, rows: Dense) -> Dense:
         """(n, input_dim) to (n, input_dim + COLUMNS). Raises InvalidVectors for rows longer than any learned from."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
+from sparsevec.contract.checks import Id, check_vectors
 from sparsevec.dense import Dense, dense_rows, query_rows, row_faults, rows_without, unit_rows
 from sparsevec.encoder.adopting import Pairing, adopted
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
@@ -127,15 +128,16 @@ class SparseEncoder:
 
         The budget holds on rows that were not trained on, and of every query: none spends more than its share of F.
         Below 100 documents, none included, nothing can be learned, and codes that need no learning serve: the figures
-        say so. Where directions that nobody learned do better than the head, they are kept, and the figures say that.
+        say so, and how much F queries may then spend. Where directions that nobody learned do better than the head, or
+        learning collapses, they are kept, and the figures say that.
 
         `on_step` is called with each event of `sparsevec.progress`. checkpoint: a folder, written every few seconds;
         call `fit` again with the same arguments after a kill, and it goes on to the same bits. device: what torch
         learns on, "cpu" or "cuda"; a GPU adds in no fixed order, so that the same seed learns other bits there. Needs
         the extra `train`.
 
-        Raises InvalidVectors, InvalidInput when the budget cannot be met, TrainingCollapsed; for the checkpoint
-        CheckpointMismatch, ModelBroken or StorageFailed.
+        Raises InvalidVectors, InvalidInput when the budget cannot be met; for the checkpoint CheckpointMismatch,
+        ModelBroken or StorageFailed.
         """
         limits = resolved(check_budget(budget), self.output_dim)
         self._check_width(budget.residual_bytes)
@@ -189,6 +191,8 @@ class SparseEncoder:
         width = None if config.residual is None else config.residual.bytes
         task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width, device)
         rows = self._split(documents, asking, model.similarity)
+        if config.figures.too_few:  # its purse is theirs, and its figures
+            model = recalibrated(model, task, rows, Whole(on_step, _AT))
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes
 
@@ -292,7 +296,7 @@ class SparseEncoder:
         """
         model = self._fitted()
         if model.config.adopted is None:
-            return query_rows(dense, self.input_dim).astype(np.float32, copy=False)
+            return query_rows(dense, self.input_dim, zeros=self.similarity == "l2").astype(np.float32, copy=False)
         if self.similarity != "cosine":
             raise InvalidInput(f"rows of an adopted model have no length, which similarity={self.similarity!r} needs")
         return unit_rows(self._asking(dense, model))
@@ -405,7 +409,7 @@ class SparseEncoder:
         batch, order and number of threads; needs no torch. Raises InvalidInput for a model that was
         fitted without `Budget(residual_bytes=...)`, WrongSpace for vectors of another encoder, InvalidVectors.
         """
-        residuals = self._residuals()
+        residuals, vectors = self._residuals(), check_vectors(vectors)
         if faults:
             at = _sound(len(vectors), faults)
             codes = np.zeros((len(vectors), residuals.width), np.uint8)
@@ -431,7 +435,12 @@ class SparseEncoder:
             lacking = "vectors" if hits.vectors is None else "codes"
             raise InvalidInput(f"the hits have no {lacking}; search with with_vectors=True and with_codes=True")
         self._check_ours(hits.vectors)
+        residuals.check(hits.codes, hits.ids)
         return residuals.scores(row, hits.vectors, hits.codes)
+
+    def check_residual_codes(self, codes: UInt8s, ids: Sequence[Id]) -> None:
+        """Raises InvalidInput when one of the codes (m, residual_bytes), of documents `ids`, is another model's."""
+        self._residuals().check(codes, ids)
 
     def residual_parts(self, query: Any, hits: Hits) -> tuple[float, SparseVectors, float]:
         """Of one hit: what `residual_scores` adds for every document alike, the query whose products with the stored

@@ -13,7 +13,8 @@ import numpy as np
 
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import welcome
-from sparsevec.encoder.config import NewcomersConfig, ResidualConfig, Stage
+from sparsevec.encoder.config import Figures, NewcomersConfig, ResidualConfig, Stage
+from sparsevec.encoder.drift import found_of_themselves
 from sparsevec.encoder.figures import Judge, agreement, spacing
 from sparsevec.encoder.head import Cut, Float64s, encoded
 from sparsevec.encoder.model import Model, query_projection
@@ -30,7 +31,8 @@ from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.split import Split
 from sparsevec.encoder.towers import Task, Towers, calibrated, purchased
 from sparsevec.encoder.untrained import random_directions
-from sparsevec.errors import ClientMissing
+from sparsevec.errors import ClientMissing, TrainingCollapsed
+from sparsevec.measure.intervals import interval
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
 
@@ -49,20 +51,27 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     sample = rows.queries_to_train_on()
     corpus = learn.new_corpus(documents, rows.documents_that_ask(), None, sample, neighbours, task.device)
     whole.at("neighbours", 1, 1)
-    tensors = learn.learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
+    tensors, collapsed = None, None
+    try:
+        tensors = learn.learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
+    except TrainingCollapsed as error:
+        collapsed = error.diagnosis
 
     whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, CalibrationRecipe().most_measured)
-    head = calibrated(tensors, rows, judge, limits)
-    plain = _plain(documents, task, rows, judge)  # not of rows that ask: each would find its nearest by its own
-    ours, theirs = (float(judge.recall_10(side.codes, side.asked[0]).mean()) for side in (head, plain))
+    kept = _plain(documents, task, rows, judge)  # not of rows that ask: each would find its nearest by its own
+    theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
     shared = None if sample is None else agreement(rows.documents_that_ask(), sample)
-    kept, figures = head, {"untrained_recall_10": theirs, "head_recall_10": ours, "sample_agreement": shared}
-    stage: Stage = "head"
-    if theirs > ours:
-        kept, stage = _plain(judge.units, task, rows, judge), "untrained"  # where all rows may have their own
-        theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
-        figures |= {"untrained_recall_10": theirs, "head_recall_10": theirs, "learned_recall_10": ours}
+    figures: dict[str, Any] = {"untrained_recall_10": theirs, "head_recall_10": theirs, "sample_agreement": shared}
+    figures |= {"collapsed": collapsed}
+    stage: Stage = "untrained"
+    if tensors is not None:
+        head = calibrated(tensors, rows, judge, limits)
+        ours = float(judge.recall_10(head.codes, head.asked[0]).mean())
+        if ours >= theirs:
+            kept, stage, figures = head, "head", figures | {"head_recall_10": ours}
+        else:
+            figures |= {"learned_recall_10": ours}
     whole.at("budget", 1, 1)
     kept, first = _with_second_look(kept, rows, judge, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
@@ -200,7 +209,12 @@ def refined(
     )
     whole.at("neighbours", 1, 1)
     codes: SparseVectors
-    codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
+    try:
+        codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
+    except TrainingCollapsed as error:
+        kept = config.figures.model_copy(update={"refined_is_worse": True, "collapsed": error.diagnosis})
+        model = Model(config.model_copy(update={"figures": kept}), model.tensors)
+        return model, model.documents(rows.documents, None)
 
     whole.at("budget", 0, 1, "calibrating the budget")
     every, kinds = np.arange(0, len(codes), judge.step), [asking.rows for asking in judge.kinds]
@@ -208,10 +222,13 @@ def refined(
         model.tensors | tower, config.documents.cut(), codes[every], kinds, recipe.refined_sixteenths, limits
     )
     found, more = judge.recall_10(made.codes, made.asked[0]), {"seconds": config.figures.seconds}
-    beside = config.figures
+    beside, untrained = config.figures, config.figures.untrained_recall_10
+    if untrained is not None and found.mean() < untrained:  # which may be of another corpus
+        plain = _plain(rows.documents_to_train_on(), task, rows, judge)
+        untrained = float(judge.recall_10(plain.codes, plain.asked[0]).mean())
     figures: dict[str, Any] = {
-        "untrained_recall_10": beside.untrained_recall_10,
-        "head_recall_10": beside.head_recall_10,
+        "untrained_recall_10": untrained,
+        "head_recall_10": beside.head_recall_10 if beside.documents == len(judge.documents) else None,
         "sample_agreement": None if sample is None else agreement(rows.documents_that_ask(), sample),
     }
     if config.stage != "refined":
@@ -226,11 +243,14 @@ def refined(
             figures |= {"refined_recall_10": float(found.mean()), "refined_is_worse": True}
             if loser is not None:
                 figures |= {"refined_loses": loser[0], "refined_loss": loser[1]}
-            kept = config.figures.model_copy(update=figures | {"seconds": beside.seconds + whole.seconds})
+            measured = beside.model_dump() | judge.figures(head, asked) | figures
+            kept = Figures(**measured | {"seconds": beside.seconds + whole.seconds})
             model = Model(config.model_copy(update={"figures": kept}), model.tensors)
+            again = judge.second_look(head, asked[0], model.second_looks(judge.first.rows, asked[0]))
+            model = _with_figure(model, "second_look_recall_10", again)
             return model, model.documents(rows.documents, None)
-    elif beside.head_recall_10 is not None:
-        figures |= {"refined_is_worse": float(found.mean()) < beside.head_recall_10}
+    elif figures["head_recall_10"] is not None:
+        figures |= {"refined_is_worse": float(found.mean()) < figures["head_recall_10"]}
     whole.at("budget", 1, 1)
     made, first = _with_second_look(made, rows, judge, task, whole, checkpoint, "refined look")
     whole.at("newcomers", 0, 1, "fitting documents taken for newcomers")
@@ -257,6 +277,9 @@ def refined(
         whole,
         config.fingerprint,
     )
+    own = interval(found_of_themselves(model, rows.documents, rows.documents_asking, codes))
+    kept = model.config.figures.model_copy(update={"of_themselves": own})
+    model = Model(model.config.model_copy(update={"figures": kept}), model.tensors)
     if later is not None:
         tensors, settings = later
         model = Model(model.config.model_copy(update={"newcomers": settings}), model.tensors | tensors)

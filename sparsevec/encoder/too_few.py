@@ -24,11 +24,13 @@ __all__ = ["unlearned"]
 def unlearned(task: Task, documents: Dense, queries: Dense, asked: str, whole: Whole) -> Model:
     """A dimension of its own for each of a few documents, or none. queries: the sample, or the documents as queries.
 
-    To find 20 of 40 documents takes an F of one half, whatever was asked for: that much it may be, and costs nothing.
+    To find 20 of 40 documents takes an F of one half, whatever was asked for: that much it may be, and costs nothing
+    while they are so few. Where there are none, all come later, and the budget holds for them.
     """
     recipe, limits = CalibrationRecipe(), task.limits
-    touched = min(limits.nnz, recipe.least_touched / max(1, len(documents)))
-    limits = limits._replace(flops=max(limits.flops, touched))
+    if len(documents):
+        touched = min(limits.nnz, recipe.least_touched / len(documents))
+        limits = limits._replace(flops=max(limits.flops, touched))
     units = unit_rows(documents)
     tensors: dict[str, Any] = own_dimensions(units, task.output_dim, task.seed)
     projection = document_side(tensors)

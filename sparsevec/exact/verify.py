@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -155,13 +156,17 @@ def verify(
     `documents`: SparseVectors (n, dimension); `queries` as `search` takes them. `ids` are those of `documents`, 0 to
     n - 1 when not given; a filter needs the `payloads` that it is about. With the residual `codes` (n, code_bytes) of
     the documents, every hit must bring its own, byte for byte (C19). With a `Retriever` in place of the adapter,
-    `documents` and `queries` are dense rows, and its final answers are judged too: `Retriever.verify`.
+    `documents` and `queries` are dense rows, and its final answers are judged too: `Retriever.verify`, which makes the
+    codes itself.
     Raises InvalidVectors, InvalidInput, WrongSpace when collection, documents and queries are not all of one encoder
     (C18), or what the adapter finds wrong.
     """
     if isinstance(adapter, Answering):
-        coded = {} if codes is None else {"codes": codes}
-        return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **coded, **options)
+        if iscoroutinefunction(adapter.verify):
+            raise InvalidInput(f"expected a retriever for threads, found {adapter!r:.80}; await its own verify(...)")
+        if codes is not None:
+            raise InvalidInput("codes= is for an adapter; a retriever makes the codes of its documents itself")
+        return adapter.verify(documents, queries, k, ids=ids, where=where, payloads=payloads, **options)
     if options:
         raise TypeError(f"verify() of an adapter takes no {sorted(options)}")
     check_adapter(adapter)

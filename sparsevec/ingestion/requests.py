@@ -1,8 +1,10 @@
 """`Requests`: documents cut into requests, and each request sent until all of it is settled.
 
-Settled: written, skipped, or refused for good. A backend that is down or busy is asked again, with smaller requests;
-what is too large is halved. A single document that is refused for now until patience ends, while the backend takes
-another, can never pass: it has failed. When the backend takes no other either, patience is over and the run with it.
+Settled: written, skipped, or refused for good. A backend that is down is asked again, with smaller requests. One that
+is busy is asked the same again, for more requests would be more to do, and less only after some refusals in a row;
+later, where a request as large has passed. What is too large is halved. A single document that is refused for now until
+patience ends, while the backend takes another, can never pass: it has failed. When the backend takes no other either,
+patience is over and the run with it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ __all__ = ["Claims", "Outcome", "Requests"]
 
 _EMPTY = "the vector is empty, no query can find it; empty='skip' or empty='write' accepts it"
 _PROOFS = 2  # times that another document must pass, and this one not
+_BUSY, _STILL_BUSY = 3, 12  # refusals in a row after which the request itself may be the cause, which others were not
 
 
 @dataclass(slots=True)
@@ -77,6 +80,8 @@ class Requests:
         """that was cut last"""
         self.witness: Batch | None = None
         """one document that this backend took"""
+        self.passed = 0
+        """bytes of the largest request that was answered"""
         self._empty, self._limit = empty, limit
 
     def cut(self, window: Batch) -> Iterator[Batch]:
@@ -134,6 +139,7 @@ class _Settling:
         self._taken: Batch | None = None  # one document of this batch that the backend took
         self._unsure: set[int] = set()  # positions of what was sent and perhaps written, the answer being lost
         self._proofs: Counter[int] = Counter()  # by position
+        self._busy = 0  # refusals in a row
 
     def run(self) -> None:
         todo = [self._batch]
@@ -148,8 +154,13 @@ class _Settling:
             answer = self._send(piece)
         except BackendDown as error:
             self._unsure.update(document.position for document in piece.documents)
+            self._busy = self._busy + 1 if error.busy else 0
+            most = _BUSY if piece.size > self._requests.passed else _STILL_BUSY
+            whole = error.busy and self._busy % most > 0
             left = self._again(piece, error)
-            return _halves(left) if left else []  # a smaller request may pass where a large one times out
+            if left is None:
+                return []
+            return [left] if whole else _halves(left)  # a smaller one may pass where a large one times out
         except OutOfLimits as error:
             if len(piece) > 1 and not error.splittable:
                 raise
@@ -158,6 +169,7 @@ class _Settling:
             return self._split(piece, error)
         except InvalidInput as error:
             return self._split(piece, error)
+        self._busy, self._requests.passed = 0, max(self._requests.passed, piece.size)
         return self._account(piece, answer)
 
     def _send(self, piece: Batch) -> Written:

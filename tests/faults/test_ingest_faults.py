@@ -66,6 +66,18 @@ def test_only_the_documents_that_were_refused_for_now_are_sent_again() -> None:
     assert report.retries == 1
 
 
+def test_a_busy_backend_is_asked_the_same_again_and_not_more_often_for_less() -> None:
+    adapter = misbehaving(*[busy, busy, honest] * 3)
+    sv.ingest(adapter, range(9), VECTORS[:9], batch_count=3, in_flight=1, timing=Clock().timing)
+    assert adapter.requests == [[0, 1, 2]] * 3 + [[3, 4, 5]] * 3 + [[6, 7, 8]] * 3
+
+
+def test_a_request_that_a_busy_backend_refuses_again_and_again_is_halved() -> None:
+    adapter = misbehaving(busy, busy, busy)
+    sv.ingest(adapter, range(8), VECTORS[:8], timing=Clock().timing)
+    assert adapter.requests == [list(range(8))] * 3 + [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_one_refused_document_among_a_thousand_fails_alone(tmp_path: Path) -> None:
     adapter = misbehaving(refuses=[500])
     vectors = sv.SparseVectors.concat([VECTORS] * 100)
@@ -214,7 +226,9 @@ def too_busy_for(id_: int) -> Callable[..., Written]:
 
 @pytest.mark.parametrize("poison", [0, 6, N - 1])
 @pytest.mark.parametrize("batch_count", [2, 4, 100])
-@pytest.mark.parametrize("refuse", [too_busy_for, lambda _id: down], ids=["refused for now", "no answer"])
+@pytest.mark.parametrize(
+    "refuse", [too_busy_for, lambda _id: down, lambda _id: busy], ids=["refused for now", "no answer", "all refused"]
+)
 def test_a_document_that_can_never_pass_becomes_a_dead_letter_and_the_run_goes_on(
     poison: int, batch_count: int, refuse: Any, tmp_path: Path
 ) -> None:

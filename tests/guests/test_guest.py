@@ -21,13 +21,14 @@ AT_IMPORT = {
     "fastembed": "fastembed",
     "hub": "huggingface_hub",
     "ray": "ray",
+    "daft": "daft",
 }
 WHEN_CALLED = {
     "openai": lambda module: module.embedder("small"),
     "onnx": lambda module: module.export(None, "head.onnx", side="query"),
     "wordllama": lambda module: module.embedder(),
 }
-NOT_GUESTS = {"__init__", "guest", "store", "embedders", "haystack_filters"}
+NOT_GUESTS = {"__init__", "guest", "store", "embedders", "haystack_filters", "workers"}
 
 
 def test_every_guest_is_tried_here() -> None:

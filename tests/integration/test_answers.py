@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 
 from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.retriever import AsyncRetriever, Retriever
@@ -163,6 +164,33 @@ def test_qdrant_picks_the_nearest_candidates_and_fuses_its_dense_ranking(qdrant:
             retriever.fuse(QUERIES[0], 5, text={"text": "green"})
         with pytest.raises(InvalidInput, match="3 columns"):
             Retriever(unlearned(), adapter, rerank="dense", dense_field="far").search(QUERIES)
+
+
+@pytest.mark.qdrant
+@pytest.mark.parametrize("distance", list(models.Distance))
+def test_the_nearest_has_the_highest_score_whatever_qdrant_compares_by(distance: models.Distance) -> None:
+    client = QdrantClient(":memory:")
+    client.create_collection("answers", {"emb": models.VectorParams(size=COLUMNS, distance=distance)})
+    client.upsert("answers", [models.PointStruct(id=row, vector={"emb": ROWS[row].tolist()}) for row in range(N)])
+    difference, products = ROWS - QUERIES[0], ROWS @ QUERIES[0]
+    lengths = np.linalg.norm(ROWS, axis=1) * np.linalg.norm(QUERIES[0])
+    expected = {
+        "Cosine": products / lengths,
+        "Dot": products,
+        "Euclid": -np.linalg.norm(difference, axis=1),
+        "Manhattan": -np.abs(difference).sum(axis=1),
+    }[distance.value]
+    with connect(client, collection="answers", vector_name="sparse") as adapter:
+        vectors = unlearned().encode_document(ROWS)
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
+        adapter.upsert(range(N), vectors)
+        own: Any = adapter
+        (hits,) = own.nearest(QUERIES[:1], N, dense="emb")
+        assert hits.scores == pytest.approx(expected[list(hits.ids)], abs=1e-5)
+        assert hits.scores == pytest.approx(np.sort(expected)[::-1], abs=1e-5)
+        fused = Retriever(unlearned(), adapter).fuse(QUERIES[0], 5, dense="emb", by="scores", weights=[0, 1], depth=N)
+        assert fused.ids == hits.ids[:5]
+    client.close()
 
 
 @pytest.mark.elasticsearch

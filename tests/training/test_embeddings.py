@@ -321,8 +321,17 @@ def test_a_similarity_must_be_the_fields_unless_the_rows_have_one_length(
 
 
 def test_a_misfit_says_what_was_found_and_what_to_do() -> None:
-    rows = np.array([[3, 4], [0, 1]], np.float32)
+    rows = np.array([[3, 4], [0, 1], [4, 3], [1, 0]], np.float32)
     assert misfit("cosine", "l2_norm", rows) == (
         "the field ranks by 'l2_norm', the encoder was learned for similarity='cosine', and the rows' lengths (1 to 5) "
-        "make these two orders; learn it with SparseEncoder(..., similarity='l2'), or scale all rows to one length"
+        "make these two orders, whose top tens share 0.75; learn it with SparseEncoder(..., similarity='l2'), or scale "
+        "all rows to one length"
     )
+
+
+def test_a_little_of_length_makes_another_order_where_all_rows_are_near_each_other() -> None:
+    rng = np.random.default_rng(0)
+    near = unit_rows(rng.standard_normal((1000, 48)) + 3) * rng.normal(1, 0.0097, (1000, 1)).astype(np.float32)
+    far = unit_rows(rng.standard_normal((1000, 48))) * rng.normal(1, 0.002, (1000, 1)).astype(np.float32)
+    assert misfit("cosine", "dot_product", near) is not None
+    assert misfit("cosine", "dot_product", far) is None

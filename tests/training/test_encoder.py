@@ -16,7 +16,8 @@ import pytest
 
 from sparsevec.encoder import Budget, Progress, SparseEncoder
 from sparsevec.encoder.recipe import refine_recipe
-from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed, TrainingCollapsed
+from sparsevec.encoder.similarity import Near
+from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed
 from sparsevec.measure.cost import cost
 from sparsevec.training.collapse import diagnosis
 from sparsevec.vectors import Float32s, SparseVectors
@@ -223,13 +224,15 @@ def test_degenerate_codes_are_named(
     assert says in str(diagnosis(loss, usage, 8))
 
 
-def test_a_collapse_stops_training_early_with_its_diagnosis(documents: Float32s) -> None:
-    few_directions = np.repeat(documents[:2], 100, axis=0)
-    heard: list[Progress] = []
-    with pytest.raises(TrainingCollapsed) as caught:
-        SparseEncoder(INPUT, OUTPUT).fit(few_directions, budget=Budget(nnz=NNZ), on_step=heard.append)
-    assert "dimensions" in caught.value.diagnosis or "positive" in caught.value.diagnosis
-    assert heard[-1].step < heard[-1].steps
+@pytest.mark.parametrize("near", ["dot", "l2"])
+def test_where_learning_collapses_codes_that_need_none_serve_and_the_card_says_why(near: Near) -> None:
+    rows = clustered(600, seed=1)
+    rows[0] *= 1000
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity=near).fit(rows, budget=Budget(nnz=NNZ))
+    assert encoder.config.stage == "untrained"
+    assert encoder.figures.collapsed is not None
+    assert "learning collapsed" in str(encoder.figures)
+    assert encoder.encode_document(rows).row_nnz.max() <= 2 * NNZ
 
 
 def test_importing_the_encoder_does_not_import_torch() -> None:

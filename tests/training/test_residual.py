@@ -256,8 +256,36 @@ def test_codes_of_another_width_or_model_are_found_out(
     assert hits.codes is not None
     with pytest.raises(InvalidInput, match=f"{WIDTH} bytes a document, found uint8 of shape"):
         coder.residual_scores(query, replace(hits, codes=hits.codes[:, 1:]))
-    with pytest.raises(InvalidInput, match="made by another model"):
+    with pytest.raises(InvalidInput, match=f"of document {hits.ids[0]} was made by another model"):
         refined_coder[0].residual_scores(query, hits)
+
+
+def test_codes_of_a_refined_model_are_not_written_beside_those_of_the_head(
+    coder: SparseEncoder, refined_coder: tuple[SparseEncoder, SparseVectors]
+) -> None:
+    dense = clustered(300, seed=11)
+    with Reference() as adapter:
+        Retriever(coder, adapter, rerank="residual").add(range(300), dense)
+        later = Retriever(refined_coder[0], adapter, rerank="residual")
+        with pytest.raises(InvalidInput, match=r"made by another model.*until all are replaced"):
+            later.add([300], dense[:1])
+        assert adapter.count() == 300
+        with pytest.raises(InvalidInput, match="made by another model"):
+            later.search(dense[0])
+
+
+def test_what_makes_codes_refuses_rows_that_are_not_sparse(coder: SparseEncoder) -> None:
+    dense = clustered(3, seed=11)
+    with pytest.raises(InvalidVectors, match="expected vectors as SparseVectors"):
+        coder.residual_codes(dense, dense)  # type: ignore[arg-type]
+
+
+def test_a_score_by_codes_is_not_explained_in_a_collection_without_any(coder: SparseEncoder) -> None:
+    dense = clustered(30, seed=11)
+    with Reference() as adapter:
+        Retriever(coder, adapter).add(range(30), dense)
+        with pytest.raises(InvalidInput, match="the collection keeps no residual codes"):
+            Retriever(coder, adapter, rerank="residual").explain(dense[0], 1)
 
 
 def test_no_candidates_have_no_scores(coder: SparseEncoder) -> None:

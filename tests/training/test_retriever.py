@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,12 @@ def test_what_cannot_work_is_refused_before_the_search(encoder: SparseEncoder, r
         retriever.search(clustered(1, seed=9), k=101)
     with pytest.raises(InvalidInput, match="deadline must be a positive number"):
         retriever.search(clustered(1, seed=9), deadline="soon")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="examples must be a number of documents from 0 on, found -1"):
+        retriever.explain(clustered(1, seed=9), 1, examples=-1)
+    with pytest.raises(InvalidInput, match="found 2; explain them in turn"):
+        retriever.explain(clustered(2, seed=9), 1)
+    with pytest.raises(InvalidInput, match="found 0; explain them in turn"):
+        retriever.explain(np.zeros((0, INPUT), np.float32), 1)
     with pytest.raises(InvalidInput, match="candidates must be an int of at least 1"):
         Retriever(encoder, Reference(), candidates=0)
     with pytest.raises(InvalidInput, match="second look"):
@@ -124,6 +131,73 @@ def test_queries_are_searched_by_their_largest_weights(retriever: Retriever, enc
             Retriever(encoder, Reference(), query_nnz=wrong)  # type: ignore[arg-type]
 
 
+def test_a_query_that_was_searched_by_some_weights_is_looked_at_whole(retriever: Retriever) -> None:
+    asked = clustered(1, seed=9)[0]
+    (hits,) = Retriever(retriever.encoder, retriever._adapter, query_nnz=3).search(asked)
+    for hit in hits:
+        assert retriever.explain(asked, hit.id).score == pytest.approx(hit.score, rel=1e-6)
+
+
+def test_every_dimension_that_explains_a_score_comes_with_examples(retriever: Retriever) -> None:
+    asked = clustered(1, seed=9)[0]
+    (hits,) = retriever.search(asked)
+    why = retriever.explain(asked, hits.ids[0], examples=2)
+    assert [len(one.examples) for one in why] == [2] * len(why)
+
+
+def test_an_own_re_ranker_orders_by_more_digits_than_scores_are_given_in(retriever: Retriever) -> None:
+    def newest(query: Float32s, documents: Documents) -> list[float]:
+        assert len(query) == INPUT
+        return [1.7e9 + float(id_) for id_ in documents.ids]
+
+    (hits,) = Retriever(retriever.encoder, retriever._adapter, rerank=newest).search(clustered(1, seed=9))
+    assert list(hits.ids) == sorted(hits.ids, reverse=True)
+
+
+def test_an_own_re_ranker_is_not_asked_about_nothing(retriever: Retriever) -> None:
+    own = Retriever(retriever.encoder, retriever._adapter, rerank=lambda *_: 1 / 0)  # type: ignore[arg-type]
+    (hits,) = own.search(clustered(1, seed=9), where={"even": "neither"}, with_payloads=True)
+    assert (hits.ids, hits.payloads) == ((), ())
+
+
+def test_a_coroutine_is_no_re_ranker(encoder: SparseEncoder) -> None:
+    async def scores(_query: Float32s, _documents: Documents) -> list[float]:
+        return []
+
+    with pytest.raises(InvalidInput, match="expected a plain one"):
+        Retriever(encoder, Reference(), rerank=scores)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("near", ["cosine", "dot", "l2"])
+def test_dense_rows_are_compared_by_the_similarity_that_the_encoder_was_fitted_to(near: Any) -> None:
+    rng = np.random.default_rng(0)
+    rows = clustered(60, seed=1) * rng.uniform(0.5, 2.0, (60, 1)).astype(np.float32)
+    asked = rows[:5] + 0.1 * rng.standard_normal((5, INPUT)).astype(np.float32)
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity=near).fit(rows, budget=Budget(nnz=NNZ))
+    with Reference() as adapter:
+        retriever = Retriever(encoder, adapter, rerank="dense", dense_field="row")
+        retriever.add(range(60), rows, [{"row": row.tolist()} for row in rows])
+        found = retriever.search(asked, k=10, where={"row": {"exists": True}})
+    distances = np.square(asked[:, None] - rows[None]).sum(axis=2)
+    due = {"cosine": unit(asked) @ unit(rows).T, "dot": asked @ rows.T, "l2": -distances}[near]
+    assert [hits.ids for hits in found] == [tuple(row[:10]) for row in np.argsort(-due, axis=1).tolist()]
+    for hits, scores in zip(found, due, strict=True):
+        assert hits.scores == pytest.approx(scores[list(hits.ids)], rel=1e-4, abs=1e-5)
+
+
+def test_documents_without_a_dense_row_are_no_answers_and_a_filter_may_leave_only_such(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    payloads: list[dict[str, Any]] = [{"n": n, **({"row": documents[n].tolist()} if n < 50 else {})} for n in range(60)]
+    with Reference() as adapter:
+        retriever = Retriever(encoder, adapter, rerank="dense", dense_field="row")
+        retriever.add(range(60), documents[:60], payloads)
+        (few,) = retriever.search(documents[0], k=60)
+        (none,) = retriever.search(documents[0], where={"n": {"gte": 50}})
+    assert max(int(id_) for id_ in few.ids) < 50
+    assert len(none) == 0
+
+
 def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_less(encoder: SparseEncoder) -> None:
     worse = SparseEncoder(INPUT, OUTPUT)
     config = encoder.config
@@ -135,8 +209,13 @@ def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_le
 
 def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents: Float32s) -> None:
     other = SparseEncoder(INPUT, OUTPUT, seed=5).fit(documents, budget=Budget(nnz=NNZ))
+    strange = Retriever(other, retriever._adapter)
+    retriever.add([9000], documents[:1], [{"one": True}])
+    for where in (None, {"one": True}):  # searched, and answered from all that the filter leaves
+        with pytest.raises(WrongSpace, match=other.fingerprint):
+            strange.search(documents[:1], where=where)
     with pytest.raises(WrongSpace, match=other.fingerprint):
-        Retriever(other, retriever._adapter).search(documents[:1])
+        strange.explain(documents[0], 7)
 
 
 def test_a_deleted_document_is_no_answer(retriever: Retriever, documents: Float32s) -> None:
@@ -156,6 +235,11 @@ def test_answers_are_the_same_with_asyncio(
 
     async def search() -> list[Hits]:
         async with AsyncRetriever(encoder, await aconnect(f"reference:{tmp_path}/r")) as retriever:
+            report = await retriever.verify(documents, unseen_queries[:2])
+            report.require_exact()
+            assert report.answers == 20
+            with pytest.raises(InvalidInput, match="await its own verify"):
+                sv.verify(retriever, documents, unseen_queries[:2])  # type: ignore[call-overload]
             return await retriever.search(unseen_queries[:5])
 
     assert asyncio.run(search()) == expected
@@ -224,6 +308,28 @@ def test_what_comes_behind_a_deadline_is_not_begun(encoder: SparseEncoder) -> No
     for retriever in (Retriever(encoder, Reference()), Retriever(encoder, Reference(), rerank=None)):
         with pytest.raises(BackendDown, match="the deadline passed"):  # and not that there is no collection
             retriever.search(clustered(1, seed=9), deadline=1e-9)
+
+
+def test_an_answer_that_comes_after_the_deadline_is_an_error(retriever: Retriever) -> None:
+    def slow(_query: Float32s, documents: Documents) -> list[float]:
+        time.sleep(0.3)
+        return [0.0] * len(documents.ids)
+
+    with pytest.raises(BackendDown, match="the deadline passed"):
+        Retriever(retriever.encoder, retriever._adapter, rerank=slow).search(clustered(1, seed=9), deadline=0.2)
+
+
+def test_verify_counts_what_was_answered_from_all_that_a_filter_leaves(
+    encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s
+) -> None:
+    payloads = [{"few": n < 5} for n in range(300)]
+    with Retriever(encoder, Reference()) as retriever:
+        retriever.add(range(300), documents[:300], payloads)
+        given: dict[str, Any] = {"payloads": payloads, "where": {"few": True}}
+        report = sv.verify(retriever, documents[:300], unseen_queries[:4], **given)
+        with pytest.raises(InvalidInput, match="codes= is for an adapter"):
+            sv.verify(retriever, documents[:300], unseen_queries[:4], codes=np.zeros((300, 4), np.uint8))
+    assert "all 20 answers are the exact ranking of all that the filter leaves" in str(report)
 
 
 def test_an_encoder_without_residual_codes_is_told_how_to_get_them(encoder: SparseEncoder) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsevec.answers.explain import explain
-from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
+from sparsevec.answers.fusion import Fusion, reciprocal_rank_fusion, weighted_sum
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors
@@ -57,6 +57,11 @@ def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
         weighted_sum([ranking(), ranking()], weights=[1])
     with pytest.raises(InvalidInput, match="of at least 0"):
         weighted_sum([ranking()], weights=[float("nan")])
+    for weights in (1, ["a", 1], [None, 1]):
+        with pytest.raises(InvalidInput, match="2 weights of at least 0"):
+            weighted_sum([ranking(), ranking()], weights=weights)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="expected 2 weights"):
+        Fusion({"text": "red"}, None, 10, 100, "ranks", [1.0])
     with pytest.raises(InvalidInput, match="rank_constant"):
         reciprocal_rank_fusion([ranking()], rank_constant=0)
 

@@ -141,7 +141,7 @@ def test_a_file_of_dense_vectors_is_encoded_as_it_is_written(place: Place, url: 
 
 
 def test_documents_that_were_passed_on_are_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsevec.cli.documents._BLOCK", 10)
+    monkeypatch.setattr("sparsevec.cli.documents._BLOCK", 100)
     encoder = sv.SparseEncoder.load(place / "model")
     given = of_dense(place / "dense.npy", encoder, None, Beside(None, None))
     passed = 0
@@ -443,7 +443,9 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["encode", "docs", "dense.npy", "-o", "out"], "docs"),
         (["encode", "model", "wide.npy", "-o", "out"], "16"),
         (["search", "reference:x"], "one of the three"),
-        (["search", "reference:x", "asked", "--rerank", "none"], "--rerank belongs to --model"),
+        (["search", "reference:x", "asked", "--rerank", "none"], "--candidates belong to --model"),
+        (["search", "reference:x", "asked", "--candidates", "50"], "--candidates belong to --model"),
+        (["verify", "reference:x", "docs", "asked", "--dense-field", "emb"], "--candidates belong to --model"),
         (["search", "qdrant://127.0.0.1:1/x", "--text", "shoes"], "--text needs --model"),
         (["index", "reference:x", "docs", "--documents", "docs"], "--documents belongs to --model"),
         (["verify", "reference:x", "docs", "asked", "--documents", "docs"], "belong to --model"),

@@ -194,7 +194,7 @@ def test_an_example_uses_public_modules_only(path: Path) -> None:
     assert imported <= {*sparsevec.PUBLIC_MODULES, *guests} - {f"sparsevec.integrations.{own}" for own in OWN}
 
 
-OWN = ("guest", "store")  # of the guests' folder, for themselves
+OWN = ("guest", "store", "workers")  # of the guests' folder, for themselves
 
 
 def test_the_adapters_folder_says_how_to_install_it_when_it_is_imported_under_its_own_name() -> None:

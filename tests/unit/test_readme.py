@@ -26,7 +26,7 @@ def run(url: str) -> dict[str, object]:
 
 def test_the_snippet_runs_twice_and_its_filter_finds_something(brought: Path) -> None:
     for _ in range(2):
-        names = run("reference:products.db")
+        names = run("local:products.db")
         hits = names["hits"]
         assert isinstance(hits, list)
         assert all(len(found) > 0 for found in hits)

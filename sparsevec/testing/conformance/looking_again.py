@@ -144,13 +144,22 @@ class LookingAgain(Suite):
         rest = ask(adapter, {1: 1.0}, k=9, after=first.after)
         assert first.ids + rest.ids == (0, 1, 2, 3, 4, 5)
 
-    def test_c21_documents_that_stay_as_they_are_come_once(self, adapter: Adapter) -> None:
-        fill(adapter, range(20), rows(*({1: 1.0 + i // 4} for i in range(20))))
-        first = ask(adapter, {1: 1.0}, k=6, after="")
-        adapter.upsert([99], rows({1: 0.5}))
-        rest = ask(adapter, {1: 1.0}, k=30, after=first.after)
-        assert sorted({*first.ids, *rest.ids} - {99}) == list(range(20))
-        assert len(set(first.ids) & set(rest.ids)) == 0
+    @pytest.mark.parametrize(("deleted", "written"), [(0, 0), (3, 0), (18, 0), (0, 1), (0, 90), (18, 90)])
+    def test_c21_documents_that_stay_as_they_are_come_once(self, adapter: Adapter, deleted: int, written: int) -> None:
+        """Four tie at each score, and a page ends amid them; above it, and level with it, documents go and come."""
+        fill(adapter, range(60), rows(*({1: 1.0 + i // 4} for i in range(60))))
+        first = ask(adapter, {1: 1.0}, k=22, after="")
+        new = range(100, 100 + written)
+        adapter.delete(first.ids[::-1][:deleted])
+        adapter.upsert([99, *new], rows({1: 0.5}, *({1: 10.0 + i % 3} for i in new)))
+        second = ask(adapter, {1: 1.0}, k=5, after=first.after)
+        adapter.delete([*first.ids[:deleted], *new[::2]])
+        adapter.upsert([98, 97], rows({1: 99.0}, {1: 0.5}))
+        rest = ask(adapter, {1: 1.0}, k=200, after=second.after)
+        found = [hit for hit in (*first, *second, *rest) if hit.id in range(60)]
+        assert sorted(hit.id for hit in found) == list(range(60))
+        assert [hit.score for hit in found] == [1.0 + i // 4 for i in range(60)][::-1]
+        assert rest.after is None
 
     def test_c21_reading_goes_beyond_what_one_answer_may_hold(self, adapter: Adapter) -> None:
         weights = np.random.default_rng(0).integers(1, 40, _DEEP)
