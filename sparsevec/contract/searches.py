@@ -78,4 +78,6 @@ def products(query: SparseVector, vectors: SparseVectors) -> tuple[Float32s, npt
     rows = np.repeat(np.arange(len(vectors)), vectors.row_nnz)[known]
     parts = query.values[at[known]].astype(np.float64) * vectors.values[known].astype(np.float64)
     sums = np.bincount(rows, parts, len(vectors))  # adds in the order given: dimensions ascending
-    return sums.astype(np.float32), np.bincount(rows, minlength=len(vectors)) > 0
+    with np.errstate(over="ignore"):  # beyond float32 a score is infinite
+        scores = sums.astype(np.float32)
+    return scores, np.bincount(rows, minlength=len(vectors)) > 0

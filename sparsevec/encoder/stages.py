@@ -73,9 +73,23 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         else:
             figures |= {"learned_recall_10": ours}
     whole.at("budget", 1, 1)
+    served = _with_all(task, rows, judge, figures) if stage == "untrained" else None
     kept, first = _with_second_look(kept, rows, judge, task, whole, checkpoint, "second look")
     whole.at("measure", 1, 2, "measuring on queries that were not learned from")
-    return _measured(kept, judge, rows, None, task, stage, figures, first, whole)
+    made = _measured(kept, judge, rows, None, task, stage, figures, first, whole)
+    if served is None:
+        return made
+    return Model(served.config.model_copy(update={"figures": made.config.figures}), served.tensors)
+
+
+def _with_all(task: Task, rows: Split, judge: Judge, figures: dict[str, Any]) -> Model:
+    """Directions of all rows, for each document is found best by its own; to be served, and not to be measured by those
+    of them that ask."""
+    silent = Whole(None, {})
+    towers, first = _with_second_look(
+        _plain(judge.units, task, rows, judge), rows, judge, task, silent, None, "second look"
+    )
+    return _measured(towers, judge, rows, None, task, "untrained", dict(figures), first, silent)
 
 
 def _plain(units: Float32s, task: Task, rows: Split, judge: Judge) -> Towers:

@@ -1,18 +1,24 @@
-"""`Database`: the SQLite file behind the engines of this machine, its tables, and what SQLite raises."""
+"""`Database`: the SQLite file behind the engines of this machine, its tables, and what SQLite raises.
+
+SQLite keeps two files, PATH-wal and PATH-shm, beside a file that is open. Where it cannot make them (a read-only mount,
+a folder of somebody else's) a file that nobody has open is read without them, and without SQLite's locks. Should it be
+written from elsewhere meanwhile, the call that notices raises StorageFailed instead of an answer.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from sparsevec.contract.connection import Connection
 from sparsevec.contract.deadlines import remaining
-from sparsevec.errors import BackendDown, CollectionError, StorageFailed
+from sparsevec.errors import BackendDown, CollectionError, InvalidInput, StorageFailed
 
 __all__ = ["SCHEMA", "UPSERT", "Collection", "Database"]
 
@@ -25,6 +31,10 @@ SCHEMA = (
     f"PRAGMA user_version = {_VERSION}",
     "CREATE TABLE collection (dimension INTEGER NOT NULL, fingerprint TEXT, identity TEXT NOT NULL, code_bytes INT)",
     "CREATE TABLE documents (id BLOB PRIMARY KEY, indices BLOB, weights BLOB, payload TEXT, code BLOB) WITHOUT ROWID",
+)
+_NEEDS = (
+    "SQLite needs a file that it can read, in a folder that it can write to (elsewhere only a file can be read that "
+    "nobody has open, with no -wal beside it); remount the folder for writing, or copy all of it to another"
 )
 UPSERT = """
 INSERT INTO documents VALUES (?1, ?2, ?3, ?4, ?5)
@@ -98,7 +108,7 @@ class Database(Connection):
         found = nothing if self._connection is None else f"{self._where} holds no collection yet"
         return CollectionError(f"{found}; create(dimension) makes one")
 
-    def _open(self, *, make: bool = False) -> sqlite3.Connection | None:
+    def _open(self, *, make: bool = False) -> _Connection | None:
         """The connection; None while nobody has made the file, unless told to `make` it."""
         with self._held():
             if self._connection is None:
@@ -106,34 +116,61 @@ class Database(Connection):
             return self._connection
 
     @property
-    def _database(self) -> sqlite3.Connection:
+    def _database(self) -> _Connection:
         if (database := self._connection or self._open()) is None:
             raise self._not_there()
         return database
 
+    @property
+    def _writable(self) -> bool:
+        return not self._path or (self._database.as_opened is None and os.access(self._path, os.W_OK))
+
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._held():
-            return self._execute(statement, values).fetchall()
+        with self._held(), self._errors():  # SQLite finds damage as the rows are fetched
+            rows = self._database.execute(statement, values).fetchall()
+            self._database.check_unchanged()
+            return rows
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._held(), _storage_errors(self._where, self._engine):
+        with self._held(), self._errors():
             return self._database.execute(statement, values)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return _storage_errors(self._where, self._engine)
+
+    @contextmanager
+    def _legible(self) -> Iterator[None]:
+        """What is wrong with a document that somebody else wrote, or a disk changed, as StorageFailed."""
+        try:
+            yield
+        except InvalidInput:
+            raise
+        except ValueError as error:  # of JSON, a key or weights
+            raise _damaged(self._where, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it, on disk when it ends, or nothing; one thread at a time."""
-        with self._held(), _storage_errors(self._where, self._engine):
-            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * remaining(_PATIENCE))}")
-            self._database.execute("BEGIN IMMEDIATE")
-            with self._database:
-                yield
+        with self._held(), self._errors():
+            self._wait_at_most(remaining(_PATIENCE))
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                with self._database:
+                    yield
+            finally:
+                self._wait_at_most(_PATIENCE)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self._database.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
-        self._execute("BEGIN")
-        with self._database:
-            yield
+        """All that is read inside is of one moment, and legible."""
+        with self._held(), self._errors(), self._legible():
+            self._database.execute("BEGIN")
+            with self._database:
+                yield
+            self._database.check_unchanged()
 
     def _held(self) -> _Held:
         return _Held(self)
@@ -161,7 +198,30 @@ class _Held:
         self._of._lock.release()
 
 
-def _opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection | None:
+class _Connection(sqlite3.Connection):
+    """SQLite's, which knows whether it is without locks."""
+
+    read_from = ""
+    as_opened: tuple[object, ...] | None = None
+    """what the file was like when it was opened without locks; None for all others"""
+
+    def check_unchanged(self) -> None:
+        if self.as_opened is not None and _look_of(self.read_from) != self.as_opened:
+            raise StorageFailed(
+                f"{self.read_from} was written from elsewhere since it was opened here, where it can only be read; "
+                "connect again"
+            )
+
+
+def _look_of(path: str) -> tuple[object, ...]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ()
+    return Path(f"{path}-wal").exists(), found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _opened(path: str, engine: str, *, make: bool = False) -> _Connection | None:
     """A connection to the file at `path`; None where it is missing or empty, and this is not to `make` it. Without a
     path to a temporary one that nobody else sees.
 
@@ -172,21 +232,36 @@ def _opened(path: str, engine: str, *, make: bool = False) -> sqlite3.Connection
     if path and not make and _is_nothing(Path(path)):
         return None
     with _storage_errors(path or engine, engine):
-        timeout = remaining(_PATIENCE)
-        database = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)
         try:
-            _prepare(database, path)
-        except BaseException:
-            database.close()
-            raise
-        return database
+            return _connected(path)
+        except sqlite3.OperationalError as error:
+            if make or _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            found = _look_of(path)
+            if not found or found[0]:  # without what -wal holds it is not all
+                raise StorageFailed(f"{path} cannot be opened ({error}); {_NEEDS}") from error
+            return _connected(path, found)
 
 
 def _is_nothing(path: Path) -> bool:
     return not path.exists() or (path.is_file() and not path.stat().st_size)
 
 
-def _prepare(database: sqlite3.Connection, path: str) -> None:
+def _connected(path: str, as_opened: tuple[object, ...] | None = None) -> _Connection:
+    """To the file at `path`; without locks where it is said what the file is like."""
+    place = path if as_opened is None else f"{Path(path).as_uri()}?immutable=1"
+    settings: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": remaining(_PATIENCE)}
+    database = sqlite3.connect(place, uri=as_opened is not None, factory=_Connection, **settings)
+    database.read_from, database.as_opened = path, as_opened
+    try:
+        _prepare(database, path)
+        return database
+    except BaseException:
+        database.close()
+        raise
+
+
+def _prepare(database: _Connection, path: str) -> None:
     database.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file; others keep theirs
     database.create_function("with_fields", 2, _with_fields, deterministic=True)
     if not path:
@@ -197,8 +272,9 @@ def _prepare(database: sqlite3.Connection, path: str) -> None:
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if ours and version not in (2, _VERSION):
         raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
+    if database.as_opened is None:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
     if ours and version == 2:
         _add_codes(database)
 
@@ -224,13 +300,28 @@ def _storage_errors(place: str, engine: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+        code = _code(error)
         if code == sqlite3.SQLITE_NOTADB:
             raise CollectionError(f"{place} is not a file of the {engine} engine; use another path") from error
         if code == sqlite3.SQLITE_BUSY:
             raise BackendDown(f"{place} is being written by another process for too long; try again") from error
         if code == sqlite3.SQLITE_CORRUPT:
+            raise _damaged(place, error) from error
+        if code == sqlite3.SQLITE_CANTOPEN:
+            raise StorageFailed(f"{place} cannot be opened ({error}); {_NEEDS}") from error
+        if code == sqlite3.SQLITE_READONLY:
             raise StorageFailed(
-                f"{place} is damaged or cut short ({error}); restore it from a copy, or remove it and write it again"
+                f"{place} can only be read ({error}); to write, remount its folder for writing, or copy it to another"
             ) from error
         raise StorageFailed(f"{place}: {error}; what was reported as written is still there") from error
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    """SQLite's, without the extension."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _damaged(place: str, error: Exception) -> StorageFailed:
+    return StorageFailed(
+        f"{place} is damaged or cut short ({error}); restore it from a copy, or remove it and write it again"
+    )

@@ -56,7 +56,7 @@ from sparsevec.contract.searches import Search, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.database import SCHEMA, UPSERT, Database
-from sparsevec.exact.rows import documents_of, key_of, place_of, read_place, row_of, with_dense
+from sparsevec.exact.rows import as_given, documents_of, key_of, place_of, read_place, row_of, with_dense
 from sparsevec.postings import Float64s, Mask, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
@@ -199,9 +199,10 @@ class Reference(Database):
         dimension, fingerprint, _, code_bytes = self._existing()
         select = "SELECT * FROM documents WHERE id = ?"
         with self._held():
-            found = [self._execute(select, (key_of(id_),)).fetchone() for id_ in check_ids(ids)]
-        there = [row for row in found if row is not None]
-        return with_dense(documents_of(there, dimension, fingerprint, code_bytes), dense)
+            there = [row for id_ in check_ids(ids) for row in self._rows(select, (key_of(id_),))]
+        with self._legible():
+            found = documents_of(there, dimension, fingerprint, code_bytes)
+        return with_dense(found, dense)
 
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         check_k(most, "most")
@@ -235,9 +236,11 @@ class Reference(Database):
                 return
             rows, more = rows[:size], len(rows) > size
             behind = rows[-1][0]
-            if not (rows := [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows):
+            with self._legible():
+                rows = [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows
+                found = documents_of(rows, dimension, fingerprint, code_bytes if codes else None)
+            if not rows:
                 continue
-            found = documents_of(rows, dimension, fingerprint, code_bytes if codes else None)
             yield Page(
                 ids=found.ids,
                 after=behind.hex() if more else None,
@@ -283,7 +286,8 @@ class Reference(Database):
                 with self._reading():
                     dimension, fingerprint, _, code_bytes = self._existing()
                     rows = self._rows("SELECT * FROM documents ORDER BY id")
-                documents = documents_of(rows, dimension, fingerprint, code_bytes)
+                with self._legible():
+                    documents = documents_of(rows, dimension, fingerprint, code_bytes)
                 self._snapshot = version, documents, type(self)._make_lists(documents.vectors)
             return self._snapshot[1:]
 
@@ -298,7 +302,7 @@ def _place(after: str | None) -> bytes:
 def _hits(documents: Documents, rows: Int64s, scores: Float64s, search: Search) -> Hits:
     return Hits(
         ids=tuple(documents.ids[row] for row in rows),
-        scores=scores.astype(np.float32),
+        scores=as_given(scores),
         payloads=tuple(documents.payloads[row] for row in rows) if search.with_payloads else None,
         vectors=documents.vectors[rows] if search.with_vectors else None,
         codes=documents.codes[rows] if search.with_codes and documents.codes is not None else None,

@@ -15,7 +15,7 @@ from sparsevec.answers.fusion import reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.retriever import AsyncRetriever, Retriever
 from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.connect import aconnect, connect
-from sparsevec.errors import BackendUnsupported, InvalidInput
+from sparsevec.errors import BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.answering import COLUMNS, dense, unlearned
 from sparsevec.testing.http import ask
@@ -116,6 +116,12 @@ def test_text_and_dense_rankings_of_elasticsearch_are_fused_as_by_hand(elastic: 
         assert found == reciprocal_rank_fusion(rankings, 7)
         found = retriever.fuse(QUERIES[0], 7, text={"text": "blue"}, by="scores", weights=[1, 3], depth=30)
         assert found == weighted_sum(rankings[:2], 7, weights=[1, 3])
+        with pytest.raises(InvalidInput, match="'txet' is not there"):
+            retriever.fuse(QUERIES[0], 7, text={"txet": "blue"})
+        with pytest.raises(InvalidInput, match="'emb' is of type dense_vector"):
+            retriever.fuse(QUERIES[0], 7, text={"emb": "blue"})
+        with pytest.raises(OutOfLimits, match="max_result_window"):
+            retriever.fuse(QUERIES[0], 7, text={"text": "blue"}, depth=20_000)
 
 
 @pytest.mark.elasticsearch
@@ -191,6 +197,25 @@ def test_the_nearest_has_the_highest_score_whatever_qdrant_compares_by(distance:
         fused = Retriever(unlearned(), adapter).fuse(QUERIES[0], 5, dense="emb", by="scores", weights=[0, 1], depth=N)
         assert fused.ids == hits.ids[:5]
     client.close()
+
+
+@pytest.mark.qdrant
+def test_rows_of_any_length_in_a_field_of_dot_products_are_ranked_by_the_cosine_of_the_encoder() -> None:
+    client, lengths = QdrantClient(":memory:"), np.linspace(0.2, 5, N, dtype=np.float32)[:, None]
+    client.create_collection("answers", {"emb": models.VectorParams(size=COLUMNS, distance=models.Distance.DOT)})
+    longer = ROWS * lengths
+    client.upsert("answers", [models.PointStruct(id=row, vector={"emb": longer[row].tolist()}) for row in range(N)])
+    with connect(client, collection="answers", vector_name="sparse") as adapter:
+        vectors = unlearned().encode_document(ROWS)
+        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint)
+        adapter.upsert(range(N), vectors)
+        retriever = Retriever(unlearned(), adapter, rerank="dense", dense_field="emb", candidates=N)
+        found = retriever.search(QUERIES, 5)
+        among = [hits.ids for hits in adapter.search(unlearned().encode_query(QUERIES), N)]
+    client.close()
+    cosines = QUERIES @ ROWS.T / np.linalg.norm(ROWS, axis=1)
+    for hits, candidates, due in zip(found, among, cosines, strict=True):
+        assert list(hits.ids) == sorted(candidates, key=lambda id_: -due[int(id_)])[:5]
 
 
 @pytest.mark.elasticsearch

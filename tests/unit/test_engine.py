@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,32 @@ def test_no_documents_no_queries_and_documents_without_weights() -> None:
     assert BlockLists(three).search_all(empty, 5) == []
 
 
+def test_the_loop_means_the_same_where_it_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of 16 bits are added to rows beyond them."""
+    kernel.load(wait=True)
+    loop: Any = kernel.compiled()
+    monkeypatch.setattr(lists, "compiled", lambda: loop.py_func)
+    documents = some_vectors(2 * BLOCK + 300, 64, 1, 9)
+    mask = np.arange(len(documents)) > 2 * BLOCK
+    require_the_references_bits(documents[2 * BLOCK - 300 :], some_vectors(2, 64, 8, 10), 5)
+    require_the_references_bits(documents, some_vectors(1, 64, 2, 10), 5, mask)
+
+
+@pytest.mark.parametrize("nnz", [1, 30])
+def test_numbers_that_a_damaged_file_has_reach_no_other_documents(nnz: int) -> None:
+    documents, queries = some_vectors(BLOCK + 5, 64, 4, 11), some_vectors(3, 64, nnz, 12)
+    arrays = BlockLists(documents).lists
+    numbers = arrays.numbers.copy()
+    numbers[: 4 * BLOCK] |= 2**15
+    assert arrays._replace(numbers=numbers).fault(len(documents), documents.nnz) is None
+    damaged = BlockLists(documents, arrays._replace(numbers=numbers))
+    for top in damaged.search_all(queries, 2 * BLOCK, np.ones(len(documents), bool)):
+        assert ((top.rows >= BLOCK) & (top.rows < len(documents))).all()
+    require_the_references_bits(documents, queries, 10)
+    numbers[-1] = 5
+    assert "of no document" in str(arrays._replace(numbers=numbers).fault(len(documents), documents.nnz))
+
+
 @pytest.mark.parametrize("processors", [1, 2, 3, 8])
 def test_the_number_of_threads_changes_nothing(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "_processors", lambda: processors)
@@ -119,6 +146,7 @@ ANSWER = """if True:
 """
 WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
 NOWHERE_TO_CACHE = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n"
+IN_PYTHON = "import os; os.environ['NUMBA_DISABLE_JIT'] = '1'\n"
 BROKEN_NUMBA = """
 import sys
 class Broken:
@@ -129,9 +157,15 @@ sys.meta_path.insert(0, Broken())
 """
 
 
-@pytest.mark.parametrize("circumstance", [WITHOUT_NUMBA, BROKEN_NUMBA, NOWHERE_TO_CACHE])
+@pytest.mark.parametrize("circumstance", [WITHOUT_NUMBA, BROKEN_NUMBA, IN_PYTHON, NOWHERE_TO_CACHE])
 def test_without_numba_or_a_folder_to_cache_in_it_answers_with_the_same_bits(circumstance: str) -> None:
     answer = subprocess.run([sys.executable, "-c", circumstance + ANSWER], capture_output=True, text=True, check=True)
     local, reference, *_ = answer.stdout.splitlines()
     assert local == reference
     assert answer.stderr == ""
+
+
+def test_a_loop_that_numba_may_not_compile_is_left_to_numpy() -> None:
+    look = "from sparsevec.exact.local import kernel; kernel.load(wait=True); print(kernel.compiled())"
+    answer = subprocess.run([sys.executable, "-c", IN_PYTHON + look], capture_output=True, text=True, check=True)
+    assert (answer.stdout, answer.stderr) == ("None\n", "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 from sparsevec import connect
 from sparsevec.contract.adapter import Adapter, Documents, Hits
 from sparsevec.exact.local import LocalEngine, engine
+from sparsevec.exact.local.snapshot import Snapshot
 from sparsevec.exact.reference import Reference
 from sparsevec.vectors import SparseVectors
 
@@ -198,8 +201,27 @@ def cut_short(folder: Path) -> None:
         file.truncate(5)
 
 
+def garbled(name: str) -> Callable[[Path], object]:
+    """As after a bad sector: of the same length, and nothing it could be."""
+    return lambda folder: (folder / name).write_bytes(b"\xff" * (folder / name).stat().st_size)
+
+
+def header(**fields: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        found = json.loads((folder / "header.json").read_text())
+        (folder / "header.json").write_text(json.dumps({**found, **fields}))
+
+    return change
+
+
 HARMS: list[Callable[[Path], object]] = [
     cut_short,
+    *map(garbled, ("bases", "starts", "numbers", "dimensions", "indptr", "key_ends", "payload_ends", "payloads")),
+    header(arrays=[]),
+    header(arrays={}),
+    header(dimension=DIMENSION + 1),
+    header(arrays={"key_ends": ["<f8", [3]]}),
+    lambda folder: (folder / "header.json").write_text("[]"),
     lambda folder: (folder / "numbers").unlink(),
     lambda folder: (folder / "header.json").write_text("{"),
     lambda folder: (folder / "header.json").write_text("{}"),
@@ -217,6 +239,151 @@ def test_an_index_that_is_not_whole_is_made_again(kept: tuple[Path, Reference], 
     with LocalEngine(str(path)) as local:
         local.search(some_vectors(np.random.default_rng(0), 1), 1)
     assert (index_of(path) / "weights").stat().st_size > 5
+
+
+def test_a_merge_of_a_damaged_index_comes_to_nothing_and_it_is_made_again(kept: tuple[Path, Reference]) -> None:
+    path, reference = kept
+    rng, before = np.random.default_rng(15), index_of(path)
+    garbled("indices")(before)
+    with LocalEngine(str(path)) as local:
+        for _ in range(15):
+            write(rng, local, reference)
+            local.search(some_vectors(rng, 1), 1)
+            merged(local)
+        require_the_same([15], local, reference)
+    assert index_of(path) != before
+
+
+def merged(local: LocalEngine) -> None:
+    """All that it has begun to merge."""
+    for merging in filter(None, [local._merging]):
+        merging.join()
+
+
+class Raced(LocalEngine):
+    before_mapping: Callable[[], object] = staticmethod(lambda: None)
+
+    def _mapped(self, *given: Any) -> Snapshot:
+        meanwhile, self.before_mapping = self.before_mapping, lambda: None
+        meanwhile()
+        return super()._mapped(*given)
+
+
+def test_an_index_that_another_replaces_while_it_is_looked_for_is_looked_for_again(
+    kept: tuple[Path, Reference], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, reference = kept
+    before = index_of(path)
+    with Raced(str(path)) as reader, LocalEngine(str(path)) as writer:
+
+        def replace() -> None:
+            rng = np.random.default_rng(16)
+            for _ in range(12):
+                write(rng, writer, reference)
+                writer.search(some_vectors(rng, 1), 1)
+                merged(writer)
+            assert not before.exists()
+
+        writer.search(some_vectors(np.random.default_rng(0), 1), 1)
+        reader.before_mapping = replace
+        require_the_same([16], reader, reference)
+        assert reader._state is not None
+        assert reader._state.mapped
+    assert caplog.records == []
+
+
+def test_an_index_that_is_not_whole_is_gone_without_while_another_process_writes(
+    kept: tuple[Path, Reference],
+) -> None:
+    path, reference = kept
+    before = index_of(path)
+    cut_short(before)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with LocalEngine(str(path)) as local:
+        require_the_same([17], local, reference)
+        holder.execute("ROLLBACK")
+        holder.close()
+        merged(local)
+        require_the_same([18], local, reference)
+    assert index_of(path) != before
+
+
+def test_one_process_merges_at_a_time_and_the_next_when_it_has_ended(
+    kept: tuple[Path, Reference], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, reference = kept
+    rng, before = np.random.default_rng(19), index_of(path)
+    with LocalEngine(str(path)) as local:
+        with engine._alone(before.parent):
+            for _ in range(12):
+                write(rng, local, reference)
+                local.search(some_vectors(rng, 1), 1)
+            merged(local)
+            assert index_of(path) == before
+        write(rng, local, reference)
+        require_the_same([19], local, reference)
+        merged(local)
+        assert index_of(path) != before
+    assert caplog.records == []
+
+
+def test_what_another_process_has_merged_is_taken_over_by_who_has_read_on_meanwhile(
+    kept: tuple[Path, Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reference = kept
+    rng = np.random.default_rng(20)
+    with LocalEngine(str(path)) as one, LocalEngine(str(path)) as other:
+        tell = one._tell
+
+        def late(*given: Any) -> bool:
+            write(rng, other, reference)
+            other.search(some_vectors(rng, 1), 1)
+            return tell(*given)
+
+        monkeypatch.setattr(one, "_tell", late)
+        for _ in range(12):
+            write(rng, one, reference)
+            one.search(some_vectors(rng, 1), 1)
+            merged(one)
+            require_the_same([20], other, reference)
+            merged(other)
+            assert one._state is not None
+            assert index_of(path).name == one._state.kept  # the other has not merged the same once more
+        require_the_same([20], one, reference)
+
+
+def test_a_folder_that_another_process_takes_away_is_no_matter(
+    kept: tuple[Path, Reference], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, reference = kept
+    rng, before = np.random.default_rng(22), index_of(path)
+    (before.parent / "1-gone").symlink_to("nowhere")  # listed, and not there
+    with LocalEngine(str(path)) as local:
+        for _ in range(12):
+            write(rng, local, reference)
+            local.search(some_vectors(rng, 1), 1)
+            merged(local)
+        assert local._state is not None
+        assert local._state.kept != before.name
+    assert not before.exists()
+    assert caplog.records == []
+
+
+def test_several_processes_write_and_merge_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with LocalEngine(str(path)) as local:
+        local.create(DIMENSION, code_bytes=3)
+        script = WRITER.replace("while True", "while step < 20")
+        command = [sys.executable, "-c", script, str(path)]
+        both: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": Path(__file__).parents[2]}
+        writers = [subprocess.Popen([*command, seed], **both) for seed in "12"]
+        said = [writer.communicate() for writer in writers]
+        assert [(writer.returncode, errors) for writer, (_, errors) in zip(writers, said, strict=True)] == [
+            (0, b"")
+        ] * 2
+        with connect(f"reference:{path}") as reference:
+            require_the_same([21], local, reference)
 
 
 def test_a_reader_keeps_the_index_that_it_has_mapped_when_another_replaces_it(kept: tuple[Path, Reference]) -> None:
@@ -291,3 +458,16 @@ def test_many_ids_come_back_as_they_were_given(ids: list[int | str]) -> None:
         local.upsert(list(ids), SparseVectors.from_dense(np.arange(len(ids), 0, -1)[:, None]))
         (hits,) = local.search(SparseVectors.from_dense(np.ones((1, 1))), 100)
     assert hits.ids == tuple(ids)
+
+
+@pytest.mark.parametrize("weight", [3e38, -3e38])
+def test_a_score_beyond_float32_is_infinite_and_ranks_as_it_is(weight: float) -> None:
+    documents = SparseVectors.from_dense(np.array([[1e38], [3e38], [1.0]]))
+    for adapter in (LocalEngine(), Reference()):
+        with adapter:
+            adapter.create(1)
+            adapter.upsert([1, 2, 3], documents)
+            (hits,) = adapter.search(SparseVectors.from_dense(np.array([[weight]])), 3)
+        assert hits.ids == ((2, 1, 3) if weight > 0 else (3, 1, 2))
+        expected = [np.inf, np.inf, 3e38] if weight > 0 else [-3e38, -np.inf, -np.inf]
+        assert hits.scores.tolist() == np.array(expected, np.float32).tolist()

@@ -1,8 +1,9 @@
 """Where the compiled loop comes from, without anybody waiting for it.
 
 The first index of a process starts a thread that imports numba and compiles `loops`, or finds in numba's cache what an
-earlier process compiled. Until then numpy answers, and for good where numba is not installed or does not work. Both add
-the same products in the same order, so nobody can tell from an answer which of them gave it.
+earlier process compiled. Until then numpy answers, and for good where numba is not installed, does not work or is told
+not to compile (NUMBA_DISABLE_JIT): the loop is no use as Python. Both add the same products in the same order, so
+nobody can tell from an answer which of them gave it.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ def load(*, wait: bool = False) -> None:
 def _load() -> None:
     global _search
     try:
-        from sparsevec.exact.local.loops import search
+        from sparsevec.exact.local.loops import COMPILED, search
     except Exception as error:  # not installed, or whatever a compiler can run into: numpy answers the same
         _log.info("searches go without numba: %s: %s", type(error).__name__, error)
         return
-    _search = search
+    _search = search if COMPILED else None
 
 
 def _settle() -> None:

@@ -24,7 +24,7 @@ from sparsevec.exact.local.kernel import compiled, load
 from sparsevec.postings import Float64s, Mask
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
-__all__ = ["BLOCK", "BlockLists", "Lists", "Top"]
+__all__ = ["BLOCK", "BlockLists", "Lists", "Top", "are_ends"]
 
 BLOCK = 2**15
 _SPARE = 64  # candidates that are held beside 2 k of them, before all but the best k are dropped
@@ -47,6 +47,32 @@ class Lists(NamedTuple):
     """(nnz,)"""
     dimensions: npt.NDArray[Any]
     """(w,) ascending: which dimensions these are; empty: all of them, w = dimension"""
+
+    def fault(self, n: int, nnz: int) -> str | None:
+        """What of these arrays, from a file, is not so as of n documents, and might end the process that searches them;
+        None where nothing is.
+
+        Not looked at, which would be to read all: the weights, and the numbers of blocks that are full.
+        """
+        starts, bases, numbers, weights, dimensions = self
+        blocks = -(-n // BLOCK)
+        if (len(bases), len(numbers), len(weights)) != (blocks + 1, nnz, nnz) or not are_ends(bases, nnz):
+            return "the blocks do not hold the postings"
+        width = len(starts) // max(blocks, 1) - 1
+        if len(starts) != blocks * (width + 1) or (len(dimensions) and len(dimensions) != width):
+            return "the dimensions are not all there"
+        several = zip(starts.reshape(blocks, -1), np.diff(bases).tolist(), strict=True) if blocks else ()
+        if not all(are_ends(block, postings) for block, postings in several):
+            return "postings do not follow one another"
+        if bool((dimensions[1:] <= dimensions[:-1]).any()):
+            return "the dimensions do not ascend"
+        last = numbers[int(bases[-2]) :] if blocks else numbers
+        return "a posting is of no document" if len(last) and int(last.max()) >= n - (blocks - 1) * BLOCK else None
+
+
+def are_ends(ends: npt.NDArray[Any], size: int) -> bool:
+    """Whether these are 0 and then the ends of parts, one behind the other, `size` in all."""
+    return len(ends) > 0 and bool(ends[0] == 0 and ends[-1] == size and (ends[1:] >= ends[:-1]).all())
 
 
 class Top(NamedTuple):
@@ -146,7 +172,7 @@ class BlockLists:
             ]
             # adds in the order given: dimensions ascending
             sums = np.asarray(np.bincount(found, np.concatenate(products)), np.float64)
-            here = np.flatnonzero(np.bincount(found))
+            here = np.flatnonzero(np.bincount(found)[:BLOCK])  # others a damaged file may speak of
             rows = here + block * BLOCK
             if allowed is not None:
                 here, rows = here[allowed[rows]], rows[allowed[rows]]
@@ -237,9 +263,9 @@ _of_thread = threading.local()
 
 
 def _sums() -> Float64s:
-    """Of a block, one array a thread: -0.0 everywhere, and the loop leaves them so."""
+    """Of a block, and of numbers beyond it, one array a thread: -0.0 everywhere, and the loop leaves the block so."""
     if not hasattr(_of_thread, "sums"):
-        _of_thread.sums = np.full(BLOCK, -0.0)
+        _of_thread.sums = np.full(2**16, -0.0)
     sums: Float64s = _of_thread.sums
     return sums
 

@@ -3,6 +3,9 @@
 A block's sums are float64 and start at -0.0, to which the first product adds as itself; no sum of products ends there,
 since float64 holds the product of two float32 exactly and x - x is +0.0. So what stands at -0.0 shares no dimension
 with the query, whatever the signs, and no posting needs a branch.
+
+Numbers of documents are what the file says, damaged or not: any 16 bits stand for one of the sums, of which no block
+looks at the upper half.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import boolean, float32, float64, int64, uint16, uint32, void
 
-__all__ = ["search"]
+__all__ = ["COMPILED", "search"]
+
+COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 
 _Array: TypeAlias = npt.NDArray[Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -105,7 +110,7 @@ def search(
     """The k best of the documents in some blocks, for each query, in any order.
 
     `starts`, `bases`, `numbers`, `weights`, `n`: a `BlockLists`. `indptr`, `columns`, `query_weights`: the queries.
-    `allowed` (n,): which documents may be found; empty for all. `sums` (2**15,): -0.0 everywhere, before and after.
+    `allowed` (n,): which documents may be found; empty for all. `sums` (2**16,): -0.0 everywhere, before and after.
     `scores`, `rows` (q, more than k) and `sizes` (q,), all 0: what is found.
     """
     width = len(starts) // max(len(bases) - 1, 1)
@@ -136,12 +141,12 @@ def search(
                     end = np.uint64(bases[block] + starts[segment + 1])
                     for at in range(begin, end):
                         number = numbers[at]
-                        score = sums[number]
+                        score, row = sums[number], first + np.int64(number)
                         if score == 0.0 and np.signbit(score):
                             continue  # seen under an earlier dimension
                         sums[number] = -0.0
-                        if score >= threshold and (not masked or allowed[first + number]):
-                            found_scores[size], found_rows[size] = score, first + np.int64(number)
+                        if score >= threshold and row < first + held and (not masked or allowed[row]):
+                            found_scores[size], found_rows[size] = score, row
                             size += 1
                             if size == room:
                                 threshold, size = _worst_of_best(k, size, found_scores, found_rows), k

@@ -1,12 +1,17 @@
 """`Segment`: some documents as they were at one time, never changed, in memory or mapped from a folder.
 
 A write makes a new small segment, and says which rows of older ones it stands for; a merge makes one of several.
+
+Of a folder that is mapped everything is checked that could end the process: the header, the length and type of each
+file, and all that says where something begins and ends. That is a hundredth of the bytes. A bit that fell over in a
+weight, a posting, a key or a payload is not seen, as little as a wrong byte in the documents themselves would be:
+answers may then be wrong. Without the folder it is made again from the documents, so who doubts it deletes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +21,7 @@ import numpy.typing as npt
 
 from sparsevec.arrays import frozen
 from sparsevec.exact.local.columns import Columns
-from sparsevec.exact.local.lists import BlockLists, Lists
+from sparsevec.exact.local.lists import BlockLists, Lists, are_ends
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
 from sparsevec.storage import whole_folder
@@ -26,6 +31,21 @@ __all__ = ["Row", "Segment", "Sizes"]
 
 _FORMAT = "sparsevec.segment/1"
 _HEADER = "header.json"
+_TYPES = {
+    "key_ends": ("i8",),
+    "keys": ("u1",),
+    "payload_ends": ("i8",),
+    "payloads": ("u1",),
+    "indptr": ("i4", "i8"),
+    "indices": ("i4", "u4"),
+    "values": ("f4",),
+    "starts": ("u4",),
+    "bases": ("i8",),
+    "numbers": ("u2",),
+    "weights": ("f4",),
+    "dimensions": ("i4", "u4", "i8"),
+    "codes": ("u1",),
+}
 
 
 class Row(NamedTuple):
@@ -95,11 +115,12 @@ class Segment:
 
     @classmethod
     def merged(cls, segments: Sequence[Segment], alive: Sequence[Mask | None]) -> Segment:
-        """Of those documents of several segments that are alive."""
+        """Of those documents of several segments that are alive. Raises InvalidVectors when a mapped one is damaged."""
         parts = [segment._some(mask) for segment, mask in zip(segments, alive, strict=True)]
         keys = [key for part in parts for key in part[0]]
         order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-        vectors = SparseVectors.concat([part[1] for part in parts])[order]
+        given = SparseVectors.concat([part[1] for part in parts])[order]
+        vectors = SparseVectors(given.indptr, given.indices, given.values, given.dimension)  # which checks
         payloads = _joined([part[2] for part in parts]).some(order)
         codes = [part[3] for part in parts if part[3] is not None]
         return cls(Texts.of(keys[i] for i in order), vectors, payloads, np.concatenate(codes)[order] if codes else None)
@@ -135,16 +156,21 @@ class Segment:
         whole_folder(folder, fill)
 
     @classmethod
-    def mapped(cls, folder: Path) -> Segment:
-        """What `save` wrote, left on disk and paged in as it is touched. Raises ValueError or OSError when it is not
-        whole."""
+    def mapped(cls, folder: Path, dimension: int, code_bytes: int | None) -> Segment:
+        """What `save` wrote of a collection, left on disk and paged in as it is touched.
+
+        Raises ValueError, TypeError, KeyError or OSError when it is not whole.
+        """
         header = json.loads((folder / _HEADER).read_text())
-        if header["format"] != _FORMAT:
-            raise ValueError(f"expected {_FORMAT}, found {header['format']}")
-        arrays = {name: _map(folder / name, dtype, shape) for name, (dtype, shape) in header["arrays"].items()}
+        if (found := (header["format"], header["dimension"])) != (_FORMAT, dimension):
+            raise ValueError(f"expected {_FORMAT} of dimension {dimension}, found {found}")
+        names = [name for name in _TYPES if name != "codes" or code_bytes is not None]
+        arrays = {name: _map(folder / name, *header["arrays"][name]) for name in names}
+        if fault := _fault(arrays, code_bytes):
+            raise ValueError(fault)
         lists = Lists(*(arrays[name] for name in Lists._fields))
         forward = arrays["indptr"], arrays["indices"], arrays["values"]  # checked before they were saved
-        vectors = SparseVectors._made(*forward, header["dimension"], None)
+        vectors = SparseVectors._made(*forward, dimension, None)
         keys = Texts(arrays["key_ends"], arrays["keys"])
         return cls(keys, vectors, Texts(arrays["payload_ends"], arrays["payloads"]), arrays.get("codes"), lists)
 
@@ -172,9 +198,25 @@ def _joined(several: Sequence[Texts]) -> Texts:
 
 
 def _map(path: Path, dtype: str, shape: list[int]) -> npt.NDArray[Any]:
+    if np.dtype(dtype) not in map(np.dtype, _TYPES[path.name]) or len(shape) != 1 + (path.name == "codes"):
+        raise ValueError(f"{path.name} is of type {dtype} and shape {shape}")
     expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if (found := path.stat().st_size) != expected:
         raise ValueError(f"{path.name} has {found} bytes, expected {expected}")
     if not expected:
         return np.empty(shape, dtype)
     return np.memmap(path, np.dtype(dtype), "r", shape=tuple(shape)).view(np.ndarray)
+
+
+def _fault(arrays: Mapping[str, npt.NDArray[Any]], code_bytes: int | None) -> str | None:
+    """What of the arrays of a folder is not so, and might end the process that works with them; None for nothing."""
+    n, nnz = len(arrays["indptr"]) - 1, len(arrays["values"])
+    for ends, content in (("key_ends", "keys"), ("payload_ends", "payloads"), ("indptr", "indices")):
+        if len(arrays[ends]) != n + 1 or not are_ends(arrays[ends], len(arrays[content])):
+            return f"{ends} do not say where {content} end"
+    if len(arrays["indices"]) != nnz or (code_bytes is not None and arrays["codes"].shape != (n, code_bytes)):
+        return "values or codes are not all there"
+    keys = arrays["keys"]
+    if n and keys[arrays["key_ends"][n - 1] :][:1].tobytes() == b"i" and len(keys) != 9 * n:
+        return "the keys are not those of numbers"
+    return Lists(*(arrays[name] for name in Lists._fields)).fault(n, nnz)
