@@ -19,9 +19,9 @@ from sparsevec.encoder.similarity import COLUMNS, Near, Similarity, misfit
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import cost, usage
-from sparsevec.measure.recall import recalls, sparse_top
+from sparsevec.measure.recall import evaluate, recalls, sparse_top
 from sparsevec.vectors import Float32s, SparseVectors
-from tests.training.conftest import INPUT, clustered
+from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered
 
 
 def corpus(n: int, seed: int, columns: int = INPUT, **trouble: Any) -> Float32s:
@@ -335,3 +335,31 @@ def test_a_little_of_length_makes_another_order_where_all_rows_are_near_each_oth
     far = unit_rows(rng.standard_normal((1000, 48))) * rng.normal(1, 0.002, (1000, 1)).astype(np.float32)
     assert misfit("cosine", "dot_product", near) is not None
     assert misfit("cosine", "dot_product", far) is None
+
+
+def test_the_budget_of_an_encoder_fitted_to_nothing_holds_for_all_that_come_and_once_they_are_refined() -> None:
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(np.empty((0, INPUT), np.float32), budget=Budget(nnz=NNZ, flops=FLOPS))
+    rows, asked = np.split(np.random.default_rng(0).standard_normal((800, INPUT)).astype(np.float32), [600])
+    codes = encoder.encode_document(rows)  # of any direction, which is all that can be expected of rows to come
+    assert cost(encoder.encode_query(asked), codes).flops <= 1.05 * FLOPS
+    refined = encoder.refine(rows)
+    assert cost(encoder.encode_query(asked), refined).flops <= 1.05 * FLOPS
+    assert (encoder.figures.too_few, encoder.figures.documents) == (False, 600)
+
+
+@pytest.mark.parametrize("near", ["cosine", "dot", "l2"])
+def test_one_document_is_enough_to_begin_with(near: Near) -> None:
+    rows = clustered(20, seed=1)
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity=near).fit(rows[:1], budget=Budget(nnz=NNZ))
+    assert encoder.encode_document(rows[:1]).nnz
+    assert encoder.encode_query(rows[1]).nnz
+
+
+def test_what_codes_without_learning_say_of_themselves_is_what_rows_that_nobody_knew_find() -> None:
+    rows, asked = np.split(np.random.default_rng(0).standard_normal((900, INPUT)).astype(np.float32), [600])
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(rows, budget=Budget(nnz=NNZ))
+    assert encoder.config.stage == "untrained"
+    found = evaluate(rows, asked, encoder.encode_document(rows), encoder.encode_query(asked))
+    between = encoder.figures.recall_10_interval
+    assert between is not None
+    assert between.low - 0.03 <= found.recall_10 <= between.high + 0.03
