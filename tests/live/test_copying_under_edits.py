@@ -25,11 +25,19 @@ class Application(threading.Thread):
 
     def __init__(self, users: Any, truth: dict[int, Any]) -> None:
         super().__init__(daemon=True)
-        self.users, self.truth, self.edits, self.error = users, truth, 0, None
+        self.users, self.truth, self.edits = users, truth, 0
+        self.error: Exception | None = None
         self.stopped, self.past = threading.Event(), threading.Event()
         self._rng, self._rows = random.Random(0), dense_rows(1000, seed=5)
 
     def run(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:
+            self.error = error
+            self.past.set()  # nobody waits for it any more
+
+    def _go_on(self) -> None:
         while not self.stopped.is_set():
             number, kind = self._rng.randrange(N), self._rng.randrange(4)
             document = {"title": f"edit {self.edits}", "emb": self._rows[self.edits % 1000].tolist()}
@@ -58,6 +66,7 @@ def test_an_application_that_goes_on_writing_loses_nothing(aliased: Aliased, mod
     application.past.wait()  # writes to the new one, too
     application.stopped.set()
     application.join()
+    assert application.error is None, application.error
     sv.catch_up(aliased.url, model=model)
     there = users.documents()
     print(f"{application.edits} edits, {report}")
