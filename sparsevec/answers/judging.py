@@ -42,7 +42,7 @@ class AnswersReport(VerifyReport):
         if not self.exact:
             return super().__str__()
         asked = f"{self.backend}: {self.queries:,} queries for {self.k} answers from {self.documents:,} documents"
-        if self.from_all == self.queries:
+        if 0 < self.from_all == self.queries:
             return f"{asked}: all {self.answers:,} answers are the exact ranking of all that the filter leaves"
         some = f", {self.from_all:,} queries answered from all that the filter leaves," if self.from_all else ""
         return (

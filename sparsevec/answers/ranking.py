@@ -18,12 +18,13 @@ from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hi
 from sparsevec.answers.explain import Explanation, explain
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import DenseRows, Rerank, Residual, Scores, SecondLook, Way, way_of
+from sparsevec.answers.scoring import DenseRows, Rerank, Residual, Scores, SecondLook, Way, check_columns, way_of
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Info
-from sparsevec.contract.checks import Id, as_float, check_k, check_space, check_vectors
+from sparsevec.contract.checks import Id, as_real, check_k, check_space, check_vectors
 from sparsevec.contract.deadlines import check_time
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.searches import as_given
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
@@ -72,6 +73,7 @@ class Ranking:
         self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates, "candidates")
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._seen, self._ranks = False, False, ranks
+        self._fusable: set[str] = set()  # fields with rows of as many columns
 
     # ---- the question
 
@@ -216,13 +218,12 @@ class Ranking:
         return fusion.of(rankings)
 
     def _check_fusable(self, field: str) -> Operation[None]:
-        """Before anything is searched. Raises InvalidInput."""
-        info: Info = yield Call("info")
-        declared, columns = info.dense.get(field), self.encoder.input_dim
-        if declared is not None and declared.dimension not in (None, columns):
-            raise InvalidInput(
-                f"{field!r} holds dense rows of {declared.dimension} columns, expected the {columns} of this encoder"
-            )
+        """Once a field, before anything is searched. Raises InvalidInput."""
+        if field not in self._fusable:
+            info: Info = yield Call("info")
+            if (declared := info.dense.get(field)) is not None:
+                check_columns(field, declared, self.encoder)
+                self._fusable.add(field)
 
     def _check(self, way: Way) -> Operation[None]:
         """Once: what a collection declares of its dense rows and codes does not change."""
@@ -355,10 +356,9 @@ def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
 def _threshold(least: float | None) -> float:
     if least is None:
         return -math.inf
-    number = isinstance(least, (int, float, np.integer, np.floating)) and not isinstance(least, bool)
-    if not number or math.isnan(least := as_float(least)):
+    if (number := as_real(least)) is None or math.isnan(number):
         raise InvalidInput(f"score_threshold must be a number or None, found {least!r:.80}")
-    return least
+    return number
 
 
 def _checked_examples(examples: Any) -> int:
@@ -383,7 +383,7 @@ def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
         order = order[: asked.k]
     picked = order.tolist()
     ids, payloads = (tuple(documents.ids[at] for at in picked), tuple(documents.payloads[at] for at in picked))
-    hits = Hits(ids, scores[order].astype(np.float32), payloads)
+    hits = Hits(ids, as_given(scores[order]), payloads)
     return hits if asked.group_by is None else best_of_each(hits, asked.group_by, asked.k)
 
 

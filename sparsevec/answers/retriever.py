@@ -38,8 +38,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
 from sparsevec.answers.explain import Explanation
@@ -48,7 +46,7 @@ from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Ranking
 from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, as_float, check_adapter, check_async_adapter, check_k
+from sparsevec.contract.checks import Id, Payload, as_real, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation, arun, run
@@ -365,10 +363,10 @@ class AsyncRetriever(_Answering):
 
 @contextmanager
 def _limited(deadline: float | None) -> Iterator[None]:
-    number = isinstance(deadline, int | float | np.integer | np.floating) and not isinstance(deadline, bool)
-    if deadline is not None and not (number and deadline > 0):
+    seconds = as_real(deadline)
+    if deadline is not None and not (seconds is not None and seconds > 0):
         raise InvalidInput(f"deadline must be a positive number of seconds or None, found {deadline!r:.80}")
-    with nullcontext() if deadline is None else within(as_float(deadline)):
+    with nullcontext() if seconds is None else within(seconds):
         yield
 
 

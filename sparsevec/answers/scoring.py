@@ -36,6 +36,7 @@ __all__ = [
     "SecondLook",
     "Usual",
     "Way",
+    "check_columns",
     "usual_candidates",
     "usual_rerank",
     "way_of",
@@ -221,6 +222,15 @@ def _as_hits(documents: Documents) -> Hits:
     return Hits(documents.ids, none, vectors=documents.vectors, codes=documents.codes)
 
 
+def check_columns(field: str, declared: DenseField, encoder: SparseEncoder) -> None:
+    """Raises InvalidInput for a field whose dense rows cannot be those that the encoder was fitted on."""
+    if declared.dimension not in (None, encoder.input_dim):
+        raise InvalidInput(
+            f"{field!r} holds dense rows of {declared.dimension} columns, expected the {encoder.input_dim} of this "
+            "encoder (input_dim): name the field with the rows that it was fitted on"
+        )
+
+
 class DenseRows:
     """By the encoder's similarity of the dense query with the dense row that the cluster holds for a candidate: the
     cosine, the dot product ("dot"), or minus the square of the distance ("l2").
@@ -240,6 +250,7 @@ class DenseRows:
             )
         self.dense_field: str | None = field
         self._field, self._columns, self._encoder = field, encoder.input_dim, encoder
+        self._near = encoder.similarity
         self.on_server = False  # whether the engine picks the nearest candidates
         self._declared: Mapping[str, DenseField] = {}
 
@@ -249,12 +260,8 @@ class DenseRows:
         if (declared := info.dense.get(self._field)) is None:
             yield from self._check_payloads()
             return
-        if declared.dimension not in (None, self._columns):
-            raise InvalidInput(
-                f"{self._field!r} holds dense rows of {declared.dimension} columns, expected the {self._columns} of "
-                "this encoder (input_dim): name the field with the rows that it was fitted on"
-            )
-        ours, theirs = self._encoder.similarity, declared.similarity
+        check_columns(self._field, declared, self._encoder)
+        ours, theirs = self._near, declared.similarity
         if theirs and declared_near(theirs) not in ({"cosine", "dot"} if ours == "cosine" else {ours}):
             raise InvalidInput(
                 f"{self._field!r} is compared by {theirs}, and this encoder was fitted to similarity={ours!r}: "
@@ -282,8 +289,7 @@ class DenseRows:
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float32s:
         rows = documents.dense or (None,) * len(documents.ids)
-        zeros = self._encoder.similarity != "cosine"
-        held = [at for at, row in enumerate(rows) if row is not None and (zeros or row.any())]
+        held = [at for at, row in enumerate(rows) if row is not None and (self._near != "cosine" or row.any())]
         scores = np.full(len(rows), np.nan, np.float32)
         if held:
             scores[held] = self._similarities(prepared[number], [rows[at] for at in held])
@@ -302,11 +308,11 @@ class DenseRows:
                 f"{self._field!r} holds dense rows of {min(odd)} columns, expected {self._columns} (input_dim)"
             )
         held = self._compared(np.stack([row for row in rows if row is not None])).astype(np.float64)
-        parts = -np.square(held - query) if self._encoder.similarity == "l2" else held * query
+        parts = -np.square(held - query) if self._near == "l2" else held * query
         return np.cumsum(parts, axis=1)[:, -1].astype(np.float32)
 
     def _compared(self, rows: Float32s) -> Float32s:
-        return unit_rows(rows) if self._encoder.similarity == "cosine" else rows
+        return unit_rows(rows) if self._near == "cosine" else rows
 
 
 class Own:
@@ -332,17 +338,18 @@ class Own:
         given = self._scorer(prepared[number], documents)
         try:
             scores = np.asarray(given)
-            scores = scores if np.iscomplexobj(scores) else scores.astype(np.float64)
+            if np.iscomplexobj(scores):
+                raise TypeError("complex numbers")
+            scores = scores.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidInput(
                 f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
                 f"{given!r:.60} ({error})"
             ) from None
-        finite = not np.iscomplexobj(scores) and bool(np.isfinite(scores).all())
+        finite = bool(np.isfinite(scores).all())
         if scores.shape != (len(documents.ids),) or not finite:
-            kind = "complex numbers" if np.iscomplexobj(scores) else f"shape {scores.shape}"
             raise InvalidInput(
-                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
-                f"{kind}{'' if finite or np.iscomplexobj(scores) else ' with NaN or infinity'}"
+                f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found shape "
+                f"{scores.shape}{'' if finite else ' with NaN or infinity'}"
             )
         return scores

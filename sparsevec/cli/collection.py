@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -219,8 +218,8 @@ def search(
         raise InvalidInput("expected a file of queries, --text or --vector, one of the three")
     if text is not None and model is None:
         raise InvalidInput("--text needs --model, the folder that `fit` wrote, to encode the query with")
-    again = partial(retriever, rerank=rerank, dense_field=dense_field, candidates=candidates)
-    if again.keywords != _USUAL and (model is None or vector is not None):
+    again: dict[str, Any] = {"rerank": rerank, "dense_field": dense_field, "candidates": candidates}
+    if again != _USUAL and (model is None or vector is not None):
         raise InvalidInput("--rerank, --dense-field and --candidates belong to --model and dense queries")
     wanted: dict[str, Any] = {"where": read_where(where), "with_payloads": True}
     with connected(url) as adapter:
@@ -228,7 +227,7 @@ def search(
             hits = adapter.search(_sparse(queries, vector, adapter), k, **wanted)
         else:
             dense = _dense(queries, text, embedder, field)
-            hits = again(SparseEncoder.load(model), adapter).search(dense, k, **wanted)
+            hits = retriever(SparseEncoder.load(model), adapter, **again).search(dense, k, **wanted)
     if as_json:
         typer.echo(json.dumps([[hit._asdict() for hit in found] for found in hits]))
     else:
@@ -295,8 +294,8 @@ def verify(
     sparsevec verify qdrant://localhost:6333/products products.parquet queries.npy --model model/
     ```
     """
-    again = partial(retriever, rerank=rerank, dense_field=dense_field, candidates=candidates)
-    if model is None and (codes is not None or again.keywords != _USUAL):
+    again: dict[str, Any] = {"rerank": rerank, "dense_field": dense_field, "candidates": candidates}
+    if model is None and (codes is not None or again != _USUAL):
         raise InvalidInput("--documents, --rerank, --dense-field and --candidates belong to --model")
     files = Beside(ids, payloads)
     with connected(url) as adapter:
@@ -308,7 +307,7 @@ def verify(
             table = read_table(documents)
             about = _about(files, where, len(table.rows), table)
             known = None if codes is None else SparseVectors.load(codes)
-            asked = again(SparseEncoder.load(model), adapter)
+            asked = retriever(SparseEncoder.load(model), adapter, **again)
             report = verified(asked, table.rows, read_dense(queries), k, vectors=known, **about)
     say(report, as_json=as_json, sound=report.exact)
 

@@ -249,12 +249,14 @@ def check_queries(queries: Queries, dimension: int | None, fingerprint: str | No
     return queries
 
 
-def as_float(number: float) -> float:
-    """Of any size: a whole number beyond the floats is as good as infinite."""
+def as_real(given: object) -> float | None:
+    """A number of any size, a whole one beyond the floats as infinite; None for what is none, a truth value too."""
+    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
+        return None
     try:
-        return float(number)
+        return float(given)
     except OverflowError:
-        return math.copysign(math.inf, number)
+        return math.copysign(math.inf, given)
 
 
 def check_space(vectors: SparseVectors, fingerprint: str | None) -> None:

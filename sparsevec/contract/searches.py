@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from sparsevec.contract.filters import Where
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["Search", "products", "rescored"]
+__all__ = ["Search", "as_given", "products", "rescored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ def products(query: SparseVector, vectors: SparseVectors) -> tuple[Float32s, npt
     rows = np.repeat(np.arange(len(vectors)), vectors.row_nnz)[known]
     parts = query.values[at[known]].astype(np.float64) * vectors.values[known].astype(np.float64)
     sums = np.bincount(rows, parts, len(vectors))  # adds in the order given: dimensions ascending
-    with np.errstate(over="ignore"):  # beyond float32 a score is infinite
-        scores = sums.astype(np.float32)
-    return scores, np.bincount(rows, minlength=len(vectors)) > 0
+    return as_given(sums), np.bincount(rows, minlength=len(vectors)) > 0
+
+
+def as_given(scores: npt.NDArray[Any]) -> Float32s:
+    """`Hits.scores`: rounded to float32, which is inf where they are beyond it."""
+    with np.errstate(over="ignore"):
+        return scores.astype(np.float32)

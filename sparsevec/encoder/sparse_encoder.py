@@ -192,7 +192,7 @@ class SparseEncoder:
         task = Task(model.similarity, self.input_dim, self.output_dim, self.seed, limits, width, device)
         rows = self._split(documents, asking, model.similarity)
         if config.figures.too_few:  # its purse is theirs, and its figures
-            model = recalibrated(model, task, rows, Whole(on_step, _AT))
+            model = recalibrated(model, task, rows, Whole(None, {}))
         self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
         return codes
 

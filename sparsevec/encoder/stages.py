@@ -16,7 +16,7 @@ from sparsevec.encoder import welcome
 from sparsevec.encoder.config import Figures, NewcomersConfig, ResidualConfig, Stage
 from sparsevec.encoder.drift import found_of_themselves
 from sparsevec.encoder.figures import Judge, agreement, spacing
-from sparsevec.encoder.head import Cut, Float64s, encoded
+from sparsevec.encoder.head import Cut, encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import (
     CalibrationRecipe,
@@ -62,8 +62,12 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     kept = _plain(documents, task, rows, judge)  # not of rows that ask: each would find its nearest by its own
     theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
     shared = None if sample is None else agreement(rows.documents_that_ask(), sample)
-    figures: dict[str, Any] = {"untrained_recall_10": theirs, "head_recall_10": theirs, "sample_agreement": shared}
-    figures |= {"collapsed": collapsed}
+    figures: dict[str, Any] = {
+        "untrained_recall_10": theirs,
+        "head_recall_10": theirs,
+        "sample_agreement": shared,
+        "collapsed": collapsed,
+    }
     stage: Stage = "untrained"
     if tensors is not None:
         head = calibrated(tensors, rows, judge, limits)
@@ -129,14 +133,14 @@ def _measured(
     figures = judge.figures(kept.codes, kept.asked) | more | {"seconds": seconds + whole.seconds}
     model = kept.model(task, stage, figures, first, name)
     again = judge.second_look(kept.codes, kept.asked[0], model.second_looks(judge.first.rows, kept.asked[0]))
-    model = _with_figure(model, "second_look_recall_10", again)
+    model = _with_figures(model, second_look_recall_10=float(again.mean()))
     model = _with_residual(model, task, rows, trained, (judge, kept), whole)
     whole.at("measure", 2, 2, str(model.config.figures))
     return model
 
 
-def _with_figure(model: Model, name: str, recall: Float64s) -> Model:
-    figures = model.config.figures.model_copy(update={name: float(recall.mean())})
+def _with_figures(model: Model, **known: Any) -> Model:
+    figures = model.config.figures.model_copy(update=known)
     return Model(model.config.model_copy(update={"figures": figures}), model.tensors)
 
 
@@ -155,9 +159,8 @@ def _with_residual(
     learned, kept = residual_codes(documents, codes, asking, head, task.residual_bytes, task.seed, whole)
     coded = Model(model.config.model_copy(update={"residual": kept}), model.tensors | learned)
     judge, towers = measured
-    return _with_figure(
-        coded, "residual_recall_10", judge.residual(coded, towers.codes, towers.asked[0], recipe.candidates)
-    )
+    found = judge.residual(coded, towers.codes, towers.asked[0], recipe.candidates)
+    return _with_figures(coded, residual_recall_10=float(found.mean()))
 
 
 def residual_codes(
@@ -226,8 +229,7 @@ def refined(
     try:
         codes, tower, scale = learn.refined(corpus, start, model.tensors, limits, task.seed, whole, checkpoint)
     except TrainingCollapsed as error:
-        kept = config.figures.model_copy(update={"refined_is_worse": True, "collapsed": error.diagnosis})
-        model = Model(config.model_copy(update={"figures": kept}), model.tensors)
+        model = _with_figures(model, refined_is_worse=True, collapsed=error.diagnosis)
         return model, model.documents(rows.documents, None)
 
     whole.at("budget", 0, 1, "calibrating the budget")
@@ -261,7 +263,7 @@ def refined(
             kept = Figures(**measured | {"seconds": beside.seconds + whole.seconds})
             model = Model(config.model_copy(update={"figures": kept}), model.tensors)
             again = judge.second_look(head, asked[0], model.second_looks(judge.first.rows, asked[0]))
-            model = _with_figure(model, "second_look_recall_10", again)
+            model = _with_figures(model, second_look_recall_10=float(again.mean()))
             return model, model.documents(rows.documents, None)
     elif figures["head_recall_10"] is not None:
         figures |= {"refined_is_worse": float(found.mean()) < figures["head_recall_10"]}
@@ -291,9 +293,8 @@ def refined(
         whole,
         config.fingerprint,
     )
-    own = interval(found_of_themselves(model, rows.documents, rows.documents_asking, codes))
-    kept = model.config.figures.model_copy(update={"of_themselves": own})
-    model = Model(model.config.model_copy(update={"figures": kept}), model.tensors)
+    own = found_of_themselves(model, rows.documents, rows.documents_asking, codes)
+    model = _with_figures(model, of_themselves=interval(own))
     if later is not None:
         tensors, settings = later
         model = Model(model.config.model_copy(update={"newcomers": settings}), model.tensors | tensors)

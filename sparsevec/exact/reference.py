@@ -52,11 +52,11 @@ from sparsevec.contract.checks import (
     ids_or_where,
 )
 from sparsevec.contract.filters import Where, conditions, matches
-from sparsevec.contract.searches import Search, rescored
+from sparsevec.contract.searches import Search, as_given, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.exact.database import SCHEMA, UPSERT, Database
-from sparsevec.exact.rows import as_given, documents_of, key_of, place_of, read_place, row_of, with_dense
+from sparsevec.exact.rows import documents_of, key_of, place_of, read_place, row_of, with_dense
 from sparsevec.postings import Float64s, Mask, PostingLists
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 

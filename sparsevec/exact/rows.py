@@ -1,5 +1,5 @@
-"""Documents as rows of SQLite: ids as keys that sort as ids do, weights as bytes, payloads as JSON; and the score and
-the place of one in a ranking."""
+"""Documents as rows of SQLite: ids as keys that sort as ids do, weights as bytes, payloads as JSON; and the place of
+one in a ranking."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import numpy as np
 from sparsevec.contract.adapter import Documents
 from sparsevec.contract.checks import Id, Payload, dense_row
 from sparsevec.errors import InvalidInput
-from sparsevec.postings import Float64s
-from sparsevec.vectors import Float32s, SparseVector, SparseVectors
+from sparsevec.vectors import SparseVector, SparseVectors
 
-__all__ = ["Row", "as_given", "documents_of", "id_of", "key_of", "place_of", "read_place", "row_of", "with_dense"]
+__all__ = ["Row", "documents_of", "id_of", "key_of", "place_of", "read_place", "row_of", "with_dense"]
 
 Row = tuple[bytes, bytes, bytes, str, bytes | None]
 """Key, indices (<u4), weights (<f4), payload and residual code."""
@@ -53,12 +52,6 @@ def with_dense(documents: Documents, name: str | None) -> Documents:
     if name is None:
         return documents
     return replace(documents, dense=tuple(dense_row(payload.get(name)) for payload in documents.payloads))
-
-
-def as_given(scores: Float64s) -> Float32s:
-    """`Hits.scores`: rounded to float32, which is inf where they are beyond it."""
-    with np.errstate(over="ignore"):
-        return scores.astype(np.float32)
 
 
 def place_of(score: float, key: bytes) -> str:

@@ -156,7 +156,7 @@ class _Settling:
             self._unsure.update(document.position for document in piece.documents)
             self._busy = self._busy + 1 if error.busy else 0
             most = _BUSY if piece.size > self._requests.passed else _STILL_BUSY
-            whole = error.busy and self._busy % most > 0
+            whole = self._busy % most > 0
             left = self._again(piece, error)
             if left is None:
                 return []

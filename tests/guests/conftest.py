@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 import sparsevec as sv
 from sparsevec.vectors import Float32s
+from tests.integration.qdrant_shim import QdrantShim
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # nothing is sent from tests
 
@@ -54,3 +56,17 @@ def dense() -> Float32s:
 @pytest.fixture(scope="session")
 def encoder(dense: Float32s) -> sv.SparseEncoder:
     return sv.SparseEncoder(24, 256).fit(dense, budget=sv.Budget(nnz=8))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A collection behind the real client over loopback, for processes to share."""
+    with QdrantShim(tmp_path) as shim:
+        yield f"qdrant://127.0.0.1:{shim.port}/products"
+
+
+@pytest.fixture
+def ours(url: str, encoder: sv.SparseEncoder) -> str:
+    with sv.connect(url) as adapter:
+        adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
+    return url

@@ -6,7 +6,6 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import sparsevec as sv
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace
 from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.vectors import Float32s
-from tests.integration.qdrant_shim import QdrantShim
 
 os.environ["DO_NOT_TRACK"] = "true"  # nothing is sent from tests
 os.environ["DAFT_RUNNER"] = "native"  # also where Ray's own tests ran before, in this process
@@ -28,20 +26,6 @@ from sparsevec.integrations.daft import write  # noqa: E402
 pytestmark = [pytest.mark.qdrant, pytest.mark.filterwarnings("ignore")]  # Daft's own
 
 ROWS = 100  # of a partition
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """A collection behind the real client over loopback."""
-    with QdrantShim(tmp_path) as shim:
-        yield f"qdrant://127.0.0.1:{shim.port}/products"
-
-
-@pytest.fixture
-def ours(url: str, encoder: sv.SparseEncoder) -> str:
-    with sv.connect(url) as adapter:
-        adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
-    return url
 
 
 def frame(dense: Float32s, **columns: Any) -> Any:

@@ -24,7 +24,6 @@ import sparsevec as sv
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, ModelBroken, WrongSpace
 from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.vectors import Float32s
-from tests.integration.qdrant_shim import QdrantShim
 
 os.environ |= {"DAFT_RUNNER": "native", "DO_NOT_TRACK": "true"}  # the page's data frame is not this Ray's
 ray = pytest.importorskip("ray")
@@ -42,20 +41,6 @@ def cluster() -> Iterator[None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """A collection behind the real client over loopback, for processes to share."""
-    with QdrantShim(tmp_path) as shim:
-        yield f"qdrant://127.0.0.1:{shim.port}/products"
-
-
-@pytest.fixture
-def ours(url: str, encoder: sv.SparseEncoder) -> str:
-    with sv.connect(url) as adapter:
-        adapter.create(encoder.output_dim, fingerprint=encoder.fingerprint)
-    return url
 
 
 @pytest.fixture(scope="module")

@@ -34,13 +34,13 @@ from sparsevec.contract.adapter import Adapter, Documents, Hits, Missing, UInt8s
 from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queries, ids_or_where
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where, conditions
-from sparsevec.contract.searches import Search, rescored
+from sparsevec.contract.searches import Search, as_given, rescored
 from sparsevec.errors import BackendDown, InvalidVectors, SparsevecError
 from sparsevec.exact.database import Collection
 from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.snapshot import Found, Snapshot
 from sparsevec.exact.reference import Reference
-from sparsevec.exact.rows import as_given, id_of, place_of, read_place, with_dense
+from sparsevec.exact.rows import id_of, place_of, read_place, with_dense
 from sparsevec.storage import sync_folder
 from sparsevec.vectors import SparseVectors
 
