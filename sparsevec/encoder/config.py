@@ -162,6 +162,8 @@ class Figures(Evaluation):
     """how far the sample spreads in the directions in which documents do, see `figures.agreement`; None without any"""
     too_few: bool = False
     """there were too few documents to learn from"""
+    own_directions: bool = False
+    """documents asked in place of queries, whose own directions were among those refined from"""
     of_themselves: Interval | None = None
     """what refined documents, those learned from among them, find of each other: what `judge` compares with"""
     seconds: float
@@ -223,6 +225,11 @@ class Figures(Evaluation):
             said.append(
                 f"queries spend F {self.flops:.3g} of the {self.allowed_flops:.3g} allowed: of their activations no "
                 "other is positive, or none fits into what is left"
+            )
+        if self.own_directions:
+            said.append(
+                "documents that asked have directions of their own in what was refined, so others find less than these "
+                "figures say; a sample of queries would have told"
             )
         if self.second_look_recall_10 is not None and self.second_look_recall_10 < self.recall_10:
             said.append(f"the second look is WORSE ({self.second_look_recall_10:.3f}): search with rerank=None")

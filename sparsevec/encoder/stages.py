@@ -246,6 +246,7 @@ def refined(
         "untrained_recall_10": untrained,
         "head_recall_10": beside.head_recall_10 if beside.documents == len(judge.documents) else None,
         "sample_agreement": None if sample is None else agreement(rows.documents_that_ask(), sample),
+        "own_directions": sample is None and (config.stage == "untrained" or beside.own_directions),
     }
     if config.stage != "refined":
         head = model.documents(judge.documents, None)

@@ -363,3 +363,5 @@ def test_what_codes_without_learning_say_of_themselves_is_what_rows_that_nobody_
     between = encoder.figures.recall_10_interval
     assert between is not None
     assert between.low - 0.03 <= found.recall_10 <= between.high + 0.03
+    encoder.refine(rows)
+    assert "directions of their own" in str(encoder.figures)
