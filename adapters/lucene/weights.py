@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
@@ -9,9 +11,7 @@ from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 __all__ = ["refusals", "scores", "short", "stored"]
 
 _MIN_NORMAL = np.finfo(np.float32).tiny
-_DIGITS = 5  # four tell the 9 bits of any weight; with more nothing is saved
-_FEWEST = 2  # a number of one digit that is near enough is the nearest of two digits, too
-_BLOCK = 4096  # weights at a time, which stay in the processor's cache
+_DIGITS = 5  # four tell the 9 bits of any weight
 _LEAST_TEN = -50
 _TENS = 10.0 ** np.arange(_LEAST_TEN, 40)  # of any weight's digits
 
@@ -35,22 +35,27 @@ def short(vectors: SparseVectors) -> SparseVectors:
     A weight is then written as 0.314 and not as 0.31415927, and an index that keeps it in its `_source` is a quarter
     smaller (`benchmarks/code_storage.py`).
     """
-    values = np.ascontiguousarray(vectors.values).copy()
-    for start in range(0, len(values), _BLOCK):
-        _shorten(values[start : start + _BLOCK])
-    return SparseVectors(vectors.indptr, vectors.indices, values, vectors.dimension, fingerprint=vectors.fingerprint)
-
-
-def _shorten(values: Float32s) -> None:
-    """In place."""
+    values = np.ascontiguousarray(vectors.values)
     normal = (values >= _MIN_NORMAL) & np.isfinite(values)
-    given = np.where(normal, values, 1).astype(np.float64)
-    power, kept = np.floor(np.log10(given)).astype(np.int64) - _LEAST_TEN, values.view(np.uint32) >> 15
-    for digits in reversed(range(_FEWEST, _DIGITS)):
+    shortened = np.where(normal, _shortest().take(values.view(np.uint32) >> 15), values)
+    return SparseVectors(vectors.indptr, vectors.indices, shortened, vectors.dimension, fingerprint=vectors.fingerprint)
+
+
+@cache
+def _shortest() -> Float32s:
+    """By the bits that are kept of a weight, sign and exponent and eight more, the shortest decimal that has them:
+    (2**17,), 0 where there is no such weight."""
+    kept = np.arange(2**17, dtype=np.uint32)
+    middle = (kept << 15 | 0x4000).view(np.float32)
+    normal = (middle >= _MIN_NORMAL) & np.isfinite(middle)
+    between = np.where(normal, middle, 1).astype(np.float64)
+    power, shortest = np.floor(np.log10(between)).astype(np.int64) - _LEAST_TEN, np.zeros(2**17, np.float32)
+    for digits in reversed(range(1, _DIGITS)):
         step = _TENS[power - (digits - 1)]
         with np.errstate(over="ignore"):
-            fewer = (np.rint(given / step) * step).astype(np.float32)
-        np.copyto(values, fewer, where=normal & (fewer.view(np.uint32) >> 15 == kept))
+            fewer = (np.rint(between / step) * step).astype(np.float32)
+        np.copyto(shortest, fewer, where=normal & (fewer.view(np.uint32) >> 15 == kept))
+    return shortest
 
 
 def scores(query: SparseVector, documents: SparseVectors) -> Float32s:
