@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
+from sparsevec.contract.counting import AsyncCounts, SyncCounts
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -54,7 +55,7 @@ _CREDENTIALS = (
 )
 
 
-class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
+class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCounts, SyncCopies):
     """Sparse vectors in one field of one index of Elasticsearch."""
 
     @classmethod
@@ -90,7 +91,7 @@ class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
         return cls(operations, _ElasticWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncElasticsearchAdapter(AsyncLoading, AsyncRanks):
+class AsyncElasticsearchAdapter(AsyncLoading, AsyncRanks, AsyncCounts):
     """The same for asyncio."""
 
     @classmethod

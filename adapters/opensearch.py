@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
+from sparsevec.contract.counting import AsyncCounts, SyncCounts
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -45,7 +46,7 @@ _CREDENTIALS = (
 )
 
 
-class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
+class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCounts, SyncCopies):
     """Sparse vectors in one field of one index of OpenSearch."""
 
     @classmethod
@@ -82,7 +83,7 @@ class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCopies):
         return cls(operations, _OpenSearchWire(client, owned=False), place(_ENGINE, (), index, field))
 
 
-class AsyncOpenSearchAdapter(AsyncLoading, AsyncRanks):
+class AsyncOpenSearchAdapter(AsyncLoading, AsyncRanks, AsyncCounts):
     """The same for asyncio."""
 
     @classmethod

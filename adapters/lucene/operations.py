@@ -23,6 +23,7 @@ import numpy as np
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.checks import check_code_bytes
+from sparsevec.contract.counting import CountOperations
 from sparsevec.contract.operations import Operation, Operations
 from sparsevec.contract.ranking import RankOperations
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput
@@ -78,7 +79,8 @@ class LuceneOperations:
         self.loading = LoadingOperations(session)
         ranking = Ranking(session)
         self.nearest, self.by_text = ranking.nearest, ranking.by_text
-        self.matching, self.page = self._searching.matching, self._scanning.page
+        self.matching, self.matching_or_search = self._searching.matching, self._searching.matching_or_search
+        self.page = self._scanning.page
         self.checkpoint, self.changed_page = self._scanning.checkpoint, self._scanning.changed_page
         copying = Copying(session, self._scanning.whole)
         self.stands_for, self.make_twin, self.move_names = copying.stands_for, copying.make_twin, copying.move_names
@@ -320,3 +322,4 @@ def _listed(names: str | list[str]) -> list[str]:
 
 _contract: type[Operations] = LuceneOperations
 _ranks: type[RankOperations] = LuceneOperations
+_counts: type[CountOperations] = LuceneOperations

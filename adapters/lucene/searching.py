@@ -1,8 +1,8 @@
-"""`search`, `fetch` and `matching`."""
+"""`search`, `fetch`, `matching`, and the search that counts what its filter leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -46,7 +46,8 @@ class Searching:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def search(self, queries: Queries, k: int, search: Search) -> Operation[list[Hits]]:
+    def search(self, queries: Queries, k: int, search: Search, most: int | None = None) -> Operation[list[Hits]]:
+        """Raises _Few when the filter leaves at most `most` documents, where it is given."""
         depth = search.depth(k)
         wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.existing()
@@ -62,7 +63,7 @@ class Searching:
                 )
             known = yield from self._session.knowing(known, wanted)
             yield from self._session.refresh()
-            asking = _Search(known, depth, wanted, search)
+            asking = _Search(known, depth, wanted, search, most)
             if search.after is not None:
                 return [(yield from self._page(asking, asked[0], search.after))]
             hits = yield from self._asked(asking, asked)
@@ -97,9 +98,14 @@ class Searching:
         found: list[Hits | None] = [None] * len(queries)
         search.compact, room = self._session.compact, search.room(self._session.max_clauses)
         lengths = queries.row_nnz
-        for rows in _split(np.flatnonzero((lengths > 0) & (lengths <= room)).tolist(), search.at_once):
-            for row, answer in zip(rows, (yield from self._batch(search, [queries[r] for r in rows])), strict=True):
-                found[row] = answer
+        whole = np.flatnonzero((lengths > 0) & (lengths <= room)).tolist()
+        asked, answers = [queries[row] for row in whole], []
+        if search.most is not None:
+            answers += yield from self._counted(search, asked[:1])
+        for some in _split(asked[len(answers) :], search.at_once):
+            answers += yield from self._batch(search, some)
+        for row, answer in zip(whole, answers, strict=True):
+            found[row] = answer
         for row in np.flatnonzero(lengths > max(room, 0)).tolist():
             found[row] = yield from self._sum(search, queries[row], room)
         return [search.hits([]) if hits is None else hits for hits in found]
@@ -108,6 +114,20 @@ class Searching:
         """A few multi-searches, under way at the same time."""
         batches = list(_split([search.body(query, packed=search.packed) for query in queries], search.per_request))
         responses = chain.from_iterable((yield from self._session.msearches(batches)))
+        return (yield from self._answers(search, queries, responses))
+
+    def _counted(self, search: _Search, first: Sequence[SparseVector]) -> Operation[list[Hits]]:
+        """The first query, if any, beside a count of what the filter leaves: the others are not asked in vain.
+        Raises _Few."""
+        bodies = [search.body(query, packed=search.packed) for query in first]
+        counted, *responses = yield from self._session.msearch([search.counting(), *bodies])
+        if search.few(counted):
+            raise _Few(search)
+        return (yield from self._answers(search, first, responses))
+
+    def _answers(
+        self, search: _Search, queries: Sequence[SparseVector], responses: Iterable[Json]
+    ) -> Operation[list[Hits]]:
         answers = []
         for query, response in zip(queries, responses, strict=True):
             answers.append((yield from self._answer(search, query, response)))
@@ -194,19 +214,31 @@ class Searching:
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
         wanted = conditions(where, self._session.engine)
         known = yield from self._session.knowing((yield from self._session.existing()), wanted)
-        search = _Search(known, min(most, known.target.window), wanted, Search(with_payloads=True))
+        search = _Search(known, most, wanted, Search(), most)
         yield from self._session.refresh()
-        (counted,) = yield from self._session.msearch([count_body(search.filters, known.field, search.k)])
-        read_hits(counted)
-        if counted["hits"]["total"]["value"] > search.k:
-            return None
+        (counted,) = yield from self._session.msearch([search.counting()])
+        return (yield from self._left(search, dense)) if search.few(counted) else None
+
+    def matching_or_search(
+        self, queries: Queries, k: int, search: Search, most: int, dense: str | None
+    ) -> Operation[Documents | list[Hits]]:
+        try:
+            return (yield from self.search(queries, k, search, most))
+        except _Few as few:
+            asked = few.search
+        return (yield from self._left(asked, dense))
+
+    def _left(self, search: _Search, dense: str | None) -> Operation[Documents]:
+        """The few documents that the filter leaves."""
+        assert search.most is not None
+        known, most = search.known, search.most
         packed = known.field.packing is not None and known.target.ours
-        body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense, packed=packed)
+        body = fetch_body(search.filters, known.field, known.target.hidden, most, dense, packed=packed)
         (response,) = yield from self._session.msearch([body])
         found = [hit for hit in read_hits(response) if search.takes(hit)]
         held = read_packed(found, known.field, codes=True) if packed else None
         if packed and held is None:  # one of them has none
-            body = fetch_body(search.filters, known.field, known.target.hidden, search.k, dense)
+            body = fetch_body(search.filters, known.field, known.target.hidden, most, dense)
             (response,) = yield from self._session.msearch([body])
             found = [hit for hit in read_hits(response) if search.takes(hit)]
         return _documents(known, found, dense, held)
@@ -223,13 +255,24 @@ class Searching:
         return found
 
 
+class _Few(Exception):
+    """The filter of `search` leaves few documents, which are to be read whole instead."""
+
+    def __init__(self, search: _Search) -> None:
+        self.search = search
+
+
 class _Search:
     """What is the same for every query of one search: how it is asked, and how its hits are read."""
 
-    def __init__(self, known: Known, k: int, wanted: Sequence[Condition], search: Search) -> None:
+    def __init__(
+        self, known: Known, k: int, wanted: Sequence[Condition], search: Search, most: int | None = None
+    ) -> None:
+        """`most`: how many documents the filter may leave to be read whole."""
         self.known, self.k, self.with_payloads = known, k, search.with_payloads
         self.with_vectors, self.with_codes = search.with_vectors or search.rescore is not None, search.with_codes
         self.page = min(k, known.target.window)
+        self.most = None if most is None else min(most, known.target.window)
         self.per_request = max(1, min(_QUERIES, _HITS // self.page))  # queries
         self.at_once = _REQUESTS * self.per_request  # queries under way
         self.compact = False  # whether the server knows the short form of a query
@@ -242,13 +285,22 @@ class _Search:
         self._keyed = not self._source and known.field.key is not None
         if self.packed:
             self._brought_packed = bringing_packed(known.field, codes=self.with_codes, keyed=self._keyed)
-        if self._source and (fault := source_fault(known.target)):
+        if (self._source or most is not None) and (fault := source_fault(known.target)):
             raise fault
 
     def body(self, query: SparseVector, *, packed: bool = False) -> Json:
         clause = query_clause(query, self.known.field, compact=self.compact)
         brought = self._brought_packed if packed else self._brought
         return search_body(clause, self.filters, self.page, self._source, brought)
+
+    def counting(self) -> Json:
+        assert self.most is not None
+        return count_body(self.filters, self.known.field, self.most)
+
+    def few(self, counted: Json) -> bool:
+        """Whether the filter leaves so few documents that they are to be read whole."""
+        read_hits(counted)
+        return bool(counted["hits"]["total"]["value"] <= self.most)
 
     @property
     def brings(self) -> bool:

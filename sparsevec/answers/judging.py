@@ -97,10 +97,10 @@ class _Came:
 
     def send(self, call: Call) -> Any:
         found = getattr(self._adapter, call.name)(*call.given, **call.named)
-        if call.name == "search":
-            (self.hits,), self.depth = found, call.given[1]
-        elif call.name == "matching":
-            self.all_ = found
+        if call.name in ("search", "matching", "matching_or_search"):
+            self.all_ = found if isinstance(found, Documents) else None
+            if isinstance(found, list):
+                (self.hits,), self.depth = found, call.given[1]
         return found
 
 

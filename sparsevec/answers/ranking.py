@@ -18,13 +18,22 @@ from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hi
 from sparsevec.answers.explain import Explanation, explain
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.parents import best_of_each, check_field, proves
-from sparsevec.answers.scoring import DenseRows, Rerank, Residual, Scores, SecondLook, Way, check_columns, way_of
+from sparsevec.answers.scoring import (
+    DenseRows,
+    Rerank,
+    Residual,
+    Scores,
+    SecondLook,
+    Way,
+    check_columns,
+    way_of,
+)
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Info
 from sparsevec.contract.checks import Id, as_real, check_k, check_space, check_vectors
 from sparsevec.contract.deadlines import check_time
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
-from sparsevec.contract.searches import as_given
+from sparsevec.contract.searches import Search, as_given
 from sparsevec.dense import dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
@@ -66,13 +75,17 @@ class Ranking:
         candidates: int,
         dense_field: str | None,
         query_nnz: int | None,
+        *,
         ranks: bool = False,
+        counts: bool = False,
     ) -> None:
-        """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`)."""
+        """`ranks`: the adapter has `nearest` and `by_text` (`contract.ranking`), `counts`: `matching_or_search`
+        (`contract.counting`)."""
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
-        self.encoder, self.rerank, self.candidates = encoder, rerank, check_k(candidates, "candidates")
+        self.encoder, self.rerank = encoder, rerank
+        self.candidates = check_k(candidates, "candidates")
         self.way: Way | None = way_of(rerank, encoder, dense_field)
-        self._checked, self._seen, self._ranks = False, False, ranks
+        self._checked, self._seen, self._ranks, self._counts = False, False, ranks, counts
         self._fusable: set[str] = set()  # fields with rows of as many columns
 
     # ---- the question
@@ -234,23 +247,20 @@ class Ranking:
 
     def _ranked(self, asked: Asked) -> Operation[list[Hits]]:
         """By the sparse scores alone."""
-        found: list[Hits]
+        depth = asked.k if asked.group_by is None else 2 * asked.k
+        found: list[Hits] = yield self._search(asked.sparse, depth, asked)
         if asked.group_by is None:
-            found = yield self._search(asked.sparse, asked.k, asked)
             return found
-        found = yield from self._deep_enough(asked, 2 * asked.k)
+        found = yield from self._deep_enough(asked, depth, found)
         return [best_parents(hits, asked) for hits in found]
 
     def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
         prepared = self.prepared(asked)
-        if asked.where:
-            most = way.few * self.candidates
-            all_: Documents | None = yield Call("matching", (asked.where, most), {"dense": way.dense_field})
-            if all_ is not None:
-                check_space(asked.sparse, all_.vectors.fingerprint)
-                few = in_order(replace(all_, vectors=stored(all_.vectors)))
-                return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
-        found = yield from self._candidates(asked)
+        found = yield from self._candidates(asked, way)
+        if isinstance(found, Documents):
+            check_space(asked.sparse, found.vectors.fingerprint)
+            few = in_order(replace(found, vectors=stored(found.vectors)))
+            return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         if isinstance(way, DenseRows) and way.on_server and asked.group_by is None:
             answers = yield from self._by_server(asked, way, prepared, found)
             if answers is not None:
@@ -304,12 +314,24 @@ class Ranking:
             answers.append(self.answer(asked, prepared, number, documents))
         return answers
 
-    def _candidates(self, asked: Asked) -> Operation[list[Hits]]:
-        found: list[Hits]
-        if asked.group_by is None:
-            found = yield self._search(asked.sparse, self.candidates, asked)
-        else:
-            found = yield from self._deep_enough(asked, self.candidates)
+    def _candidates(self, asked: Asked, way: Way) -> Operation[list[Hits] | Documents]:
+        """Of each query; or every document that the filter leaves, where they are few."""
+        depth = self.candidates
+        found = yield from self._first(asked, way, self._search(asked.sparse, depth, asked))
+        if asked.group_by is None or isinstance(found, Documents):
+            return found
+        return (yield from self._deep_enough(asked, depth, found))
+
+    def _first(self, asked: Asked, way: Way, search: Call) -> Operation[list[Hits] | Documents]:
+        found: list[Hits] | Documents | None = None
+        if asked.where:
+            most, dense = way.few * self.candidates, {"dense": way.dense_field}
+            if self._counts:
+                found = yield Call("matching_or_search", (*search.given, Search(**search.named), most), dense)
+            else:
+                found = yield Call("matching", (asked.where, most), dense)
+        if found is None:
+            found = yield search
         return found
 
     def _search(self, sparse: SparseVectors, depth: int, asked: Asked) -> Call:
@@ -324,16 +346,14 @@ class Ranking:
             return proves(hits, str(asked.group_by), asked.k)
         return len(best_of_each(hits, str(asked.group_by), asked.k)) >= asked.k
 
-    def _deep_enough(self, asked: Asked, depth: int) -> Operation[list[Hits]]:
-        """The best `depth` of each query, or twice as many until that is `enough` or all that there are."""
-        found: list[Hits] = [Hits((), np.empty(0, np.float32), ())] * len(asked.sparse)
-        still = list(range(len(found)))
-        while still:
+    def _deep_enough(self, asked: Asked, depth: int, found: Sequence[Hits]) -> Operation[list[Hits]]:
+        """These, the best `depth` of each query, or twice as many until that is `enough` or all that there are."""
+        found = list(found)
+        while still := [row for row, hits in enumerate(found) if len(hits) == depth and not self.enough(asked, hits)]:
+            depth *= 2
             ranked = yield self._search(asked.sparse[np.array(still)], depth, asked)
             for row, hits in zip(still, ranked, strict=True):
                 found[row] = hits
-            still = [row for row in still if len(found[row]) == depth and not self.enough(asked, found[row])]
-            depth *= 2
         return found
 
     def _held(self, found: Sequence[Hits], way: Way, like: SparseVectors) -> Operation[Documents]:

@@ -83,8 +83,9 @@ class _Answering:
         self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
         candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
-        ranks = callable(getattr(adapter, "nearest", None))
-        self._ranking, self._adapter = Ranking(encoder, rerank, candidates, dense_field, query_nnz, ranks), adapter
+        ranks, counts = (callable(getattr(adapter, name, None)) for name in ("nearest", "matching_or_search"))
+        self._ranking = Ranking(encoder, rerank, candidates, dense_field, query_nnz, ranks=ranks, counts=counts)
+        self._adapter = adapter
 
     @property
     def encoder(self) -> SparseEncoder:

@@ -373,6 +373,86 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
     assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
 
 
+# ---- a search that counts what its filter leaves
+
+
+def responses(*answers: Answer) -> Answer:
+    """To several searches of one request."""
+    return Answer(200, {"responses": [one for answer in answers for one in answer.body["responses"]]})
+
+
+def counted(n: int) -> Answer:
+    return Answer(200, {"responses": [{"status": 200, "hits": {"total": {"value": n}, "hits": []}}]})
+
+
+def searched(*ids: str, index: str = "products") -> Answer:
+    """Hits that the filter lets through."""
+    found = [{"_id": id_, "_index": index, "_score": 1.0, "_source": {"title": "x"}} for id_ in ids]
+    return Answer(200, {"responses": [{"status": 200, "hits": {"hits": found}}]})
+
+
+FILTERED = Search(where={"title": "x"})
+
+
+def matching_or_search(lucene: LuceneOperations, vectors: SparseVectors, most: int = 2) -> Generator[Any, Any, Any]:
+    conversation: Generator[Any, Any, Any] = lucene.matching_or_search(vectors, 3, FILTERED, most, None)
+    return conversation
+
+
+def left(*titles: str) -> Answer:
+    """Documents as a filter leaves them."""
+    found = [{"_id": title, "_index": "products", "_source": {"title": title}} for title in titles]
+    return Answer(200, {"responses": [{"status": 200, "hits": {"hits": found}}]})
+
+
+def test_what_a_filter_leaves_is_counted_beside_the_search(lucene: LuceneOperations) -> None:
+    found = searched("a")
+    (answer,), sent = talk(matching_or_search(lucene, rows({1: 1.0})), OTHERS, REFRESHED, responses(counted(3), found))
+    assert said(sent) == ["GET /products", "POST /products/_refresh", "POST /products/_msearch"]
+    count, search = lines(sent[2])[1::2]
+    assert (count["size"], count["track_total_hits"]) == (0, 3)
+    assert count["query"]["bool"]["filter"] == [*search["query"]["bool"]["filter"], {"exists": {"field": "emb"}}]
+    assert answer.ids == ("a",)
+
+
+def test_where_few_are_left_they_are_read_and_no_more_is_asked(lucene: LuceneOperations) -> None:
+    asked = rows({1: 1.0}, {2: 1.0}, {3: 1.0})
+    documents, sent = talk(
+        matching_or_search(lucene, asked), OTHERS, REFRESHED, responses(counted(2), hits()), left("x", "y")
+    )
+    assert said(sent)[2:] == ["POST /products/_msearch"] * 2
+    assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 1]
+    assert lines(sent[3])[1]["size"] == 2
+    assert documents.ids == ("x",)
+
+
+def test_of_several_queries_the_first_goes_with_the_count(lucene: LuceneOperations) -> None:
+    found = searched("a")
+    first, others = responses(counted(3), found), responses(found, found)
+    answers, sent = talk(
+        matching_or_search(lucene, rows({}, {1: 1.0}, {2: 1.0}, {3: 1.0})), OTHERS, REFRESHED, first, others
+    )
+    assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 2]
+    assert [answer.ids for answer in answers] == [(), ("a",), ("a",), ("a",)]
+
+
+def test_without_a_query_that_has_weights_the_count_goes_alone(lucene: LuceneOperations) -> None:
+    documents, sent = talk(matching_or_search(lucene, rows({})), OTHERS, REFRESHED, counted(1), left("x"))
+    assert [len(lines(request)) // 2 for request in sent[2:]] == [1, 1]
+    assert documents.ids == ("x",)
+
+
+def test_where_hits_are_of_another_index_what_is_left_there_is_counted_again(lucene: LuceneOperations) -> None:
+    moved = there("products-2", emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note())
+    elsewhere = responses(counted(3), searched("a", index="products-2"))
+    documents, sent = talk(
+        matching_or_search(lucene, rows({1: 1.0})),
+        *(OTHERS, REFRESHED, elsewhere, moved, REFRESHED, responses(counted(1), hits()), left("x")),
+    )
+    assert documents.ids == ("x",)
+    assert said(sent).count("POST /products/_msearch") == 3
+
+
 # ---- count
 
 
