@@ -26,6 +26,7 @@ from sparsevec.answers.scoring import (
     SecondLook,
     Way,
     check_columns,
+    usual_candidates,
     way_of,
 )
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Info
@@ -72,7 +73,7 @@ class Ranking:
         self,
         encoder: SparseEncoder,
         rerank: Rerank,
-        candidates: int,
+        candidates: int | None,
         dense_field: str | None,
         query_nnz: int | None,
         *,
@@ -83,7 +84,8 @@ class Ranking:
         (`contract.counting`)."""
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank = encoder, rerank
-        self.candidates = check_k(candidates, "candidates")
+        many, behind_filter = usual_candidates(rerank, encoder) if candidates is None else (candidates, candidates)
+        self.candidates, self._behind_filter = check_k(many, "candidates"), behind_filter
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._seen, self._ranks, self._counts = False, False, ranks, counts
         self._fusable: set[str] = set()  # fields with rows of as many columns
@@ -316,7 +318,7 @@ class Ranking:
 
     def _candidates(self, asked: Asked, way: Way) -> Operation[list[Hits] | Documents]:
         """Of each query; or every document that the filter leaves, where they are few."""
-        depth = self.candidates
+        depth = self._behind_filter if asked.where else self.candidates
         found = yield from self._first(asked, way, self._search(asked.sparse, depth, asked))
         if asked.group_by is None or isinstance(found, Documents):
             return found

@@ -5,7 +5,8 @@
     answers = retriever.search(queries, k=10, where={"brand": "acme"}, group_by="parent", deadline=0.5)
 
 The sparse search finds `candidates` documents of each query, exactly: 100, or 300 for residual codes of 200 bytes or
-more. Which of them are the answer is said by `rerank`, the second look unless the model's card says that it finds less:
+more, and behind a filter half as many again for residual codes and dense rows. Which of them are the answer is said by
+`rerank`, the second look unless the model's card says that it finds less:
 
 - "second look": by the weights that are stored anyway. The encoder has learned a second, signed query of full length;
   a candidate's score is its dot product with the stored vector. Needs nothing beside the sparse field.
@@ -22,9 +23,10 @@ and what is stored of them are; `sv.verify(retriever, ...)` holds it to that. Ti
 search had higher.
 
 **Filters that leave few documents.** A filter that leaves at most 2 × `candidates` documents, 3 × for dense rows and
-1 × for a callable, is answered from all of them, without the sparse search: among few documents many share no dimension
-with a query, and are no candidates though they are near. Ties go to the lower id, ints before strings. So the answers
-there are those of an exhaustive re-ranking.
+1 × for a callable (of the 100 or 300 without a filter, where not given), is answered from all of them, without the
+sparse search: among few documents many share no dimension with a query, and are no candidates though they are near.
+Ties go to the lower id, ints before strings. So the answers there are those of an exhaustive re-ranking. Elasticsearch
+and OpenSearch count what the filter leaves in the request that searches: one where many are left, two where few are.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents
@@ -44,7 +46,7 @@ from sparsevec.answers.explain import Explanation
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.judging import AnswersReport, verified
 from sparsevec.answers.ranking import Ranking
-from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_candidates, usual_rerank
+from sparsevec.answers.scoring import USUAL, Rerank, Usual, usual_rerank
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, as_real, check_adapter, check_async_adapter, check_k
 from sparsevec.contract.deadlines import check_time, within
@@ -74,15 +76,14 @@ class _Answering:
         query_nnz: int | None = None,
     ) -> None:
         """Where `rerank` is not given, it is the second look, or None for an encoder whose card says that the second
-        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more. Queries are
-        searched by their `query_nnz` largest weights, or by all: each opens a list, which is most of the time on small
-        shards, and re-ranking makes up for those left out. Raises InvalidInput when the encoder cannot do that, and for
-        what is no adapter of this kind."""
+        look finds less. `candidates` are 100 where not given, 300 for residual codes of 200 bytes or more; behind a
+        filter 150 or 450 for residual codes, and 150 for dense rows. Queries are searched by their `query_nnz` largest
+        weights, or by all: each opens a list, which is most of the time on small shards, and re-ranking makes up for
+        those left out. Raises InvalidInput when the encoder cannot do that, and for what is no adapter of this kind."""
         if not isinstance(encoder, SparseEncoder):
             raise InvalidInput(f"expected a SparseEncoder, found {type(encoder).__name__}")
         self._check_adapter(adapter)
         rerank = usual_rerank(encoder) if isinstance(rerank, Usual) else rerank
-        candidates = usual_candidates(rerank, encoder) if candidates is None else candidates
         ranks, counts = (callable(getattr(adapter, name, None)) for name in ("nearest", "matching_or_search"))
         self._ranking = Ranking(encoder, rerank, candidates, dense_field, query_nnz, ranks=ranks, counts=counts)
         self._adapter = adapter

@@ -92,7 +92,12 @@ RowsField = Annotated[
     typer.Option("--dense-field", help="With --rerank dense: the field or vector that holds the dense rows."),
 ]
 Candidates = Annotated[
-    int | None, typer.Option("--candidates", help="Documents to re-rank for each query; 100, or 300 where it pays.")
+    int | None,
+    typer.Option(
+        "--candidates",
+        help="Documents to re-rank for each query; 100, or 300 where it pays, and half as many again where a filter "
+        "needs it.",
+    ),
 ]
 TextField = Annotated[str, typer.Option("--field", help="Of each line of .jsonl: where its text is.")]
 Target = Annotated[

@@ -14,11 +14,13 @@ import pytest
 
 import sparsevec as sv
 from sparsevec.answers.retriever import AsyncRetriever, Retriever
+from sparsevec.answers.scoring import usual_candidates
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import InThreads
 from sparsevec.encoder import Budget, SparseEncoder
+from sparsevec.encoder.config import ResidualConfig
 from sparsevec.encoder.model import Model
 from sparsevec.errors import BackendDown, InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
@@ -205,6 +207,42 @@ def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_le
     worse._model = Model(config.model_copy(update={"figures": figures}), encoder._fitted().tensors)
     assert "rerank='second look'" in repr(Retriever(encoder, Reference()))
     assert "rerank=None" in repr(Retriever(worse, Reference()))
+
+
+class Noting(Reference):
+    """Remembers how many hits it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depths: list[int] = []
+
+    def search(self, queries: Any, k: int = 10, **named: Any) -> list[Hits]:
+        self.depths.append(k)
+        return super().search(queries, k, **named)
+
+
+@pytest.mark.parametrize(("rerank", "expected"), [("dense", [100, 150, 40, 40]), ("second look", [100, 100, 40, 40])])
+def test_behind_a_filter_dense_rows_order_half_as_many_candidates_again_unless_the_caller_says_how_many(
+    encoder: SparseEncoder, documents: Float32s, rerank: Any, expected: list[int]
+) -> None:
+    field = "row" if rerank == "dense" else None
+    with Noting() as adapter:
+        payloads = [{"even": n % 2 == 0, "row": row.tolist()} for n, row in enumerate(documents)]
+        Retriever(encoder, adapter).add(range(len(documents)), documents, payloads)
+        for candidates in (None, 40):
+            retriever = Retriever(encoder, adapter, rerank=rerank, dense_field=field, candidates=candidates)
+            retriever.search(documents[0])
+            retriever.search(documents[0], where={"even": True})
+        assert adapter.depths == expected
+
+
+def test_residual_codes_of_200_bytes_order_300_candidates_and_450_behind_a_filter(encoder: SparseEncoder) -> None:
+    coded = SparseEncoder(INPUT, OUTPUT)
+    for width, expected in ((199, (100, 150)), (200, (300, 450))):
+        residual = ResidualConfig(bytes=width, groups=(), name="")
+        coded._model = Model(encoder.config.model_copy(update={"residual": residual}), encoder._fitted().tensors)
+        assert usual_candidates("residual", coded) == expected
+        assert usual_candidates("second look", coded) == (100, 100)
 
 
 def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents: Float32s) -> None:
