@@ -111,7 +111,8 @@ def fetch_body(
     source = {"excludes": sorted({field.name, *hidden})}
     fields = [*([] if packed else [field.name]), *([] if dense is None else [dense])]
     codes = bringing_packed(field, codes=True, keyed=False) if packed else bringing(field, vectors=False, codes=True)
-    return {"query": holding(filters, field), "size": size, "_source": source, "fields": fields, **codes}
+    shown = {"_source": source, "fields": fields, **codes}
+    return {"query": holding(filters, field), "size": size, "track_total_hits": size + 1, **shown}
 
 
 def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import orjson
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
-from sparsevec.contract.filters import Condition, Where, conditions
+from sparsevec.contract.filters import Condition, Where, conditions, fields
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
@@ -45,9 +46,10 @@ _LOOKS = 3  # at an index that is another one at each
 class Searching:
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._few: set[frozenset[str]] = set()  # fields by which the last filter left few documents
 
     def search(self, queries: Queries, k: int, search: Search, most: int | None = None) -> Operation[list[Hits]]:
-        """Raises _Few when the filter leaves at most `most` documents, where it is given."""
+        """Raises _FewLeft when the filter leaves at most `most` documents, where it is given."""
         depth = search.depth(k)
         wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.existing()
@@ -118,11 +120,11 @@ class Searching:
 
     def _counted(self, search: _Search, first: Sequence[SparseVector]) -> Operation[list[Hits]]:
         """The first query, if any, beside a count of what the filter leaves: the others are not asked in vain.
-        Raises _Few."""
+        Raises _FewLeft."""
         bodies = [search.body(query, packed=search.packed) for query in first]
         counted, *responses = yield from self._session.msearch([search.counting(), *bodies])
         if search.few(counted):
-            raise _Few(search)
+            raise _FewLeft
         return (yield from self._answers(search, first, responses))
 
     def _answers(
@@ -212,29 +214,41 @@ class Searching:
         return _documents(known, [found[keys[id_]] for id_ in ids], dense)
 
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
-        wanted = conditions(where, self._session.engine)
-        known = yield from self._session.knowing((yield from self._session.existing()), wanted)
-        search = _Search(known, most, wanted, Search(), most)
-        yield from self._session.refresh()
+        search = yield from self._narrowed(where, most)
         (counted,) = yield from self._session.msearch([search.counting()])
         return (yield from self._left(search, dense)) if search.few(counted) else None
 
     def matching_or_search(
         self, queries: Queries, k: int, search: Search, most: int, dense: str | None
     ) -> Operation[Documents | list[Hits]]:
-        try:
-            return (yield from self.search(queries, k, search, most))
-        except _Few as few:
-            asked = few.search
-        return (yield from self._left(asked, dense))
+        """One request where the last filter on these fields left few documents too, or many too; else two."""
+        where, by = search.where or {}, frozenset(fields(conditions(search.where, self._session.engine)))
+        if by not in self._few:
+            with suppress(_FewLeft):
+                return (yield from self.search(queries, k, search, most))
+            self._few.add(by)
+        found = yield from self._left((yield from self._narrowed(where, most)), dense)
+        if found is not None:
+            return found
+        self._few.discard(by)
+        return (yield from self.search(queries, k, search))
 
-    def _left(self, search: _Search, dense: str | None) -> Operation[Documents]:
-        """The few documents that the filter leaves."""
+    def _narrowed(self, where: Where, most: int) -> Operation[_Search]:
+        wanted = conditions(where, self._session.engine)
+        known = yield from self._session.knowing((yield from self._session.existing()), wanted)
+        search = _Search(known, most, wanted, Search(), most)
+        yield from self._session.refresh()
+        return search
+
+    def _left(self, search: _Search, dense: str | None) -> Operation[Documents | None]:
+        """What the filter leaves, if it is few."""
         assert search.most is not None
         known, most = search.known, search.most
         packed = known.field.packing is not None and known.target.ours
         body = fetch_body(search.filters, known.field, known.target.hidden, most, dense, packed=packed)
         (response,) = yield from self._session.msearch([body])
+        if not search.few(response):
+            return None
         found = [hit for hit in read_hits(response) if search.takes(hit)]
         held = read_packed(found, known.field, codes=True) if packed else None
         if packed and held is None:  # one of them has none
@@ -255,11 +269,8 @@ class Searching:
         return found
 
 
-class _Few(Exception):
-    """The filter of `search` leaves few documents, which are to be read whole instead."""
-
-    def __init__(self, search: _Search) -> None:
-        self.search = search
+class _FewLeft(Exception):
+    """The filter leaves few documents, which are to be read whole instead."""
 
 
 class _Search:

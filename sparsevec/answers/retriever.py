@@ -26,7 +26,8 @@ search had higher.
 1 × for a callable (of the 100 or 300 without a filter, where not given), is answered from all of them, without the
 sparse search: among few documents many share no dimension with a query, and are no candidates though they are near.
 Ties go to the lower id, ints before strings. So the answers there are those of an exhaustive re-ranking. Elasticsearch
-and OpenSearch count what the filter leaves in the request that searches: one where many are left, two where few are.
+and OpenSearch count what a filter leaves in the request that searches, or that reads where the last filter on the same
+fields left few: one request, and two where that changes.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents

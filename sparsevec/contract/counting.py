@@ -26,7 +26,8 @@ class Counts(Protocol):
     ) -> Documents | list[Hits]:
         """What `matching` brings where `search.where` leaves at most `most` documents, else what the search finds.
 
-        They are counted beside the first query: one request for it where many are left, and one more where few are.
+        They are counted beside the first query, or as they are read where the last filter on these fields left few: one
+        query is one request as long as such filters leave few, or many, and two where that changes.
         Raises what `matching` and `search` raise.
         """
 

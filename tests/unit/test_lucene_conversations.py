@@ -402,7 +402,7 @@ def matching_or_search(lucene: LuceneOperations, vectors: SparseVectors, most: i
 def left(*titles: str) -> Answer:
     """Documents as a filter leaves them."""
     found = [{"_id": title, "_index": "products", "_source": {"title": title}} for title in titles]
-    return Answer(200, {"responses": [{"status": 200, "hits": {"hits": found}}]})
+    return Answer(200, {"responses": [{"status": 200, "hits": {"total": {"value": len(found)}, "hits": found}}]})
 
 
 def test_what_a_filter_leaves_is_counted_beside_the_search(lucene: LuceneOperations) -> None:
@@ -424,6 +424,19 @@ def test_where_few_are_left_they_are_read_and_no_more_is_asked(lucene: LuceneOpe
     assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 1]
     assert lines(sent[3])[1]["size"] == 2
     assert documents.ids == ("x",)
+
+
+def test_what_the_last_filter_on_a_field_left_says_whether_to_search_or_to_read_first(lucene: LuceneOperations) -> None:
+    few, many = responses(counted(1), hits()), responses(counted(3), searched("a"))
+    one = rows({1: 1.0})
+    _, sent = talk(matching_or_search(lucene, one), OTHERS, REFRESHED, few, left("x"))
+    assert len(sent) == 4
+    documents, sent = talk(matching_or_search(lucene, one), left("x", "y"))
+    assert (documents.ids, lines(sent[0])[1]["track_total_hits"]) == (("x",), 3)
+    (answer,), sent = talk(matching_or_search(lucene, one), left("x", "y", "z"), searched("a"))
+    assert (answer.ids, len(sent)) == (("a",), 2)
+    (answer,), sent = talk(matching_or_search(lucene, one), many)
+    assert (answer.ids, len(sent)) == (("a",), 1)
 
 
 def test_of_several_queries_the_first_goes_with_the_count(lucene: LuceneOperations) -> None:
