@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from sparsevec.encoder.learning.codes import dot_products, linear_top_k
+from sparsevec.encoder.learning import codes
+from sparsevec.encoder.learning.codes import _largest, _meetings, dot_products, linear_top_k
 from sparsevec.encoder.learning.refining import candidate_scores
 from sparsevec.errors import InvalidInput
 from sparsevec.training.codes import DenseCodes, TopK, column_sums
@@ -226,10 +227,10 @@ def test_the_sparse_gradient_of_a_linear_top_k_is_the_dense_one() -> None:
     rows, weights, bias = numbers(6, 5).float(), numbers(20, 5, seed=1).float(), numbers(20, seed=2).float()
     target = numbers(6, 20, seed=3).float()
     ours = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
-    codes = linear_top_k(rows, ours[0], ours[1], 4)
-    (codes.dense() * target).sum().backward()  # type: ignore[no-untyped-call]
+    found = linear_top_k(rows, ours[0], ours[1], 4)
+    (found.dense() * target).sum().backward()  # type: ignore[no-untyped-call]
     dense = [weights.clone().requires_grad_(), bias.clone().requires_grad_()]
-    kept = torch.zeros(6, 20).scatter(1, codes.indices, 1.0)
+    kept = torch.zeros(6, 20).scatter(1, found.indices, 1.0)
     ((rows @ dense[0].T + dense[1]).relu() * kept * target).sum().backward()  # type: ignore[no-untyped-call]
     for mine, due in zip(ours, dense, strict=True):
         torch.testing.assert_close(mine.grad, due.grad)
@@ -251,21 +252,66 @@ def test_candidate_scores_and_their_gradients_are_the_dense_ones() -> None:
         torch.testing.assert_close(mine.grad, other.grad)
 
 
-def test_sparse_dot_products_and_their_gradients_are_the_dense_ones() -> None:
+@pytest.mark.parametrize("apart", [1, 1000], ids=["multiplied whole", "by the weights that meet"])
+def test_dot_products_and_their_gradients_are_the_dense_ones(apart: int) -> None:
     values, others = numbers(3, 2).float(), numbers(4, 3, seed=1).float()
-    indices, dimensions = (
-        torch.tensor([[0, 1], [2, 5], [4, 3]]),
-        torch.tensor([[0, 1, 2], [3, 4, 5], [5, 2, 0], [1, 3, 4]]),
-    )
+    indices = apart * torch.tensor([[0, 1], [2, 5], [4, 3]])
+    dimensions = apart * torch.tensor([[0, 1, 2], [3, 4, 5], [5, 2, 0], [1, 3, 4]])
+    dimension = 6 * apart
+    assert (_meetings(indices, dimensions, dimension) is None) == (apart == 1)
     ours = [values.clone().requires_grad_(), others.clone().requires_grad_()]
-    products = dot_products(TopK(ours[0], indices, 6), TopK(ours[1], dimensions, 6))
+    products = dot_products(TopK(ours[0], indices, dimension), TopK(ours[1], dimensions, dimension))
     products.square().sum().backward()  # type: ignore[no-untyped-call]
     dense = [values.clone().requires_grad_(), others.clone().requires_grad_()]
-    due = torch.zeros(3, 6).scatter(1, indices, dense[0]) @ torch.zeros(4, 6).scatter(1, dimensions, dense[1]).T
+    whole = torch.zeros(3, dimension).scatter(1, indices, dense[0])
+    due = whole @ torch.zeros(4, dimension).scatter(1, dimensions, dense[1]).T
     due.square().sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(products, due)
     for mine, other in zip(ours, dense, strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_codes_that_never_meet_have_products_of_zero() -> None:
+    queries, documents = (
+        TopK(torch.ones(2, 1), torch.tensor([[0], [1]]), 9000),
+        TopK(torch.ones(3, 1), torch.tensor([[2], [3], [4]]), 9000),
+    )
+    assert dot_products(queries, documents).tolist() == [[0.0] * 3] * 2
+
+
+@given(
+    st.sampled_from([1, 7, 64, 96, 1000, 1024]),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 0.5, 1000.0]),
+    st.integers(0, 2**16),
+    st.data(),
+)
+def test_the_largest_activations_are_kept_of_any_width_with_ties_and_nan(
+    dimension: int, b: int, steps: float, seed: int, data: st.DataObject
+) -> None:
+    z = numbers(b, dimension, seed=seed)
+    z = (z * steps).round() if steps else torch.zeros_like(z)  # few different numbers, many, or one
+    z[torch.rand(b, dimension, generator=torch.Generator().manual_seed(seed)) < 0.01] = math.nan
+    k = data.draw(st.integers(1, dimension))
+    values, indices = _largest(z, k)
+    due = z.topk(k, dim=1).values
+    torch.testing.assert_close(values.sort(dim=1, descending=True).values, due, equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(z.gather(1, indices), values, equal_nan=True, rtol=0, atol=0)
+    assert all(len(set(row)) == k for row in indices.tolist())
+
+
+def test_where_bfloat16_is_fast_what_is_kept_is_among_the_largest_but_for_its_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: True)
+    rows, weights, bias = (numbers(*shape).float() for shape in ((6, 40), (500, 40), (500,)))
+    kept = linear_top_k(rows, weights, bias, 16)
+    z = torch.addmm(bias, rows, weights.T)
+    off = 2.0**-7 * (z.abs().max() + (rows.abs() @ weights.abs().T).max())
+    assert kept.values.dtype == torch.float32
+    torch.testing.assert_close(kept.values, z.gather(1, kept.indices), rtol=0, atol=float(off))
+    assert (kept.values.amin(dim=1) >= z.topk(16, dim=1).values.amin(dim=1) - off).all()
+    assert linear_top_k(rows.double(), weights.double(), bias.double(), 16).values.dtype == torch.float64
 
 
 def test_column_sums_add_over_the_batch() -> None:

@@ -1,13 +1,17 @@
-"""From activations to top-k codes and to their products, for training: (b, k), on a CPU never (b, dimension).
+"""From activations to top-k codes and to their products, for training: (b, k), on a CPU never (b, dimension) of codes.
 
-There scipy multiplies sparse matrices; a GPU does a dense product of such a batch in less time than a sparse one.
+There a product is the sum over the weights that meet; a GPU does a dense product of such a batch in less time.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -17,22 +21,70 @@ from sparsevec.vectors import SparseVectors
 
 __all__ = ["dot_products", "linear_top_k", "padded"]
 
+Int32s: TypeAlias = npt.NDArray[np.int32]
+
+_MAXIMA = 4  # groups for each of the k largest: with fewer more is looked at, with more their own k takes longer
+_DENSE = 1000  # multiplications of a dense product that take as long as one meeting
+
 
 def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> TopK:
     """ReLU of the k largest of z = rows @ weights.T + bias in each row, unordered.
 
     rows (b, input_dim), weights (dimension, input_dim), bias (dimension,). The gradient reaches only what was kept, so
-    the backward pass costs b k input_dim and not b dimension input_dim.
+    the backward pass costs b k input_dim and not b dimension input_dim. Where the processor multiplies bfloat16 itself,
+    rows and weights are rounded to it, and so is z, for a third of the time: over two seeds, on 20,000 Debian
+    descriptions, heads and refined codes then find .001 less to .003 more of the dense top 10, each within .0045.
     """
     values, indices = cast("tuple[Tensor, Tensor]", _LinearTopK.apply(rows, weights, bias, k))
     return TopK(values, indices, len(bias))
 
 
+@cache
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor has a unit for it (AMX). Without one, bfloat16 takes longer than float32."""
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and later
+    return bool(capabilities.get("amx_bf16"))
+
+
+def _activations(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """z (b, dimension)"""
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and _multiplies_bfloat16():
+        rows, weights, bias = rows.bfloat16(), weights.bfloat16(), bias.bfloat16()
+    return torch.addmm(bias, rows, weights.T)
+
+
+def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row (b, m), unordered: values and indices (b, k).
+
+    What does not reach the k-th largest of the maxima of groups is not among them. NaN is the largest, as for topk.
+    """
+    (b, m), groups = z.shape, z.shape[1]
+    while groups % 2 == 0 and groups // 2 >= _MAXIMA * k:
+        groups //= 2
+    if groups == m or z.device.type != "cpu":
+        return z.topk(k, dim=1, sorted=False)
+    grouped = z.view(b, m // groups, groups)
+    maxima = grouped.amax(dim=1)
+    bars = maxima.topk(k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    rows, columns = (~(maxima < bars)).nonzero(as_tuple=True)
+    members = grouped[rows, :, columns]
+    at, line = (~(members < bars[rows])).nonzero(as_tuple=True)
+    rows, columns = rows[at], line * groups + columns[at]
+    counts = torch.bincount(rows, minlength=b)
+    places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+    found = z.new_full((b, int(counts.max())), -math.inf)
+    found[rows, places] = members[at, line]
+    indices = columns.new_zeros(found.shape)
+    indices[rows, places] = columns
+    values, picked = found.topk(k, dim=1, sorted=False)
+    return values, indices.gather(1, picked)
+
+
 class _LinearTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        values, indices = torch.addmm(bias, rows, weights.T).topk(k, dim=1, sorted=False)
-        values = values.clamp_min(0)
+        values, indices = _largest(_activations(rows, weights, bias), k)
+        values = values.to(rows.dtype).clamp_min(0)
         ctx.save_for_backward(rows, indices, values)
         ctx.dimension = len(bias)
         ctx.mark_non_differentiable(indices)
@@ -52,22 +104,61 @@ def dot_products(queries: TopK, documents: TopK) -> Tensor:
     return cast("Tensor", _DotProducts.apply(*pairs, documents.dimension))
 
 
+class _Meetings(NamedTuple):
+    """Where weights of queries and of documents meet: pairs of places in what is flat of (q, k) and (b, m)."""
+
+    queries: Int32s  # ascending
+    documents: Int32s
+    products: Int32s  # the places of their products, in what is flat of (q, b)
+
+
+def _meetings(queries: Tensor, documents: Tensor, dimension: int) -> _Meetings | None:
+    """Of the indices (q, k) and (b, m); None where they are so many that a dense product takes less."""
+    (q, k), (b, m) = queries.shape, documents.shape
+    asked = queries.numpy().reshape(-1)
+    parts = np.arange(b * m, dtype=np.int32), documents.numpy().reshape(-1), np.arange(0, b * m + 1, m)
+    by_dimension = sp.csr_array(parts, shape=(b, dimension)).T.tocsr()
+    counts = np.diff(by_dimension.indptr)[asked]
+    ends = np.cumsum(counts, dtype=np.int64)
+    if _DENSE * int(ends[-1]) > q * b * dimension:
+        return None
+    of_queries = np.repeat(np.arange(q * k, dtype=np.int32), counts)
+    before = (ends - counts - by_dimension.indptr[asked]).astype(np.int32)
+    of_documents = by_dimension.data[np.arange(ends[-1], dtype=np.int32) - np.repeat(before, counts)]
+    return _Meetings(of_queries, of_documents, of_queries // k * b + of_documents // m)
+
+
 class _DotProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qv: Tensor, qi: Tensor, dv: Tensor, di: Tensor, dimension: int) -> Tensor:
         ctx.save_for_backward(qv, qi, dv, di)
         ctx.dimension = dimension
-        queries, documents = TopK(qv, qi, dimension), TopK(dv, di, dimension)
-        if qv.device.type != "cpu":
-            return queries.dense() @ documents.dense().T
-        return torch.from_numpy((_csr(queries) @ _csr(documents).T).toarray())
+        ctx.met = met = _meetings(qi, di, dimension) if qv.device.type == "cpu" else None
+        if met is None:
+            return TopK(qv, qi, dimension).dense() @ TopK(dv, di, dimension).dense().T
+        products = _flat(qv)[met.queries] * _flat(dv)[met.documents]
+        return _sums(met.products, products, (len(qv), len(dv))).to(qv.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         qv, qi, dv, di = ctx.saved_tensors
-        of_queries = _sent_back(TopK(dv, di, ctx.dimension), gradients[0].T)  # (dimension, q)
-        of_documents = _sent_back(TopK(qv, qi, ctx.dimension), gradients[0])  # (dimension, b)
-        return _own(of_queries, qi), None, _own(of_documents, di), None, None
+        if (met := ctx.met) is None:
+            of_queries = (gradients[0] @ TopK(dv, di, ctx.dimension).dense()).gather(1, qi)
+            of_documents = (gradients[0].T @ TopK(qv, qi, ctx.dimension).dense()).gather(1, di)
+            return of_queries, None, of_documents, None, None
+        sent = _flat(gradients[0])[met.products]
+        of_queries = _sums(met.queries, sent * _flat(dv)[met.documents], qv.shape).to(qv.dtype)
+        of_documents = _sums(met.documents, sent * _flat(qv)[met.queries], dv.shape).to(dv.dtype)
+        return of_queries, None, of_documents, None, None
+
+
+def _flat(values: Tensor) -> npt.NDArray[Any]:
+    return values.detach().numpy().reshape(-1)
+
+
+def _sums(places: Int32s, values: npt.NDArray[Any], shape: tuple[int, ...]) -> Tensor:
+    """Of the values at each place of what is flat of that shape; added in float64."""
+    return torch.from_numpy(np.bincount(places, values, minlength=math.prod(shape)).reshape(shape))
 
 
 def _sent_back(codes: TopK, rows: Tensor) -> Tensor:
@@ -76,11 +167,6 @@ def _sent_back(codes: TopK, rows: Tensor) -> Tensor:
         return codes.dense().T @ rows
     by_dimension = _csr(codes).T.tocsr()  # writes each row of the sum once: of long codes in half the time
     return torch.from_numpy(by_dimension @ rows.numpy())
-
-
-def _own(of_dimensions: Tensor, indices: Tensor) -> Tensor:
-    """(dimension, b) at each row's own indices (b, k): (b, k)."""
-    return of_dimensions[indices, torch.arange(len(indices), device=indices.device)[:, None]]
 
 
 def padded(vectors: SparseVectors, missing: float) -> TopK:

@@ -281,17 +281,18 @@ class _CandidateScores(torch.autograd.Function):
         k = weights.shape[1]
         flat = candidates.reshape(-1)
         met = dimensions.index_select(0, flat).view(b, m * k)
-        strength = weights.index_select(0, flat).view(b, m * k)
+        strength = weights.index_select(0, flat).clamp_min_(0).view(b, m * k)
         query = values.new_zeros(b, dimension).scatter_(1, indices, values).gather(1, met)
         ctx.save_for_backward(indices, met, strength, query, flat)
         ctx.shape = (b, m, k, dimension, len(weights))
-        return (query * strength.clamp_min(0)).view(b, m, k).sum(dim=2)
+        return (query * strength).view(b, m, k).sum(dim=2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
         indices, met, strength, query, flat = ctx.saved_tensors
         b, m, k, dimension, n = ctx.shape
-        spread = gradients[0].reshape(b, m, 1).expand(b, m, k).reshape(b, m * k) * (strength > 0)
-        of_weights = spread.new_zeros(n, k).index_add_(0, flat, (spread * query).view(b * m, k))
+        spread = gradients[0].reshape(b, m, 1).expand(b, m, k).reshape(b, m * k)
+        to_weights = (spread * query).mul_(strength > 0).view(b * m, k)
+        of_weights = spread.new_zeros(n, k).index_add_(0, flat, to_weights)
         of_query = spread.new_zeros(b, dimension).scatter_add_(1, met, spread * strength)
         return of_query.gather(1, indices), None, of_weights, None, None, None
