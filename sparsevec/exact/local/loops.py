@@ -1,4 +1,4 @@
-"""The inner loop of a search, compiled by numba when this is imported; `kernel` does that in a thread.
+"""The inner loop of a search, compiled by numba when this is imported; `compiler` does that in a thread.
 
 A block's sums are float64 and start at -0.0, to which the first product adds as itself; no sum of products ends there,
 since float64 holds the product of two float32 exactly and x - x is +0.0. So what stands at -0.0 shares no dimension
@@ -10,46 +10,24 @@ looks at the upper half.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import boolean, float32, float64, int64, uint16, uint32, void
 
-__all__ = ["COMPILED", "search"]
+from sparsevec.compiler import compiled, given
 
-COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+__all__ = ["search"]
 
 _Array: TypeAlias = npt.NDArray[Any]
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _BLOCK = 2**15
 _LINE = 64  # sums that are looked at together, without a branch for each
 _FEW = 8  # with less than a posting for so many documents, a block's postings are gone through instead of its sums
 
 
-def _compiled(signature: Any) -> Callable[[_F], _F]:
-    def compile_now(function: _F) -> _F:
-        try:
-            found = numba.njit(signature, nogil=True, cache=True)(function)
-        except (
-            Exception
-        ) as error:  # no folder that can be written, a full disk, a garbled cache: numba raises all sorts
-            logging.getLogger(__name__).info("numba's cache is of no use here: %s", error)
-            found = numba.njit(signature, nogil=True)(function)
-        return found  # type: ignore[no-any-return]
-
-    return compile_now
-
-
-def _given(dtype: Any) -> Any:
-    return numba.types.Array(dtype, 1, "C", readonly=True)
-
-
-@_compiled(void(int64, int64, float64[::1], int64[::1]))
+@compiled(void(int64, int64, float64[::1], int64[::1]))
 def _keep(k: int, size: int, scores: _Array, rows: _Array) -> None:
     """Bring the k best of `size` to the front, in any order: the higher score first, then the lower row."""
     low, high = 0, size - 1
@@ -74,7 +52,7 @@ def _keep(k: int, size: int, scores: _Array, rows: _Array) -> None:
             return
 
 
-@_compiled(float64(int64, int64, float64[::1], int64[::1]))
+@compiled(float64(int64, int64, float64[::1], int64[::1]))
 def _worst_of_best(k: int, size: int, scores: _Array, rows: _Array) -> Any:
     """Keep the k best of `size`, more than k; the least of their scores."""
     _keep(k, size, scores, rows)
@@ -84,11 +62,11 @@ def _worst_of_best(k: int, size: int, scores: _Array, rows: _Array) -> Any:
     return worst
 
 
-_index = (_given(uint32), _given(int64), _given(uint16), _given(float32), int64)
-_asked = (_given(int64), _given(int64), _given(float32), int64, _given(boolean), int64, int64)
+_index = (given(uint32), given(int64), given(uint16), given(float32), int64)
+_asked = (given(int64), given(int64), given(float32), int64, given(boolean), int64, int64)
 
 
-@_compiled(void(*_index, *_asked, float64[::1], float64[:, ::1], int64[:, ::1], int64[::1]))
+@compiled(void(*_index, *_asked, float64[::1], float64[:, ::1], int64[:, ::1], int64[::1]))
 def search(
     starts: _Array,
     bases: _Array,
