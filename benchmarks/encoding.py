@@ -3,20 +3,22 @@
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.encoding
 
 "float32 product": rows times weights, and nothing else. "all exact": every activation in float64, then the
-largest, which is what gives the same bits in any batch without a bound on the error of float32. Both are compared bit
-for bit, also with rows encoded one by one. Times of the processor, medians of turns.
+largest, which is what gives the same bits in any batch without a bound on the error of float32. "one row": by the
+compiled loop, and as it is where numba is not installed. All are compared bit for bit, also with rows encoded one by
+one. Times of the processor, medians of turns.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from benchmarks.timing import keep, medians, table
 from sparsevec.dense import largest
-from sparsevec.encoder.head import Cut, Projection, _sparse, encoded
-from sparsevec.vectors import SparseVectors
+from sparsevec.encoder.head import LOOPS, Cut, Projection, _sparse, encoded
+from sparsevec.vectors import Float32s, SparseVectors
 
 SIZES = ((384, 8192), (384, 16384), (1536, 8192), (1536, 16384))
 ROWS, CUT = 1024, Cut(40, 0.02, 15)
@@ -37,26 +39,39 @@ def row(input_dim: int, dimension: int) -> dict[str, Any]:
         "encoded": lambda: encoded(rows, projection, CUT),
         "exact": exact,
     }
-    one = {"product": lambda: rows[:1] @ weights.T, "encoded": lambda: encoded(rows[:1], projection, CUT)}
-    alone = SparseVectors.concat([encoded(rows[i : i + 1], projection, CUT) for i in range(0, ROWS, 8)])
-    together = encoded(rows, projection, CUT)
-    same = together == exact() and alone == together[::8]
+
+    def without_numba(of: Float32s) -> SparseVectors:
+        with patch.object(LOOPS, "_module", None):
+            return encoded(of, projection, CUT)
+
+    one = {
+        "product": lambda: rows[:1] @ weights.T,
+        "encoded": lambda: encoded(rows[:1], projection, CUT),
+        "without_numba": lambda: without_numba(rows[:1]),
+    }
+    some = [rows[i : i + 1] for i in range(0, ROWS, 8)]
+    alone = SparseVectors.concat([encoded(row, projection, CUT) for row in some])
+    together, plain = encoded(rows, projection, CUT), SparseVectors.concat(list(map(without_numba, some)))
+    same = together == exact() and alone == plain == together[::8]
     return {"input_dim": input_dim, "dimension": dimension, "rows": ROWS, "ms": medians(many), "same_bits": same} | {
         "one_ms": medians(one, 101)
     }
 
 
 def main() -> None:
+    LOOPS.load(wait=True)
     rows = [row(*size) for size in SIZES]
     columns = ["columns × dimensions", "float32 product, rows/s", "encoded, rows/s", "all exact, rows/s"]
-    columns += ["encoded / product", "all exact / product", "one row, ms", "its product, ms", "same bits"]
+    columns += ["encoded / product", "all exact / product", "one row, ms", "without numba, ms"]
+    columns += ["its product, ms", "same bits"]
     lines = []
     for found in rows:
         ms, one = found["ms"], found["one_ms"]
         a_second = [1000 * ROWS / ms[name] for name in ("product", "encoded", "exact")]
         ratios = [ms["encoded"] / ms["product"], ms["exact"] / ms["product"]]
         size = f"{found['input_dim']} × {found['dimension']}"
-        lines.append([size, *a_second, *ratios, one["encoded"], one["product"], found["same_bits"]])
+        alone = (one[name] for name in ("encoded", "without_numba", "product"))
+        lines.append([size, *a_second, *ratios, *alone, found["same_bits"]])
     keep("encoding", __doc__ or "", [table(columns, lines)], rows)
 
 

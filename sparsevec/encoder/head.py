@@ -7,7 +7,8 @@ operations that IEEE 754 rounds correctly.
 
 Only the largest activations of a row are wanted. So float32 computes all of them first, and no further off than a bound
 that holds for every order of adding; whatever may be among the largest by that bound, a few more than are wanted, is
-then computed exactly.
+then computed exactly. Few rows spend that time on reading the weights: where numba is installed (`compiler`), a loop
+reads a copy of them in 8 bits instead, and no more of the others than the candidates.
 """
 
 from __future__ import annotations
@@ -15,16 +16,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.compiler import Loops
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
-__all__ = ["Cut", "Float64s", "Head", "Projection", "Purse", "encoded", "strengths", "unit"]
+__all__ = ["LOOPS", "Cut", "Float64s", "Head", "Projection", "Purse", "encoded", "strengths", "unit"]
 
 Float64s = npt.NDArray[np.float64]
+
+LOOPS: Final = Loops("sparsevec.encoder.loops", worth=16)
+"""for whoever computes a query's numbers; a process that asks for few ends sooner without them"""
 
 _ROW_BITS = 24  # a unit row is kept to 2**-24
 _NORM_BITS = 23  # squares of 23-bit integers add exactly in int64 up to 2**17 columns
@@ -34,6 +41,7 @@ _ROWS, _HELD = 512, 2**23  # at most so many rows, and so many activations, in o
 _SLICE = 2**18  # activations looked at together, so that they stay in the processor's cache
 _PART = 2**20  # weights that are float64 at once
 _GROUPS = 8  # groups for each activation that is wanted: with more of them fewer are computed exactly
+_FEW = 4  # rows whose candidates a loop finds faster than a matrix product
 _SAFE_BITS = range(-40, 61)  # of the weights' scale, so that float32 can neither overflow nor underflow
 
 
@@ -45,7 +53,7 @@ class Projection:
         # |partial sum| <= |unit(x) - mean| * |W_j| <= 2 * longest by Cauchy-Schwarz; one bit is left for the rounding
         weight_bits = 51 - _ROW_BITS - math.frexp(2 * longest)[1]
         # whole numbers, which float32 holds: on a grid no number has more digits than it had before
-        self._weights = np.rint(np.ldexp(weights.astype(np.float64), weight_bits)).astype(np.float32)
+        self._weights = np.rint(np.ldexp(weights.astype(np.float64, order="C"), weight_bits)).astype(np.float32)
         self._scale = 2.0 ** -(_ROW_BITS + weight_bits)
         self._bias = bias.astype(np.float64)
         self._mean = mean.astype(np.float64)
@@ -54,7 +62,8 @@ class Projection:
         # float32 rounds x once, adds m products in any order, then adds b: in the first order of u = 2**-24 it is off
         # by (m + 1) u |x| |W_j| + u (|z| + |b|), and |z| <= |x| |W_j| + |b|. A sixteenth more covers the other orders.
         unit_roundoff = (1 + 1 / 16) * 2.0**-24
-        self._error_of_row = unit_roundoff * (m + 2) * longest * 2.0**-_ROW_BITS
+        self._longest = longest * 2.0**-_ROW_BITS  # in activations, of a row that is a whole number
+        self._error_of_row = unit_roundoff * (m + 2) * self._longest
         self._error_of_bias = unit_roundoff * 2 * float(np.abs(self._bias).max(initial=0))
 
     def __call__(self, rows: Dense) -> Float64s:
@@ -63,10 +72,15 @@ class Projection:
 
     def at(self, rows: Dense, columns: Int64s) -> Float64s:
         """The activations (b, c) of those dimensions alone: the same bits, for less."""
-        weights = self._weights.take(columns, axis=0).astype(np.float64)
-        activations: Float64s = self._fixed(rows) @ weights.T
+        fixed, bias, loops = self._fixed(rows), self._bias[columns], LOOPS.get()
+        activations = np.empty((len(rows), len(columns)))
+        if loops is None or len(rows) > _FEW:
+            np.matmul(fixed, self._weights.take(columns, axis=0).astype(np.float64).T, out=activations)
+        else:
+            for row, x in enumerate(fixed):
+                loops.dots(self._weights, np.ascontiguousarray(columns, np.int64), x, activations[row])
         activations *= self._scale
-        activations += self._bias[columns]
+        activations += bias
         return activations
 
     def largest(self, rows: Dense, k: int) -> Iterator[tuple[Int64s, Float64s]]:
@@ -76,13 +90,18 @@ class Projection:
         """
         groups = 1 << (_GROUPS * k - 1).bit_length()
         groups = groups if 4 * groups <= self.dimension else self.dimension  # each dimension a group of its own
+        groups = -(-self.dimension // (self.dimension // groups))  # of one size, but for the last
         size = max(1, min(_ROWS, _HELD // self.dimension))
         held = np.empty((min(size, len(rows)), self.dimension), np.float32)
         for _, block in blocks(rows, size):
             fixed = self._fixed(block)
             found = None
             if self._float32 and 4 * k <= self.dimension:
-                found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
+                loops = LOOPS.get()
+                if loops is not None and len(block) <= _FEW:
+                    found = self._of_few(fixed, k, groups, loops)
+                else:
+                    found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
             yield largest(self._exact(fixed), k) if found is None else found
 
     def _fixed(self, rows: Dense) -> Float64s:
@@ -108,7 +127,7 @@ class Projection:
         The k-th largest of the maxima of groups is no more than the k-th largest of all; what float32 puts below it by
         more than twice its error cannot be wanted. Groups are strided, so that maxima are taken of whole lines.
         """
-        b, width = len(fixed), -(-self.dimension // (self.dimension // groups))
+        b = len(fixed)
         errors = self._error_of_row * np.sqrt(np.square(fixed).sum(axis=1)) + self._error_of_bias
         rough = np.matmul((fixed * self._scale).astype(np.float32), self._weights.T, out=held[:b])
         bias, found = self._bias.astype(np.float32), []
@@ -116,14 +135,14 @@ class Projection:
         for start in range(0, b, step):
             some = rough[start : start + step]
             some += bias
-            maxima = some[:, :width].copy()
-            for line in range(width, self.dimension, width):
-                stop = min(line + width, self.dimension)
+            maxima = some[:, :groups].copy()
+            for line in range(groups, self.dimension, groups):
+                stop = min(line + groups, self.dimension)
                 np.maximum(maxima[:, : stop - line], some[:, line:stop], out=maxima[:, : stop - line])
-            bars = np.partition(maxima, width - k, axis=1)[:, width - k] - 2 * errors[start : start + step]
+            bars = np.partition(maxima, groups - k, axis=1)[:, groups - k] - 2 * errors[start : start + step]
             bars = np.nextafter(bars.astype(np.float32), np.float32(-np.inf))
             rows, columns = np.nonzero(maxima >= bars[:, None])
-            at = columns[:, None] + np.arange(0, self.dimension, width)  # every member of a group that has one
+            at = columns[:, None] + np.arange(0, self.dimension, groups)  # every member of a group that has one
             values = some[rows[:, None], np.minimum(at, self.dimension - 1)]
             above = (values >= bars[rows, None]) & (at < self.dimension)
             found.append(np.sort(((rows[:, None] + start) * self.dimension + at)[above]))
@@ -146,10 +165,41 @@ class Projection:
         order = np.argsort(-values, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
+    def _of_few(self, fixed: Float64s, k: int, groups: int, loops: Any) -> tuple[Int64s, Float64s] | None:
+        """The k largest of each of a few rows; None when 8 bits leave so many candidates that they did not help."""
+        indices, values = np.empty((len(fixed), k), np.int64), np.empty((len(fixed), k))
+        lows, highs = np.empty(groups), np.empty(self.dimension)
+        for row, x in enumerate(fixed):
+            loops.bounds(*self._small, self._bias, x, self._longest, self._error_of_bias, lows, highs)
+            columns = np.flatnonzero(highs >= np.partition(lows, groups - k)[groups - k])
+            if 4 * len(columns) > self.dimension:
+                return None
+            found = np.empty(len(columns))
+            loops.dots(self._weights, columns, x, found)
+            found *= self._scale
+            found += self._bias[columns]
+            order = np.argsort(-found, kind="stable")[:k]
+            indices[row], values[row] = columns[order], found[order]
+        return indices, values
+
+    @cached_property
+    def _small(self) -> tuple[npt.NDArray[np.int8], Float64s, Float64s]:
+        """Weights (dimension, input_dim) in 8 bits, their steps and their errors (dimension,), for `loops.bounds`."""
+        small, size = np.empty(self._weights.shape, np.int8), max(1, _SLICE // self._weights.shape[1])
+        steps, errors = np.empty(self.dimension), np.empty(self.dimension)
+        for start in range(0, self.dimension, size):
+            part = slice(start, start + size)
+            weights = self._weights[part].astype(np.float64)
+            steps[part] = np.maximum(np.abs(weights).max(axis=1), 1) / 127
+            small[part] = np.rint(weights / steps[part, None])
+            weights -= steps[part, None] * small[part]
+            errors[part] = np.sqrt(np.square(weights).sum(axis=1))
+        return small, steps * self._scale, errors * self._scale + 2.0**-30 * self._longest
+
 
 def unit(rows: Dense) -> Float64s:
     """Rows over their length; the length is a sum of whole numbers, so no order of adding changes it."""
-    rows = rows.astype(np.float64)
+    rows = rows.astype(np.float64, order="C")
     _, exponent = np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
     half = (_NORM_BITS - exponent) // 2
     rows *= np.ldexp(1.0, half)[:, None]  # in two steps: a power of two may itself be too large
@@ -220,9 +270,10 @@ def encoded(rows: Dense, projection: Projection, cut: Cut, purse: Purse | None =
 
 def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:
     """Which of the m largest activations (b, m), best first, survive `threshold`; the best one always does."""
-    positive = np.maximum(values, 0)
-    length = np.sqrt(np.cumsum(np.square(positive[:, :_STRONGEST]), axis=1)[:, -1:])
-    kept: npt.NDArray[np.bool_] = (positive > 0) & (positive > threshold * length)
+    kept: npt.NDArray[np.bool_] = values > 0
+    if threshold > 0:
+        positive = np.maximum(values[:, :_STRONGEST], 0)
+        kept &= values > threshold * np.sqrt(np.cumsum(np.square(positive), axis=1)[:, -1:])
     kept[:, 0] = True
     return kept
 
@@ -235,18 +286,16 @@ def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int, purse: 
     values[values[:, 0] <= 0, 0] = 1  # nothing fired: the dimension that came nearest
     weights = _power(values, cut.sixteenths)
     weights /= np.sqrt(np.cumsum(np.square(weights), axis=1)[:, -1:])  # cumsum adds from left to right, always
-    order = np.argsort(np.where(kept, indices, dimension), axis=1, kind="stable")
-    kept = np.take_along_axis(kept, order, axis=1)
-    columns = np.take_along_axis(indices, order, axis=1)[kept]
-    strength = np.take_along_axis(weights, order, axis=1)[kept].astype(np.float32)
-    return SparseVectors(np.concatenate(([0], np.cumsum(kept.sum(axis=1)))), columns, strength, dimension)
+    columns, strength, counts = indices[kept], weights[kept].astype(np.float32), kept.sum(axis=1)
+    order = np.argsort(np.repeat(np.arange(len(kept)) * dimension, counts) + columns)
+    return SparseVectors(np.concatenate(([0], np.cumsum(counts))), columns[order], strength[order], dimension)
 
 
 def _power(values: Float64s, sixteenths: int) -> Float64s:
     """values ** (sixteenths / 16) by square roots, which every machine rounds alike; `pow` is not."""
     result = np.ones_like(values) if sixteenths < 16 else values.copy()
     root = values
-    for bit in (8, 4, 2, 1):
+    for bit in (8, 4, 2, 1) if sixteenths % 16 else ():
         root = np.sqrt(root)
         if sixteenths % 16 & bit:
             result = result * root

@@ -14,7 +14,8 @@ The score of a document is *defined*: an estimate of the cosine of query and row
 where L_g is the query's table of its products with the codewords. Everything is kept to fixed point, so that products
 and their sums are exact whatever the order (see `encoder.head`): in float64, and q . D_j in float32, D coarse and the
 query in two parts, each of which adds up to less than 2**24. The sum over j adds in ascending order, in float64; then
-the three terms are added from left to right and rounded to float32 once.
+the three terms are added from left to right and rounded to float32 once. Compiled loops (`encoder.loops`), where there
+are any, do the same in less time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import scipy.sparse as sp
 
 from sparsevec.contract.checks import Id
 from sparsevec.dense import Dense, blocks
-from sparsevec.encoder.head import Float64s, unit
+from sparsevec.encoder.head import LOOPS, Float64s, unit
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -81,7 +82,7 @@ class ResidualCodes:
         self._decoder, self._decoder_bits = _coarse(decoder)
         self._basis, self._basis_scale = _fixed_rows(basis, _LONGEST)
         self._queries, self._queries_scale = _fixed_rows(queries, 1.0)
-        self._codewords = np.rint(np.ldexp(codewords.astype(np.float64), _BITS))
+        self._codewords = np.rint(np.ldexp(codewords.astype(np.float64, order="C"), _BITS))
         self._gains = gains.astype(np.float64)
         self._mean = mean.astype(np.float64)
 
@@ -131,7 +132,15 @@ class ResidualCodes:
         if not len(codes):
             return np.empty(0, np.float32)
         fixed, constant = self._asked(query)
-        return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
+        if (loops := LOOPS.get()) is None or codes.shape != (len(stored), self.width):
+            return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
+        kinds = zip((stored.indptr, stored.indices, stored.values), (np.int32, np.int32, np.float32), strict=True)
+        rows = [np.require(part, kind, ["C", "A"]) for part, kind in kinds]
+        decoder = self._decoder, 2.0 ** -(_QUERY_BITS + self._decoder_bits)
+        words = self._queries, 2.0 ** (_BITS + self._queries_scale), self._codewords, self._starts, self._gains
+        found = np.empty(len(codes), np.float32)
+        loops.scores(fixed, constant, *decoder, *rows, *words, np.ascontiguousarray(codes), found)
+        return found
 
     def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
         """What one document's score is made of: q . mean, which all have; the query (1, dimension) whose products with
@@ -166,7 +175,7 @@ class ResidualCodes:
         sums = np.empty((len(dimensions), 2))
         for start in range(0, len(dimensions), _HELD):
             some = dimensions[start : start + _HELD]
-            sums[start : start + _HELD] = self._decoder.take(some, axis=0) @ parts
+            sums[start : start + _HELD] = self._decoder.take(some, axis=0).astype(np.float32) @ parts
         products: Float64s = np.ldexp(np.ldexp(sums[:, 0], _LOW_BITS) + sums[:, 1], -_QUERY_BITS - self._decoder_bits)
         return products
 
@@ -192,17 +201,18 @@ class ResidualCodes:
             )
 
 
-def _coarse(decoder: Float32s) -> tuple[Float32s, int]:
-    """Whole numbers, of 2**-bits, whose products with either part of a query add up to less than 2**24 in any order."""
+def _coarse(decoder: Float32s) -> tuple[npt.NDArray[np.int16], int]:
+    """Whole numbers, of 2**-bits, whose products with either part of a query add up to less than 2**24 in any order;
+    rows of them are no longer than 2**12."""
     half = 0.5 * math.sqrt(decoder.shape[1])  # what rounding may add to a length
     part = max(2.0 ** (_QUERY_BITS - _LOW_BITS), 2.0**_LOW_BITS * half) + half
     longest = float(np.sqrt(np.square(decoder, dtype=np.float64).sum(axis=1).max(initial=1e-30)))
     bits = math.floor(math.log2((2.0**24 / part - half) / max(longest, 1e-3)))
-    return np.rint(np.ldexp(decoder, bits)), bits
+    return np.rint(np.ldexp(decoder, bits)).astype(np.int16, order="C"), bits
 
 
 def _fixed_rows(matrix: Float32s, longest: float) -> tuple[Float64s, int]:
     """Whole numbers, and the exponent of what they and rows of 2**-24 multiply to: exact for rows up to `longest`."""
     norm = float(np.sqrt(np.square(matrix, dtype=np.float64).sum(axis=1).max(initial=1e-30)))
     bits = 51 - _ROW_BITS - math.frexp(norm * longest)[1]
-    return np.rint(np.ldexp(matrix.astype(np.float64), bits)), -(bits + _ROW_BITS)
+    return np.rint(np.ldexp(matrix.astype(np.float64, order="C"), bits)), -(bits + _ROW_BITS)
