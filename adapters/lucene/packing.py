@@ -87,13 +87,14 @@ class Packing:
 
     def unpacked(self, records: UInt8s) -> SparseVectors:
         """The vectors (m, dimension) of records (m, width) that hold their document."""
-        highs = np.unpackbits(records, axis=1, count=_TOP + self._highs)[:, _TOP:]
-        rows, found = np.nonzero(highs)
+        words, start = _Words(records), _TOP + self._highs
+        bits = np.unpackbits(records, axis=1, count=start)
+        bits[:, :_TOP] = 0
+        rows, found = np.divmod(np.flatnonzero(bits.view(np.bool_)), start)
         counts = np.bincount(rows, minlength=len(records))
         ends = np.cumsum(counts)
         place = np.arange(len(rows)) - (ends - counts)[rows]
-        words, start = _Words(records), _TOP + self._highs
-        indices = ((found - place) << self._low) + words.at(rows, start + place * self._low, self._low)
+        indices = ((found - _TOP - place) << self._low) + words.at(rows, start + place * self._low, self._low)
         steps = words.at(rows, start + self.weights * self._low + place * self.bits, self.bits)
         top = words.at(np.arange(len(records)), 0, _TOP)
         values = ((top[rows] - steps).astype(np.uint32) << 15).view(np.float32)
@@ -135,6 +136,6 @@ class _Words:
     def at(self, rows: Int64s, start: Int64s | int, bits: int) -> Int64s:
         """The numbers that begin at those bits of those rows."""
         first = rows * self._bits + start
-        words = self._words[first >> 3].astype(np.int64)
+        words = self._words.take(first >> 3).astype(np.int64)
         numbers: Int64s = (words >> (8 * _WORD - bits - (first & 7))) & ((1 << bits) - 1)
         return numbers

@@ -13,7 +13,6 @@ from .index import Field
 from .text import numbers, row_to_json
 
 __all__ = [
-    "SEARCH_PATHS",
     "bringing",
     "bringing_packed",
     "count_body",
@@ -30,11 +29,6 @@ __all__ = [
 
 Json = Mapping[str, Any]
 
-SEARCH_PATHS = (
-    "responses.status,responses.error,responses.timed_out,responses._shards.failed,responses.hits.hits._id,"
-    "responses.hits.hits._index,responses.hits.hits._score,responses.hits.hits._source,responses.hits.hits.fields,"
-    "responses.hits.total.value,responses.hits.hits._routing,responses.hits.hits._seq_no,responses.hits.hits._primary_term"
-)
 HOLDS = "holds"  # the name of the clause that documents with a vector of ours match
 
 

@@ -12,6 +12,7 @@ __all__ = ["refusals", "scores", "short", "stored"]
 
 _MIN_NORMAL = np.finfo(np.float32).tiny
 _DIGITS = 5  # four tell the 9 bits of any weight
+_TABLE = 2**16  # dimensions up to which a table is faster than to search among the query's indices
 _LEAST_TEN = -50
 _TENS = 10.0 ** np.arange(_LEAST_TEN, 40)  # of any weight's digits
 
@@ -65,11 +66,20 @@ def scores(query: SparseVector, documents: SparseVectors) -> Float32s:
     where the weights of one document span more than some 2**29.
     """
     kept = stored(documents)
-    at = np.minimum(np.searchsorted(query.indices, kept.indices), max(len(query) - 1, 0))
-    shared = np.flatnonzero(query.indices[at] == kept.indices) if len(query) else np.empty(0, np.int64)
-    products = query.values[at[shared]] * kept.values[shared]  # float32
-    rows = np.repeat(np.arange(len(kept)), kept.row_nnz)[shared]
-    return np.bincount(rows, products.astype(np.float64), minlength=len(kept)).astype(np.float32)
+    products = _asked(query, kept) * kept.values  # float32
+    rows = np.repeat(np.arange(len(kept)), kept.row_nnz)
+    return np.bincount(rows, products, minlength=len(kept)).astype(np.float32)
+
+
+def _asked(query: SparseVector, documents: SparseVectors) -> Float32s:
+    """What the query weighs at the index of each weight (nnz,), 0 where it has none."""
+    if documents.dimension <= _TABLE:
+        table = np.zeros(documents.dimension, np.float32)
+        table[query.indices] = query.values
+        return table[documents.indices]
+    indices, values = np.append(query.indices, documents.dimension), np.append(query.values, np.float32(0))
+    at = np.searchsorted(indices, documents.indices)
+    return np.where(indices[at] == documents.indices, values[at], np.float32(0))
 
 
 def refusals(vectors: SparseVectors) -> dict[int, str]:
