@@ -94,15 +94,15 @@ class Projection:
         size = max(1, min(_ROWS, _HELD // self.dimension))
         held = np.empty((min(size, len(rows)), self.dimension), np.float32)
         for _, block in blocks(rows, size):
-            fixed = self._fixed(block)
             found = None
             if self._float32 and 4 * k <= self.dimension:
                 loops = LOOPS.get()
                 if loops is not None and len(block) <= _FEW:
-                    found = self._of_few(fixed, k, groups, loops)
+                    found = self._of_few(block.astype(np.float64, order="C"), k, groups, loops)
                 else:
+                    fixed = self._fixed(block)
                     found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
-            yield largest(self._exact(fixed), k) if found is None else found
+            yield largest(self(block), k) if found is None else found
 
     def _fixed(self, rows: Dense) -> Float64s:
         """unit(x) - mean as whole numbers (b, input_dim), 2**24 for 1."""
@@ -165,12 +165,13 @@ class Projection:
         order = np.argsort(-values, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
-    def _of_few(self, fixed: Float64s, k: int, groups: int, loops: Any) -> tuple[Int64s, Float64s] | None:
+    def _of_few(self, rows: Float64s, k: int, groups: int, loops: Any) -> tuple[Int64s, Float64s] | None:
         """The k largest of each of a few rows; None when 8 bits leave so many candidates that they did not help."""
-        indices, values = np.empty((len(fixed), k), np.int64), np.empty((len(fixed), k))
-        lows, highs = np.empty(groups), np.empty(self.dimension)
-        for row, x in enumerate(fixed):
-            loops.bounds(*self._small, self._bias, x, self._longest, self._error_of_bias, lows, highs)
+        indices, values = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
+        least, bounds = (self._longest, self._error_of_bias), (np.empty(groups), np.empty(self.dimension))
+        (lows, highs), x = bounds, np.empty(rows.shape[1])
+        for at, row in enumerate(rows):
+            loops.bounds(*self._small, self._bias, row, self._mean, *least, x, *bounds)
             columns = np.flatnonzero(highs >= np.partition(lows, groups - k)[groups - k])
             if 4 * len(columns) > self.dimension:
                 return None
@@ -179,7 +180,7 @@ class Projection:
             found *= self._scale
             found += self._bias[columns]
             order = np.argsort(-found, kind="stable")[:k]
-            indices[row], values[row] = columns[order], found[order]
+            indices[at], values[at] = columns[order], found[order]
         return indices, values
 
     @cached_property

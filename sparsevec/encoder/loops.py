@@ -29,6 +29,22 @@ def _dot(row: _Array, query: _Array) -> Any:
     return total
 
 
+@compiled(void(given(float64), given(float64), float64[::1]))
+def _fixed(row: _Array, mean: _Array, found: _Array) -> None:
+    """A row over its length, as `head.unit` has it, less the mean, as whole numbers, 2**24 for 1: (m,)."""
+    top, square = 0.0, np.int64(0)
+    for number in row:
+        top = max(top, abs(number))
+    bits = 23 - math.frexp(top)[1]
+    first, second = math.ldexp(1.0, bits // 2), math.ldexp(1.0, bits - bits // 2)
+    for at in range(len(row)):
+        found[at] = np.rint(row[at] * first * second)
+        square += np.int64(found[at]) * np.int64(found[at])
+    length = math.sqrt(np.float64(square))
+    for at in range(len(row)):
+        found[at] = np.rint((found[at] / length - mean[at]) * 2.0**24)
+
+
 @compiled(void(given(float32, 2), given(int64), given(float64), float64[::1]))
 def dots(weights: _Array, rows: _Array, query: _Array, found: _Array) -> None:
     """Of some rows of weights with a query: (c,)."""
@@ -39,20 +55,22 @@ def dots(weights: _Array, rows: _Array, query: _Array, found: _Array) -> None:
 _small = (given(int8, 2), given(float64), given(float64), given(float64))
 
 
-@compiled(void(*_small, given(float64), float64, float64, float64[::1], float64[::1]))
+@compiled(void(*_small, given(float64), given(float64), float64, float64, *(float64[::1],) * 3))
 def bounds(
     small: _Array,
     steps: _Array,
     errors: _Array,
     bias: _Array,
     row: _Array,
+    mean: _Array,
     longest: float,
     least: float,
+    x: _Array,
     lows: _Array,
     highs: _Array,
 ) -> None:
-    """What no activation of a row x (m,) is above, `highs` (n,), and what the largest of each group of them is not
-    below, `lows` (groups,), by weights W_j of n dimensions in 8 bits.
+    """Of a row (m,): the whole numbers `x` (m,) that meet the weights; what no activation is above, `highs` (n,); and
+    what the largest of each group of them is not below, `lows` (groups,), by weights W_j of n dimensions in 8 bits.
 
     Let W_j = s_j V_j + R_j, V_j (`small`) whole numbers up to 127, and x = t y + r, y whole numbers and t a power of
     two. Then W_j . x = s_j t (V_j . y) + R_j . x + s_j V_j . r, where V_j . y is exact in int32, since |y| is at most
@@ -61,16 +79,16 @@ def bounds(
 
     `steps` are the s_j, and `errors` no less than |R_j| + 2**-30 |W_j|; `longest` is no less than any |W_j|.
     """
+    _fixed(row, mean, x)
     top = total = 0.0
-    for number in row:
+    for number in x:
         top, total = max(top, abs(number)), total + abs(number)
     step = 2.0 ** max(0, math.frexp(top)[1] - 14, math.frexp(total)[1] - 23)
-    query = np.empty(len(row), np.int16)
-    rest = np.empty(len(row))
-    for at in range(len(row)):
-        whole = np.rint(row[at] / step)
-        query[at], rest[at] = whole, row[at] - whole * step
-    length, least = math.sqrt(_dot(row, row)), least + 3 * longest * math.sqrt(_dot(rest, rest))
+    query, rest = np.empty(len(x), np.int16), np.empty(len(x))
+    for at in range(len(x)):
+        whole = np.rint(x[at] / step)
+        query[at], rest[at] = whole, x[at] - whole * step
+    length, least = math.sqrt(_dot(x, x)), least + 3 * longest * math.sqrt(_dot(rest, rest))
     lines = (len(small) + len(lows) - 1) // len(lows)
     for group in range(len(lows)):
         low = -np.inf
@@ -88,10 +106,12 @@ _stored = (given(int32), given(int32), given(float32))
 _coded = (given(float64, 2), float64, given(float64, 2), given(int64), given(float64))
 
 
-@compiled(void(given(float64), float64, given(int16, 2), float64, *_stored, *_coded, given(uint8, 2), float32[::1]))
+@compiled(
+    void(given(float64), given(float64), given(int16, 2), float64, *_stored, *_coded, given(uint8, 2), float32[::1])
+)
 def scores(
-    query: _Array,
-    constant: float,
+    dense: _Array,
+    mean: _Array,
     decoder: _Array,
     unit: float,
     indptr: _Array,
@@ -105,8 +125,11 @@ def scores(
     codes: _Array,
     found: _Array,
 ) -> None:
-    """`ResidualCodes.scores` of m candidates, `found` (m,): `query`, `decoder`, `components` and `codewords` are whole
-    numbers, whose products are multiplied by `unit`, and by `fine` and 2**-40."""
+    """What `ResidualCodes.scores` gives m candidates of a row, `found` (m,), in the same fixed point: `decoder`,
+    `components` and `codewords` are whole numbers, products with them are in steps of `unit`, `fine` and 2**-40."""
+    query = np.empty(len(dense))
+    _fixed(dense, np.zeros(len(dense)), query)
+    constant = _dot(np.rint(mean * 2.0**24), query) * 2.0**-48
     met, products = np.zeros(len(decoder), np.bool_), np.empty(len(decoder))
     for at in range(len(indices)):
         met[indices[at]] = True

@@ -131,15 +131,15 @@ class ResidualCodes:
         """
         if not len(codes):
             return np.empty(0, np.float32)
-        fixed, constant = self._asked(query)
         if (loops := LOOPS.get()) is None or codes.shape != (len(stored), self.width):
+            fixed, constant = self._asked(query)
             return (constant + self._explained(fixed, stored) + self._left(fixed, codes)).astype(np.float32)
         kinds = zip((stored.indptr, stored.indices, stored.values), (np.int32, np.int32, np.float32), strict=True)
         rows = [np.require(part, kind, ["C", "A"]) for part, kind in kinds]
         decoder = self._decoder, 2.0 ** -(_QUERY_BITS + self._decoder_bits)
         words = self._queries, 2.0 ** (_BITS + self._queries_scale), self._codewords, self._starts, self._gains
-        found = np.empty(len(codes), np.float32)
-        loops.scores(fixed, constant, *decoder, *rows, *words, np.ascontiguousarray(codes), found)
+        row, found = query[0].astype(np.float64), np.empty(len(codes), np.float32)
+        loops.scores(row, self._mean, *decoder, *rows, *words, np.ascontiguousarray(codes), found)
         return found
 
     def parts(self, query: Dense, stored: SparseVectors, codes: UInt8s) -> tuple[float, SparseVectors, float]:
