@@ -13,7 +13,6 @@ import numpy.typing as npt
 from numba import float32, float64, int8, int16, int32, int64, uint8, void
 
 from sparsevec.compiler import compiled, given
-from sparsevec.encoder.residual import HEADER
 
 __all__ = ["bounds", "dots", "scores"]
 
@@ -145,9 +144,9 @@ def scores(
             for word in range(len(table)):
                 table[word] += asked * words[word]
     for row in range(len(codes)):
-        explained, left, code = 0.0, 0.0, codes[row]
+        explained, left, code, header = 0.0, 0.0, codes[row], codes.shape[1] - len(tables)
         for at in range(indptr[row], indptr[row + 1]):
             explained += products[indices[at]] * np.float64(values[at])
         for group in range(len(tables)):
-            left += tables[group, code[HEADER + group]]
+            left += tables[group, code[header + group]]
         found[row] = constant + explained + gains[code[1]] * (left * 2.0**-40)
