@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from sparsevec.errors import BackendDown, CollectionError, InvalidInput, Storage
 __all__ = ["SCHEMA", "UPSERT", "Collection", "Database"]
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes to the same file
+_PAUSE = 0.005  # seconds between two looks, where SQLite does not wait itself
 _APPLICATION_ID = 0x53505643  # "SPVC", in the header of every file of ours
 _VERSION = 3  # of the tables below
 _PAGE = 2**14  # bytes: a document of up to 500 weights stands in one, without pages of its own
@@ -273,10 +275,23 @@ def _prepare(database: _Connection, path: str) -> None:
     if ours and version not in (2, _VERSION):
         raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
     if database.as_opened is None:
-        database.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(database)
         database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
     if ours and version == 2:
         _add_codes(database)
+
+
+def _write_ahead(database: _Connection) -> None:
+    """Of several who make a file at once SQLite refuses all but one without waiting, busy timeout or not."""
+    until = time.monotonic() + remaining(_PATIENCE)
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _with_fields(old: str, new: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from sparsevec.contract.deadlines import within
 from sparsevec.contract.urls import Url
 from sparsevec.dense import best
 from sparsevec.errors import AdapterClosed, BackendDown, CollectionError, InvalidInput, StorageFailed, WrongSpace
+from sparsevec.exact import database
+from sparsevec.exact.database import _Connection
 from sparsevec.exact.reference import Reference
 from sparsevec.postings import PostingLists
 from sparsevec.testing.forks import in_a_forked_child
@@ -233,6 +236,29 @@ def test_a_file_that_another_process_holds_is_waited_for_until_the_deadline(tmp_
         holder.execute("ROLLBACK")
         holder.close()
         assert adapter.upsert([1], ONE).written == (1,)
+
+
+def test_a_file_that_others_make_at_the_same_moment_is_opened_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses one of several at once, without waiting; so seldom that a stand-in has to do it here."""
+    asked: list[str] = []
+
+    class Refused(_Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if "journal_mode" in sql:
+                asked.append(sql)
+                if len(asked) <= 2:
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
+            return super().execute(sql, *parameters)
+
+    monkeypatch.setattr(database, "_Connection", Refused)
+    with connect(f"reference:{tmp_path}/made") as adapter:
+        adapter.create(1)
+        assert adapter.upsert([1], ONE).written == (1,)
+    assert len(asked) == 3
 
 
 def test_the_first_vectors_decide_when_two_encoders_write_at_once(tmp_path: Path) -> None:
