@@ -72,9 +72,9 @@ class Projection:
 
     def at(self, rows: Dense, columns: Int64s) -> Float64s:
         """The activations (b, c) of those dimensions alone: the same bits, for less."""
-        fixed, bias, loops = self._fixed(rows), self._bias[columns], LOOPS.get()
+        fixed, bias, loops = self._fixed(rows), self._bias[columns], _loops_for(rows)
         activations = np.empty((len(rows), len(columns)))
-        if loops is None or len(rows) > _FEW:
+        if loops is None:
             np.matmul(fixed, self._weights.take(columns, axis=0).astype(np.float64).T, out=activations)
         else:
             for row, x in enumerate(fixed):
@@ -96,8 +96,7 @@ class Projection:
         for _, block in blocks(rows, size):
             found = None
             if self._float32 and 4 * k <= self.dimension:
-                loops = LOOPS.get()
-                if loops is not None and len(block) <= _FEW:
+                if (loops := _loops_for(block)) is not None:
                     found = self._of_few(block.astype(np.float64, order="C"), k, groups, loops)
                 else:
                     fixed = self._fixed(block)
@@ -196,6 +195,11 @@ class Projection:
             weights -= steps[part, None] * small[part]
             errors[part] = np.sqrt(np.square(weights).sum(axis=1))
         return small, steps * self._scale, errors * self._scale + 2.0**-30 * self._longest
+
+
+def _loops_for(rows: Dense) -> Any | None:
+    """The loops, where they are faster; many rows are no reason to load them."""
+    return LOOPS.get() if len(rows) <= _FEW else None
 
 
 def unit(rows: Dense) -> Float64s:

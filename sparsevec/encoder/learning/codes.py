@@ -115,9 +115,8 @@ class _Meetings(NamedTuple):
 def _meetings(queries: Tensor, documents: Tensor, dimension: int) -> _Meetings | None:
     """Of the indices (q, k) and (b, m); None where they are so many that a dense product takes less."""
     (q, k), (b, m) = queries.shape, documents.shape
-    asked = queries.numpy().reshape(-1)
-    parts = np.arange(b * m, dtype=np.int32), documents.numpy().reshape(-1), np.arange(0, b * m + 1, m)
-    by_dimension = sp.csr_array(parts, shape=(b, dimension)).T.tocsr()
+    asked, places = _flat(queries), torch.arange(b * m, dtype=torch.int32).view(b, m)
+    by_dimension = _csr(TopK(places, documents, dimension)).T.tocsr()
     counts = np.diff(by_dimension.indptr)[asked]
     ends = np.cumsum(counts, dtype=np.int64)
     if _DENSE * int(ends[-1]) > q * b * dimension:
@@ -180,5 +179,5 @@ def padded(vectors: SparseVectors, missing: float) -> TopK:
 
 def _csr(codes: TopK) -> sp.csr_array:
     b, k = codes.indices.shape
-    parts = (codes.values.detach().numpy().reshape(-1), codes.indices.numpy().reshape(-1), np.arange(0, b * k + 1, k))
+    parts = _flat(codes.values), _flat(codes.indices), np.arange(0, b * k + 1, k)
     return sp.csr_array(parts, shape=(b, codes.dimension))
