@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,7 @@ from sparsevec.contract.adapter import AsyncAdapter, Hits
 from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import within
 from sparsevec.errors import AdapterClosed, BackendDown, CollectionError, InvalidInput
-from tests.integration.lucene import DIMENSION, ENGINES, Place, place_at, rows
-
-
-@pytest.fixture(params=ENGINES)
-def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place_at(engine_url(request.param)) as place:
-        yield place
+from tests.integration.lucene import DIMENSION, Place, rows
 
 
 def url(place: Place) -> str:

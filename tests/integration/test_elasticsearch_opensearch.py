@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,10 @@ from sparsevec import SparseVectors, ingest, verify
 from sparsevec.contract.adapter import Documents, UInt8s
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
-from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
+from tests.integration.lucene import DIMENSION, Place, found, rows
 
 DEBIAN = Path(sparsevec.__file__).parent / "demo/data/vectors.npz"
 SPLADE = Path(__file__).parents[2].parent / "shared/data/splade_v3/vectors.npz"
-
-
-@pytest.fixture(params=ENGINES)
-def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place_at(engine_url(request.param)) as place:
-        yield place
 
 
 # ---- scores

@@ -23,15 +23,9 @@ from sparsevec.errors import (
     WrongSpace,
 )
 from tests.faults.proxy import Answer, Exchange, Fault, Proxy
-from tests.integration.lucene import DIMENSION, ENGINES, Place, found, place_at, rows
+from tests.integration.lucene import DIMENSION, Place, found, place_at, rows
 
 ONE = {1: 1.0}
-
-
-@pytest.fixture(params=ENGINES)
-def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place_at(engine_url(request.param)) as place:
-        yield place
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from sparsevec.contract.connect import aconnect
 from sparsevec.contract.filters import EngineFilter, Where
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.answering import dense, unlearned
-from tests.integration.lucene import ENGINES, Place, place_at
+from tests.integration.lucene import Place
 
 N, CANDIDATES = 60, 4  # of which a second look and codes answer from 8 whole, dense rows from 12
 ROWS, QUERIES = dense(N, seed=31), dense(40, seed=32)
@@ -24,12 +23,6 @@ PAYLOADS = [
     for row in range(N)
 ]
 MANY, FEW = {"even": True}, {"tenth": True}
-
-
-@pytest.fixture(params=ENGINES)
-def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place_at(engine_url(request.param)) as place:
-        yield place
 
 
 def url(place: Place) -> str:

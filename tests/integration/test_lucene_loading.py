@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from sparsevec import aconnect, ingest
 from sparsevec.errors import CollectionError, InvalidInput
-from tests.integration.lucene import ENGINES, Place, place_at, rows
+from tests.integration.lucene import Place, rows
 
 SETTINGS = ("index.refresh_interval", "index.number_of_replicas")
-
-
-@pytest.fixture(params=ENGINES)
-def place(engine_url: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place_at(engine_url(request.param)) as place:
-        yield place
 
 
 def settings(place: Place) -> dict[str, Any]:
