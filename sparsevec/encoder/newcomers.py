@@ -52,7 +52,7 @@ class Newcomers:
         order = np.argsort(indices, kind="stable")  # by dimension: who asks there, and how much
         self._askers = np.repeat(np.arange(len(rows)), lengths.astype(np.int64))[order]
         self._asked = _to_grid(values[order].astype(np.float64), _CODE_BITS)
-        self._dimensions = indices[order]
+        self._ends = np.searchsorted(indices[order], np.arange(int(indices.max(initial=-1)) + 2))
 
     def encoded(self, rows: Dense, head: Projection, cut: Cut, nnz: int) -> SparseVectors:
         """(n, columns) to codes of at most `nnz` weights, none of them empty. They start as the head's, and longer."""
@@ -84,11 +84,11 @@ class Newcomers:
         """What each of those who ask (a,) weighs those dimensions (k,): (k, a)."""
         places = np.full(self._asking.dimension, -1)
         places[askers] = np.arange(len(askers))
-        ends = np.searchsorted(self._dimensions, [dimensions, dimensions + 1]).T
-        lists = [slice(start, end) for start, end in ends.tolist()]
+        starts, ends = self._ends.take([dimensions, dimensions + 1], mode="clip")
+        lists = [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         at = np.concatenate([places[self._askers[one]] for one in lists])
         values = np.concatenate([self._asked[one] for one in lists])
-        rows = np.repeat(np.arange(len(lists)), ends[:, 1] - ends[:, 0])
+        rows = np.repeat(np.arange(len(lists)), ends - starts)
         met, there = np.zeros((len(lists), len(askers))), at >= 0
         met[rows[there], at[there]] = values[there]
         return met

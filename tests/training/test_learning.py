@@ -21,7 +21,7 @@ import torch
 
 from sparsevec.dense import nearest
 from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages, towers
-from sparsevec.encoder.learning import learn
+from sparsevec.encoder.learning import learn, refining
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.refining import Epochs, near
@@ -79,6 +79,23 @@ def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_quer
     pairs = zip(exact.near.numpy(), among.near.numpy(), strict=True)
     assert np.mean([np.isin(due, found).mean() for due, found in pairs]) > 0.98
     assert torch.allclose(exact.similarities, among.similarities, atol=0.05)
+
+
+@pytest.mark.parametrize(("temperature", "least"), [(0.05, 0.98), (0.01, 1.0)])
+def test_where_bfloat16_is_fast_mixtures_find_nearly_their_nearest_and_all_where_these_are_hard_to_tell_apart(
+    temperature: float, least: float, documents: Float32s, queries: Float32s, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refining, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(refining, "_ROUNDED", 7 * len(documents))  # blocks of seven
+    sample, corpus = (torch.from_numpy(unit(rows)) for rows in (queries[:100], documents))
+    recipe = replace(refine_recipe(OUTPUT, NNZ), temperature=temperature)
+    asked = near(sample, corpus, 50)
+    mixtures = (sample + sample.flip(0)) / 2
+    found = Epochs(corpus, asked, asked, asked.near, None, recipe)._found(mixtures, torch.arange(100))
+    due = near(mixtures, corpus, 50)
+    assert np.mean([np.isin(*pair).mean() for pair in zip(due.near, found.near, strict=True)]) >= least
+    assert torch.allclose(found.similarities, due.similarities, atol=0.004)
+    assert (found.similarities.diff(dim=1) <= 0).all()
 
 
 def test_in_a_large_corpus_documents_find_most_of_their_nearest_in_the_cells_around_their_own(

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
 from sparsevec.encoder.learning import codes
-from sparsevec.encoder.learning.codes import _largest, _meetings, dot_products, linear_top_k
+from sparsevec.encoder.learning.codes import _meetings, dot_products, largest, linear_top_k
 from sparsevec.encoder.learning.refining import candidate_scores
 from sparsevec.errors import InvalidInput
 from sparsevec.training.codes import DenseCodes, TopK, column_sums
@@ -286,24 +286,24 @@ def test_codes_that_never_meet_have_products_of_zero() -> None:
     st.integers(0, 2**16),
     st.data(),
 )
-def test_the_largest_activations_are_kept_of_any_width_with_ties_and_nan(
+def test_thelargest_activations_are_kept_of_any_width_with_ties_and_nan(
     dimension: int, b: int, steps: float, seed: int, data: st.DataObject
 ) -> None:
     z = numbers(b, dimension, seed=seed)
     z = (z * steps).round() if steps else torch.zeros_like(z)  # few different numbers, many, or one
     z[torch.rand(b, dimension, generator=torch.Generator().manual_seed(seed)) < 0.01] = math.nan
     k = data.draw(st.integers(1, dimension))
-    values, indices = _largest(z, k)
+    values, indices = largest(z, k)
     due = z.topk(k, dim=1).values
     torch.testing.assert_close(values.sort(dim=1, descending=True).values, due, equal_nan=True, rtol=0, atol=0)
     torch.testing.assert_close(z.gather(1, indices), values, equal_nan=True, rtol=0, atol=0)
     assert all(len(set(row)) == k for row in indices.tolist())
 
 
-def test_where_bfloat16_is_fast_what_is_kept_is_among_the_largest_but_for_its_rounding(
+def test_where_bfloat16_is_fast_what_is_kept_is_among_thelargest_but_for_its_rounding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
     rows, weights, bias = (numbers(*shape).float() for shape in ((6, 40), (500, 40), (500,)))
     kept = linear_top_k(rows, weights, bias, 16)
     z = torch.addmm(bias, rows, weights.T)

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sparsevec.training.codes import TopK, column_sums
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["dot_products", "linear_top_k", "padded"]
+__all__ = ["dot_products", "largest", "linear_top_k", "multiplies_bfloat16", "padded"]
 
 Int32s: TypeAlias = npt.NDArray[np.int32]
 
@@ -40,7 +41,7 @@ def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> TopK:
 
 
 @cache
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Whether this processor has a unit for it (AMX). Without one, bfloat16 takes longer than float32."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and later
     return bool(capabilities.get("amx_bf16"))
@@ -48,12 +49,12 @@ def _multiplies_bfloat16() -> bool:
 
 def _activations(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """z (b, dimension)"""
-    if rows.device.type == "cpu" and rows.dtype == torch.float32 and _multiplies_bfloat16():
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and multiplies_bfloat16():
         rows, weights, bias = rows.bfloat16(), weights.bfloat16(), bias.bfloat16()
     return torch.addmm(bias, rows, weights.T)
 
 
-def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row (b, m), unordered: values and indices (b, k).
 
     What does not reach the k-th largest of the maxima of groups is not among them. NaN is the largest, as for topk.
@@ -83,7 +84,7 @@ def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
 class _LinearTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        values, indices = _largest(_activations(rows, weights, bias), k)
+        values, indices = largest(_activations(rows, weights, bias), k)
         values = values.to(rows.dtype).clamp_min(0)
         ctx.save_for_backward(rows, indices, values)
         ctx.dimension = len(bias)
@@ -164,8 +165,9 @@ def _sent_back(codes: TopK, rows: Tensor) -> Tensor:
     """codes.T @ rows: codes (b, k), rows (b, m), to (dimension, m)."""
     if rows.device.type != "cpu":
         return codes.dense().T @ rows
-    by_dimension = _csr(codes).T.tocsr()  # writes each row of the sum once: of long codes in half the time
-    return torch.from_numpy(by_dimension @ rows.numpy())
+    by_dimension = _csr(codes).T.tocsr()  # so that each row of the sum is written once
+    weights, indices, bounds = map(torch.from_numpy, (by_dimension.data, by_dimension.indices, by_dimension.indptr))
+    return F.embedding_bag(indices, rows, bounds, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
 def padded(vectors: SparseVectors, missing: float) -> TopK:

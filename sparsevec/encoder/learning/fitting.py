@@ -113,9 +113,8 @@ class Fitting:
         head, recipe, anchors = self.head, self.recipe, len(batch.anchors)
         centred = batch.documents - head.mean
         asking = torch.cat([batch.documents[batch.anchors], batch.queries])
-        raw = linear_top_k(centred, head.weights, head.bias, self.nnz)
-        documents = _unit(raw)
-        queries = _unit(linear_top_k(asking - head.mean, head.query_weights, head.query_bias, self.longest))
+        raw, queries = self._codes(centred, batch.queries - head.mean, batch.anchors)
+        documents, queries = _unit(raw), _unit(queries)
 
         student = dot_products(queries, documents) * head.log_scale.exp()
         teacher = asking @ batch.documents.T / recipe.temperature
@@ -128,6 +127,18 @@ class Fitting:
         loss = matching + recipe.reconstruction * relative_error(rebuilt, centred)
         asked = TopK(queries.values[anchors:], queries.indices[anchors:], queries.dimension)
         return Objective(loss, documents, asked)
+
+    def _codes(self, documents: Tensor, queries: Tensor, anchors: Tensor) -> tuple[TopK, TopK]:
+        """Of centred documents (b, input_dim), and of those of them that ask before the queries (q, input_dim)."""
+        head = self.head
+        if head.query_weights is head.weights and self.longest == self.nnz:  # of one head at once: anchors have codes
+            made, b = linear_top_k(torch.cat([documents, queries]), head.weights, head.bias, self.nnz), len(documents)
+            asking = torch.cat([anchors, torch.arange(b, len(made), device=anchors.device)])
+            of_documents = TopK(made.values[:b], made.indices[:b], made.dimension)
+            return of_documents, TopK(made.values[asking], made.indices[asking], made.dimension)
+        asking = torch.cat([documents[anchors], queries])
+        of_documents = linear_top_k(documents, head.weights, head.bias, self.nnz)
+        return of_documents, linear_top_k(asking, head.query_weights, head.query_bias, self.longest)
 
 
 def _unit(codes: TopK) -> TopK:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.dense import nearest
 from sparsevec.encoder.learning.cells import nearest_in_cells
-from sparsevec.encoder.learning.codes import linear_top_k
+from sparsevec.encoder.learning.codes import largest, linear_top_k, multiplies_bfloat16
 from sparsevec.encoder.learning.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe
 from sparsevec.training.codes import TopK
@@ -34,6 +34,8 @@ from sparsevec.training.schedules import constant
 __all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near", "near_among", "refining"]
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
+_ROUNDED = 2**23  # held at a time on a CPU: 16 MB
+_TOLD_APART = 0.02  # temperature at least that similarities rounded to bfloat16, by .002 at most, are divided by
 _SETTLED = 20  # steps: the codes are the head's, which are sound
 
 
@@ -81,6 +83,17 @@ def near(rows: Tensor, documents: Tensor, m: int, looked: int | None = None, *, 
         tops.append(scores.topk(m, dim=1))
     similarities, found_rows = (torch.cat(same) for same in zip(*tops, strict=True))
     return Asking(rows, found_rows, similarities)
+
+
+def _near_by_bfloat16(rows: Tensor, documents: Tensor, m: int) -> Asking:
+    """The rows (q, input_dim) with the m nearest documents, best first, by products that are rounded to bfloat16: of
+    100 they are 99, in a third of the time."""
+    rounded = documents.bfloat16().T
+    blocks = rows.split(max(1, _ROUNDED // len(documents)))  # type: ignore[no-untyped-call]
+    parts = [largest(block.bfloat16() @ rounded, m) for block in blocks]
+    found, numbers = (torch.cat(same) for same in zip(*parts, strict=True))
+    similarities, order = found.sort(dim=1, descending=True)
+    return Asking(rows, numbers.gather(1, order), similarities.to(rows.dtype))
 
 
 def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
@@ -154,7 +167,8 @@ class Epochs:
         """Mixtures of the sample's queries, each with another one, and their nearest documents."""
         m = self.sample.near.shape[1]
         if self.wide is None:
-            return near(mixtures, self.documents, m)
+            rounded = self.recipe.temperature >= _TOLD_APART and mixtures.device.type == "cpu" and multiplies_bfloat16()
+            return (_near_by_bfloat16 if rounded else near)(mixtures, self.documents, m)
         return near_among(mixtures, torch.cat([self.wide, self.wide[others]], dim=1), self.documents, m)
 
 
