@@ -4,27 +4,52 @@ A block's sums are float64 and start at -0.0, to which the first product adds as
 since float64 holds the product of two float32 exactly and x - x is +0.0. So what stands at -0.0 shares no dimension
 with the query, whatever the signs, and no posting needs a branch.
 
+A list is a stretch of memory that begins anywhere, which the processor only notices when it gets there. So while one is
+added up, the beginning of the next is asked for: a tenth to a fifth of the time, where lists are short.
+
 Numbers of documents are what the file says, damaged or not: any 16 bits stand for one of the sums, of which no block
 looks at the upper half.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import boolean, float32, float64, int64, uint16, uint32, void
+from numba.extending import intrinsic
 
 from sparsevec.compiler import compiled, given
 
 __all__ = ["search"]
 
 _Array: TypeAlias = npt.NDArray[Any]
+_instruction: Callable[[Callable[..., Any]], Callable[..., None]] = intrinsic
 
 _BLOCK = 2**15
 _LINE = 64  # sums that are looked at together, without a branch for each
+_AHEAD = np.uint64(128)  # postings of the next list that are asked for; beyond, the processor sees where it goes
 _FEW = 8  # with less than a posting for so many documents, a block's postings are gone through instead of its sums
+
+
+@_instruction
+def _ask_for(_typing: Any, array: Any, at: Any) -> Any:
+    """Have the processor fetch the line of the cache in which `array[at]` is, and wait for nothing."""
+
+    def build(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        array, at = given
+        start = context.make_array(signature.args[0])(context, builder, array).data
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        place = builder.bitcast(builder.gep(start, [at]), pointer)
+        builder.call(fetch, [place, number(0), number(3), number(1)])  # to be read, often, as data
+        return context.get_dummy_value()
+
+    return void(array, at), build
 
 
 @compiled(void(int64, int64, float64[::1], int64[::1]))
@@ -108,6 +133,14 @@ def search(
                 end = np.uint64(bases[block] + starts[segment + 1])
                 weight = np.float64(query_weights[term])
                 postings += end - begin
+                if term + 1 < indptr[query + 1]:
+                    segment = block * width + columns[term + 1]
+                    ahead = np.uint64(bases[block] + starts[segment])
+                    until = min(ahead + _AHEAD, np.uint64(bases[block] + starts[segment + 1]))
+                    for at in range(ahead, until, 16):
+                        _ask_for(weights, at)
+                    for at in range(ahead, until, 32):
+                        _ask_for(numbers, at)
                 for at in range(begin, end):
                     sums[numbers[at]] += weight * np.float64(weights[at])
             if postings == 0:
