@@ -22,8 +22,8 @@ from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import products
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.encoder.similarity import declared_near
 from sparsevec.errors import AdapterError, InvalidInput
+from sparsevec.similarity import declared_near
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
 __all__ = [
@@ -347,7 +347,7 @@ class Own:
             if np.iscomplexobj(scores):
                 raise TypeError("complex numbers")
             scores = scores.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(
                 f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "
                 f"{given!r:.60} ({error})"

@@ -262,7 +262,7 @@ def evaluate_model(
     query_ids: Annotated[Path | None, typer.Option("--query-ids", help="One query id a line, for --qrels.")] = None,
     as_json: Json = False,
 ) -> None:
-    """How much of what the dense vectors find is found by the sparse ones, and at what cost.
+    """How much of what the dense vectors find by the model's similarity the sparse ones find, and at what cost.
 
     ```
     sparsevec eval model/ documents.npy queries.npy
@@ -272,7 +272,8 @@ def evaluate_model(
     rows, asked, encoder = read_dense(dense), read_dense(queries), SparseEncoder.load(model)
     judged = None if qrels is None else read_qrels(qrels, read_ids(ids, len(rows)), read_ids(query_ids, len(asked)))
     codes = _encoded(encoder.encode_document, rows, None) if documents is None else SparseVectors.load(documents)
-    evaluation = evaluate(rows, asked, codes, encoder.encode_query(asked), qrels=judged)
+    asking = encoder.encode_query(asked)
+    evaluation = evaluate(rows, asked, codes, asking, qrels=judged, similarity=encoder.similarity)
     if as_json:
         typer.echo(as_json_text(evaluation))
     else:

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from sparsevec.encoder.head import Cut, Purse
-from sparsevec.encoder.similarity import Near
 from sparsevec.measure.intervals import Interval
 from sparsevec.measure.recall import Evaluation
+from sparsevec.similarity import Near
 
 __all__ = [
     "FORMAT",

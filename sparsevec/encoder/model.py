@@ -15,8 +15,8 @@ from sparsevec.encoder.head import Cut, Head, Projection, Purse, encoded
 from sparsevec.encoder.newcomers import Newcomers
 from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes
-from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.store import read, write
+from sparsevec.similarity import Similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Model", "query_projection"]

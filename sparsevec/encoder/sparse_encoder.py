@@ -20,7 +20,6 @@ from sparsevec.encoder.head import Head
 from sparsevec.encoder.model import Model
 from sparsevec.encoder.recipe import CalibrationRecipe, SplitRecipe
 from sparsevec.encoder.residual import ResidualCodes, UInt8s, most_bytes
-from sparsevec.encoder.similarity import Near, Similarity, check_similarity
 from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.stages import fitted, recalibrated, refined
 from sparsevec.encoder.too_few import unlearned
@@ -28,6 +27,7 @@ from sparsevec.encoder.towers import Task
 from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
+from sparsevec.similarity import Near, Similarity, check_similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
@@ -499,9 +499,11 @@ class SparseEncoder:
         return drift(model, model.similarity.documents(rows), model.similarity.queries(rows), codes)
 
     def _nnz(self, nnz: int | None) -> int | None:
-        if nnz is not None and _whole("nnz", nnz, 1) > self.output_dim:
+        if nnz is None:
+            return None
+        if (most := _whole("nnz", nnz, 1)) > self.output_dim:
             raise InvalidInput(f"nnz must be at most output_dim={self.output_dim}, found {nnz}")
-        return nnz
+        return most
 
     def _fitted(self) -> Model:
         if self._model is None:

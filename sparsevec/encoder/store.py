@@ -17,9 +17,9 @@ from safetensors.numpy import save as save_tensors
 from sparsevec.encoder import newcomers
 from sparsevec.encoder.config import FORMAT, Config
 from sparsevec.encoder.residual import name_of, shapes
-from sparsevec.encoder.similarity import COLUMNS
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.measure.cost import POSTING_BYTES
+from sparsevec.similarity import COLUMNS
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import Float32s
 

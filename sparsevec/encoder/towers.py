@@ -15,10 +15,10 @@ from sparsevec.encoder.figures import Judge
 from sparsevec.encoder.head import Cut, Projection, Purse, encoded
 from sparsevec.encoder.model import Model, query_projection
 from sparsevec.encoder.recipe import CalibrationRecipe
-from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.split import Split
 from sparsevec.encoder.store import fingerprint
 from sparsevec.measure.cost import usage
+from sparsevec.similarity import Similarity
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["Task", "Towers", "calibrated", "document_side", "purchased"]

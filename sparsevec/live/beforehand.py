@@ -8,7 +8,6 @@ from typing import Any
 
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.encoder.similarity import misfit
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, WrongSpace
 from sparsevec.live.codes import Codes, keep_refined
 from sparsevec.live.folder import Folder, Note
@@ -17,9 +16,10 @@ from sparsevec.live.rows import DenseSource, source_name
 from sparsevec.live.sample import Sample, dense_source, drawn
 from sparsevec.live.telling import Telling
 from sparsevec.progress import Listener
+from sparsevec.similarity import misfit
 from sparsevec.vectors import Float32s
 
-__all__ = ["Found", "Lessons", "find", "learned"]
+__all__ = ["Found", "Lessons", "check_order", "find", "learned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int,
             f"name another field for the vectors of that one"
         )
     sample = drawn(adapter, dense, most, encoder=encoder, seed=lessons.seed)
-    _check_similarity(info, dense, encoder, sample)
+    check_order(info, dense, encoder, sample)
     if lessons.refine:
         _check_refining(info, encoder, sample)
     return Found(adapter, folder, info, dense, note, encoder, sample)
@@ -101,7 +101,7 @@ def _check_field(info: Info, note: Note | None, encoder: SparseEncoder | None) -
         )
 
 
-def _check_similarity(info: Info, dense: DenseSource, encoder: SparseEncoder | None, sample: Sample) -> None:
+def check_order(info: Info, dense: DenseSource, encoder: SparseEncoder | None, sample: Sample) -> None:
     """Sparse scores must rank as the field does that they stand in for. An encoder that is learned here ranks by the
     cosine."""
     declared = info.dense.get(dense) if isinstance(dense, str) else None

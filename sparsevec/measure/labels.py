@@ -45,7 +45,7 @@ def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = 
     ranking is empty counts as 0. 5,000 rankings of 100 among 15,000 documents of 100 classes take a second or two.
     Raises ClientMissing without ir-measures, InvalidInput when nothing can be judged or a ranking repeats a row.
     """
-    measures = _ir_measures()
+    measures, relevant = _ir_measures(), _qrels(relevant)
     depths = sorted({check_k(k) for k in at})
     judged = {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
     _check(rankings, judged)
@@ -61,12 +61,21 @@ def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np
 
     Raises ClientMissing without ir-measures, InvalidInput when no query is named.
     """
-    measures = _ir_measures()
+    measures, relevant = _ir_measures(), _qrels(relevant)
     judged = {query: relevant[query] for query in sorted(relevant)}
     _check(rankings, judged)
     found = measures.iter_calc([measures.nDCG @ check_k(k)], *_as_trec(rankings, judged))
     by_query = {metric.query_id: float(metric.value) for metric in found}
     return np.array([by_query[str(query)] for query in judged])
+
+
+def _qrels(relevant: Any) -> Qrels:
+    if isinstance(relevant, Mapping) and all(isinstance(grades, Mapping) for grades in relevant.values()):
+        return relevant
+    raise InvalidInput(
+        f"expected relevant documents as {{query row: {{document row: grade}}}}, found {type(relevant).__name__}; "
+        "sparsevec.files.read_qrels makes it of a file"
+    )
 
 
 def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, float]:

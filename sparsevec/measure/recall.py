@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from sparsevec.contract.checks import check_vectors
 from sparsevec.dense import Nearest, best, dense_rows, nearest, unit_rows
 from sparsevec.errors import InvalidVectors
 from sparsevec.measure.cost import Cost, cost
 from sparsevec.measure.intervals import Interval, interval
 from sparsevec.measure.labels import Qrels, ndcgs
 from sparsevec.postings import Float64s, PostingLists
+from sparsevec.similarity import COLUMNS, Near, Similarity, check_similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = [
@@ -83,17 +85,23 @@ def evaluate(
     *,
     qrels: Qrels | None = None,
     itself: Int64s | None = None,
+    similarity: Near = "cosine",
 ) -> Evaluation:
     """Compare `documents` and `queries` with the dense rows (n, input_dim) and (q, input_dim) they were made of.
 
-    "Dense" means exact cosine. itself (q,): the document that each query is, which then finds others only; -1 where it
-    is none. Raises InvalidVectors when the four do not fit together.
+    similarity: what the dense search ranks by, "cosine", "dot" or "l2", exactly; the encoder's own,
+    `encoder.similarity`. itself (q,): the document that each query is, which then finds others only; -1 where it is
+    none. Raises InvalidVectors when the four do not fit together, InvalidInput for another similarity.
     """
-    rows, asked = _units(dense, dense_queries)
+    documents, queries = check_vectors(documents), check_vectors(queries, what="queries")
+    rows, asked = _units(dense, dense_queries, check_similarity(similarity))
     if (found := (len(documents), len(queries))) != (expected := (len(rows), len(asked))):
         raise InvalidVectors(f"expected as many sparse (documents, queries) as dense, {expected}, found {found}")
+    if itself is not None:
+        itself = np.asarray(itself, np.int64)
     candidates = sparse_top(documents, queries, 100, itself=itself)
-    return _evaluation(judged(rows, asked, candidates, qrels=qrels, itself=itself), cost(queries, documents), rows)
+    worth = judged(rows, asked, candidates, qrels=qrels, itself=itself)
+    return _evaluation(worth, cost(queries, documents), len(rows), rows.shape[1] - COLUMNS[similarity])
 
 
 def evaluate_dense(
@@ -111,23 +119,27 @@ def evaluate_dense(
         max_document_frequency=1,
         bytes=4 * m,
     )
-    rows, asked = _units(dense, dense_queries)
-    return _evaluation(judged(rows, asked, dense_top(codes, code_queries, 100), qrels=qrels), spent, rows)
+    rows, asked = _units(dense, dense_queries, "cosine")
+    worth = judged(rows, asked, dense_top(codes, code_queries, 100), qrels=qrels)
+    return _evaluation(worth, spent, *rows.shape)
 
 
-def _units(dense: Any, dense_queries: Any) -> tuple[Float32s, Float32s]:
-    rows, asked = dense_rows(dense, what="documents"), dense_rows(dense_queries, what="queries")
+def _units(dense: Any, dense_queries: Any, near: Near) -> tuple[Float32s, Float32s]:
+    """As unit rows whose cosines rank as `near` does."""
+    rows = dense_rows(dense, what="documents", zeros=near != "cosine")
+    asked = dense_rows(dense_queries, what="queries", zeros=near == "l2")
     if not len(rows) or not len(asked):
         raise InvalidVectors(f"expected at least one document and one query, found {len(rows)} and {len(asked)}")
     if rows.shape[1] != asked.shape[1]:
         raise InvalidVectors(f"documents have {rows.shape[1]} columns, queries {asked.shape[1]}; one model made both")
-    return unit_rows(rows), unit_rows(asked)
+    reduced = Similarity.of(near, rows)
+    return unit_rows(reduced.documents(rows)), unit_rows(reduced.queries(asked))
 
 
-def _evaluation(quality: Judged, spent: Cost, rows: Float32s) -> Evaluation:
+def _evaluation(quality: Judged, spent: Cost, n: int, columns: int) -> Evaluation:
     at_10, at_100, gains = quality.recall_10, quality.recall_10_at_100, quality.ndcg_10
     return Evaluation(
-        documents=len(rows),
+        documents=n,
         queries=len(at_10),
         recall_10=float(at_10.mean()),
         recall_10_interval=interval(at_10),
@@ -136,7 +148,7 @@ def _evaluation(quality: Judged, spent: Cost, rows: Float32s) -> Evaluation:
         ndcg_10=None if gains is None else float(gains.mean()),
         ndcg_10_interval=None if gains is None else interval(gains),
         dense_ndcg_10=None if quality.dense_ndcg_10 is None else float(quality.dense_ndcg_10.mean()),
-        dense_bytes=4 * rows.shape[1],
+        dense_bytes=4 * columns,
         **asdict(spent),
     )
 

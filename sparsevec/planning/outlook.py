@@ -14,6 +14,7 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
+from sparsevec.live.beforehand import check_order
 from sparsevec.live.folder import Folder
 from sparsevec.live.opening import USUAL, opened, place_of
 from sparsevec.live.rows import DenseSource, source_name
@@ -151,6 +152,7 @@ def preview(
         dense = dense_source(info, dense_field)
         loaded = Folder(model).load() if model is not None else None
         drawn_rows = drawn(adapter, dense, sample, encoder=loaded, seed=seed)
+        check_order(info, dense, loaded, drawn_rows)
         reading = time.perf_counter() - began
         place = place_of(adapter)
     rows, asking = _split(drawn_rows.rows, queries, drawn_rows.width, seed)
@@ -184,8 +186,8 @@ def preview(
         longest=tuple((frequency[:_LONGEST] / len(codes)).tolist()),
         bytes=spent.bytes * drawn_rows.looked,
         read_and_encode_seconds=reading + encoding,
-        quality=evaluate(rows, asking, codes, asked),
-        quality_of_a_fourth=evaluate(rows[fourth], asking, codes[fourth], asked),
+        quality=evaluate(rows, asking, codes, asked, similarity=encoder.similarity),
+        quality_of_a_fourth=evaluate(rows[fourth], asking, codes[fourth], asked, similarity=encoder.similarity),
         milliseconds=None if latency is None or taken is None else float(latency.predict(taken).mean()),
         probed=found,
         slow=None if latency is None or taken is None else latency.warning(taken, drawn_rows.looked),

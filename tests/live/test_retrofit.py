@@ -186,6 +186,8 @@ def test_an_encoder_of_another_order_than_the_field_ranks_by_is_refused(
     with pytest.raises(InvalidInput, match=r"ranks by 'Euclid', .* similarity='cosine', .*similarity='l2'"):
         sv.retrofit(adapter, model=folder, dense_field="emb")
     assert not adapter.info().exists
+    with pytest.raises(InvalidInput, match=r"ranks by 'Euclid', .* similarity='cosine', .*similarity='l2'"):
+        sv.preview(adapter, dense_field="emb", model=model if learned else None)
 
 
 def test_documents_without_a_row_or_with_a_zero_one_are_reported_one_by_one(shop: Shop, model: Path) -> None:

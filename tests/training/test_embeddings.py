@@ -15,11 +15,11 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.head import Projection, encoded
-from sparsevec.encoder.similarity import COLUMNS, Near, Similarity, misfit
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import cost, usage
 from sparsevec.measure.recall import evaluate, recalls, sparse_top
+from sparsevec.similarity import COLUMNS, Near, Similarity, misfit
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered
 

@@ -16,9 +16,9 @@ import pytest
 
 from sparsevec.encoder import Budget, Progress, SparseEncoder
 from sparsevec.encoder.recipe import refine_recipe
-from sparsevec.encoder.similarity import Near
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed
 from sparsevec.measure.cost import cost
+from sparsevec.similarity import Near
 from sparsevec.training.collapse import diagnosis
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, ranking_overlap, unit

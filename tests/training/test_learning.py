@@ -26,11 +26,11 @@ from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.refining import Epochs, near
 from sparsevec.encoder.recipe import HeadRecipe, SplitRecipe, head_recipe, refine_recipe, shared
-from sparsevec.encoder.similarity import Similarity
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotFitted
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import evaluate
+from sparsevec.similarity import Similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
 from tests.training.worker import begin

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.intervals import interval, paired_interval
 from sparsevec.measure.labels import ndcgs
 from sparsevec.measure.recall import dense_top, evaluate, evaluate_dense, judged, recalls, reranked, sparse_top
+from sparsevec.similarity import Near
 from sparsevec.vectors import SparseVectors
 
 ROWS = np.random.default_rng(0).random((200, 8), np.float32)
@@ -28,6 +31,21 @@ def test_vectors_that_say_the_same_as_the_dense_ones_have_full_recall() -> None:
     evaluation = evaluate(ROWS * 3, QUERIES, sparse(unit_rows(ROWS)), sparse(unit_rows(QUERIES)))
     assert (evaluation.recall_10, evaluation.recall_10_at_100) == (1, 1)
     assert (evaluation.flops, evaluation.r_sub, evaluation.dense_bytes) == (8, 1, 32)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "l2"])
+def test_what_ranks_as_the_dense_search_does_has_full_recall_by_its_similarity_and_not_by_the_cosine(
+    similarity: Near,
+) -> None:
+    rows = ROWS * np.random.default_rng(3).uniform(0.2, 3, (200, 1)).astype(np.float32)
+    if similarity == "dot":
+        codes, asked = sparse(rows), sparse(QUERIES)
+    else:  # |q - d|^2 is smallest where q.d - |d|^2 / 2 is largest
+        codes = sparse(np.column_stack([rows, -np.square(rows).sum(axis=1) / 2]))
+        asked = sparse(np.column_stack([QUERIES, np.ones(20, np.float32)]))
+    found = evaluate(rows, QUERIES, codes, asked, similarity=similarity)
+    assert (found.recall_10, found.recall_10_at_100, found.dense_bytes) == (1, 1, 32)
+    assert evaluate(rows, QUERIES, codes, asked).recall_10 < 0.9
 
 
 def test_recall_at_100_counts_what_a_re_ranking_could_reach() -> None:
@@ -231,3 +249,13 @@ def test_no_documents_or_queries_at_all_are_refused() -> None:
 def test_no_relevant_documents_at_all_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="at least one query"):
         evaluate(ROWS, QUERIES, sparse(unit_rows(ROWS)), sparse(unit_rows(QUERIES)), qrels={})
+
+
+def test_what_cannot_be_evaluated_is_said() -> None:
+    codes, asked = sparse(ROWS), sparse(QUERIES)
+    with pytest.raises(InvalidVectors, match="expected vectors as SparseVectors, found ndarray"):
+        evaluate(ROWS, QUERIES, ROWS, asked)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="similarity must be 'cosine', 'dot', 'l2', found 'manhattan'"):
+        evaluate(ROWS, QUERIES, codes, asked, similarity="manhattan")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"expected relevant documents as .* found PosixPath"):
+        evaluate(ROWS, QUERIES, codes, asked, qrels=Path("qrels.tsv"))  # type: ignore[arg-type]
