@@ -83,6 +83,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for type checkers and editors
     from sparsevec.planning.latency import latency_model as latency_model
     from sparsevec.planning.outlook import Preview as Preview
     from sparsevec.planning.outlook import preview as preview
+    from sparsevec.progress import Progress as Progress
     from sparsevec.vectors import SparseVector as SparseVector
     from sparsevec.vectors import SparseVectors as SparseVectors
 
@@ -121,6 +122,7 @@ _HOMES = {
     "planning.halving": "find_frontier",
     "planning.latency": "LatencyModel latency_model",
     "planning.outlook": "Preview preview",
+    "progress": "Progress",
     "vectors": "SparseVector SparseVectors",
 }
 _HOME_OF = {name: f"sparsevec.{home}" for home, names in _HOMES.items() for name in names.split()}

@@ -8,27 +8,25 @@ on, and from then on kept in numba's cache.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from sparsevec.compiler import Loops
 from sparsevec.vectors import SparseVector, SparseVectors
 
-__all__ = ["Compiled", "numbers", "row_to_json", "to_json"]
+__all__ = ["LOOPS", "numbers", "row_to_json", "to_json"]
 
 Assemble: TypeAlias = Callable[..., None]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 
+PAD = 16  # bytes that the loop copies at once, whatever a number needs
 _WORTH = 50_000  # weights of a batch; compiling takes a second or two, which fewer would never give back
-_PAD = 16  # bytes that are copied at once, whatever a number needs
 
-_log = logging.getLogger(__name__)
+LOOPS: Final = Loops("sparsevec_adapters.lucene.loops", worth=0)
 
 
 def row_to_json(row: SparseVector) -> bytes:
@@ -57,88 +55,19 @@ def _plain(vectors: SparseVectors) -> list[bytes]:
 
 
 def _assembled(vectors: SparseVectors, assemble: Assemble) -> list[bytes]:
-    text = np.frombuffer(_text(vectors.values) + bytes(_PAD), np.uint8)
+    text = np.frombuffer(_text(vectors.values) + bytes(PAD), np.uint8)
     ends = np.flatnonzero((text == ord(",")) | (text == ord("]")))  # of each value
-    out = np.empty(len(text) + vectors.nnz * 14 + 2 * len(vectors) + _PAD, np.uint8)
+    out = np.empty(len(text) + vectors.nnz * 14 + 2 * len(vectors) + PAD, np.uint8)
     starts = np.empty(len(vectors) + 1, np.int64)
-    assemble(text, ends, vectors.indptr, vectors.indices, out, starts)
+    assemble(text, ends, vectors.indptr.astype(np.int64), vectors.indices.view(np.uint32), out, starts)
     bounds = starts.tolist()
     whole = out[: bounds[-1]].tobytes()
     return [whole[start:end] for start, end in pairwise(bounds)]
 
 
-def _assemble(text: Bytes, ends: Any, indptr: Any, indices: Any, out: Bytes, starts: Any) -> None:
-    """Write each row to `out`, and where it starts to `starts` (n + 1,). Written to be compiled."""
-    at, begin = 0, 1  # in `out`, and of the next value in `text`
-    for row in range(len(indptr) - 1):
-        starts[row] = at
-        out[at] = 123  # {
-        at += 1
-        for k in range(indptr[row], indptr[row + 1]):
-            if k > indptr[row]:
-                out[at] = 44  # ,
-                at += 1
-            left = np.uint32(indices[k])
-            digits, power = 1, np.uint64(10)
-            while left >= power:
-                power *= np.uint64(10)
-                digits += 1
-            out[at] = 34  # "
-            for place in range(digits, 0, -1):
-                tenth = left // np.uint32(10)
-                out[at + place] = np.uint8(48) + np.uint8(left - tenth * np.uint32(10))
-                left = tenth
-            at += digits + 1
-            out[at], out[at + 1] = 34, 58  # ":
-            at += 2
-            length = ends[k] - begin
-            for place in range(16):  # a number of known length is copied at once
-                out[at + place] = text[begin + place]
-            for place in range(16, length):
-                out[at + place] = text[begin + place]
-            at += length
-            begin = ends[k] + 1
-        out[at] = 125  # }
-        at += 1
-    starts[len(indptr) - 1] = at
-
-
-class Compiled:
-    """`_assemble` by numba, once it is there: None before that, and where there is no numba."""
-
-    def __init__(self) -> None:
-        self._assemble: Assemble | None = None
-        self._begun = threading.Lock()
-
-    def get(self, weights: int) -> Assemble | None:
-        """For a batch of so many weights, the first large one of which starts the compiler."""
-        if self._assemble is None and weights >= _WORTH and self._begun.acquire(blocking=False):
-            threading.Thread(target=self.make, name="sparsevec-compile").start()
-        return self._assemble
-
-    def make(self) -> None:
-        try:
-            self._assemble = _jitted()
-        except Exception as error:  # whatever a compiler can run into, plain Python says the same
-            _log.info("rows are written without numba: %s: %s", type(error).__name__, error)
-
-
-def _jitted() -> Assemble:
-    import numba  # half a second, for which nobody waits
-
-    try:
-        compiled: Assemble = numba.njit(cache=True, nogil=True)(_assemble)
-    except RuntimeError:  # numba found no folder for its cache that it may write to
-        compiled = numba.njit(nogil=True)(_assemble)
-    for dimension in (2, 2**32):  # indices are int32 up to 2**31 dimensions, uint32 beyond
-        _assembled(SparseVectors([0, 1], [1], [1.0], dimension), compiled)
-    return compiled
-
-
-_COMPILED = Compiled()
-
-
-def to_json(vectors: SparseVectors, compiled: Compiled = _COMPILED) -> list[bytes]:
+def to_json(vectors: SparseVectors) -> list[bytes]:
     """Each row as a JSON object, its indices as names."""
-    assemble = compiled.get(vectors.nnz)
-    return _plain(vectors) if assemble is None else _assembled(vectors, assemble)
+    if vectors.nnz >= _WORTH:
+        LOOPS.load()
+    loops = LOOPS.get()
+    return _plain(vectors) if loops is None else _assembled(vectors, loops.assemble)

@@ -31,7 +31,7 @@ from sparsevec.encoder.residual import name_of
 from sparsevec.encoder.split import Split
 from sparsevec.encoder.towers import Task, Towers, calibrated, purchased
 from sparsevec.encoder.untrained import random_directions
-from sparsevec.errors import ClientMissing, TrainingCollapsed
+from sparsevec.errors import ClientMissing, InvalidInput, TrainingCollapsed
 from sparsevec.measure.intervals import interval
 from sparsevec.progress import Whole
 from sparsevec.vectors import Float32s, SparseVectors
@@ -69,8 +69,13 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
         "collapsed": collapsed,
     }
     stage: Stage = "untrained"
+    head = None
     if tensors is not None:
-        head = calibrated(tensors, rows, judge, limits)
+        try:
+            head = calibrated(tensors, rows, judge, limits)
+        except InvalidInput as error:  # what was learned cannot keep the budget, which codes without learning did
+            figures |= {"collapsed": str(error)}
+    if head is not None:
         ours = float(judge.recall_10(head.codes, head.asked[0]).mean())
         if ours >= theirs:
             kept, stage, figures = head, "head", figures | {"head_recall_10": ours}

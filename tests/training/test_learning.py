@@ -21,7 +21,7 @@ import torch
 
 from sparsevec.dense import nearest
 from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages, towers
-from sparsevec.encoder.learning import learn, refining
+from sparsevec.encoder.learning import codes, learn, refining
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
 from sparsevec.encoder.learning.refining import Epochs, near
@@ -81,14 +81,14 @@ def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_quer
     assert torch.allclose(exact.similarities, among.similarities, atol=0.05)
 
 
-@pytest.mark.parametrize(("temperature", "least"), [(0.05, 0.98), (0.01, 1.0)])
+@pytest.mark.parametrize(("shift", "least"), [(0.0, 0.98), (30.0, 1.0)])
 def test_where_bfloat16_is_fast_mixtures_find_nearly_their_nearest_and_all_where_these_are_hard_to_tell_apart(
-    temperature: float, least: float, documents: Float32s, queries: Float32s, monkeypatch: pytest.MonkeyPatch
+    shift: float, least: float, documents: Float32s, queries: Float32s, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refining, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(refining, "_ROUNDED", 7 * len(documents))  # blocks of seven
-    sample, corpus = (torch.from_numpy(unit(rows)) for rows in (queries[:100], documents))
-    recipe = replace(refine_recipe(OUTPUT, NNZ), temperature=temperature)
+    sample, corpus = (torch.from_numpy(unit(rows + np.float32(shift))) for rows in (queries[:100], documents))
+    recipe = refine_recipe(OUTPUT, NNZ)
     asked = near(sample, corpus, 50)
     mixtures = (sample + sample.flip(0)) / 2
     found = Epochs(corpus, asked, asked, asked.near, None, recipe)._found(mixtures, torch.arange(100))
@@ -126,8 +126,8 @@ def test_a_corpus_of_which_a_step_moves_only_the_weights_it_touches_is_refined_a
 ) -> None:
     monkeypatch.setattr(learn, "refine_recipe", lambda *sizes: replace(refine_recipe(*sizes), all_moved=0))
     again = copy.deepcopy(encoder)
-    codes = again.refine(documents, queries)
-    assert measured(again, codes, documents, unseen_queries) == pytest.approx(GOLDEN["refined"], abs=0.01)
+    made = again.refine(documents, queries)
+    assert measured(again, made, documents, unseen_queries) == pytest.approx(GOLDEN["refined"], abs=0.01)
 
 
 @pytest.mark.parametrize(("sample", "documents"), [(7_000, 1_000_000), (50, 60_000), (900, 300_000)])
@@ -329,6 +329,32 @@ def test_a_checkpoint_of_another_fit_is_refused(change: dict[str, Any], says: st
     encoder = SparseEncoder(INPUT, OUTPUT, change.get("seed", 0))
     with pytest.raises(CheckpointMismatch, match=says):
         encoder.fit(change.get("rows", SMALL), budget=change.get("budget", BUDGET), checkpoint=tmp_path)
+
+
+def test_a_checkpoint_is_refused_where_products_are_made_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(at: Progress) -> None:
+        if at.stage == "towers":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
+    with suppress(KeyboardInterrupt):
+        SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, on_step=stop, checkpoint=tmp_path)
+    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: False)
+    with pytest.raises(CheckpointMismatch, match=r"settings\.products"):
+        SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, checkpoint=tmp_path)
+
+
+def test_where_what_was_learned_cannot_keep_the_budget_directions_that_nobody_learned_are_kept() -> None:
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((20, 32), np.float32)
+    rows = unit(centres[generator.integers(0, 20, 240)] + 0.6 * generator.standard_normal((240, 32), np.float32))
+    common = unit(generator.standard_normal((1, 32), np.float32))
+    near_copies = rows + 17 * common  # cosines of .995 in the mean
+    encoder = SparseEncoder(32, 128).fit(near_copies, budget=Budget(nnz=8))
+    assert encoder.config.stage == "untrained"
+    assert encoder.figures.recall_10 > 0.2
 
 
 # ---- what it says of itself

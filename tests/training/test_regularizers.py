@@ -286,7 +286,7 @@ def test_codes_that_never_meet_have_products_of_zero() -> None:
     st.integers(0, 2**16),
     st.data(),
 )
-def test_thelargest_activations_are_kept_of_any_width_with_ties_and_nan(
+def test_the_largest_activations_are_kept_of_any_width_with_ties_and_nan(
     dimension: int, b: int, steps: float, seed: int, data: st.DataObject
 ) -> None:
     z = numbers(b, dimension, seed=seed)
@@ -300,7 +300,15 @@ def test_thelargest_activations_are_kept_of_any_width_with_ties_and_nan(
     assert all(len(set(row)) == k for row in indices.tolist())
 
 
-def test_where_bfloat16_is_fast_what_is_kept_is_among_thelargest_but_for_its_rounding(
+def test_where_most_activations_are_equal_no_more_are_held_than_there_are() -> None:
+    z = torch.ones(50, 4096)
+    z[:, :3] = torch.tensor([3.0, 2.0, 4.0])
+    values, indices = largest(z, 8)
+    assert values.sort(dim=1, descending=True).values.tolist() == [[4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]] * 50
+    assert all(len(set(row)) == 8 for row in indices.tolist())
+
+
+def test_where_bfloat16_is_fast_what_is_kept_is_among_the_largest_but_for_its_rounding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)

@@ -14,8 +14,8 @@ import pytest
 
 import sparsevec as sv
 from sparsevec.answers.retriever import AsyncRetriever, Retriever
-from sparsevec.answers.scoring import usual_candidates
-from sparsevec.contract.adapter import Documents, Hits
+from sparsevec.answers.scoring import SecondLook, usual_candidates
+from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
 from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import InThreads
@@ -24,7 +24,7 @@ from sparsevec.encoder.config import ResidualConfig
 from sparsevec.encoder.model import Model
 from sparsevec.errors import BackendDown, InvalidInput, InvalidVectors, NotExact, WrongSpace
 from sparsevec.exact.reference import Reference
-from sparsevec.vectors import Float32s
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 from tests.training.conftest import INPUT, NNZ, OUTPUT, clustered, unit
 
 
@@ -90,7 +90,13 @@ def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever
 
 @pytest.mark.parametrize(
     "scores",
-    [lambda *_: [1.0], lambda *_: None, lambda *given: np.full(len(given[1].ids), np.nan), lambda *_: ["best"]],
+    [
+        lambda *_: [1.0],
+        lambda *_: None,
+        lambda *given: np.full(len(given[1].ids), np.nan),
+        lambda *_: ["best"],
+        lambda *given: [10**400] * len(given[1].ids),
+    ],
 )
 def test_a_re_ranker_that_returns_something_else_is_refused(
     encoder: SparseEncoder, retriever: Retriever, scores: Any
@@ -156,6 +162,35 @@ def test_an_own_re_ranker_orders_by_more_digits_than_scores_are_given_in(retriev
     assert list(hits.ids) == sorted(hits.ids, reverse=True)
 
 
+def test_a_threshold_cuts_the_scores_of_an_own_re_ranker_where_they_are_ordered(retriever: Retriever) -> None:
+    def newest(_query: Float32s, documents: Documents) -> list[float]:
+        return [1.7e9 + float(id_) for id_ in documents.ids]
+
+    own, asked = Retriever(retriever.encoder, retriever._adapter, rerank=newest), clustered(1, seed=9)
+    (whole,) = own.search(asked, 30)
+    (cut,) = own.search(asked, 30, score_threshold=1.7e9 + float(whole.ids[12]))
+    assert cut.ids == whole.ids[:12]
+
+
+@pytest.mark.parametrize("rerank", ["second look", None])
+def test_a_threshold_may_be_beyond_what_scores_can_be(retriever: Retriever, rerank: Any) -> None:
+    asked, some = clustered(1, seed=9), Retriever(retriever.encoder, retriever._adapter, rerank=rerank)
+    assert [len(some.search(asked, score_threshold=least)[0]) for least in (1e300, 10**400, -(10**400))] == [0, 0, 10]
+    assert some.search(asked, deadline=10**400) == some.search(asked)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(retriever: Retriever, encoder: SparseEncoder) -> None:
+    asked, three = clustered(2, seed=9), np.int64(3)
+    assert encoder.encode_query(asked, three) == encoder.encode_query(asked, 3)  # type: ignore[arg-type]
+    numpys, plain = (
+        Retriever(encoder, retriever._adapter, query_nnz=n, candidates=n)  # type: ignore[arg-type]
+        for n in (three, 3)
+    )
+    for where in (None, {"even": True}):
+        assert numpys.search(asked, three, where=where) == plain.search(asked, 3, where=where)  # type: ignore[arg-type]
+    assert type(numpys._ranking._behind_filter) is int
+
+
 def test_an_own_re_ranker_is_not_asked_about_nothing(retriever: Retriever) -> None:
     own = Retriever(retriever.encoder, retriever._adapter, rerank=lambda *_: 1 / 0)  # type: ignore[arg-type]
     (hits,) = own.search(clustered(1, seed=9), where={"even": "neither"}, with_payloads=True)
@@ -187,7 +222,7 @@ def test_dense_rows_are_compared_by_the_similarity_that_the_encoder_was_fitted_t
         assert hits.scores == pytest.approx(scores[list(hits.ids)], rel=1e-4, abs=1e-5)
 
 
-def test_documents_without_a_dense_row_are_no_answers_and_a_filter_may_leave_only_such(
+def test_documents_without_a_dense_row_are_no_answers_and_it_is_said_where_there_are_only_such(
     encoder: SparseEncoder, documents: Float32s
 ) -> None:
     payloads: list[dict[str, Any]] = [{"n": n, **({"row": documents[n].tolist()} if n < 50 else {})} for n in range(60)]
@@ -195,9 +230,43 @@ def test_documents_without_a_dense_row_are_no_answers_and_a_filter_may_leave_onl
         retriever = Retriever(encoder, adapter, rerank="dense", dense_field="row")
         retriever.add(range(60), documents[:60], payloads)
         (few,) = retriever.search(documents[0], k=60)
-        (none,) = retriever.search(documents[0], where={"n": {"gte": 50}})
+        (none,) = retriever.search(documents[0], where={"n": {"gte": 60}})
+        with pytest.raises(InvalidInput, match="none of 10 candidates holds a dense row in 'row'"):
+            retriever.search(documents[0], where={"n": {"gte": 50}})
     assert max(int(id_) for id_ in few.ids) < 50
     assert len(none) == 0
+
+
+@pytest.mark.parametrize("where", [None, {"even": True}, {"tenth": True}])
+def test_a_field_that_holds_other_things_than_dense_rows_is_refused_behind_a_filter_too(
+    encoder: SparseEncoder, documents: Float32s, where: Any
+) -> None:
+    payloads = [{"title": "x", "even": n % 2 == 0, "tenth": n % 10 == 0} for n in range(200)]
+    with Reference() as adapter:
+        Retriever(encoder, adapter).add(range(200), documents[:200], payloads)
+        with pytest.raises(InvalidInput, match="candidates holds a dense row in 'title'"):
+            Retriever(encoder, adapter, rerank="dense", dense_field="title", candidates=20).search(
+                documents[:1], where=where
+            )
+
+
+class Indexed(Reference):
+    """Declares a field of dense rows, and finds none in it."""
+
+    def info(self) -> Info:
+        return replace(super().info(), dense={"row": DenseField(INPUT, "cosine")})
+
+    def nearest(self, rows: Float32s, *_given: Any, **_named: Any) -> list[Hits]:
+        return [Hits((), np.empty(0, np.float32))] * len(rows)
+
+
+def test_a_server_that_finds_no_dense_row_among_candidates_is_told_of_as_any(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    with Retriever(encoder, Indexed(), rerank="dense", dense_field="row") as retriever:
+        retriever.add(range(60), documents[:60])
+        with pytest.raises(InvalidInput, match=r"none of \d+ candidates holds a dense row in 'row'"):
+            retriever.search(documents[:1])
 
 
 def test_the_second_look_is_not_the_default_where_the_card_says_that_it_finds_less(encoder: SparseEncoder) -> None:
@@ -254,6 +323,32 @@ def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents:
             strange.search(documents[:1], where=where)
     with pytest.raises(WrongSpace, match=other.fingerprint):
         strange.explain(documents[0], 7)
+
+
+@pytest.mark.parametrize("dimension", [OUTPUT // 4, 2 * OUTPUT])
+@pytest.mark.parametrize("rerank", ["second look", None, lambda _query, documents: [1.0] * len(documents.ids)])
+def test_a_collection_of_another_dimension_is_refused_however_it_is_read(
+    encoder: SparseEncoder, dimension: int, rerank: Any
+) -> None:
+    with Reference() as adapter:
+        adapter.create(dimension)
+        held = SparseVectors.from_rows([{dimension - 1: 1.0}] * 40, dimension=dimension)
+        adapter.upsert(list(range(40)), held, [{"few": n < 4, "n": n} for n in range(40)])
+        retriever = Retriever(encoder, adapter, rerank=rerank, candidates=10)
+        for where in (None, {"n": {"gte": 0}}, {"few": True}, {"few": "none"}):
+            with pytest.raises(InvalidVectors, match=f"has dimension {dimension}, the vectors have {OUTPUT}"):
+                retriever.search(clustered(1, seed=9), 5, where=where)
+        with pytest.raises(InvalidVectors, match=f"has dimension {dimension}, the vectors have {OUTPUT}"):
+            retriever.explain(clustered(1, seed=9), 3)
+
+
+def test_weights_beyond_the_encoder_in_a_collection_that_does_not_say_its_dimension_are_refused(
+    encoder: SparseEncoder,
+) -> None:
+    look, asked = SecondLook(encoder), clustered(1, seed=9)
+    held = SparseVectors.from_rows([{OUTPUT: 1.0}], dimension=MAX_DIMENSION)
+    with pytest.raises(InvalidVectors, match=f"a weight at index {OUTPUT}, expected vectors of dimension {OUTPUT}"):
+        look.scores(look.prepare(asked, None), 0, Documents((1,), held, ({},)))
 
 
 def test_a_deleted_document_is_no_answer(retriever: Retriever, documents: Float32s) -> None:
@@ -326,6 +421,58 @@ def test_refined_documents_are_written_and_verified_as_they_are(
         sv.verify(retriever, documents[:200], unseen_queries[:3], vectors=refined).require_exact()
         with pytest.raises(InvalidVectors, match="200 vectors for 7 dense rows"):
             retriever.add(range(7), documents[:7], vectors=refined)
+
+
+def test_vectors_of_another_encoder_are_refused_before_a_collection_is_made(
+    documents: Float32s, encoder: SparseEncoder
+) -> None:
+    other = SparseEncoder(INPUT, OUTPUT, seed=5).fit(documents, budget=Budget(nnz=NNZ))
+    strange, ours = other.encode_document(documents[:9]), encoder.encode_document(documents[:9])
+    wide = SparseVectors.from_rows([{0: 1.0}] * 9, dimension=2 * OUTPUT)
+    with Retriever(encoder, Reference()) as retriever:
+        with pytest.raises(WrongSpace, match=f"{other.fingerprint}, expected {encoder.fingerprint}"):
+            retriever.add(range(9), documents[:9], vectors=strange)
+        with pytest.raises(InvalidVectors, match=f"dimension {2 * OUTPUT}, expected the encoder's {OUTPUT}"):
+            retriever.add(range(9), documents[:9], vectors=wide)
+        assert not retriever.adapter.info().exists
+        assert retriever.add(range(9), documents[:9], vectors=ours.with_fingerprint(None)).written == 9
+        with pytest.raises(WrongSpace, match=f"{other.fingerprint}, expected {encoder.fingerprint}"):
+            retriever.verify(documents[:9], documents[:1], vectors=strange)
+
+
+class Rounding(Reference):
+    """Keeps half of the digits, and gives back all of them."""
+
+    def stored(self, vectors: SparseVectors) -> SparseVectors:
+        values = vectors.values.astype(np.float16)
+        parts = vectors.indptr, vectors.indices, values, vectors.dimension
+        return SparseVectors(*parts, fingerprint=vectors.fingerprint)
+
+
+def test_verify_gives_an_own_re_ranker_the_vectors_that_a_search_gives_it(
+    encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s
+) -> None:
+    def largest(_query: Float32s, documents: Documents) -> list[float]:
+        return [float(row.values.max()) for row in documents.vectors]
+
+    payloads = [{"few": n < 5} for n in range(60)]
+    with Retriever(encoder, Rounding(), rerank=largest) as retriever:
+        retriever.add(range(60), documents[:60], payloads)
+        given: dict[str, Any] = {"payloads": payloads, "where": {"few": True}}
+        report = sv.verify(retriever, documents[:60], unseen_queries[:4], **given)
+    assert report.require_exact().queries == 4
+
+
+@pytest.mark.parametrize("rerank", ["second look", "dense", None])
+def test_verify_takes_the_queries_that_a_search_takes(rerank: Any) -> None:
+    rows = clustered(60, seed=1)
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity="l2").fit(rows, budget=Budget(nnz=NNZ))
+    zero, payloads = np.zeros((1, INPUT), np.float32), [{"row": row.tolist()} for row in rows]
+    field = "row" if rerank == "dense" else None
+    with Retriever(encoder, Reference(), rerank=rerank, dense_field=field) as retriever:
+        retriever.add(range(60), rows, payloads)
+        assert len(retriever.search(zero)[0]) == 10
+        assert sv.verify(retriever, rows, zero).require_exact().answers == 10
 
 
 def test_every_request_of_a_search_is_under_its_deadline(encoder: SparseEncoder, retriever: Retriever) -> None:

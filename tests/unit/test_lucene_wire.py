@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from sparsevec_adapters.lucene import answers, documents, errors, ids, queries, 
 from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.documents import Line
 from sparsevec_adapters.lucene.index import Field
-from sparsevec_adapters.lucene.text import Compiled, to_json
+from sparsevec_adapters.lucene.text import LOOPS, _assembled, _plain, to_json
 from sparsevec_adapters.lucene.wire import parsed
 
 from sparsevec.contract.checks import Id
@@ -86,27 +88,39 @@ def float32(value: float) -> orjson.Fragment:
 
 
 @pytest.fixture(scope="module")
-def compiled() -> Compiled:
+def compiled() -> Callable[[SparseVectors], list[bytes]]:
     pytest.importorskip("numba")
-    made = Compiled()
-    made.make()
-    assert made.get(0) is not None
-    return made
+    LOOPS.load(wait=True)
+    loops = LOOPS.get()
+    assert loops is not None
+    return partial(_assembled, assemble=loops.assemble)
 
 
 @given(strategies.vectors(weights=strategies.signed_weights))
 def test_rows_from_the_arrays_are_the_same_bytes_as_number_by_number(
-    compiled: Compiled, vectors: SparseVectors
+    compiled: Callable[[SparseVectors], list[bytes]], vectors: SparseVectors
 ) -> None:
-    assert to_json(vectors) == to_json(vectors, compiled) == one_by_one(vectors)
+    assert to_json(vectors) == compiled(vectors) == _plain(vectors) == one_by_one(vectors)
 
 
 @given(strategies.any_float32)
-def test_every_float32_is_written_the_same_by_both_and_reads_back_as_it_was(compiled: Compiled, weight: float) -> None:
+def test_every_float32_is_written_the_same_by_both_and_reads_back_as_it_was(
+    compiled: Callable[[SparseVectors], list[bytes]], weight: float
+) -> None:
     vectors = SparseVectors([0, 2], [7, 4_000_000_000], [weight, -weight], 2**32)
-    (plain,), (fast,) = to_json(vectors), to_json(vectors, compiled)
+    (plain,), (fast,) = _plain(vectors), compiled(vectors)
     assert plain == fast
     assert [np.float32(value) for value in json.loads(plain).values()] == [np.float32(weight), np.float32(-weight)]
+
+
+def test_the_loop_of_bodies_is_compiled_by_the_first_large_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[bool] = []
+    monkeypatch.setattr(LOOPS, "load", lambda: loads.append(True))
+    to_json(rows({1: 1.0}))
+    assert not loads
+    large = SparseVectors([0, 50_000], np.arange(50_000), np.ones(50_000, np.float32), 50_000)
+    to_json(large)
+    assert loads
 
 
 def test_weights_that_are_not_positive_normal_floats_are_refused_by_row() -> None:
@@ -384,6 +398,12 @@ def test_a_query_on_rank_features_is_linear() -> None:
         b'"minimum_should_match":1}}],"filter":[{"exists":{"field":"n"}}]}},'
         b'"size":3,"_source":["n"],"track_total_hits":false}\n'
     )
+
+
+@pytest.mark.parametrize("given", ["\ud800", {1, 2}, 10**400])
+def test_what_cannot_be_said_in_json_is_refused_before_it_is_sent(given: Any) -> None:
+    with pytest.raises(InvalidInput, match="cannot be sent as JSON"):
+        queries.msearch([{"query": {"match": {"text": given}}}])
 
 
 def test_an_answer_of_some_shards_or_of_part_of_the_time_is_no_answer() -> None:

@@ -103,6 +103,7 @@ def test_what_is_public_at_the_top_is_this_and_nothing_else() -> None:
         "LocalEngine",
         "Page",
         "Preview",
+        "Progress",
         "Reference",
         "RemovalReport",
         "Restartable",

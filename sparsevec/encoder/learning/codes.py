@@ -20,10 +20,11 @@ from torch import Tensor
 from sparsevec.training.codes import TopK, column_sums
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["dot_products", "largest", "linear_top_k", "multiplies_bfloat16", "padded"]
+__all__ = ["arithmetic", "dot_products", "largest", "linear_top_k", "multiplies_bfloat16", "padded"]
 
 Int32s: TypeAlias = npt.NDArray[np.int32]
 
+_TIED = 8  # times k candidates of a row: where ties make them more, looking at all takes less memory
 _MAXIMA = 4  # groups for each of the k largest: with fewer more is looked at, with more their own k takes longer
 _DENSE = 1000  # multiplications of a dense product that take as long as one meeting
 
@@ -47,9 +48,14 @@ def multiplies_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16"))
 
 
+def arithmetic(device: torch.device) -> str:
+    """What rows and weights are multiplied in while learning; a checkpoint goes on to the same bits in the same."""
+    return "bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "float32"
+
+
 def _activations(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """z (b, dimension)"""
-    if rows.device.type == "cpu" and rows.dtype == torch.float32 and multiplies_bfloat16():
+    if rows.dtype == torch.float32 and arithmetic(rows.device) == "bfloat16":
         rows, weights, bias = rows.bfloat16(), weights.bfloat16(), bias.bfloat16()
     return torch.addmm(bias, rows, weights.T)
 
@@ -68,10 +74,14 @@ def largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     maxima = grouped.amax(dim=1)
     bars = maxima.topk(k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
     rows, columns = (~(maxima < bars)).nonzero(as_tuple=True)
+    if len(rows) > 2 * b * k:
+        return z.topk(k, dim=1, sorted=False)
     members = grouped[rows, :, columns]
     at, line = (~(members < bars[rows])).nonzero(as_tuple=True)
     rows, columns = rows[at], line * groups + columns[at]
     counts = torch.bincount(rows, minlength=b)
+    if int(counts.max()) > _TIED * k:
+        return z.topk(k, dim=1, sorted=False)
     places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
     found = z.new_full((b, int(counts.max())), -math.inf)
     found[rows, places] = members[at, line]

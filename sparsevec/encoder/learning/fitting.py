@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sparsevec.dense import distinct
-from sparsevec.encoder.learning.codes import dot_products, linear_top_k
+from sparsevec.encoder.learning.codes import arithmetic, dot_products, linear_top_k
 from sparsevec.encoder.learning.following import STRETCH
 from sparsevec.encoder.learning.noise import noisy
 from sparsevec.encoder.recipe import HeadRecipe
@@ -168,7 +168,8 @@ def fitting(objective: Fitting, pool: Pool, seed: int, data: int, checkpoint: Pa
         seed=seed,
         expected_nnz=objective.nnz,
         settled=_SETTLED,
-        settings=asdict(recipe) | {"longest": objective.longest, "data": data},
+        settings=asdict(recipe)
+        | {"longest": objective.longest, "data": data, "products": arithmetic(head.mean.device)},
     )
     return train(
         head,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.dense import nearest
 from sparsevec.encoder.learning.cells import nearest_in_cells
-from sparsevec.encoder.learning.codes import largest, linear_top_k, multiplies_bfloat16
+from sparsevec.encoder.learning.codes import arithmetic, largest, linear_top_k
 from sparsevec.encoder.learning.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe
 from sparsevec.training.codes import TopK
@@ -35,7 +35,7 @@ __all__ = ["Asking", "Epochs", "Refined", "Refining", "candidate_scores", "near"
 
 _SCORES = 2**28  # held at a time on a GPU: 1 GB
 _ROUNDED = 2**23  # held at a time on a CPU: 16 MB
-_TOLD_APART = 0.02  # temperature at least that similarities rounded to bfloat16, by .002 at most, are divided by
+_TOLD_APART = 0.05  # between the nearest and the m-th at least: a cosine that is rounded to bfloat16 is off by .003
 _SETTLED = 20  # steps: the codes are the head's, which are sound
 
 
@@ -87,13 +87,17 @@ def near(rows: Tensor, documents: Tensor, m: int, looked: int | None = None, *, 
 
 def _near_by_bfloat16(rows: Tensor, documents: Tensor, m: int) -> Asking:
     """The rows (q, input_dim) with the m nearest documents, best first, by products that are rounded to bfloat16: of
-    100 they are 99, in a third of the time."""
+    100 they are 99, in a third of the time. Of rows whose m nearest are too alike for that, the nearest."""
     rounded = documents.bfloat16().T
     blocks = rows.split(max(1, _ROUNDED // len(documents)))  # type: ignore[no-untyped-call]
     parts = [largest(block.bfloat16() @ rounded, m) for block in blocks]
-    found, numbers = (torch.cat(same) for same in zip(*parts, strict=True))
-    similarities, order = found.sort(dim=1, descending=True)
-    return Asking(rows, numbers.gather(1, order), similarities.to(rows.dtype))
+    values, numbers = (torch.cat(same) for same in zip(*parts, strict=True))
+    values, order = values.sort(dim=1, descending=True)
+    found, similarities = numbers.gather(1, order), values.to(rows.dtype)
+    alike = (similarities[:, 0] - similarities[:, -1] < _TOLD_APART).nonzero()[:, 0]
+    again = near(rows[alike], documents, m)
+    found[alike], similarities[alike] = again.near, again.similarities
+    return Asking(rows, found, similarities)
 
 
 def near_among(rows: Tensor, candidates: Tensor, documents: Tensor, m: int) -> Asking:
@@ -167,7 +171,7 @@ class Epochs:
         """Mixtures of the sample's queries, each with another one, and their nearest documents."""
         m = self.sample.near.shape[1]
         if self.wide is None:
-            rounded = self.recipe.temperature >= _TOLD_APART and mixtures.device.type == "cpu" and multiplies_bfloat16()
+            rounded = arithmetic(mixtures.device) == "bfloat16"
             return (_near_by_bfloat16 if rounded else near)(mixtures, self.documents, m)
         return near_among(mixtures, torch.cat([self.wide, self.wide[others]], dim=1), self.documents, m)
 
@@ -255,7 +259,8 @@ def refining(
         seed=seed,
         expected_nnz=float((refined.weights > 0).sum()) / len(refined.weights),
         settled=_SETTLED,
-        settings=asdict(recipe) | {"longest": objective.longest, "data": data},
+        settings=asdict(recipe)
+        | {"longest": objective.longest, "data": data, "products": arithmetic(objective.documents.device)},
     )
     return train(
         refined,
