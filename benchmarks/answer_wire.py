@@ -38,6 +38,15 @@ from sparsevec.encoder import Budget
 from sparsevec.vectors import Float32s
 
 LISTS, K = 128, 100
+ABOUT = """\
+The same 20,000 documents and collection of codes of 160 bytes as in the part "elasticsearch, 600 bytes" of answers.md
+(Debian package descriptions by MiniLM, 32 weights, d 8,192), beside a `bbq_hnsw` index of their rows, on Elasticsearch
+9.5. Requests go over one bare connection, without a client's own time: 100 hits of a query's 128 largest weights,
+unless a row says otherwise; all of a query's are asked in the row "all lists" alone. Every query is asked in all ways,
+one after the other and beginning with another one each time; "x" is the median of the ratios to `bbq_hnsw`, "least" the
+fastest of all queries. "ours, in all" is a `Retriever` with 128 lists, beside the official client's whole call for
+`bbq_hnsw`.
+"""
 _LISTS = (144, 128, 112, 96, 80, 64)
 _NEEDED = (
     "responses.status,responses.error,responses.timed_out,responses._shards.failed,responses.hits.hits._index,"
@@ -167,7 +176,8 @@ def main(
     rows = list(measured(ways(Wire(elasticsearch), ours, field, bbq, asked), queries))
     whole = {system.name: partial(_answer, system, asked) for system in (bbq, ours)}
     rows += [[f"**{name}, with its client**", *rest] for name, *rest in measured(whole, queries)]
-    text = f"# What an answer asks of Elasticsearch\n\n{queries} queries, {machine()}.\n\n"
+    measured_on = f"{queries} queries, {machine()}; {time.strftime('%Y-%m-%d')}."
+    text = f"# What an answer asks of Elasticsearch\n\n{ABOUT}\n{measured_on}\n\n"
     text += table(["", "median, ms", "least, ms", "x", "bytes"], rows)
     text += f"\nWhat fewer lists find, of the dense top 10 of {_JUDGED} other queries:\n\n"
     text += table(["", "all lists", *map(str, _LISTS)], list(found(learned, given)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
+
+from benchmarks.machine import machine
 
 WIDTH, NNZ, DIMENSION, K = 100, 32, 8192, 100
 PACKED = 86  # bytes of 32 weights of 8,192 dimensions (adapters/lucene/packing.py)
@@ -219,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prefix", default="code-storage")
     parser.add_argument("--bytes", action="store_true", help="no times")
     given = parser.parse_args(arguments)
+    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}; {time.strftime('%Y-%m-%d')}")
     for url in given.urls:
         base = "http:" + url.partition(":")[2].rstrip("/")
         (node,) = call(base, "GET", "/_nodes/_local/http?filter_path=nodes.*.version")["nodes"].values()

@@ -170,7 +170,7 @@ def sparsity(trials: Sequence[Trial], goal: Goal, width: int) -> list[dict[str, 
 # ---- all of them
 
 
-def markdown(sets: dict[str, Any]) -> str:
+def markdown(sets: dict[str, Any], where: str) -> str:
     """What is on the page about cost."""
     names = [f"{name}, {one['candidates']['documents']:,}" for name, one in sets.items()]
     out = [
@@ -212,7 +212,7 @@ def markdown(sets: dict[str, Any]) -> str:
     for pair in zip(one["optimal sparsity"], one["optimal sparsity, answers"], strict=True):
         best = (f"{p['dimension']:,}, {p['nnz']} / {p['lists']:.0f} | {p['recall']:.3f}" for p in pair)
         out.append(f"| {pair[0]['limit']} | {' | '.join(best)} |")
-    return "\n".join([*out, ""])
+    return "\n".join([*out, "", where, ""])
 
 
 def learn(
@@ -272,7 +272,7 @@ def judge(folders: Annotated[list[Path], typer.Argument(help="One for each set, 
             "optimal sparsity, answers": sparsity(trials, "answers", 0),
         }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(markdown(results["sets"]))
+    RESULTS.with_suffix(".md").write_text(markdown(results["sets"], results["machine"]))
     print(json.dumps(results["sets"], indent=1))
 
 
