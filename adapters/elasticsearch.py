@@ -15,6 +15,20 @@ from typing import Any, Self
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.counting import AsyncCounts, SyncCounts
+from sparsevec.contract.credentials import (
+    Fault,
+    certificates,
+    check_credentials,
+    file,
+    key,
+    key_or_pair,
+    login,
+    refused,
+    seconds,
+    switch,
+    text,
+    tls,
+)
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -29,7 +43,7 @@ except ImportError as error:
     raise ClientMissing.extra(error.name or "elasticsearch", "elasticsearch") from error
 
 from .lucene.changes import SaysChanges
-from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
+from .lucene.doors import hosts_of, lost, never_connected, place, url_options
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
@@ -40,19 +54,19 @@ __all__ = ["AsyncElasticsearchAdapter", "ElasticsearchAdapter"]
 _ENGINE = "elasticsearch"
 _TIMEOUT = 90.0  # seconds; the server itself gives up a bulk request before that
 _MEDIA_TYPE = "application/vnd.elasticsearch+{}; compatible-with=8"
-_CREDENTIALS = (
-    "api_key",
-    "basic_auth",
-    "bearer_auth",
-    "ca_certs",
-    "client_cert",
-    "client_key",
-    "cloud_id",
-    "request_timeout",
-    "ssl_assert_fingerprint",
-    "ssl_context",
-    "verify_certs",
-)
+_CREDENTIALS: Mapping[str, Fault] = {
+    "api_key": key_or_pair,
+    "basic_auth": login,
+    "bearer_auth": key,
+    "ca_certs": certificates,
+    "client_cert": file,
+    "client_key": file,
+    "cloud_id": text,
+    "request_timeout": seconds,
+    "ssl_assert_fingerprint": text,
+    "ssl_context": tls,
+    "verify_certs": switch,
+}
 
 
 class ElasticsearchAdapter(SaysChanges, Loading, SyncRanks, SyncCounts, SyncCopies):
@@ -140,8 +154,7 @@ def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
         options = {"request_timeout": _TIMEOUT, "serializers": {_Json.mimetype: _Json()}, **credentials}
         return kind(hosts_of(url) or None, **options)
     except (TypeError, ValueError, OSError) as error:
-        said = without_secrets(str(error), credentials)
-        raise InvalidInput(f"the Elasticsearch client does not take these credentials: {said}") from None
+        raise refused("Elasticsearch", error, credentials) from None
 
 
 class _Json(JsonSerializer):

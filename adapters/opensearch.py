@@ -8,6 +8,18 @@ from typing import Any, Self
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.counting import AsyncCounts, SyncCounts
+from sparsevec.contract.credentials import (
+    Fault,
+    certificates,
+    check_credentials,
+    file,
+    login_or_signer,
+    refused,
+    seconds,
+    switch,
+    text,
+    tls,
+)
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -22,7 +34,7 @@ except ImportError as error:
     raise ClientMissing.extra(error.name or "opensearch-py", "opensearch") from error
 
 from .lucene.changes import SaysChanges
-from .lucene.doors import check_credentials, hosts_of, lost, never_connected, place, url_options, without_secrets
+from .lucene.doors import hosts_of, lost, never_connected, place, url_options
 from .lucene.loading import AsyncLoading, Loading
 from .lucene.operations import Favour, LuceneOperations
 from .lucene.session import Refresh
@@ -33,17 +45,17 @@ __all__ = ["AsyncOpenSearchAdapter", "OpenSearchAdapter"]
 _ENGINE = "opensearch"
 _TIMEOUT = 90.0  # seconds; the server itself gives up a bulk request before that
 _CONNECTIONS = 16  # kept open to each host, for as many threads
-_CREDENTIALS = (
-    "basic_auth",
-    "ca_certs",
-    "client_cert",
-    "client_key",
-    "http_auth",
-    "ssl_assert_fingerprint",
-    "ssl_context",
-    "timeout",
-    "verify_certs",
-)
+_CREDENTIALS: Mapping[str, Fault] = {
+    "basic_auth": login_or_signer,
+    "ca_certs": certificates,
+    "client_cert": file,
+    "client_key": file,
+    "http_auth": login_or_signer,
+    "ssl_assert_fingerprint": text,
+    "ssl_context": tls,
+    "timeout": seconds,
+    "verify_certs": switch,
+}
 
 
 class OpenSearchAdapter(SaysChanges, Loading, SyncRanks, SyncCounts, SyncCopies):
@@ -131,8 +143,7 @@ def _client(kind: Any, url: Url, credentials: Mapping[str, Any]) -> Any:
     try:
         return kind(hosts_of(url), **options)
     except (TypeError, ValueError, OSError) as error:
-        said = without_secrets(str(error), credentials)
-        raise InvalidInput(f"the OpenSearch client does not take these credentials: {said}") from None
+        raise refused("OpenSearch", error, credentials) from None
 
 
 def _operations(url: Url) -> LuceneOperations:

@@ -21,12 +21,16 @@ SPARSEVEC_QDRANT_URL the same tests run on a server. Several shards and replicas
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
+from sparsevec.contract.credentials import Fault, check_credentials, function, headers, key, refused, seconds, trust
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
@@ -44,7 +48,13 @@ from .qdrant_core.wires import async_wire, is_local, is_rest, sync_wire
 __all__ = ["AsyncQdrantAdapter", "QdrantAdapter"]
 
 _SCHEMES = {"": "http", "http": "http", "https": "https", "grpc": "http", "grpcs": "https"}
-_OPTIONS = frozenset({"api_key", "auth_token_provider", "headers", "timeout", "verify"})
+_CREDENTIALS: Mapping[str, Fault] = {
+    "api_key": key,
+    "auth_token_provider": function,
+    "headers": headers,
+    "timeout": seconds,
+    "verify": trust,
+}
 _TIMEOUT = 60  # seconds
 
 
@@ -153,8 +163,7 @@ def _place(client: Any, collection: str, vector_name: str) -> str:
 def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str | None]:
     """A client of this kind, the names of collection and vector, and the url that opens it again, if one does."""
     url.expect_options("vector_name")
-    if unknown := sorted(set(credentials) - _OPTIONS):
-        raise InvalidInput(f"a qdrant url takes the keyword arguments {sorted(_OPTIONS)}, found {unknown}")
+    check_credentials(credentials, _CREDENTIALS)
     names = {"vector_name": url.option("vector_name", "sparse")}
     if url.variant == "memory":
         if url.host:
@@ -164,16 +173,29 @@ def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, d
     _check(url, prefix, collection)
     over_grpc = url.variant.startswith("grpc")
     ports: dict[str, Any] = {"grpc_port": url.port or 6334} if over_grpc else {"port": url.port or 6333}
-    client = kind(
-        host=url.host,
-        https=_SCHEMES[url.variant] == "https",
-        prefix=prefix or None,
-        prefer_grpc=over_grpc,
-        check_compatibility=False,
-        **ports,
-        **{"timeout": _TIMEOUT, **_checked(credentials)},
-    )
+    try:
+        client = kind(
+            host=url.host,
+            https=_SCHEMES[url.variant] == "https",
+            prefix=prefix or None,
+            prefer_grpc=over_grpc,
+            check_compatibility=False,
+            **ports,
+            **{"timeout": _TIMEOUT, **_with_context(credentials)},
+        )
+    except (TypeError, ValueError, OSError) as error:
+        raise refused("Qdrant", error, credentials) from None
     return client, {"collection": collection, **names}, None if credentials else str(replace(url, options=names))
+
+
+def _with_context(credentials: Mapping[str, Any]) -> dict[str, Any]:
+    """With what its HTTP library takes in place of a path of certificates. Raises OSError for those that are none."""
+    verify = credentials.get("verify")
+    if not isinstance(verify, (str, os.PathLike)):
+        return dict(credentials)
+    folder = Path(verify).is_dir()
+    trusted = ssl.create_default_context(capath=verify) if folder else ssl.create_default_context(cafile=verify)
+    return {**credentials, "verify": trusted}
 
 
 def _check(url: Url, prefix: str, collection: str) -> None:
@@ -190,17 +212,6 @@ def _check(url: Url, prefix: str, collection: str) -> None:
         raise InvalidInput(
             f"gRPC knows no path, found the prefix {prefix!r}; expected qdrant+grpc://HOST:PORT/COLLECTION"
         )
-
-
-def _checked(credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A header with a line break is refused here, because the client's own message would repeat it."""
-    headers = {"api_key": credentials.get("api_key"), **(credentials.get("headers") or {})}
-    for name, value in headers.items():
-        if value is not None and not (isinstance(value, str) and value.isascii() and value.isprintable()):
-            raise InvalidInput(
-                f"{name} must be a line of printable ASCII; the one given is not (a line break at its end?)"
-            )
-    return credentials
 
 
 _contract: type[Adapter] = QdrantAdapter

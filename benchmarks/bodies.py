@@ -92,7 +92,7 @@ def main() -> None:
 
     def with_(loops: Loops, vectors: SparseVectors) -> Callable[[], Any]:
         def make() -> bytes:
-            text.LOOPS = loops  # type: ignore[misc]
+            text.LOOPS = loops
             return lucene(vectors)
 
         return make

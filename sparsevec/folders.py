@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sparsevec.arrays import frozen
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
-from sparsevec.storage import read_folder, whole_folder
+from sparsevec.storage import as_path, read_folder, whole_folder
 
 __all__ = ["PARTS", "read_arrays", "write_arrays"]
 
@@ -27,7 +27,7 @@ def write_arrays(
     path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]], header: Mapping[str, Any]
 ) -> None:
     """`arrays` are the PARTS. Raises StorageFailed, and InvalidInput for a folder that holds anything else."""
-    folder = Path(path)
+    folder = as_path(path)
     if fault := _not_ours(folder):
         raise InvalidInput(f"{printable(folder)} {fault}; choose an empty or a new folder")
 
@@ -41,12 +41,12 @@ def write_arrays(
 
 def read_arrays(path: str | os.PathLike[str], mmap: bool) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
     """The header and the PARTS, all of one `write_arrays`. Raises InvalidVectors."""
-    folder = printable(path)
+    found, folder = as_path(path), printable(path)
     try:
-        header, parts = read_folder(path, lambda open_file: _opened(open_file, mmap))
+        header, parts = read_folder(found, lambda open_file: _opened(open_file, mmap))
     except Exception as error:  # NumPy parses a header as Python: TokenError, SyntaxError and more, by the byte
         raise InvalidVectors(
-            f"{folder} is not a whole folder written by SparseVectors.save: {_found(Path(path), error)}"
+            f"{folder} is not a whole folder written by SparseVectors.save: {_found(found, error)}"
         ) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise InvalidVectors(f"{folder} does not say {_FORMAT!r}; it was not written by SparseVectors.save")
@@ -72,7 +72,10 @@ def _found(path: Path, error: Exception) -> str:
     except FileNotFoundError:
         return "it is not there"
     except NotADirectoryError:
-        return "it is a file; dense vectors are encoded by a model first"
+        return (
+            "it is a file; dense vectors are encoded by a model first: SparseEncoder.encode_document, on the command "
+            "line --model or `sparsevec encode`"
+        )
     except OSError as unreadable:
         return str(unreadable)
     if _HEADER in names:

@@ -22,13 +22,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from sparsevec.errors import StorageFailed, printable
+from sparsevec.errors import InvalidInput, StorageFailed, printable
 
-__all__ = ["append_synced", "read_folder", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
+__all__ = ["append_synced", "as_path", "read_folder", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
 
 Read = TypeVar("Read")
 
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how some network filesystems refuse to sync one
+
+
+def as_path(path: object, what: str = "") -> Path:
+    """Raises InvalidInput for what names no file or folder; `what` it is called in the message."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        expected = f"{what} must be" if what else "expected"
+        raise InvalidInput(f"{expected} the path of a file or folder, found {path!r:.80}")
+    return Path(text)
 
 
 @contextmanager
@@ -93,7 +102,7 @@ def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> 
 
 
 def _target(path: str | os.PathLike[str], expected: Callable[[int], bool], otherwise: str) -> Path:
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(as_path(path)))
     if target.exists() and not expected(target.stat().st_mode):
         raise StorageFailed(f"{printable(path)} {otherwise}; choose another name, or move it away")
     return target

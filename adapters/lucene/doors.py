@@ -1,18 +1,15 @@
-"""What the four doors share: options of a url, hosts and credentials, and what went wrong on the way to a server."""
+"""What the four doors share: options of a url, hosts, and what went wrong on the way to a server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, InvalidInput
 
-__all__ = ["check_credentials", "hosts_of", "lost", "never_connected", "place", "url_options", "without_secrets"]
+__all__ = ["hosts_of", "lost", "never_connected", "place", "url_options"]
 
-_FILES = ("ca_certs", "client_cert", "client_key")
-_SECRETS = ("api_key", "basic_auth", "bearer_auth", "http_auth")
 _UNREACHED = {  # by name, for the clients choose among several HTTP libraries
     "NewConnectionError",
     "NameResolutionError",
@@ -47,44 +44,6 @@ def place(url_engine: str, hosts: Sequence[Mapping[str, Any]], index: str, field
     """The collection in messages."""
     where = ",".join(f"{host['host']}:{host['port']}" for host in hosts)
     return f"{url_engine} index {index!r}{f' at {where}' if where else ''}, field {field!r}"
-
-
-def check_credentials(credentials: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raises InvalidInput for names that no client takes, files that are not there, and secrets that no header can
-    carry. Repeats none of the values that are secret."""
-    if unknown := sorted(set(credentials) - set(known)):
-        raise InvalidInput(f"expected some of {list(known)} as keyword arguments, found {unknown}")
-    for name in _FILES:
-        path = credentials.get(name)
-        if (
-            isinstance(path, (str, Path))
-            and not Path(path).is_file()
-            and not (name == "ca_certs" and Path(path).is_dir())
-        ):
-            raise InvalidInput(f"{name}= names no file: {str(path)!r}")
-    for name in _SECRETS:
-        for secret in _texts(credentials.get(name)):
-            if not secret.isprintable() or (name in ("api_key", "bearer_auth") and not secret.isascii()):
-                raise InvalidInput(
-                    f"{name}= holds a character that no header can carry, such as a line break; strip what was read "
-                    f"from a file"
-                )
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts(inner)
-
-
-def without_secrets(text: str, credentials: Mapping[str, Any]) -> str:
-    """A client's own words, without what was given as secret."""
-    for name in _SECRETS:
-        for secret in _texts(credentials.get(name)):
-            text = text.replace(secret, "***") if secret else text
-    return text
 
 
 def lost(engine: str, error: BaseException, *, tls: bool) -> AdapterError:

@@ -7,12 +7,14 @@ from typing import Any
 
 import orjson
 
+from sparsevec.errors import InvalidInput
 from sparsevec.vectors import SparseVector
 
 from .index import Field
 from .text import numbers, row_to_json
 
 __all__ = [
+    "anyone_body",
     "bringing",
     "bringing_packed",
     "count_body",
@@ -99,19 +101,35 @@ def fetch_body(
     size: int,
     dense: str | None = None,
     *,
-    packed: bool = False,
+    packed_by: orjson.Fragment | None = None,
 ) -> dict[str, Any]:
-    """`fields` brings vectors also where `_source` hides them (9.2 and later); `packed` weights come in their place."""
-    source = {"excludes": sorted({field.name, *hidden})}
-    fields = [*([] if packed else [field.name]), *([] if dense is None else [dense])]
-    codes = bringing_packed(field, codes=True, keyed=False) if packed else bringing(field, vectors=False, codes=True)
-    shown = {"_source": source, "fields": fields, **codes}
-    return {"query": holding(filters, field), "size": size, "track_total_hits": size + 1, **shown}
+    """`fields` brings vectors also where `_source` hides them (9.2 and later); packed weights come in their place, and
+    with them the score that a query has, `packed_by` which these are to be told."""
+    source, query = {"excludes": sorted({field.name, *hidden})}, holding(filters, field)
+    fields = [*([field.name] if packed_by is None else []), *([] if dense is None else [dense])]
+    if packed_by is None:
+        codes = bringing(field, vectors=False, codes=True)
+    else:
+        codes = bringing_packed(field, codes=True, keyed=False)
+        query["bool"]["should"] = [packed_by]
+    return {
+        "query": query,
+        "size": size,
+        "track_total_hits": size + 1,
+        "_source": source,
+        **codes,
+        "fields": fields,
+    }
 
 
 def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:
     """How many documents with a vector of ours match, counted no further than `most` + 1."""
     return {"query": holding(filters, field), "size": 0, "track_total_hits": most + 1}
+
+
+def anyone_body(field: Field) -> dict[str, Any]:
+    """One document with a vector of ours, whichever: its `_index` says what was searched where nothing was found."""
+    return {"query": holding([], field), "size": 1, "_source": False, "track_total_hits": False, "terminate_after": 1}
 
 
 def holding(filters: Sequence[Json], field: Field) -> dict[str, Any]:
@@ -155,7 +173,14 @@ def page_body(
 
 
 def msearch(bodies: Iterable[Json]) -> bytes:
-    return b"".join(b'{"allow_partial_search_results":false}\n%b\n' % orjson.dumps(body) for body in bodies)
+    """Raises InvalidInput for what is no JSON: an engine's own filter and words are sent as they were given."""
+    try:
+        return b"".join(b'{"allow_partial_search_results":false}\n%b\n' % orjson.dumps(body) for body in bodies)
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput(
+            f"this search cannot be sent as JSON ({error}); give words and filters of strings in valid unicode, "
+            "numbers, True, False, None, lists and dicts"
+        ) from None
 
 
 def split(query: SparseVector, size: int) -> Iterator[SparseVector]:

@@ -33,6 +33,7 @@ __all__ = ["Ranking"]
 Json = Mapping[str, Any]
 
 _RESCORES = (8, 18)
+_LEAST = 100
 _MOST = 10_000  # candidates of one knn search, as shipped
 _WORDS = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text", "semantic_text"})
 _WHOLE = frozenset({"keyword", "constant_keyword", "wildcard"})  # ranked too, by whole values
@@ -59,7 +60,7 @@ class Ranking:
             ids = None if among is None else [to_id(id_, known.target.ours) for id_ in among[number]]
             depth = check_k(k) if ids is None else max(1, len(ids))
             knn: dict[str, Any] = {"field": dense, "query_vector": row.tolist()}
-            knn |= {"k": min(depth, _MOST), "num_candidates": min(max(depth, 100), _MOST)}
+            knn |= {"k": min(depth, _MOST), "num_candidates": min(max(depth, _LEAST), _MOST)}
             if ids is not None:
                 knn |= {"filter": {"ids": {"values": ids}}, "rescore_vector": {"oversample": 1.0}}
             bodies.append({"knn": knn})
@@ -99,10 +100,13 @@ class Ranking:
         self, known: Known, bodies: list[dict[str, Any]], k: int, where: Where | None, with_payloads: bool, *, knn: bool
     ) -> Operation[list[Hits]]:
         """One multi-search; where documents have to be judged by what they hold, deeper until enough match."""
-        if check_k(k) > known.target.window:
+        most, limit = known.target.window, "index.max_result_window"
+        if knn and most > _MOST:
+            most, limit = _MOST, "num_candidates of a knn search"
+        if check_k(k) > most:
             raise OutOfLimits(
-                f"{k} hits of a ranking of the engine's own are more than {self._session.asked!r} gives, "
-                f"{known.target.window} (index.max_result_window); ask for fewer: depth= of a fusion"
+                f"{k} hits of a ranking of the engine's own are more than {self._session.asked!r} gives, {most} "
+                f"({limit}); ask for fewer: depth= of a fusion"
             )
         wanted = conditions(where, self._session.engine)
         known = yield from self._session.knowing(known, wanted)
@@ -119,9 +123,9 @@ class Ranking:
             answers = [read_hits(one) for one in (yield from self._session.msearch(asked))]
             taken = [list(filter(judge.takes, hits)) for hits in answers]
             done = all(len(some) >= k or len(hits) < depth for some, hits in zip(taken, answers, strict=True))
-            if done or depth >= known.target.window:
+            if done or depth >= most:
                 return [_hits(known, some[:k], with_payloads) for some in taken]
-            depth = min(depth * 8, known.target.window)
+            depth = min(depth * 8, most)
 
 
 def _narrowed(body: Json, clauses: list[Json], depth: int, *, knn: bool) -> dict[str, Any]:
@@ -129,7 +133,8 @@ def _narrowed(body: Json, clauses: list[Json], depth: int, *, knn: bool) -> dict
         return {"query": {"bool": {"must": [body["query"]], "filter": clauses}}}
     own = body["knn"]
     filters = [*([own["filter"]] if "filter" in own else []), *clauses]
-    return {"knn": {**own, "k": max(own["k"], min(depth, own["num_candidates"])), "filter": filters}}
+    deeper = {name: max(own[name], depth) for name in ("k", "num_candidates")}  # k of them are all that it brings
+    return {"knn": {**own, **deeper, "filter": filters}}
 
 
 def _hits(known: Known, found: Sequence[Json], with_payloads: bool) -> Hits:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -25,7 +24,17 @@ from .filters import leaves
 from .hazards import source_fault
 from .ids import from_ids, to_id
 from .judging import Judge
-from .queries import bringing, bringing_packed, count_body, fetch_body, query_clause, search_body, split
+from .queries import (
+    anyone_body,
+    bringing,
+    bringing_packed,
+    count_body,
+    fetch_body,
+    holding,
+    query_clause,
+    search_body,
+    split,
+)
 from .reading import Reading
 from .session import PAGE, Known, Session
 from .weights import scores, stored
@@ -39,6 +48,7 @@ T = TypeVar("T")
 _QUERIES, _HITS = 32, 20_000  # most queries, and hits, of one multi-search
 _REQUESTS = 4  # multi-searches under way
 _SCROLL = "5m"
+_TELLING = 64  # weights of a query, whose scores tell whether packed weights are those of the index
 _ULPS = 2.0**-22  # by which a sum in another order may differ
 _LOOKS = 3  # at an index that is another one at each
 
@@ -52,9 +62,7 @@ class Searching:
         """Raises _FewLeft when the filter leaves at most `most` documents, where it is given."""
         depth = search.depth(k)
         wanted = conditions(search.where, self._session.engine)
-        known = yield from self._session.existing()
-        if known.field.claim and known.field.fingerprint is None and getattr(queries, "fingerprint", None):
-            known = yield from self._session.fresh()  # the first vectors may have been written since
+        known = yield from self._known_for(queries)
         for _ in range(_LOOKS):
             asked = check_queries(queries, known.field.dimension, known.field.fingerprint)
             second = search.second_look(asked, known.field.dimension, known.field.fingerprint)
@@ -69,11 +77,17 @@ class Searching:
             if search.after is not None:
                 return [(yield from self._page(asking, asked[0], search.after))]
             hits = yield from self._asked(asking, asked)
-            now = yield from self._again(known, asking, asked)
+            now = (yield from self._again(asking)) if asked.nnz else None
             if now is None:
                 return hits if second is None else _again_ranked(hits, second, k, search)
             known = now
-        raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+        raise self._moving()
+
+    def _known_for(self, queries: Queries | None) -> Operation[Known]:
+        known = yield from self._session.existing()
+        if known.field.claim and known.field.fingerprint is None and getattr(queries, "fingerprint", None):
+            known = yield from self._session.fresh()  # the first vectors may have been written since
+        return known
 
     def _asked(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
         """In the short form of queries, unless the server turns out not to know it."""
@@ -85,16 +99,19 @@ class Searching:
         self._session.compact = False
         return (yield from self._all(search, queries))
 
-    def _again(self, known: Known, search: _Search, asked: SparseVectors) -> Operation[Known | None]:
+    def _again(self, search: _Search) -> Operation[Known | None]:
         """What the name stands for now, where the answer says that it may be another index; else None.
 
         Hits of another index say so, and finding nothing at all may be because of that. Raises CollectionError when our
         field is gone.
         """
-        if search.seen <= known.target.names and (search.seen or not asked.nnz):
+        if search.seen and search.seen <= search.known.target.names:
             return None
         now = yield from self._session.existing(0.0)
-        return None if now.target == known.target else now
+        return None if now.target == search.known.target else now
+
+    def _moving(self) -> BackendDown:
+        return BackendDown(f"{self._session.asked!r} stands for another index at every look")
 
     def _all(self, search: _Search, queries: SparseVectors) -> Operation[list[Hits]]:
         found: list[Hits | None] = [None] * len(queries)
@@ -174,7 +191,7 @@ class Searching:
         if len(query) > room:
             raise OutOfLimits(
                 f"the query has {len(query)} weights, and this server reads on for {room} at most: its largest weights "
-                "(query.top(k)) make one that it takes, and a search without after= answers the whole of it"
+                "(encode_query(row, nnz=k)) make one that it takes, and a search without after= answers the whole of it"
             )
         reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
         taken, place = yield from reading.behind(after, search.k, search.takes)
@@ -213,49 +230,102 @@ class Searching:
         ids = [id_ for id_ in ids if keys[id_] in found]
         return _documents(known, [found[keys[id_]] for id_ in ids], dense)
 
+    # ---- what a filter leaves
+
     def matching(self, where: Where, most: int, dense: str | None) -> Operation[Documents | None]:
-        search = yield from self._narrowed(where, most)
-        (counted,) = yield from self._session.msearch([search.counting()])
-        return (yield from self._left(search, dense)) if search.few(counted) else None
+        search = Search(where)
+        left = yield from self._narrowed((yield from self._session.existing()), search, most)
+        (counted,) = yield from self._session.msearch([left.counting()])
+        return (yield from self._left(None, search, most, dense, self._at_once)) if left.few(counted) else None
 
     def matching_or_search(
         self, queries: Queries, k: int, search: Search, most: int, dense: str | None
     ) -> Operation[Documents | list[Hits]]:
-        """One request where the last filter on these fields left few documents too, or many too; else two."""
-        where, by = search.where or {}, frozenset(fields(conditions(search.where, self._session.engine)))
-        if by not in self._few:
-            with suppress(_FewLeft):
-                return (yield from self.search(queries, k, search, most))
+        """One request where the last filter on these fields left few documents too, or many too; else two. More where
+        a query finds fewer than k: the filter may leave few of the many documents that pass the server's clauses. That
+        it leaves k to `most` of them is not seen while every query finds k."""
+        by = frozenset(fields(conditions(search.where, self._session.engine)))
+        few = by in self._few
+        if few:
+            found = yield from self._left(queries, search, most, dense, self._at_once)
+            if found is not None:
+                return found
+            self._few.discard(by)
+        try:
+            hits = yield from self.search(queries, k, search, None if few else most)
+        except _FewLeft:
             self._few.add(by)
-        found = yield from self._left((yield from self._narrowed(where, most)), dense)
-        if found is not None:
-            return found
-        self._few.discard(by)
-        return (yield from self.search(queries, k, search))
+            return (yield from self.matching_or_search(queries, k, search, most, dense))
+        if not by or all(len(one) == k for one in hits):  # the engine's own filters are counted exactly
+            return hits
+        found = yield from self._left(queries, search, most, dense, self._one_by_one)
+        return hits if found is None else found
 
-    def _narrowed(self, where: Where, most: int) -> Operation[_Search]:
-        wanted = conditions(where, self._session.engine)
-        known = yield from self._session.knowing((yield from self._session.existing()), wanted)
-        search = _Search(known, most, wanted, Search(), most)
+    def _narrowed(self, known: Known, search: Search, most: int) -> Operation[_Search]:
+        wanted = conditions(search.where, self._session.engine)
+        known = yield from self._session.knowing(known, wanted)
         yield from self._session.refresh()
-        return search
+        return _Search(known, most, wanted, Search(), most)
 
-    def _left(self, search: _Search, dense: str | None) -> Operation[Documents | None]:
-        """What the filter leaves, if it is few."""
-        assert search.most is not None
-        known, most = search.known, search.most
-        packed = known.field.packing is not None and known.target.ours
-        body = fetch_body(search.filters, known.field, known.target.hidden, most, dense, packed=packed)
+    def _left(
+        self,
+        queries: Queries | None,
+        search: Search,
+        most: int,
+        dense: str | None,
+        read: Callable[[_Search, str | None, SparseVector | None], Operation[Documents | None]],
+    ) -> Operation[Documents | None]:
+        """What the filter leaves, if it is few, as documents that are `read`."""
+        known, first = (yield from self._known_for(queries)), None
+        for _ in range(_LOOKS):
+            if queries is not None:
+                asked = check_queries(queries, known.field.dimension, known.field.fingerprint)
+                first = next((query for query in asked if len(query)), None)
+            search.check_codes(known.field.code_bytes)
+            left = yield from self._narrowed(known, search, most)
+            left.with_codes = search.with_codes
+            found = yield from read(left, dense, first)
+            now = yield from self._again(left)
+            if now is None:
+                return found
+            known = now
+        raise self._moving()
+
+    def _at_once(self, left: _Search, dense: str | None, query: SparseVector | None) -> Operation[Documents | None]:
+        """Where few documents pass the filter's clauses. By packed weights where a query scores the documents, and so
+        tells whether these are what the index holds."""
+        known, room = left.known, min(_TELLING, left.room(self._session.max_clauses))
+        packs = known.field.packing is not None and known.target.ours and room > 0
+        scored = next(split(query, room)) if packs and query is not None else None
+        while True:
+            clause = None if scored is None else query_clause(scored, known.field)
+            body = fetch_body(left.filters, known.field, known.target.hidden, left.page, dense, packed_by=clause)
+            response, anyone = yield from self._session.msearch([body, anyone_body(known.field)])
+            page = left.see(read_hits(response))
+            left.see(read_hits(anyone))
+            if not left.few(response):
+                return None
+            found = [hit for hit in page if left.takes(hit)]
+            if scored is None:
+                return _documents(known, found, dense, strict=left.with_codes)
+            packed = read_packed(found, known.field, codes=True)
+            if packed is not None and _told(scored, packed[0], found):
+                return _documents(known, found, dense, packed)
+            scored = None
+
+    def _one_by_one(self, left: _Search, dense: str | None, _: SparseVector | None) -> Operation[Documents | None]:
+        """Where many documents pass the clauses, and only what they hold decides."""
+        assert left.most is not None
+        body = left.judging()
         (response,) = yield from self._session.msearch([body])
-        if not search.few(response):
+        page = left.see(read_hits(response))
+        held = list(filter(left.takes, page))
+        if len(page) == body["size"] and len(held) <= left.most:
+            held = yield from self._scroll(left, body, left.most + 1)
+        if len(held) > left.most:
             return None
-        found = [hit for hit in read_hits(response) if search.takes(hit)]
-        held = read_packed(found, known.field, codes=True) if packed else None
-        if packed and held is None:  # one of them has none
-            body = fetch_body(search.filters, known.field, known.target.hidden, most, dense)
-            (response,) = yield from self._session.msearch([body])
-            found = [hit for hit in read_hits(response) if search.takes(hit)]
-        return _documents(known, found, dense, held)
+        found = yield from self._found(left.known, [hit["_id"] for hit in held], dense)
+        return _documents(left.known, list(filter(left.takes, found.values())), dense, strict=left.with_codes)
 
     def _found(self, known: Known, keys: Sequence[str], dense: str | None = None) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""
@@ -308,6 +378,12 @@ class _Search:
         assert self.most is not None
         return count_body(self.filters, self.known.field, self.most)
 
+    def judging(self) -> Json:
+        """What brings, of documents that pass the clauses, what decides."""
+        assert self.most is not None
+        size = min(self.most + 1, self.known.target.window)
+        return {**search_body(holding(self.filters, self.known.field), (), size, self._source), "sort": ["_doc"]}
+
     def few(self, counted: Json) -> bool:
         """Whether the filter leaves so few documents that they are to be read whole."""
         read_hits(counted)
@@ -341,9 +417,9 @@ class _Search:
         if held is None:
             return None
         vectors, codes = held
-        told = np.array([hit["_score"] for hit in found], np.float32)
-        if not (np.abs(scores(query, vectors) - told) <= _ULPS * told).all():
+        if not _told(query, vectors, found):
             return None
+        told = np.array([hit["_score"] for hit in found], np.float32)
         payloads = tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None
         return Hits(from_ids(keys, self.known.target.ours), told, payloads, vectors, codes)
 
@@ -370,14 +446,26 @@ def _split(values: list[T], size: int) -> Iterator[list[T]]:
         yield values[start : start + size]
 
 
+def _told(query: SparseVector, vectors: SparseVectors, hits: Sequence[Json]) -> bool:
+    """Whether hits were scored by these vectors, and not by others that something else wrote."""
+    told = np.array([hit["_score"] for hit in hits], np.float32)
+    return bool((np.abs(scores(query, vectors) - told) <= _ULPS * told).all())
+
+
 def _documents(
-    known: Known, hits: Sequence[Json], dense: str | None, packed: tuple[SparseVectors, UInt8s | None] | None = None
+    known: Known,
+    hits: Sequence[Json],
+    dense: str | None,
+    packed: tuple[SparseVectors, UInt8s | None] | None = None,
+    *,
+    strict: bool = False,
 ) -> Documents:
-    """Of hits with payload and vector, or with what was `packed` of these."""
+    """Of hits with payload and vector, or with what was `packed` of these. `strict` raises CollectionError for one
+    without its code."""
     ids = from_ids([hit["_id"] for hit in hits], known.target.ours)
     payloads = tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=False))
+    vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=strict))
     return Documents(ids, vectors, payloads, rows, codes)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, Payload, check_k
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.errors import InvalidInput
 
 __all__ = ["Fusion", "reciprocal_rank_fusion", "weighted_sum"]
@@ -42,8 +43,10 @@ class Fusion:
     def __post_init__(self) -> None:
         if self.by not in ("ranks", "scores"):
             raise InvalidInput(f'by must be "ranks" or "scores", found {self.by!r:.80}')
-        if not isinstance(self.text, Mapping) or not all(isinstance(one, str) for one in self.text.values()):
-            raise InvalidInput(f"text must map text fields to words, found {self.text!r:.80}")
+        if not isinstance(self.text, Mapping) or not all(map(_is_text, [*self.text, *self.text.values()])):
+            raise InvalidInput(f"text must map text fields to words, all valid unicode, found {self.text!r:.80}")
+        if self.dense is not None and not _is_text(self.dense):
+            raise InvalidInput(f"dense must name a field with dense rows, or be None, found {self.dense!r:.80}")
         if not self.text and self.dense is None:
             raise InvalidInput("expected text= or dense=, a ranking of the engine's own to fuse with")
         if self.weights is not None:  # ours first, so that nothing is asked in vain
@@ -53,6 +56,10 @@ class Fusion:
         """The k best of the rankings together. Raises InvalidInput for weights that are not one a ranking."""
         fused = reciprocal_rank_fusion if self.by == "ranks" else weighted_sum
         return fused(rankings, self.k, weights=self.weights)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_unicode(value)
 
 
 def reciprocal_rank_fusion(

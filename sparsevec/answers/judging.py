@@ -24,7 +24,6 @@ from sparsevec.contract.adapter import Adapter, Documents, Hit, Hits
 from sparsevec.contract.checks import Id, Payload, check_batch
 from sparsevec.contract.filters import Where, matches
 from sparsevec.contract.operations import run
-from sparsevec.dense import query_rows
 from sparsevec.exact.verify import Judge, Offence, VerifyReport, judged_conditions, record, spellings
 from sparsevec.vectors import SparseVectors
 
@@ -69,7 +68,7 @@ def verified(
     wanted = judged_conditions(where, payloads)
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     allowed = np.array([matches(payload, wanted) for payload in fields], bool)
-    rows = query_rows(queries, ranking.encoder.query_dim)
+    rows = ranking.rows(queries)
     report = AnswersReport(
         backend=about.backend,
         documents=len(documents),
@@ -162,8 +161,8 @@ class _Truth:
             return came.hits if asked.group_by is None else best_parents(came.hits, asked)
         documents = in_order(came.all_) if came.all_ is not None else self._documents(way, came.hits, asked)
         rows = np.array([self._row[id_] for id_ in documents.ids], np.int64)
-        if way.with_vectors:
-            documents = replace(documents, vectors=self._stored[rows])
+        vectors = self._stored[rows] if way.with_vectors else self._adapter.stored(documents.vectors)
+        documents = replace(documents, vectors=vectors)
         if way.with_codes:
             documents = replace(documents, codes=self._codes[rows])
         return self._ranking.answer(asked, self._ranking.prepared(asked), 0, documents)

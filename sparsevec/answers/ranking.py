@@ -30,16 +30,16 @@ from sparsevec.answers.scoring import (
     way_of,
 )
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Info
-from sparsevec.contract.checks import Id, as_real, check_k, check_space, check_vectors
+from sparsevec.contract.checks import Id, as_real, check_k, check_queries, check_vectors
 from sparsevec.contract.deadlines import check_time
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, as_given
-from sparsevec.dense import dense_rows, query_rows
+from sparsevec.dense import Dense, dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors
+from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
-from sparsevec.vectors import Float32s, SparseVectors
+from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
 
 __all__ = ["Asked", "Ranking", "best_parents"]
 
@@ -84,10 +84,11 @@ class Ranking:
         (`contract.counting`)."""
         self._query_nnz = _checked_nnz(query_nnz, encoder.output_dim)
         self.encoder, self.rerank = encoder, rerank
-        many, behind_filter = usual_candidates(rerank, encoder) if candidates is None else (candidates, candidates)
-        self.candidates, self._behind_filter = check_k(many, "candidates"), behind_filter
+        many = usual_candidates(rerank, encoder) if candidates is None else (check_k(candidates, "candidates"),) * 2
+        self.candidates, self._behind_filter = many
         self.way: Way | None = way_of(rerank, encoder, dense_field)
         self._checked, self._seen, self._ranks, self._counts = False, False, ranks, counts
+        self._rows_are_there = False  # as far as is known, in the field of dense rows
         self._fusable: set[str] = set()  # fields with rows of as many columns
 
     # ---- the question
@@ -108,11 +109,14 @@ class Ranking:
             raise InvalidInput(
                 f"k={k} answers cannot be chosen from {self.candidates} candidates; raise candidates= to {k} or more"
             )
-        rows, least = self._rows(queries), _threshold(score_threshold)
+        rows, least = self.rows(queries), _threshold(score_threshold)
         return Asked(rows, self._sparse(rows), check_k(k), where, with_payloads, group_by, least)
 
-    def _rows(self, queries: Any) -> Float32s:
+    def rows(self, queries: Any) -> Float32s:
+        """Dense queries (q, query_dim), or one of them, as they are compared. Raises InvalidVectors."""
         rows = query_rows(queries, self.encoder.query_dim, zeros=self.encoder.similarity == "l2")
+        if self.encoder.similarity == "cosine" and len(rows):
+            rows = _within_float32(rows)
         return rows.astype(np.float32, copy=False)
 
     def _sparse(self, rows: Float32s) -> SparseVectors:
@@ -147,27 +151,32 @@ class Ranking:
 
     def least(self, depth: int) -> int:
         """How many answers of ours a fusion of that depth can have."""
-        depth = check_k(depth, "depth")
         return depth if self.way is None else min(depth, self.candidates)
 
     def written(self, dense: Any, refined: SparseVectors | None) -> Encoded:
         """What to write for dense rows (n, input_dim), each judged by itself. Raises InvalidVectors when `refined` are
-        not as many."""
+        not as many or of another dimension, WrongSpace when they are of another encoder."""
         if refined is None:
             return self.encoder.encode_each(dense)
-        check_vectors(refined, "vectors")
-        if len(dense) != len(refined):
-            raise _not_as_many(len(dense), refined)
-        return Encoded(refined, self.encoder.document_faults(dense))
+        return Encoded(self._checked_refined(refined, len(dense)), self.encoder.document_faults(dense))
 
     def vectors(self, dense: Any, refined: SparseVectors | None) -> SparseVectors:
-        """Those of dense rows (n, input_dim) that were all written. Raises InvalidVectors when `refined` are not as
-        many."""
+        """Those of dense rows (n, input_dim) that were all written. Raises what `written` raises."""
         if refined is None:
             return self.encoder.encode_document(dense)
-        check_vectors(refined, "vectors")
-        if (n := len(dense_rows(dense, self.encoder.input_dim, "documents"))) != len(refined):
-            raise _not_as_many(n, refined)
+        return self._checked_refined(refined, len(dense_rows(dense, self.encoder.input_dim, "documents")))
+
+    def _checked_refined(self, refined: SparseVectors, n: int) -> SparseVectors:
+        if len(check_vectors(refined)) != n:
+            raise InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
+        ours, dimension = self.encoder.fingerprint, self.encoder.output_dim
+        if refined.fingerprint not in (None, ours):
+            raise WrongSpace(
+                f"vectors= are of the space {refined.fingerprint}, expected {ours} of this retriever's encoder: give "
+                "what its own refine made of these rows, or leave vectors= out"
+            )
+        if refined.dimension != dimension:
+            raise InvalidVectors(f"vectors= have dimension {refined.dimension}, expected the encoder's {dimension}")
         return refined
 
     # ---- the answers
@@ -179,12 +188,14 @@ class Ranking:
         else:
             yield from self._check(self.way)
             found = yield from self._re_ranked(asked, self.way, stored)
+            if isinstance(self.way, DenseRows) and asked.where and not all(hits.ids for hits in found):
+                yield from self._check_rows(replace(asked, where=None), self.way)
             self._checked = True  # of a collection that was there
-        return [_given(asked, hits) for hits in found]
+        return found if asked.with_payloads else [replace(hits, payloads=None) for hits in found]
 
     def explain(self, query: Any, id_: Id, examples: int, stored: Stored) -> Operation[Explanation]:
         """What `Retriever.explain` gives, with its arguments."""
-        rows, examples = self._rows(query), _checked_examples(examples)
+        rows, examples = self.rows(query), _checked_examples(examples)
         if len(rows) != 1:
             raise InvalidInput(f"expected one query to explain a score of, found {len(rows)}; explain them in turn")
         if isinstance(self.way, Residual):
@@ -193,7 +204,7 @@ class Ranking:
         held: Documents = yield Call("fetch", ([id_],))
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
-        check_space(sparse, held.vectors.fingerprint)
+        _check_read(sparse, held)
         held = replace(held, vectors=stored(held.vectors))
         why = self._why(rows[0], sparse, held)
         if not examples or not len(why):
@@ -251,16 +262,15 @@ class Ranking:
         """By the sparse scores alone."""
         depth = asked.k if asked.group_by is None else 2 * asked.k
         found: list[Hits] = yield self._search(asked.sparse, depth, asked)
-        if asked.group_by is None:
-            return found
-        found = yield from self._deep_enough(asked, depth, found)
-        return [best_parents(hits, asked) for hits in found]
+        if asked.group_by is not None:
+            found = [best_parents(hits, asked) for hits in (yield from self._deep_enough(asked, depth, found))]
+        return [hits[: _above(asked, hits.scores)] for hits in found]
 
     def _re_ranked(self, asked: Asked, way: Way, stored: Stored) -> Operation[list[Hits]]:
         prepared = self.prepared(asked)
         found = yield from self._candidates(asked, way)
         if isinstance(found, Documents):
-            check_space(asked.sparse, found.vectors.fingerprint)
+            _check_read(asked.sparse, found)
             few = in_order(replace(found, vectors=stored(found.vectors)))
             return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
         if isinstance(way, DenseRows) and way.on_server and asked.group_by is None:
@@ -307,6 +317,8 @@ class Ranking:
         held = yield from self._held(near, way, asked.sparse)
         answers = []
         for number, (hits, some) in enumerate(zip(found, near, strict=True)):
+            if hits.ids and not some.ids and not asked.where:
+                raise way.missing(f"none of {len(hits)} candidates")
             picked = set(some.ids)
             documents = of_hits(
                 hits.rows(np.array([row for row, id_ in enumerate(hits.ids) if id_ in picked], np.int64)), held
@@ -335,6 +347,16 @@ class Ranking:
         if found is None:
             found = yield search
         return found
+
+    def _check_rows(self, asked: Asked, way: DenseRows) -> Operation[None]:
+        """Whether documents that a filter leaves have no rows because none has: once, unless so."""
+        if self._rows_are_there:
+            return
+        found: list[Hits] = yield self._search(asked.sparse, self.candidates, asked)
+        held = yield from self._held(found, way, asked.sparse)
+        if held.ids and not any(row is not None for row in held.dense or ()):
+            raise way.missing(f"none of {len(held.ids)} candidates")
+        self._rows_are_there = True
 
     def _search(self, sparse: SparseVectors, depth: int, asked: Asked) -> Call:
         """One search, with what the re-ranking needs, so that it is the only request."""
@@ -368,6 +390,13 @@ class Ranking:
         return together(pages, like)
 
 
+def _within_float32(rows: Dense) -> Dense:
+    """Those that float32 could not hold times a power of two, which leaves them their directions."""
+    _, exponents = np.frexp(np.abs(rows).max(axis=1))
+    far = np.abs(exponents) > 60
+    return np.ldexp(rows, np.where(far, -exponents, 0)[:, None]) if far.any() else rows
+
+
 def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
     whole = isinstance(nnz, int | np.integer) and not isinstance(nnz, bool)
     if nnz is not None and not (whole and 1 <= nnz <= dimension):
@@ -389,18 +418,20 @@ def _checked_examples(examples: Any) -> int:
     return int(examples)
 
 
+def _check_read(queries: SparseVectors, held: Documents) -> None:
+    """What a search checks, of documents that were read without one. Raises InvalidVectors, WrongSpace."""
+    said = held.vectors.dimension
+    check_queries(queries, None if said == MAX_DIMENSION else said, held.vectors.fingerprint)  # the most: not known
+
+
 def best_parents(hits: Hits, asked: Asked) -> Hits:
     """The k best parents of a ranking that proves them."""
     return best_of_each(by_id(hits), str(asked.group_by), asked.k)
 
 
-def _not_as_many(n: int, refined: SparseVectors) -> InvalidVectors:
-    return InvalidVectors(f"{len(refined)} vectors for {n} dense rows; expected those that refine made of them")
-
-
 def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
     """The k best by re-ranked score, ties to the document that stood before; without those that have none (NaN)."""
-    order = np.argsort(-scores, kind="stable")[: np.count_nonzero(~np.isnan(scores))]
+    order = np.argsort(-scores, kind="stable")[: _above(asked, scores)]
     if asked.group_by is None:
         order = order[: asked.k]
     picked = order.tolist()
@@ -409,7 +440,7 @@ def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
     return hits if asked.group_by is None else best_of_each(hits, asked.group_by, asked.k)
 
 
-def _given(asked: Asked, hits: Hits) -> Hits:
-    """What the caller asked for of it: above the threshold, with or without payloads."""
-    kept = hits[: int(np.count_nonzero(hits.scores > asked.score_threshold))]
-    return kept if asked.with_payloads else replace(kept, payloads=None)
+def _above(asked: Asked, scores: Scores) -> int:
+    """How many are above the threshold, in the digits by which they are ordered."""
+    with np.errstate(over="ignore"):  # a threshold beyond float32 is infinite there
+        return int(np.count_nonzero(scores > asked.score_threshold))

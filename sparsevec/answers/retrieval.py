@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sparsevec.contract.checks import check_k
+from sparsevec.contract.checks import as_real, check_k
 from sparsevec.dense import as_array, best
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
 from sparsevec.postings import Float64s, PostingLists
@@ -40,10 +40,11 @@ def pruned(vectors: SparseVectors, threshold: float) -> SparseVectors:
 
     The threshold is rounded to float32, as the weights are. Raises InvalidInput unless it is at least 0 and finite.
     """
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise InvalidInput(f"a threshold of weights must be at least 0 and finite, found {threshold}")
+    least = as_real(threshold)
+    if least is None or not (math.isfinite(least) and least >= 0):
+        raise InvalidInput(f"a threshold of weights must be at least 0 and finite, found {threshold!r:.80}")
     with np.errstate(over="ignore"):  # 1e39 becomes inf and drops everything
-        kept = np.abs(vectors.values) > np.float32(threshold)
+        kept = np.abs(vectors.values) > np.float32(least)
     indptr = np.concatenate(([0], np.cumsum(kept)))[vectors.indptr]
     parts = indptr, vectors.indices[kept], vectors.values[kept], vectors.dimension
     return SparseVectors(*parts, fingerprint=vectors.fingerprint)
@@ -68,12 +69,12 @@ class Retrieval:
         dimension, InvalidInput for a k below 1 or a threshold that is not a number.
         """
         check_k(k)
-        if math.isnan(score_threshold):
-            raise InvalidInput("the score threshold must be a number, found nan")
+        if (least := as_real(score_threshold)) is None or math.isnan(least):
+            raise InvalidInput(f"the score threshold must be a number, found {score_threshold!r:.80}")
         if queries.dimension != self._dimension:
             raise InvalidVectors(f"queries have dimension {queries.dimension}, documents {self._dimension}")
         found = (self._lists.search(query, k) for query in queries)
-        return [_above(score_threshold, *ranking) for ranking in found]
+        return [_above(least, *ranking) for ranking in found]
 
     def search_reranked(
         self,

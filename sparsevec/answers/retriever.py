@@ -13,7 +13,8 @@ more, and behind a filter half as many again for residual codes and dense rows. 
 - "residual": by residual codes, a few bytes a document that say what its sparse code does not of its dense row; for an
   encoder fitted with `Budget(residual_bytes=...)`. They come with the hits, so one request answers.
 - "dense": by the encoder's similarity with the dense row that the cluster holds in `dense_field`, the one the encoder
-  was fitted on: the cosine, the dot product, or minus the squared distance ("l2"). A document without one is no answer.
+  was fitted on: the cosine, the dot product, or minus the squared distance ("l2"). A document without one is no answer;
+  where no candidate has one, with or without the filter, InvalidInput says so.
 - a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates, one at least, to m scores:
   a cross-encoder, a dense row from elsewhere.
 - None: the order of the sparse scores.
@@ -162,7 +163,7 @@ class Retriever(_Answering):
         answer on every engine and licence, ties by the rule of `answers.fusion`. Raises BackendUnsupported where the
         engine has no such ranking, and what `search` raises.
         """
-        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights)
+        fusion = Fusion(text or {}, dense, check_k(k), check_k(depth, "depth"), by, weights)
         operation = self._fused(query, fusion, where, with_payloads=with_payloads)
         with _limited(deadline):
             return run(operation, self._send)
@@ -187,7 +188,8 @@ class Retriever(_Answering):
 
         `vectors` (n, dimension): what `refine` made of these rows, to be written in place of the encoder's own. The
         collection is made when it is not there, with residual codes where these re-rank; one that keeps residual codes
-        gets them. Raises InvalidInput when the encoder cannot make them, or the collection keeps those of another.
+        gets them. Raises InvalidInput when the encoder cannot make them, or the collection keeps those of another,
+        WrongSpace for `vectors` of another encoder before anything is made.
         """
         return _written(self._ranking, self._adapter, ids, dense, payloads, vectors, options)
 
@@ -291,7 +293,7 @@ class AsyncRetriever(_Answering):
         deadline: float | None = None,
     ) -> Hits:
         """One ranking of several, as `Retriever.fuse` makes it."""
-        fusion = Fusion(text or {}, dense, check_k(k), depth, by, weights)
+        fusion = Fusion(text or {}, dense, check_k(k), check_k(depth, "depth"), by, weights)
         operation = self._fused(query, fusion, where, with_payloads=with_payloads)
         with _limited(deadline):
             return await arun(operation, self._send)

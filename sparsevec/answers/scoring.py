@@ -19,10 +19,11 @@ import numpy.typing as npt
 from sparsevec.answers.calls import Call
 from sparsevec.contract.adapter import DenseField, Documents, Hits, Info
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.contract.searches import products
 from sparsevec.dense import unit_rows
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import AdapterError, InvalidInput
+from sparsevec.errors import AdapterError, InvalidInput, InvalidVectors
 from sparsevec.similarity import declared_near
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
@@ -166,6 +167,11 @@ class SecondLook:
         used = np.unique(documents.vectors.indices).astype(np.int64)
         if not len(used):  # nobody was found, or only documents without weights
             return np.zeros(len(documents.vectors), np.float32)
+        if used[-1] >= (dimension := self._encoder.output_dim):  # of a collection that does not say its dimension
+            raise InvalidVectors(
+                f"the collection holds a weight at index {used[-1]}, expected vectors of dimension {dimension}, the "
+                "encoder's: others wrote it, so search another collection"
+            )
         looks = self._encoder.encode_second_look(dense, queries=sparse, dimensions=used)
         return products(looks[0], documents.vectors)[0]
 
@@ -249,7 +255,7 @@ class DenseRows:
     with_codes: ClassVar[bool] = False
 
     def __init__(self, encoder: SparseEncoder, field: str | None) -> None:
-        if not isinstance(field, str):
+        if not isinstance(field, str) or not is_unicode(field):
             raise InvalidInput(
                 'rerank="dense" needs dense_field=, the name of the field or vector that holds the dense rows, found '
                 f"{field!r:.80}"

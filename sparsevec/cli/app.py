@@ -61,9 +61,13 @@ def main(
         sparsevec encode model/ queries.npy --query -o queries/
         sparsevec verify qdrant://localhost:6333/products model/documents/ queries/
 
-    Credentials come from the environment: SPARSEVEC_ELASTICSEARCH_API_KEY, or SPARSEVEC_ELASTICSEARCH_USER and
-    SPARSEVEC_ELASTICSEARCH_PASSWORD; a file of certificates from SPARSEVEC_ELASTICSEARCH_CA_CERTS; the same for
-    OPENSEARCH and QDRANT. Without a name, SPARSEVEC_API_KEY and so on, they go to whichever engine takes them.
+    Credentials come from the environment, _CA_CERTS being a file:
+
+        SPARSEVEC_ELASTICSEARCH_API_KEY, or _USER and _PASSWORD; _CA_CERTS
+        SPARSEVEC_OPENSEARCH_USER and _PASSWORD; _CA_CERTS
+        SPARSEVEC_QDRANT_API_KEY; _CA_CERTS
+
+    Without the engine's name, SPARSEVEC_API_KEY and so on, they go to whichever engine takes them.
 
     Exit code 1: something was lost, is not exact, or is in the way. 2: the command was used wrongly.
     """

@@ -1,6 +1,8 @@
 """Credentials, from the environment: by engine, or for whichever engine takes them.
 
-    SPARSEVEC_ELASTICSEARCH_API_KEY · _USER and _PASSWORD · _CA_CERTS (a file), and the same for OPENSEARCH and QDRANT
+    SPARSEVEC_ELASTICSEARCH_API_KEY, or _USER and _PASSWORD; _CA_CERTS, a file
+    SPARSEVEC_OPENSEARCH_USER and _PASSWORD; _CA_CERTS
+    SPARSEVEC_QDRANT_API_KEY; _CA_CERTS
     SPARSEVEC_API_KEY, SPARSEVEC_USER and SPARSEVEC_PASSWORD, SPARSEVEC_CA_CERTS: for an engine that has none of its own
 
 No message holds a secret.
@@ -17,7 +19,7 @@ from sparsevec.contract.connect import connect
 from sparsevec.contract.urls import Url
 from sparsevec.errors import InvalidInput
 
-__all__ = ["connected", "credentials", "secrets_of"]
+__all__ = ["SPELLED", "connected", "credentials", "secrets_of"]
 
 # What `connect` of each engine calls them; an engine of somebody else's may take all three.
 _TAKES: Mapping[str, Mapping[str, str]] = {
@@ -25,6 +27,14 @@ _TAKES: Mapping[str, Mapping[str, str]] = {
     "opensearch": {"basic_auth": "basic_auth", "ca_certs": "ca_certs"},
     "qdrant": {"api_key": "api_key", "ca_certs": "verify"},
 }
+
+SPELLED: Mapping[str, str] = {
+    "api_key": "SPARSEVEC_[ENGINE_]API_KEY",
+    "basic_auth": "SPARSEVEC_[ENGINE_]USER and _PASSWORD",
+    "ca_certs": "SPARSEVEC_[ENGINE_]CA_CERTS",
+    "verify": "SPARSEVEC_[ENGINE_]CA_CERTS",
+}
+"""How the environment spells what `connect` calls so."""
 
 
 def connected(url: str) -> Adapter:

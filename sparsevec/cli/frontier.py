@@ -52,7 +52,8 @@ def frontier(
         list[int] | None, typer.Option("--nnz", help=f"Weights of a document that compete; without: {WEIGHTS}.")
     ] = None,
     residual_bytes: Annotated[
-        list[int] | None, typer.Option("--residual-bytes", help=f"That compete, beside none; without: {WIDTHS}.")
+        list[int] | None,
+        typer.Option("--residual-bytes", help=f"That compete, beside none; without: those of {WIDTHS} that fit."),
     ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Refine every run, as `fit --refine` does.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the runs and the page go.")] = Path(
@@ -82,7 +83,7 @@ def frontier(
             seconds=seconds,
             goal=goal.value,
             shapes=shapes_of(dimension or DIMENSIONS, nnz or WEIGHTS),
-            widths=residual_bytes or WIDTHS,
+            widths=residual_bytes or None,
             refine=refine,
             latency=model,
             folder=output,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from sparsevec.cli.bars import progress
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import Filter, Json, Target, Yes, distinct, read_where
-from sparsevec.cli.screen import LOSS, as_json_text, failing, out, say, shown
+from sparsevec.cli.screen import LOSS, as_json_text, as_options, failing, out, say, shown
 from sparsevec.contract.adapter import Adapter, Finding
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_ids
@@ -79,7 +79,8 @@ def check(
     ```
     """
     with connected(url) as adapter:
-        findings = look_around(adapter, dense_field=dense_field)
+        seen = look_around(adapter, dense_field=dense_field)
+    findings = [replace(finding, advice=as_options(finding.advice, check)) for finding in seen]
     if as_json:
         typer.echo(as_json_text([asdict(finding) for finding in findings]))
     else:

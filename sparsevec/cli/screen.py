@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_args, get_type_hints
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.models import OptionInfo
 
+from sparsevec.cli.credentials import SPELLED
 from sparsevec.demo.report import Search, table
 from sparsevec.errors import (
     AdapterNotFound,
@@ -30,7 +33,7 @@ from sparsevec.errors import (
 )
 from sparsevec.measure.recall import Evaluation
 
-__all__ = ["answers", "as_json_text", "failing", "figures", "note", "out", "say", "shown"]
+__all__ = ["answers", "as_json_text", "as_options", "failing", "figures", "note", "out", "say", "shown"]
 
 LOSS, USAGE, STOPPED = 1, 2, 130  # exit codes: something was lost or wrong; we were asked wrongly; Ctrl-C
 _CALLERS = (
@@ -58,7 +61,7 @@ def failing(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except SparsevecError as error:
-            _wrong(type(error).__name__, str(error), error.report, as_json=as_json)
+            _wrong(type(error).__name__, as_options(str(error), command), error.report, as_json=as_json)
             raise typer.Exit(USAGE if isinstance(error, _CALLERS) else LOSS) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
@@ -69,6 +72,23 @@ def failing(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(STOPPED) from None
 
     return told
+
+
+def as_options(text: str, command: Callable[..., None]) -> str:
+    """A message for Python as the shell spells it: `dense_field=` is --dense-field where `command` has that option, and
+    credentials stand in the environment."""
+    spelled = {**_options(command), **SPELLED}
+    return _KEYWORD.sub(lambda found: spelled.get(found[1], found[0]), text)
+
+
+_KEYWORD = re.compile(r"(?<![?&\w.-])([a-z][a-z_]*)=(?=[,;:)]|\.?(?:\s|$))")  # that has no value behind it
+
+
+def _options(command: Callable[..., None]) -> dict[str, str]:
+    """Those of a command, by what a keyword argument of that name is called."""
+    kinds = [one for hint in get_type_hints(command, include_extras=True).values() for one in get_args(hint)[1:]]
+    given = [word for one in kinds if isinstance(one, OptionInfo) for word in (one.default, *(one.param_decls or ()))]
+    return {word[2:].replace("-", "_"): word for word in given if isinstance(word, str) and word.startswith("--")}
 
 
 def _wrong(kind: str, message: str, report: object, *, as_json: bool) -> None:

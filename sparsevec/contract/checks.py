@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import UUID
@@ -36,6 +37,7 @@ __all__ = [
     "check_k",
     "check_options",
     "check_queries",
+    "check_several",
     "check_size",
     "check_space",
     "check_vectors",
@@ -55,6 +57,7 @@ Id: TypeAlias = int | str
 """An int in [0, 2**64) or a non-empty string (C10)."""
 
 Ids = TypeVar("Ids", bound=Iterable[Id])
+One = TypeVar("One")
 
 Queries: TypeAlias = Union[SparseVectors, SparseVector, "sparray", "spmatrix"]
 """A batch (q, dimension), or one row of it."""
@@ -88,13 +91,19 @@ def _method(adapter: object, verb: str) -> object:
 
 def check_ids(ids: Iterable[Id]) -> list[Id]:
     """The ids as plain ints and strings. Raises InvalidInput, naming the first that is neither (C10)."""
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-        raise InvalidInput(f"expected a sequence of ids, found {ids!r:.80}; one id goes into a list: [id]")
-    ids = list(ids)
-    for position, id_ in enumerate(ids):
+    given = list(check_several("ids", ids))
+    for position, id_ in enumerate(given):
         if fault := id_fault(id_):
             raise InvalidInput(f"id {position} {fault}")
-    return [str(id_) if isinstance(id_, str) else int(id_) for id_ in ids]
+    return [str(id_) if isinstance(id_, str) else int(id_) for id_ in given]
+
+
+def check_several(what: str, given: Iterable[One]) -> Iterator[One]:
+    """Raises InvalidInput for what is none of several ids, payloads and so on: text and bytes are one of them."""
+    if not isinstance(given, (str, bytes)):
+        with suppress(TypeError):
+            return iter(given)
+    raise InvalidInput(f"expected a sequence of {what}, found {given!r:.80}; a single one goes into a list")
 
 
 def id_fault(id_: object) -> str | None:
@@ -256,7 +265,7 @@ def as_real(given: object) -> float | None:
     try:
         return float(given)
     except OverflowError:
-        return math.copysign(math.inf, given)
+        return math.inf if given > 0 else -math.inf
 
 
 def check_space(vectors: SparseVectors, fingerprint: str | None) -> None:

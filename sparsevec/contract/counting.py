@@ -27,7 +27,9 @@ class Counts(Protocol):
         """What `matching` brings where `search.where` leaves at most `most` documents, else what the search finds.
 
         They are counted beside the first query, or as they are read where the last filter on these fields left few: one
-        query is one request as long as such filters leave few, or many, and two where that changes.
+        query is one request as long as such filters leave few, or many, and two where that changes. What is counted is
+        what the engine lets through. Where a query finds fewer than k, that is judged by what it holds, in more
+        requests: a filter that the engine does not decide is seen to leave few only there.
         Raises what `matching` and `search` raise.
         """
 

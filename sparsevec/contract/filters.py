@@ -26,7 +26,8 @@ from typing import Any, TypeAlias, Union, cast
 
 import numpy as np
 
-from sparsevec.contract.checks import Payload, key_fault
+from sparsevec.contract.checks import Payload, as_real, key_fault
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.errors import InvalidInput
 
 __all__ = [
@@ -197,12 +198,16 @@ def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
 def _any_of(name: str, value: Any) -> AnyOf:
     several = isinstance(value, (list, tuple, set, frozenset))
     values = tuple(v.item() if isinstance(v, np.generic) else v for v in (value if several else (value,)))
-    if not values or any(not isinstance(v, (str, bool)) and not _number(v) for v in values):
+    if not values or not all(map(_scalar, values)):
         raise InvalidInput(
-            f"the filter on {name!r} must be a scalar (a string, a number, True or False), a list of some, or a "
-            f"condition such as {{'gte': 1}}, found {value!r:.80}"
+            f"the filter on {name!r} must be a scalar (a string of valid unicode, a number that a float can hold, True "
+            f"or False), a list of some, or a condition such as {{'gte': 1}}, found {value!r:.80}"
         )
     return AnyOf(name, cast("tuple[Scalar, ...]", values))
+
+
+def _scalar(value: object) -> bool:
+    return is_unicode(value) if isinstance(value, str) else isinstance(value, bool) or _number(value)
 
 
 def _range(name: str, bounds: Mapping[str, Any]) -> Condition:
@@ -233,7 +238,8 @@ def instant(value: object) -> datetime | None:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    real = as_real(value)
+    return real is not None and math.isfinite(real)
 
 
 def fields(wanted: Iterable[Condition]) -> set[str]:

@@ -46,8 +46,8 @@ class Url:
         networked = rest.startswith("//") and not rest.startswith("///")
         if "@" in rest and (networked or _LOGIN.search(rest)):
             raise InvalidInput(
-                f"the {engine} url seems to hold credentials before an @; pass them as keyword arguments such as "
-                "api_key= or basic_auth=, and write an @ that belongs to a name as %40"
+                f"the {engine} url seems to hold credentials before an @; give them apart from it, as api_key= or "
+                "basic_auth=, and write an @ that belongs to a name as %40"
             )
         if fault := _fault(rest) or (_network_fault(*_split(rest)) if networked else None):
             raise InvalidInput(f"the {engine} url {fault}")

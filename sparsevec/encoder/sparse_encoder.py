@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
 from sparsevec.similarity import Near, Similarity, check_similarity
+from sparsevec.storage import as_path
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
@@ -133,14 +133,15 @@ class SparseEncoder:
 
         `on_step` is called with each event of `sparsevec.progress`. checkpoint: a folder, written every few seconds;
         call `fit` again with the same arguments after a kill, and it goes on to the same bits. device: what torch
-        learns on, "cpu" or "cuda"; a GPU adds in no fixed order, so that the same seed learns other bits there. Needs
-        the extra `train`.
+        learns on, "cpu" or "cuda"; a GPU adds in no fixed order, and a processor with AMX multiplies bfloat16, so that
+        the same seed learns other bits there, and a checkpoint of one is refused on another. Needs the extra `train`.
 
         Raises InvalidVectors, InvalidInput when the budget cannot be met; for the checkpoint CheckpointMismatch,
         ModelBroken or StorageFailed.
         """
         limits = resolved(check_budget(budget), self.output_dim)
         self._check_width(budget.residual_bytes)
+        kept = None if checkpoint is None else as_path(checkpoint, "checkpoint")
         documents, whole = self._rows(dense, "documents"), Whole(on_step, _FIT)
         asking = None if queries is None else self._rows(queries, "queries")
         similarity = Similarity.of(self.similarity, documents).rounded()
@@ -157,7 +158,7 @@ class SparseEncoder:
             whole.at("measure", 1, 1, str(self.figures))
             return self
         rows = self._split(documents, asking, similarity)
-        self._model = fitted(task, rows, whole, None if checkpoint is None else Path(checkpoint))
+        self._model = fitted(task, rows, whole, kept)
         return self
 
     def refine(
@@ -182,6 +183,7 @@ class SparseEncoder:
         Raises NotFitted, and what `fit` raises.
         """
         self._check_own("refine")
+        kept = None if checkpoint is None else as_path(checkpoint, "checkpoint")
         model, documents, whole = self._fitted(), self._rows(dense, "documents"), Whole(on_step, _REFINE)
         config, asking = model.config, None if queries is None else self._rows(queries, "queries")
         if len(documents) < SplitRecipe().least_documents:
@@ -193,7 +195,7 @@ class SparseEncoder:
         rows = self._split(documents, asking, model.similarity)
         if config.figures.too_few:  # its purse is theirs, and its figures
             model = recalibrated(model, task, rows, Whole(None, {}))
-        self._model, codes = refined(model, task, rows, whole, None if checkpoint is None else Path(checkpoint))
+        self._model, codes = refined(model, task, rows, whole, kept)
         return codes
 
     def at(
@@ -487,6 +489,7 @@ class SparseEncoder:
         """
         self._check_own("judge")
         model, rows = self._fitted(), self._rows(dense, "documents")
+        check_vectors(codes, "codes")
         if len(rows) != len(codes) or codes.dimension != self.output_dim:
             raise InvalidInput(
                 f"expected a code of dimension {self.output_dim} for each of {len(rows)} documents, found {len(codes)} "
@@ -517,12 +520,12 @@ class SparseEncoder:
 
         Raises NotFitted, StorageFailed, and InvalidInput when `path` holds something else.
         """
-        self._fitted().save(Path(path))
+        self._fitted().save(as_path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SparseEncoder:
         """Read what `save` wrote. Raises ModelBroken when the folder is not a whole model."""
-        return cls._of(Model.load(Path(path)))
+        return cls._of(Model.load(as_path(path)))
 
     @classmethod
     def _of(cls, model: Model) -> SparseEncoder:

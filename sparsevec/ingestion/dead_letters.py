@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.errors import JournalMismatch, printable
 from sparsevec.ingestion.lines import Lines
 from sparsevec.ingestion.stream import Document
-from sparsevec.storage import storage_errors
+from sparsevec.storage import as_path, storage_errors
 from sparsevec.vectors import SparseVector
 
 __all__ = ["DeadLetter", "DeadLetters", "read_dead_letters"]
@@ -95,9 +95,10 @@ class DeadLetters:
 
 def read_dead_letters(path: str | os.PathLike[str]) -> Iterator[DeadLetter]:
     """The letters in the file at `path`, to be mended and ingested again. Raises JournalMismatch at the first other."""
-    with storage_errors(path, "read"), Path(path).open("rb") as file:
+    place = as_path(path)
+    with storage_errors(place, "read"), place.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            yield _letter(line, Path(path), number)
+            yield _letter(line, place, number)
 
 
 def _letter(line: bytes, path: Path, number: int) -> DeadLetter:

@@ -47,6 +47,7 @@ from sparsevec.ingestion.report import IngestFailure, IngestProgress, IngestRepo
 from sparsevec.ingestion.requests import Requests
 from sparsevec.ingestion.resume import pass_over_settled
 from sparsevec.ingestion.stream import Batch, Stream
+from sparsevec.storage import as_path
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Restartable", "Timing", "ingest"]
 
@@ -145,8 +146,8 @@ def _check_counts(**counts: int | None) -> None:
 
 def _check_files(**files: object) -> None:
     for name, path in files.items():
-        if path is not None and not isinstance(path, (str, os.PathLike)):
-            raise InvalidInput(f"{name} must be the path of a file, found {path!r:.80}")
+        if path is not None:
+            as_path(path, name)
 
 
 def _look(adapter: Adapter, patience: Patience) -> Info:

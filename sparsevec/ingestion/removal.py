@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.adapter import Adapter, Page
-from sparsevec.contract.checks import Id, check_adapter, check_k, id_fault, ids_or_where
+from sparsevec.contract.checks import Id, check_adapter, check_k, check_several, id_fault, ids_or_where
 from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
 from sparsevec.ingestion.asked import check_listener
@@ -74,12 +74,13 @@ def remove(
     check_listener(on_progress)
     check_k(batch_count, "batch_count")
     check_deadline(deadline)
-    if ids_or_where(ids, where) is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
-        raise InvalidInput(f"expected ids as an iterable, found {type(ids).__name__}")
+    if (given := ids_or_where(ids, where)) is not None:
+        given = check_several("ids", given)
     patience, report = Patience(deadline, timing), RemovalReport()
     _log.info("removal from %r begins", adapter)
     try:
-        found = _matching(adapter, where or {}, batch_count, patience) if ids is None else _batches(ids, batch_count)
+        pages = _matching(adapter, where or {}, batch_count, patience)
+        found = pages if given is None else _batches(given, batch_count)
         for batch in found:
             patience.start()
             report = _after(report, batch, _delete(adapter, batch, patience), patience.retries)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from sparsevec.contract.adapter import UInt8s
-from sparsevec.contract.checks import CheckedPayloads, Id, checked_payload, id_fault
+from sparsevec.contract.checks import CheckedPayloads, Id, check_several, checked_payload, id_fault
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.ingestion.chunks import Encoded, Restartable, Vectors, as_chunks, as_vectors, faults_of
 from sparsevec.vectors import SparseVectors
@@ -121,9 +121,11 @@ class Stream:
         self._restartable = vectors if isinstance(vectors, Restartable) else None
         self.identity: str | None = _identity(vectors) if isinstance(vectors, Restartable) else None
         """of a source that can start anywhere"""
-        self._chunks = None if self._restartable else _iterator("vectors", as_chunks(vectors))
+        self._chunks = None if self._restartable else check_several("vectors", as_chunks(vectors))
         named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing, "codes": codes}
-        self._columns = {name: _iterator(name, given) for name, given in named.items() if given is not None}
+        self._columns = {
+            name: check_several(name, given) for name, given in named.items() if given is not None or name == "ids"
+        }
         self._dimension = dimension
         whole = isinstance(vectors, SparseVectors | Encoded)
         self.total = next((len(sized) for sized in (ids, payloads, vectors if whole else None) if _sized(sized)), None)
@@ -143,7 +145,7 @@ class Stream:
         """
         if self._restartable and self._chunks is None:
             self._read = self._position
-            self._chunks = _iterator("vectors.start(...)", self._restartable.start(self._position))
+            self._chunks = check_several("vectors.start(...)", self._restartable.start(self._position))
         return self._next_batch(limit)
 
     def pass_over(self, count: int) -> Batch | None:
@@ -224,13 +226,6 @@ def _identity(source: Restartable) -> str:
 
 def _sized(source: Any) -> TypeGuard[Sized]:
     return isinstance(source, Sized)
-
-
-def _iterator(name: str, values: Any) -> Iterator[Any]:
-    try:
-        return iter(values)
-    except TypeError:
-        raise InvalidInput(f"{name} must be iterable, found {type(values).__name__}") from None
 
 
 def _joined(rows: list[SparseVectors] | None, n: int) -> SparseVectors:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sparsevec import Adapter, Encoded, IngestReport, SparseEncoder, SparseVectors, connect, ingest
 from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, ModelBroken, SparsevecError, WrongSpace
-from sparsevec.storage import whole_file
+from sparsevec.storage import as_path, whole_file
 
 __all__ = ["Columns", "Job", "Part", "Table", "collected", "own_errors", "prepared"]
 
@@ -107,9 +107,7 @@ def prepared(
 def _check_failed(failed: str | os.PathLike[str] | None) -> None:
     if failed is None:
         return
-    if not isinstance(failed, str | os.PathLike):
-        raise InvalidInput(f"failed must be the path of a file, found {failed!r:.80}")
-    path = Path(os.path.realpath(failed))
+    path = Path(os.path.realpath(as_path(failed, "failed")))
     if path.exists() and not (path.is_file() and path.stat().st_size == 0):
         raise InvalidInput(f"{os.fspath(failed)} is there already; move it away, or name another file")
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):

@@ -11,8 +11,7 @@ and taken out again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from hashlib import blake2b
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.contract.checks import check_vectors
+from sparsevec.contract.copies import marks_of
+from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidVectors, ModelBroken, WrongSpace, printable
-from sparsevec.storage import storage_errors, whole_folder
+from sparsevec.storage import as_path, storage_errors, whole_folder
 from sparsevec.vectors import Float32s, SparseVectors
 
-__all__ = ["Codes", "code_fingerprints", "keep_refined", "marks", "nine_bits", "places"]
+__all__ = ["Codes", "code_fingerprints", "keep_refined", "nine_bits", "places"]
 
 _FOLDER, _KEYS, _CODES = "refined", "keys.npy", "codes"
 _READ = 10_000  # rows encoded at a time
@@ -82,8 +84,10 @@ def keep_refined(model: str | os.PathLike[str], dense: Any, documents: SparseVec
     to, `documents` its codes of `dense`, row by row. Gives how many different rows there are. Raises InvalidVectors
     when there are not as many rows as codes, WrongSpace for codes of another encoder, StorageFailed.
     """
-    encoder, folder = SparseEncoder.load(model), Path(model)
-    rows = np.asarray(dense)
+    folder = as_path(model, "model")
+    encoder = SparseEncoder.load(folder)
+    rows = dense_rows(dense, encoder.input_dim, zeros=True)  # which may be among them is the encoder's to say
+    check_vectors(documents, "documents")
     if len(rows) != len(documents):
         raise InvalidVectors(f"expected a code of each dense row, {len(rows)}, found {len(documents)}")
     if documents.fingerprint != encoder.fingerprint:
@@ -122,12 +126,7 @@ def code_fingerprints(vectors: SparseVectors, values: Float32s | None = None) ->
     ends: Sequence[int] = vectors.indptr.tolist()
     weights = (vectors.values if values is None else values).astype("<f4", copy=False)
     indices = vectors.indices.astype("<u4", copy=False)
-    return marks(indices[start:end].tobytes() + weights[start:end].tobytes() for start, end in pairwise(ends))
-
-
-def marks(parts: Iterable[bytes]) -> UInt64s:
-    """Eight bytes for each: different for different ones but by accident."""
-    return np.frombuffer(b"".join(blake2b(part, digest_size=8).digest() for part in parts), "<u8").astype(np.uint64)
+    return marks_of(indices[start:end].tobytes() + weights[start:end].tobytes() for start, end in pairwise(ends))
 
 
 def places(known: UInt64s, asked: UInt64s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

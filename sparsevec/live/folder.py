@@ -14,7 +14,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sparsevec.contract.adapter import Info
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, JournalMismatch, StorageFailed, printable
-from sparsevec.storage import storage_errors, whole_file
+from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["Folder", "Note"]
 
@@ -63,7 +62,7 @@ class Folder:
     """Use inside `with folder.locked()`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "model")
         self._told = 0.0
 
     @contextmanager

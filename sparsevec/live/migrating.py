@@ -16,7 +16,6 @@ import os
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +36,7 @@ from sparsevec.live.sample import drawn
 from sparsevec.live.serving import forget_moved, keep_moved, moved_from
 from sparsevec.live.undoing import UndoReport, undo_retrofit
 from sparsevec.progress import Listener
+from sparsevec.storage import as_path
 
 __all__ = ["SwitchReport", "catch_up_both", "drop_old", "field_beside", "migrate", "switch", "switch_back"]
 
@@ -125,7 +125,7 @@ def migrate(
 
 def _first(model: str | os.PathLike[str], to: str | os.PathLike[str]) -> Folder:
     """The folder of the first field, which is only read: a catch-up may work there."""
-    if Path(model).resolve() == Path(to).resolve():
+    if as_path(model, "model").resolve() == as_path(to, "to").resolve():
         raise InvalidInput("each field has a folder of its own: to= must be another one than model=")
     first = Folder(model)
     first.load()

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
+from sparsevec.contract.copies import marks_of
 from sparsevec.errors import printable
-from sparsevec.live.codes import UInt64s, marks, nine_bits, places
+from sparsevec.live.codes import UInt64s, nine_bits, places
 from sparsevec.storage import whole_file
 from sparsevec.vectors import Float32s
 
@@ -79,4 +80,4 @@ def row_marks(ids: Sequence[Id], rows: Float32s) -> UInt64s:
     update, where it normalises them.
     """
     cut = nine_bits(rows).astype("<f4", copy=False)
-    return marks(repr(id_).encode() + row.tobytes() for id_, row in zip(ids, cut, strict=True))
+    return marks_of(repr(id_).encode() + row.tobytes() for id_, row in zip(ids, cut, strict=True))

@@ -25,7 +25,7 @@ from sparsevec.contract.adapter import Adapter, AsyncAdapter, Hits
 from sparsevec.contract.connect import aconnect, connect
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import JournalMismatch, printable
-from sparsevec.storage import storage_errors, whole_file
+from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["AsyncServing", "Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
 
@@ -114,7 +114,7 @@ class _Following(Generic[R]):
         dense_field: str | None = None,
         **credentials: Any,
     ) -> None:
-        self._begin, self._dense = (url, Path(model)), dense_field
+        self._begin, self._dense = (url, as_path(model, "model")), dense_field
         self._rerank: Rerank | Usual = rerank
         self._candidates, self._credentials = candidates, credentials
         self._way: _Way | None = None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from sparsevec.contract.checks import check_vectors
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Int64s, SparseVectors
 
@@ -36,7 +37,7 @@ def usage(vectors: SparseVectors) -> npt.NDArray[np.float64]:
 
 def flops(queries: SparseVectors, documents: SparseVectors) -> float:
     """F = sum_j p^q_j p^d_j, multiplications per query-document pair."""
-    _check_dimensions(queries, documents)
+    _check(queries, documents)
     return float(usage(queries) @ usage(documents))
 
 
@@ -55,7 +56,7 @@ def touched(queries: SparseVectors, documents: SparseVectors) -> float:
 
 def touched_by_each(queries: SparseVectors, documents: SparseVectors) -> Int64s:
     """How many documents share at least one dimension with each query, (q,)."""
-    _check_dimensions(queries, documents)
+    _check(queries, documents)
     if not len(queries) or not len(documents):
         raise InvalidVectors("expected at least one query and one document to count, found none")
     used, columns = np.unique(np.concatenate([queries.indices, documents.indices]), return_inverse=True)
@@ -72,7 +73,9 @@ def touched_by_each(queries: SparseVectors, documents: SparseVectors) -> Int64s:
 _QUERIES = 256  # at a time, so that their pairs stay in memory
 
 
-def _check_dimensions(queries: SparseVectors, documents: SparseVectors) -> None:
+def _check(queries: SparseVectors, documents: SparseVectors) -> None:
+    check_vectors(queries, "queries")
+    check_vectors(documents, "documents")
     if queries.dimension != documents.dimension:
         raise InvalidVectors(f"queries have dimension {queries.dimension}, documents {documents.dimension}")
 
@@ -100,7 +103,7 @@ class Cost:
 
 
 def cost(queries: SparseVectors, documents: SparseVectors) -> Cost:
-    """Count `queries` (q, dimension) against `documents` (n, dimension)."""
+    """Count `queries` (q, dimension) against `documents` (n, dimension). Raises InvalidVectors."""
     f = flops(queries, documents)
     p_documents = usage(documents)
     mean_documents, mean_queries = documents.nnz / len(documents), queries.nnz / len(queries)

@@ -14,7 +14,7 @@ from sparsevec.errors import InvalidInput
 from sparsevec.measure.intervals import Interval
 from sparsevec.planning.trials import Goal, Shape
 
-__all__ = ["AXES", "HEADER", "Axis", "Configuration", "CostLimits", "Frontier"]
+__all__ = ["AXES", "HEADER", "Axis", "Configuration", "CostLimits", "Frontier", "check_limits"]
 
 Axis: TypeAlias = Literal["flops", "bytes", "milliseconds"]
 AXES: dict[Axis, str] = {
@@ -49,6 +49,16 @@ class CostLimits:
     def __str__(self) -> str:
         said = {"flops": "F ≤ {:g}", "bytes": "≤ {:g} bytes a document", "milliseconds": "≤ {:g} ms a query"}
         return ", ".join(said[axis].format(limit) for axis, limit in self.given.items()) or "no limit"
+
+
+def check_limits(limits: object) -> CostLimits:
+    """Raises InvalidInput for anything but CostLimits."""
+    if isinstance(limits, CostLimits):
+        return limits
+    hint = "CostLimits(**your_dict)" if isinstance(limits, dict) else "CostLimits(flops=0.65)"
+    raise InvalidInput(
+        f"limits must be a sparsevec.CostLimits, found {type(limits).__name__} {limits!r:.60}; try limits={hint}"
+    )
 
 
 class Configuration(BaseModel):
@@ -150,7 +160,7 @@ class Frontier(BaseModel):
 
     def take(self, limits: CostLimits) -> Configuration:
         """The best configuration within `limits`. Raises InvalidInput, naming the nearest, where there is none."""
-        return best_within(self.configurations, limits)
+        return best_within(self.configurations, check_limits(limits))
 
     def front(self, axis: Axis) -> list[Configuration]:
         """Those that nothing cheaper on that axis is as good as, cheapest first; within the other limits."""

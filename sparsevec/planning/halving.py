@@ -21,17 +21,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from sparsevec.contract.checks import check_k, check_several
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget
 from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.recipe import CalibrationRecipe
 from sparsevec.encoder.residual import most_bytes
 from sparsevec.errors import InvalidInput
-from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within
+from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, check_limits
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.notebook import Notebook, Settings
@@ -63,7 +64,7 @@ def find_frontier(
     seconds: float,
     goal: Goal = "answers",
     shapes: Sequence[Shape] | None = None,
-    widths: Sequence[int] = WIDTHS,
+    widths: Sequence[int] | None = None,
     refine: bool = False,
     latency: LatencyModel | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -74,7 +75,8 @@ def find_frontier(
 
     queries (q, input_dim): real ones; some learn, others judge. Without them a tenth of the documents asks, which no
     document then is. goal: recall of the final answers, or of the hundred candidates that are re-ranked. shapes: those
-    that compete. widths: bytes of residual codes that do, beside none. refine: runs are refined, too. latency: of the
+    that compete. widths: bytes of residual codes that do, beside none; without them
+    those of WIDTHS that rows of so many columns can have. refine: runs are refined, too. latency: of the
     engine, for a limit of milliseconds; they are counted for as many documents as it was fitted on. folder: where runs
     are kept. At least one run is made, and one that has begun is ended. Needs the extra `train`.
 
@@ -83,18 +85,29 @@ def find_frontier(
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
-    if limits.milliseconds is not None and latency is None:
+    if check_limits(limits).milliseconds is not None and latency is None:
         raise InvalidInput(
             "a limit of milliseconds needs the engine's latency model: latency=latency_model(…), or --engine"
         )
+    if latency is not None and not isinstance(latency, LatencyModel):
+        raise InvalidInput(f"latency must be a sparsevec.LatencyModel, found {type(latency).__name__}")
+    if goal not in get_args(Goal):
+        raise InvalidInput(f"goal must be one of {get_args(Goal)}, found {goal!r:.80}")
     rows = shuffled(dense, queries, seed)
-    used = tuple(sorted({int(width) for width in widths})) if goal == "answers" else ()
-    widest = most_bytes(rows.documents.shape[1])
-    if not all(_NARROWEST <= width <= widest for width in used):
-        raise InvalidInput(f"widths of residual codes must be {_NARROWEST} to {widest} bytes, found {list(used)}")
+    used = _widths(widths, most_bytes(rows.documents.shape[1])) if goal == "answers" else ()
     competing = _feasible(shapes_of() if shapes is None else shapes, limits)
     notebook = Notebook(Settings.of(rows, used, refine, seed), folder)
     return _Search(rows, limits, goal, latency, notebook, float(seconds), on_step).run(competing)
+
+
+def _widths(given: Sequence[int] | None, widest: int) -> tuple[int, ...]:
+    """Ascending; those of WIDTHS that fit where none are given."""
+    if given is None:
+        return tuple(width for width in WIDTHS if width <= widest)
+    used = sorted({check_k(width, "a width of residual codes") for width in check_several("widths", given)})
+    if used and not _NARROWEST <= used[0] <= used[-1] <= widest:
+        raise InvalidInput(f"widths of residual codes must be {_NARROWEST} to {widest} bytes, found {used}")
+    return tuple(used)
 
 
 def shapes_of(dimensions: Sequence[int] = DIMENSIONS, weights: Sequence[int] = WEIGHTS) -> list[Shape]:
@@ -126,7 +139,9 @@ def shuffled(dense: Any, queries: Any | None, seed: int) -> Rows:
 def _feasible(shapes: Sequence[Shape], limits: CostLimits) -> list[Shape]:
     """Those that an encoder can have and that are not too large for the limit of bytes by their weights alone."""
     found = []
-    for shape in shapes:
+    for shape in check_several("shapes", shapes):
+        if not isinstance(shape, Shape):
+            raise InvalidInput(f"expected a shape as Shape(dimension=4096, nnz=32), found {shape!r:.80}")
         resolved(Budget(nnz=shape.nnz), shape.dimension)
         if limits.bytes is None or 8 * shape.nnz <= limits.bytes:
             found.append(shape)

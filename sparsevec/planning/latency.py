@@ -24,7 +24,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -33,10 +32,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_adapter
+from sparsevec.contract.checks import check_adapter, check_k, check_vectors
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
+from sparsevec.storage import as_path
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["FEATURES", "LatencyModel", "features", "latency_model", "touched_by_chance"]
@@ -96,9 +96,10 @@ class LatencyModel(BaseModel):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LatencyModel:
         """What `sparsevec latency --json` printed into a file. Raises InvalidInput."""
-        expected = f"expected in {printable(path)} what `sparsevec latency URL DOCUMENTS --json` prints"
+        place = as_path(path)
+        expected = f"expected in {printable(place)} what `sparsevec latency URL DOCUMENTS --json` prints"
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
+            return cls.model_validate_json(place.read_bytes())
         except OSError as error:
             raise InvalidInput(f"{expected}, could not read it: {error.strerror}") from error
         except ValidationError as error:
@@ -208,10 +209,12 @@ def latency_model(
 ) -> LatencyModel:
     """Probe the collection at `adapter`, which holds `documents` (n, dimension), and fit the model to what it took.
 
-    81 searches a round, and one round to warm up. Raises InvalidInput for documents without weights, and when the
-    collection answers no probe: it does not hold them.
+    81 searches a round, and one round to warm up. Raises InvalidVectors for what is no SparseVectors, InvalidInput for
+    documents without weights, and when the collection answers no probe: it does not hold them.
     """
     check_adapter(adapter)
+    check_vectors(documents, "documents")
+    check_k(rounds, "rounds")
     plan = _planned(documents, np.random.default_rng(seed))
     counted = features(plan.queries, documents, plan.depths)
     taken = _timed(adapter, plan, rounds, np.random.default_rng(seed + 1), clock)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsevec.errors import CheckpointMismatch, InvalidInput, printable
 from sparsevec.planning.trials import Rows, Shape, Trial
-from sparsevec.storage import storage_errors, whole_file
+from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["Notebook", "Settings"]
 
@@ -56,7 +56,7 @@ class Notebook:
     """
 
     def __init__(self, settings: Settings, folder: str | os.PathLike[str] | None) -> None:
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else as_path(folder, "folder")
         self._kept = _Kept(settings=settings) if self._folder is None else _read(self._folder, settings)
 
     @property

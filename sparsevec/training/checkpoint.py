@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, StorageFailed
-from sparsevec.storage import storage_errors, whole_file
+from sparsevec.storage import as_path, storage_errors, whole_file
 from sparsevec.training import together
 
 __all__ = ["Checkpoint", "Stateful"]
@@ -55,7 +55,7 @@ class Checkpoint:
     ) -> None:
         if every < 1:
             raise InvalidInput(f"a checkpoint is written every 1 or more steps, found every={every!r}")
-        self._path, self._every = None if path is None else Path(path), every
+        self._path, self._every = None if path is None else as_path(path, "checkpoint"), every
         self._configuration, self._own = dict(configuration), own
         self._unread = True  # until one is written after a step: by then the optimizer has all of its state
         self._shared = {name: part for name, part in shared.items() if part is not None}

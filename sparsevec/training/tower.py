@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput, ModelBroken
-from sparsevec.storage import whole_file
+from sparsevec.storage import as_path, whole_file
 from sparsevec.training.activations import Activation, relu, unit
 from sparsevec.vectors import SparseVectors
 
@@ -93,7 +92,7 @@ class SparseTower(nn.Module):
         shapes, another activation, or another `normalize`.
         """
         try:
-            content = Path(path).read_bytes()
+            content = as_path(path).read_bytes()
             found = safetensors.torch.load(content)
         except OSError as error:
             raise ModelBroken(

@@ -19,6 +19,7 @@ from sparsevec.errors import BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.answering import COLUMNS, dense, unlearned
 from sparsevec.testing.http import ask
+from tests.integration.lucene import place_at
 
 N, WORDS = 80, ("red", "green", "blue")
 ROWS, QUERIES = dense(N, seed=21), dense(5, seed=22)
@@ -122,6 +123,23 @@ def test_text_and_dense_rankings_of_elasticsearch_are_fused_as_by_hand(elastic: 
             retriever.fuse(QUERIES[0], 7, text={"emb": "blue"})
         with pytest.raises(OutOfLimits, match="max_result_window"):
             retriever.fuse(QUERIES[0], 7, text={"text": "blue"}, depth=20_000)
+
+
+@pytest.mark.elasticsearch
+def test_dense_neighbours_behind_a_filter_that_the_server_does_not_decide_are_all_found(engine_url: Any) -> None:
+    rows = dense(300, seed=23)
+    farthest = [int(row) for row in np.argsort(rows @ QUERIES[0] / np.linalg.norm(rows, axis=1))[:5]]
+    with place_at(engine_url("elasticsearch9")) as place, place.connect() as adapter:
+        adapter.create(unlearned().output_dim, fingerprint=unlearned().fingerprint)
+        place.http("PUT", "_mapping", {"properties": {"row": {**DENSE_VECTOR, "dims": COLUMNS}}})
+        retriever = Retriever(unlearned(), adapter, rerank=None)
+        payloads = [{"n": n, "row": row.tolist()} for n, row in enumerate(rows)]
+        assert retriever.add(range(300), rows, payloads).written == 300
+        own: Any = adapter
+        where: Any = {"n": {"not": sorted(set(range(300)) - set(farthest))}}
+        (found,) = own.nearest(QUERIES[:1], 5, dense="row", where=where)
+        assert found.ids == tuple(reversed(farthest))
+        assert len(retriever.fuse(QUERIES[0], 5, dense="row", where=where)) == 5
 
 
 @pytest.mark.elasticsearch

@@ -60,6 +60,12 @@ def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
     for weights in (1, ["a", 1], [None, 1]):
         with pytest.raises(InvalidInput, match="2 weights of at least 0"):
             weighted_sum([ranking(), ranking()], weights=weights)  # type: ignore[arg-type]
+    for text in ({"text": "\ud800"}, {"\ud800": "red"}, {1: "red"}, {"text": 5}):
+        with pytest.raises(InvalidInput, match="text must map text fields to words, all valid unicode, found"):
+            Fusion(text, None, 10, 100, "ranks", None)  # type: ignore[arg-type]
+    for dense in (5, "\ud800"):
+        with pytest.raises(InvalidInput, match="dense must name a field with dense rows, or be None, found"):
+            Fusion({}, dense, 10, 100, "ranks", None)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="expected 2 weights"):
         Fusion({"text": "red"}, None, 10, 100, "ranks", [1.0])
     with pytest.raises(InvalidInput, match="rank_constant"):

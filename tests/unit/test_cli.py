@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -472,12 +473,25 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
         (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a known document and a grade"),
         (["index", "qdrant://user:secret@localhost/x", "docs"], "seems to hold credentials"),
+        (["index", "elasticsearch://u:secret@h/x", "docs"], "as SPARSEVEC_[ENGINE_]API_KEY or SPARSEVEC_[ENGINE_]USER"),
+        (
+            ["search", "reference:x", "asked.npy"],
+            "encoded by a model first: SparseEncoder.encode_document, on the command line --model",
+        ),
+        (["preview", "reference:x", "--model", "model"], "name it with --dense-field"),
+        (["migrate", "reference:x", "--model", "model", "--to", "new"], "or that of the second with --into"),
+        (
+            ["migrate", "qdrant://h/x?vector_name=a", "--model", "model", "--to", "model"],
+            "--to must be another one than --model",
+        ),
+        (["frontier", "narrow.npy", "--bytes", "1"], "bytes=1 cannot be met"),
     ],
 )
 def test_wrong_usage_is_told_as_text_and_as_json(
     place: Place, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(place / "wide.npy", np.ones((3, 17), np.float32))
+    np.save(place / "narrow.npy", np.ones((600, 16), np.float32))
     (place / "short.jsonl").write_text("1\n2\n")
     (place / "broken.jsonl").write_text("1\n{\n")
     monkeypatch.chdir(place.path)
@@ -553,6 +567,46 @@ def test_an_engine_is_given_the_credentials_that_it_takes(
     engine: str, environment: dict[str, str], given: dict[str, Any]
 ) -> None:
     assert credentials(engine, environment) == given
+
+
+def taken(engine: str) -> set[str]:
+    """What an engine takes from the environment."""
+    found: set[str] = set()
+    for names in ({"API_KEY"}, {"USER", "PASSWORD"}, {"CA_CERTS"}):
+        with suppress(sv.errors.InvalidInput):
+            credentials(engine, {f"SPARSEVEC_{engine.upper()}_{name}": "x" for name in names})
+            found |= names
+    return found
+
+
+@pytest.mark.parametrize("engine", ["elasticsearch", "opensearch", "qdrant"])
+def test_the_help_lists_what_an_engine_takes_from_the_environment_and_nothing_else(engine: str) -> None:
+    (line,) = re.findall(rf"SPARSEVEC_{engine.upper()}_.*", sparsevec("--help").stdout)
+    assert set(re.findall("API_KEY|USER|PASSWORD|CA_CERTS", line)) == taken(engine)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"SPARSEVEC_CA_CERTS": "/nowhere.pem"}, "SPARSEVEC_[ENGINE_]CA_CERTS names no file: '/nowhere.pem'"),
+        ({"SPARSEVEC_API_KEY": "hush\n"}, "SPARSEVEC_[ENGINE_]API_KEY holds a character that no header can carry"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["elasticsearch", "qdrant"])
+def test_a_credential_that_is_refused_is_named_as_the_environment_has_it(
+    engine: str, environment: dict[str, str], words: str
+) -> None:
+    result = sparsevec("info", f"{engine}+https://localhost/x", **environment)
+    assert (result.exit_code, words in result.stderr, "hush" in result.output) == (2, True, False)
+
+
+def test_a_check_advises_in_the_words_of_the_command(url: str) -> None:
+    with sv.connect(url) as adapter:
+        adapter.create(4)
+        adapter.upsert([1], sv.SparseVectors.from_rows([{1: 1.0}], dimension=4))
+    told = sparsevec("check", url, "--dense-field", "emb")
+    assert "holds them with --dense-field" in told.stdout
+    assert "dense_field=" not in told.output + sparsevec("check", url, "--dense-field", "emb", "--json").output
 
 
 @pytest.mark.parametrize(

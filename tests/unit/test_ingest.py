@@ -186,8 +186,8 @@ def test_an_option_that_is_none_is_refused(adapter: Misbehaving, options: Any, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"journal": 5}, "journal must be the path of a file, found 5"),
-        ({"failed": b"x"}, "failed must be the path of a file, found b'x'"),
+        ({"journal": 5}, "journal must be the path of a file or folder, found 5"),
+        ({"failed": b"x"}, "failed must be the path of a file or folder, found b'x'"),
         ({"on_progress": 5}, "on_progress must be a function of one argument, found 5"),
         ({"adapter": "reference:"}, r"expected an adapter, found str; sparsevec\.connect"),
         ({"adapter": None}, "expected an adapter, found NoneType"),
@@ -206,10 +206,13 @@ def test_a_uuid_is_refused_with_the_way_out(adapter: Misbehaving) -> None:
     assert "str(id) makes one" in report.failures[0].reason
 
 
-@pytest.mark.parametrize("arguments", [(5, some(1)), ([1], 5), ([1], some(1), 5)])
-def test_what_cannot_be_iterated_is_refused(adapter: Misbehaving, arguments: Any) -> None:
-    with pytest.raises(InvalidInput, match="must be iterable, found int"):
-        sv.ingest(adapter, *arguments)
+@pytest.mark.parametrize("one", [5, "ab", b"ab"])
+@pytest.mark.parametrize("what", ["ids", "vectors", "payloads"])
+def test_one_of_something_is_not_several(adapter: Misbehaving, what: str, one: Any) -> None:
+    given: dict[str, Any] = {"ids": [1, 2], "vectors": some(2), what: one}
+    with pytest.raises(InvalidInput, match=f"expected a sequence of {what}, found {one!r}; a single one goes into"):
+        sv.ingest(adapter, **given)
+    assert adapter.requests == []
 
 
 # ---- documents that are refused

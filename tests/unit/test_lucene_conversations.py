@@ -395,14 +395,19 @@ FILTERED = Search(where={"title": "x"})
 
 
 def matching_or_search(lucene: LuceneOperations, vectors: SparseVectors, most: int = 2) -> Generator[Any, Any, Any]:
-    conversation: Generator[Any, Any, Any] = lucene.matching_or_search(vectors, 3, FILTERED, most, None)
+    conversation: Generator[Any, Any, Any] = lucene.matching_or_search(vectors, 1, FILTERED, most, None)
     return conversation
 
 
-def left(*titles: str) -> Answer:
-    """Documents as a filter leaves them."""
-    found = [{"_id": title, "_index": "products", "_source": {"title": title}} for title in titles]
+def passing(*titles: str, index: str = "products") -> Answer:
+    """Documents that pass a filter's clauses."""
+    found = [{"_id": title, "_index": index, "_source": {"title": title}} for title in titles]
     return Answer(200, {"responses": [{"status": 200, "hits": {"total": {"value": len(found)}, "hits": found}}]})
+
+
+def left(*titles: str, index: str = "products") -> Answer:
+    """The same, and any document beside them."""
+    return responses(passing(*titles, index=index), searched("any", index=index))
 
 
 def test_what_a_filter_leaves_is_counted_beside_the_search(lucene: LuceneOperations) -> None:
@@ -421,7 +426,7 @@ def test_where_few_are_left_they_are_read_and_no_more_is_asked(lucene: LuceneOpe
         matching_or_search(lucene, asked), OTHERS, REFRESHED, responses(counted(2), hits()), left("x", "y")
     )
     assert said(sent)[2:] == ["POST /products/_msearch"] * 2
-    assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 1]
+    assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 2]
     assert lines(sent[3])[1]["size"] == 2
     assert documents.ids == ("x",)
 
@@ -443,15 +448,26 @@ def test_of_several_queries_the_first_goes_with_the_count(lucene: LuceneOperatio
     found = searched("a")
     first, others = responses(counted(3), found), responses(found, found)
     answers, sent = talk(
-        matching_or_search(lucene, rows({}, {1: 1.0}, {2: 1.0}, {3: 1.0})), OTHERS, REFRESHED, first, others
+        matching_or_search(lucene, rows({1: 1.0}, {2: 1.0}, {3: 1.0})), OTHERS, REFRESHED, first, others
     )
     assert [len(lines(request)) // 2 for request in sent[2:]] == [2, 2]
-    assert [answer.ids for answer in answers] == [(), ("a",), ("a",), ("a",)]
+    assert [answer.ids for answer in answers] == [("a",), ("a",), ("a",)]
 
 
 def test_without_a_query_that_has_weights_the_count_goes_alone(lucene: LuceneOperations) -> None:
     documents, sent = talk(matching_or_search(lucene, rows({})), OTHERS, REFRESHED, counted(1), left("x"))
-    assert [len(lines(request)) // 2 for request in sent[2:]] == [1, 1]
+    assert [len(lines(request)) // 2 for request in sent[2:]] == [1, 2]
+    assert documents.ids == ("x",)
+
+
+def test_where_hits_are_fewer_than_asked_for_documents_that_pass_are_judged(lucene: LuceneOperations) -> None:
+    one, fewer = rows({1: 1.0}), responses(counted(3), hits())
+    (answer,), sent = talk(matching_or_search(lucene, one), OTHERS, REFRESHED, fewer, OTHERS, passing("x", "x", "x"))
+    assert (answer.ids, len(sent)) == ((), 5)
+    assert (lines(sent[-1])[1]["size"], lines(sent[-1])[1]["_source"]) == (3, ["title"])
+    page = passing("x", "y", "z").body["responses"][0]
+    read = [passing("x", "y", "z"), Answer(200, {**page, "_scroll_id": "S"}), DONE, passing("x")]
+    documents, sent = talk(matching_or_search(lucene, one), fewer, OTHERS, *read)
     assert documents.ids == ("x",)
 
 
@@ -460,10 +476,32 @@ def test_where_hits_are_of_another_index_what_is_left_there_is_counted_again(luc
     elsewhere = responses(counted(3), searched("a", index="products-2"))
     documents, sent = talk(
         matching_or_search(lucene, rows({1: 1.0})),
-        *(OTHERS, REFRESHED, elsewhere, moved, REFRESHED, responses(counted(1), hits()), left("x")),
+        *(OTHERS, REFRESHED, elsewhere, moved, REFRESHED, responses(counted(1), hits()), left("x", index="products-2")),
     )
     assert documents.ids == ("x",)
     assert said(sent).count("POST /products/_msearch") == 3
+
+
+def test_where_what_is_left_is_of_another_index_or_nothing_at_all_the_name_is_looked_at_again(
+    lucene: LuceneOperations,
+) -> None:
+    moved = there("products-2", emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note(fingerprint="b"))
+    few, one = responses(counted(1), hits()), rows({1: 1.0}, fingerprint="b")
+    talk(matching_or_search(lucene, rows({1: 1.0})), OTHERS, REFRESHED, few, left("x"))
+    documents, sent = talk(
+        matching_or_search(lucene, rows({1: 1.0})),
+        left(index="products-2"),
+        moved,
+        REFRESHED,
+        left("x", index="products-2"),
+    )
+    assert said(sent)[1] == "GET /products"
+    assert documents.vectors.fingerprint == "b"
+    with pytest.raises(WrongSpace):
+        talk(matching_or_search(lucene, rows({1: 1.0}, fingerprint="a")), left(index="products-2"))
+    nothing = responses(passing(), searched())
+    documents, sent = talk(matching_or_search(lucene, one), nothing, moved)
+    assert (documents.ids, len(sent)) == ((), 2)
 
 
 # ---- count

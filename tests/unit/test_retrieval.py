@@ -126,6 +126,8 @@ def test_without_numba_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         (lambda: Retrieval(DOCUMENTS).search(QUERY, 0), "k must be an int of at least 1"),
         (lambda: Retrieval(DOCUMENTS).search(QUERY, 1, score_threshold=math.nan), "must be a number, found nan"),
+        (lambda: Retrieval(DOCUMENTS).search(QUERY, 1, score_threshold="high"), "must be a number, found 'high'"),  # type: ignore[arg-type]
+        (lambda: pruned(DOCUMENTS, 10**400), "must be at least 0 and finite, found 1000"),
         (lambda: pruned(DOCUMENTS, -0.1), "at least 0 and finite, found -0.1"),
         (lambda: pruned(DOCUMENTS, math.inf), "at least 0 and finite, found inf"),
         (

@@ -30,6 +30,10 @@ from sparsevec.errors import (
 V: Any = sv.SparseVectors
 verify: Any = sv.verify
 ingest: Any = sv.ingest
+cost: Any = sv.cost
+latency: Any = sv.latency_model
+find: Any = sv.find_frontier
+NO_PATH = "the path of a file or folder, found None"
 DENSE = np.array([[0, 1.5, 0, 2], [0, 0, 1, 0], [3, 0, 0, 1]], np.float32)
 BATCH: Any = V.from_dense(DENSE)
 OTHER = V.from_dense(np.eye(5))
@@ -318,6 +322,20 @@ SEARCHING: list[Case] = [
         InvalidInput,
         "must be a scalar .*found None",
     ),
+    ("a value that is no unicode", lambda a: a.search(BATCH, where={"n": "\ud800"}), InvalidInput, "valid unicode"),
+    ("a field that is no unicode", lambda a: a.search(BATCH, where={"\ud800": 1}), InvalidInput, "a field's name"),
+    (
+        "a value beyond the floats",
+        lambda a: a.search(BATCH, where={"n": {"not": [1, 10**400]}}),
+        InvalidInput,
+        "a number that a float can hold",
+    ),
+    (
+        "a range beyond the floats",
+        lambda a: a.search(BATCH, where={"n": {"lt": 10**400}}),
+        InvalidInput,
+        "must give numbers",
+    ),
     ("any of nothing", lambda a: a.search(BATCH, where={"n": []}), InvalidInput, r"must be a scalar .*found \[\]"),
     (
         "a range of words",
@@ -378,7 +396,7 @@ AROUND: list[Case] = [
         AdapterNotFound,
         "no adapter answers to 'localhost'",
     ),
-    ("a password in the url", lambda _: sv.connect("opensearch://me:pw@h/x"), InvalidInput, "keyword arguments"),
+    ("a password in the url", lambda _: sv.connect("opensearch://me:pw@h/x"), InvalidInput, "as api_key= or"),
     ("a reference with a host", lambda _: sv.connect("reference://host/x"), InvalidInput, "expected `reference:`"),
     (
         "a reference with credentials",
@@ -394,6 +412,25 @@ AROUND: list[Case] = [
     ),
     ("ingest of an array", lambda a: ingest(a, [0, 1, 2], DENSE), InvalidVectors, "SparseVectors"),
     ("ingest of one id", lambda a: ingest(a, 0, BATCH[:1]), InvalidInput, "ids"),
+    ("ingest of text as ids", lambda a: ingest(a, "ab", BATCH[:2]), InvalidInput, "sequence of ids, found 'ab'"),
+    ("ingest without ids", lambda a: ingest(a, None, BATCH[:2]), InvalidInput, "sequence of ids, found None"),  # type: ignore[arg-type]
+    ("ingest of bytes as ids", lambda a: ingest(a, b"ab", BATCH[:2]), InvalidInput, "sequence of ids, found b'ab'"),
+    ("removal of text", lambda a: sv.remove(a, "ab"), InvalidInput, "sequence of ids, found 'ab'"),
+    ("ids that are an array of no dimension", lambda a: a.delete(np.array(3)), InvalidInput, "sequence of ids, found"),
+    ("the cost of dense queries", lambda _: cost(DENSE, BATCH), InvalidVectors, "queries as SparseVectors, found nda"),
+    ("the cost of dense documents", lambda _: cost(BATCH, DENSE), InvalidVectors, "documents as SparseVectors, found"),
+    ("latency over dense rows", lambda a: latency(a, DENSE), InvalidVectors, "documents as SparseVectors, found nda"),
+    ("latency in no rounds", lambda a: latency(a, BATCH, rounds=0), InvalidInput, "rounds must be an int of at least"),
+    ("letters of nowhere", lambda _: list(sv.read_dead_letters(None)), InvalidInput, NO_PATH),  # type: ignore[arg-type]
+    ("a latency model of nowhere", lambda _: sv.LatencyModel.load(None), InvalidInput, NO_PATH),  # type: ignore[arg-type]
+    ("vectors of nowhere", lambda _: V.load(None), InvalidInput, NO_PATH),
+    ("vectors of a number", lambda _: V.load(0), InvalidInput, "path of a file or folder, found 0"),
+    ("vectors kept nowhere", lambda _: BATCH.save(None), InvalidInput, NO_PATH),
+    ("vectors kept in bytes", lambda _: BATCH.save(b"x"), InvalidInput, "path of a file or folder, found b'x'"),
+    ("vectors kept under no name", lambda _: BATCH.save(""), InvalidInput, "path of a file or folder, found ''"),
+    ("vectors kept behind a NUL", lambda _: BATCH.save("a\0b"), InvalidInput, "path of a file or folder, found 'a"),
+    ("an encoder of nowhere", lambda _: sv.SparseEncoder.load(None), InvalidInput, NO_PATH),  # type: ignore[arg-type]
+    ("serving with no model", lambda _: sv.Serving("reference:", model=None), InvalidInput, f"model must be {NO_PATH}"),  # type: ignore[arg-type]
     ("ingest with an unknown policy", lambda a: ingest(a, [0], BATCH[:1], empty="drop"), InvalidInput, "'drop'"),
 ]
 
@@ -416,6 +453,77 @@ def test_a_wrong_use_is_told_what_was_found_and_what_to_do(
 @pytest.fixture(scope="module")
 def encoder() -> sv.SparseEncoder:
     return sv.SparseEncoder(4, 16).fit(DENSE, budget=sv.Budget(nnz=2))
+
+
+OF_AN_ENCODER: list[Case] = [
+    ("kept nowhere", lambda e: e.save(None), InvalidInput, NO_PATH),
+    ("judged by no codes", lambda e: e.judge(DENSE, None), InvalidVectors, "codes as SparseVectors, found NoneType"),
+    ("judged by dense rows", lambda e: e.judge(DENSE, DENSE), InvalidVectors, "codes as SparseVectors, found ndarray"),
+    ("added under one id", lambda e: over(e).add("ab", DENSE[:2]), InvalidInput, "sequence of ids, found 'ab'"),
+    ("deleted by one id", lambda e: over(e).delete("ab"), InvalidInput, "sequence of ids, found 'ab'"),
+]
+
+
+def over(encoder: sv.SparseEncoder) -> Any:
+    """A retriever of an empty collection."""
+    adapter = sv.connect("reference:")
+    adapter.create(16, fingerprint=encoder.fingerprint)
+    return sv.Retriever(encoder, adapter)
+
+
+@pytest.mark.parametrize(("use", "error", "message"), [pytest.param(*case[1:], id=case[0]) for case in OF_AN_ENCODER])
+def test_a_wrong_use_of_an_encoder_is_told_the_same(
+    encoder: Any, use: Callable[[Any], object], error: type[SparsevecError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        use(encoder)
+    assert caught.type is error
+
+
+@pytest.mark.parametrize(
+    ("dense", "codes", "message"),
+    [
+        (DENSE, None, "documents as SparseVectors, found NoneType"),
+        (DENSE, DENSE, "documents as SparseVectors, found ndarray"),
+        (None, BATCH, r"must be an array \(n, 4\), found NoneType"),
+    ],
+)
+def test_refined_codes_that_are_none_are_not_kept(
+    encoder: sv.SparseEncoder, tmp_path: Path, dense: Any, codes: Any, message: str
+) -> None:
+    encoder.save(tmp_path / "model")
+    with pytest.raises(InvalidVectors, match=message):
+        sv.keep_refined(tmp_path / "model", dense, codes)
+
+
+# ---- the search of configurations
+
+
+ROWS = np.random.default_rng(0).normal(size=(600, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limits": {"flops": 0.5}}, r"limits must be a sparsevec.CostLimits, found dict .*CostLimits\(\*\*your_dict"),
+        ({"limits": sv.Budget(flops=0.5)}, r"limits must be a sparsevec.CostLimits, found Budget .*CostLimits\(flops"),
+        ({"limits": None}, "limits must be a sparsevec.CostLimits, found NoneType"),
+        ({"latency": "qdrant"}, "latency must be a sparsevec.LatencyModel, found str"),
+        ({"goal": "speed"}, r"goal must be one of \('answers', 'candidates'\), found 'speed'"),
+        ({"shapes": [(4096, 32)]}, r"expected a shape as Shape\(.*found \(4096, 32\)"),
+        ({"widths": 8}, "expected a sequence of widths, found 8"),
+        ({"widths": [60]}, r"must be 8 to \d+ bytes, found \[60\]"),
+        ({"folder": 3}, "folder must be the path of a file or folder, found 3"),
+    ],
+)
+def test_a_search_of_configurations_is_refused_at_the_door(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        find(ROWS, **{"limits": sv.CostLimits(flops=0.5), "seconds": 1, **options})
+
+
+def test_residual_codes_that_narrow_rows_cannot_have_do_not_compete_unless_they_were_asked_for() -> None:
+    with pytest.raises(InvalidInput, match="the fewest weights that compete"):  # what is looked at behind the widths
+        find(ROWS, limits=sv.CostLimits(bytes=1), seconds=1)
 
 
 TAKING_AN_ADAPTER: dict[str, Callable[[Any, Any], object]] = {
