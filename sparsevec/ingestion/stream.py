@@ -122,10 +122,9 @@ class Stream:
         self.identity: str | None = _identity(vectors) if isinstance(vectors, Restartable) else None
         """of a source that can start anywhere"""
         self._chunks = None if self._restartable else check_several("vectors", as_chunks(vectors))
-        named = {"ids": ids, "payloads": payloads, "versions": versions, "routing": routing, "codes": codes}
-        self._columns = {
-            name: check_several(name, given) for name, given in named.items() if given is not None or name == "ids"
-        }
+        more = {"payloads": payloads, "versions": versions, "routing": routing, "codes": codes}
+        named: dict[str, Iterable[Any]] = {name: given for name, given in more.items() if given is not None}
+        self._columns = {name: check_several(name, given) for name, given in {"ids": ids, **named}.items()}
         self._dimension = dimension
         whole = isinstance(vectors, SparseVectors | Encoded)
         self.total = next((len(sized) for sized in (ids, payloads, vectors if whole else None) if _sized(sized)), None)

@@ -413,7 +413,7 @@ AROUND: list[Case] = [
     ("ingest of an array", lambda a: ingest(a, [0, 1, 2], DENSE), InvalidVectors, "SparseVectors"),
     ("ingest of one id", lambda a: ingest(a, 0, BATCH[:1]), InvalidInput, "ids"),
     ("ingest of text as ids", lambda a: ingest(a, "ab", BATCH[:2]), InvalidInput, "sequence of ids, found 'ab'"),
-    ("ingest without ids", lambda a: ingest(a, None, BATCH[:2]), InvalidInput, "sequence of ids, found None"),  # type: ignore[arg-type]
+    ("ingest without ids", lambda a: ingest(a, None, BATCH[:2]), InvalidInput, "sequence of ids, found None"),
     ("ingest of bytes as ids", lambda a: ingest(a, b"ab", BATCH[:2]), InvalidInput, "sequence of ids, found b'ab'"),
     ("removal of text", lambda a: sv.remove(a, "ab"), InvalidInput, "sequence of ids, found 'ab'"),
     ("ids that are an array of no dimension", lambda a: a.delete(np.array(3)), InvalidInput, "sequence of ids, found"),
