@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import typer
 from elasticsearch.serializer import JsonSerializer
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+import typer
 
 from benchmarks.timing import keep, medians, table
 from benchmarks.workloads import SHAPES, made
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

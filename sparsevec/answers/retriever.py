@@ -28,7 +28,9 @@ search had higher.
 sparse search: among few documents many share no dimension with a query, and are no candidates though they are near.
 Ties go to the lower id, ints before strings. So the answers there are those of an exhaustive re-ranking. Elasticsearch
 and OpenSearch count what a filter leaves in the request that searches, or that reads where the last filter on the same
-fields left few: one request, and two where that changes.
+fields left few: one request, and two where that changes. What only a document's own words decide there (`not` of a
+number, a date in a keyword field) is counted with what the engine lets through, and judged in further requests where a
+query finds fewer candidates than it asks for; if every query finds them all, they answer.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents

@@ -75,10 +75,10 @@ def find_frontier(
 
     queries (q, input_dim): real ones; some learn, others judge. Without them a tenth of the documents asks, which no
     document then is. goal: recall of the final answers, or of the hundred candidates that are re-ranked. shapes: those
-    that compete. widths: bytes of residual codes that do, beside none; without them
-    those of WIDTHS that rows of so many columns can have. refine: runs are refined, too. latency: of the
-    engine, for a limit of milliseconds; they are counted for as many documents as it was fitted on. folder: where runs
-    are kept. At least one run is made, and one that has begun is ended. Needs the extra `train`.
+    that compete. widths: bytes of residual codes that do, beside none; where not given, those of WIDTHS that rows of so
+    many columns can have. refine: runs are refined, too. latency: of the engine, for a limit of milliseconds; they are
+    counted for as many documents as it was fitted on. folder: where runs are kept. At least one run is made, and one
+    that has begun is ended. Needs the extra `train`.
 
     Raises InvalidInput where no configuration meets the limits, naming the nearest that was looked at;
     CheckpointMismatch for a folder with runs of other rows or settings; what `fit` raises.
