@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 
 
 class Loops:
-    """A module of loops, there once they are compiled. `worth`: so many uses of a process are worth the thread."""
+    """A module of loops, there once they are compiled. `worth`: so many uses of a process are worth the thread; with
+    0 it is started by `load` alone."""
 
     def __init__(self, module: str, worth: int = 1) -> None:
         self._name, self._left = module, worth

@@ -105,21 +105,13 @@ def fetch_body(
 ) -> dict[str, Any]:
     """`fields` brings vectors also where `_source` hides them (9.2 and later); packed weights come in their place, and
     with them the score that a query has, `packed_by` which these are to be told."""
-    source, query = {"excludes": sorted({field.name, *hidden})}, holding(filters, field)
-    fields = [*([field.name] if packed_by is None else []), *([] if dense is None else [dense])]
+    query, fields = holding(filters, field), [] if dense is None else [dense]
     if packed_by is None:
-        codes = bringing(field, vectors=False, codes=True)
+        fields, brought = [field.name, *fields], bringing(field, vectors=False, codes=True)
     else:
-        codes = bringing_packed(field, codes=True, keyed=False)
-        query["bool"]["should"] = [packed_by]
-    return {
-        "query": query,
-        "size": size,
-        "track_total_hits": size + 1,
-        "_source": source,
-        **codes,
-        "fields": fields,
-    }
+        query["bool"]["should"], brought = [packed_by], bringing_packed(field, codes=True, keyed=False)
+    shown = {"_source": {"excludes": sorted({field.name, *hidden})}, **brought, "fields": fields}
+    return {"query": query, "size": size, "track_total_hits": size + 1, **shown}
 
 
 def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:

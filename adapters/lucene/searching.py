@@ -16,7 +16,7 @@ from sparsevec.contract.filters import Condition, Where, conditions, fields
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
-from sparsevec.vectors import SparseVector, SparseVectors
+from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
 from .claims import HIDDEN
@@ -265,7 +265,7 @@ class Searching:
         wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.knowing(known, wanted)
         yield from self._session.refresh()
-        return _Search(known, most, wanted, Search(), most)
+        return _Search(known, most, wanted, Search(with_codes=search.with_codes), most)
 
     def _left(
         self,
@@ -283,7 +283,6 @@ class Searching:
                 first = next((query for query in asked if len(query)), None)
             search.check_codes(known.field.code_bytes)
             left = yield from self._narrowed(known, search, most)
-            left.with_codes = search.with_codes
             found = yield from read(left, dense, first)
             now = yield from self._again(left)
             if now is None:
@@ -309,7 +308,7 @@ class Searching:
             if scored is None:
                 return _documents(known, found, dense, strict=left.with_codes)
             packed = read_packed(found, known.field, codes=True)
-            if packed is not None and _told(scored, packed[0], found):
+            if packed is not None and _told(scored, packed[0], _scored(found)):
                 return _documents(known, found, dense, packed)
             scored = None
 
@@ -417,15 +416,15 @@ class _Search:
         if held is None:
             return None
         vectors, codes = held
-        if not _told(query, vectors, found):
+        told = _scored(found)
+        if not _told(query, vectors, told):
             return None
-        told = np.array([hit["_score"] for hit in found], np.float32)
         payloads = tuple(hit.get("_source", {}) for hit in found) if self.with_payloads else None
         return Hits(from_ids(keys, self.known.target.ours), told, payloads, vectors, codes)
 
     def hits(self, found: Sequence[Json]) -> Hits:
         ids = from_ids([hit["_id"] for hit in found], self.known.target.ours)
-        scores = np.array([hit["_score"] for hit in found], np.float32)
+        scores = _scored(found)
         field = self.known.field
         return Hits(
             ids=ids,
@@ -446,9 +445,12 @@ def _split(values: list[T], size: int) -> Iterator[list[T]]:
         yield values[start : start + size]
 
 
-def _told(query: SparseVector, vectors: SparseVectors, hits: Sequence[Json]) -> bool:
+def _scored(hits: Sequence[Json]) -> Float32s:
+    return np.array([hit["_score"] for hit in hits], np.float32)
+
+
+def _told(query: SparseVector, vectors: SparseVectors, told: Float32s) -> bool:
     """Whether hits were scored by these vectors, and not by others that something else wrote."""
-    told = np.array([hit["_score"] for hit in hits], np.float32)
     return bool((np.abs(scores(query, vectors) - told) <= _ULPS * told).all())
 
 

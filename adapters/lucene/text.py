@@ -23,8 +23,8 @@ __all__ = ["LOOPS", "numbers", "row_to_json", "to_json"]
 
 Assemble: TypeAlias = Callable[..., None]
 
-PAD = 16  # bytes that the loop copies at once, whatever a number needs
 _WORTH = 50_000  # weights of a batch; compiling takes a second or two, which fewer would never give back
+_PAD = 16  # bytes that the loop copies at once, whatever a number needs
 
 LOOPS: Final = Loops("sparsevec_adapters.lucene.loops", worth=0)
 
@@ -55,9 +55,9 @@ def _plain(vectors: SparseVectors) -> list[bytes]:
 
 
 def _assembled(vectors: SparseVectors, assemble: Assemble) -> list[bytes]:
-    text = np.frombuffer(_text(vectors.values) + bytes(PAD), np.uint8)
+    text = np.frombuffer(_text(vectors.values) + bytes(_PAD), np.uint8)
     ends = np.flatnonzero((text == ord(",")) | (text == ord("]")))  # of each value
-    out = np.empty(len(text) + vectors.nnz * 14 + 2 * len(vectors) + PAD, np.uint8)
+    out = np.empty(len(text) + vectors.nnz * 14 + 2 * len(vectors) + _PAD, np.uint8)
     starts = np.empty(len(vectors) + 1, np.int64)
     assemble(text, ends, vectors.indptr.astype(np.int64), vectors.indices.view(np.uint32), out, starts)
     bounds = starts.tolist()

@@ -85,7 +85,7 @@ def test_in_a_large_corpus_mixtures_find_their_nearest_among_those_of_their_quer
 def test_where_bfloat16_is_fast_mixtures_find_nearly_their_nearest_and_all_where_these_are_hard_to_tell_apart(
     shift: float, least: float, documents: Float32s, queries: Float32s, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(refining, "_ROUNDED", 7 * len(documents))  # blocks of seven
     sample, corpus = (torch.from_numpy(unit(rows + np.float32(shift))) for rows in (queries[:100], documents))
     recipe = refine_recipe(OUTPUT, NNZ)
@@ -338,10 +338,10 @@ def test_a_checkpoint_is_refused_where_products_are_made_otherwise(
         if at.stage == "towers":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: True)
     with suppress(KeyboardInterrupt):
         SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, on_step=stop, checkpoint=tmp_path)
-    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: False)
     with pytest.raises(CheckpointMismatch, match=r"settings\.products"):
         SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, checkpoint=tmp_path)
 

@@ -311,7 +311,7 @@ def test_where_most_activations_are_equal_no_more_are_held_than_there_are() -> N
 def test_where_bfloat16_is_fast_what_is_kept_is_among_the_largest_but_for_its_rounding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(codes, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(codes, "_multiplies_bfloat16", lambda: True)
     rows, weights, bias = (numbers(*shape).float() for shape in ((6, 40), (500, 40), (500,)))
     kept = linear_top_k(rows, weights, bias, 16)
     z = torch.addmm(bias, rows, weights.T)

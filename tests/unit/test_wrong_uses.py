@@ -442,12 +442,16 @@ AROUND: list[Case] = [
 def test_a_wrong_use_is_told_what_was_found_and_what_to_do(
     a: Any, use: Callable[[Any], object], error: type[SparsevecError], message: str
 ) -> None:
+    require_told(use, a, error, message)
+
+
+def require_told(use: Callable[[Any], object], of: Any, error: type[SparsevecError], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
-        use(a)
+        use(of)
     assert caught.type is error
 
 
-# ---- what is no adapter, or one of the other kind
+# ---- of an encoder
 
 
 @pytest.fixture(scope="module")
@@ -475,9 +479,7 @@ def over(encoder: sv.SparseEncoder) -> Any:
 def test_a_wrong_use_of_an_encoder_is_told_the_same(
     encoder: Any, use: Callable[[Any], object], error: type[SparsevecError], message: str
 ) -> None:
-    with pytest.raises(error, match=message) as caught:
-        use(encoder)
-    assert caught.type is error
+    require_told(use, encoder, error, message)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +526,9 @@ def test_a_search_of_configurations_is_refused_at_the_door(options: dict[str, An
 def test_residual_codes_that_narrow_rows_cannot_have_do_not_compete_unless_they_were_asked_for() -> None:
     with pytest.raises(InvalidInput, match="the fewest weights that compete"):  # what is looked at behind the widths
         find(ROWS, limits=sv.CostLimits(bytes=1), seconds=1)
+
+
+# ---- what is no adapter, or one of the other kind
 
 
 TAKING_AN_ADAPTER: dict[str, Callable[[Any, Any], object]] = {

@@ -20,7 +20,7 @@ from torch import Tensor
 from sparsevec.training.codes import TopK, column_sums
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["arithmetic", "dot_products", "largest", "linear_top_k", "multiplies_bfloat16", "padded"]
+__all__ = ["arithmetic", "dot_products", "largest", "linear_top_k", "padded"]
 
 Int32s: TypeAlias = npt.NDArray[np.int32]
 
@@ -42,7 +42,7 @@ def linear_top_k(rows: Tensor, weights: Tensor, bias: Tensor, k: int) -> TopK:
 
 
 @cache
-def multiplies_bfloat16() -> bool:
+def _multiplies_bfloat16() -> bool:
     """Whether this processor has a unit for it (AMX). Without one, bfloat16 takes longer than float32."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and later
     return bool(capabilities.get("amx_bf16"))
@@ -50,7 +50,7 @@ def multiplies_bfloat16() -> bool:
 
 def arithmetic(device: torch.device) -> str:
     """What rows and weights are multiplied in while learning; a checkpoint goes on to the same bits in the same."""
-    return "bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "float32"
+    return "bfloat16" if device.type == "cpu" and _multiplies_bfloat16() else "float32"
 
 
 def _activations(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
