@@ -262,7 +262,7 @@ def evaluate_model(
     query_ids: Annotated[Path | None, typer.Option("--query-ids", help="One query id a line, for --qrels.")] = None,
     as_json: Json = False,
 ) -> None:
-    """How much of what the dense vectors find by the model's similarity the sparse ones find, and at what cost.
+    """How much of what the dense search finds, by the similarity of the model, the sparse one finds, and at what cost.
 
     ```
     sparsevec eval model/ documents.npy queries.npy
