@@ -105,13 +105,14 @@ def read_codes(found: Sequence[Json], field: Field, *, strict: bool) -> UInt8s |
 
 def read_packed(found: Sequence[Json], field: Field, *, codes: bool) -> tuple[SparseVectors, UInt8s | None] | None:
     """The vectors of hits by their packed weights, and their codes (m, code_bytes) if wanted; None where one of them
-    lacks either."""
+    lacks either, or has others than it may."""
     assert field.packing is not None
     records = _values(found, field.weights, field.packing.width)
     held = _values(found, field.code, field.code_bytes or 0) if codes else None
     if records is None or (codes and held is None):
         return None
-    return field.packing.unpacked(records).with_fingerprint(field.fingerprint), held
+    vectors = field.packing.unpacked(records)
+    return None if vectors is None else (vectors.with_fingerprint(field.fingerprint), held)
 
 
 def _values(found: Sequence[Json], name: str | None, width: int) -> UInt8s | None:

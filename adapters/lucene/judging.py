@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsevec.contract.filters import Condition, EngineFilter, fields, matches
+from sparsevec.contract.filters import Condition, EngineFilter, Predicate, fields, predicate
 
 from .filters import certain_clauses, filter_clauses
 from .index import Target
@@ -22,28 +22,28 @@ class Judge:
     fields: Sequence[str]
     certain: Sequence[Any] | None
     """clauses that only matching documents pass: where both let through as many, the server has decided"""
-    _wanted: tuple[Condition, ...]
+    _met: Predicate | None
 
     @classmethod
     def of(cls, target: Target, wanted: Sequence[Condition]) -> Judge:
         """The engine's own filter decides by itself. Indices of different mappings agree, or are asked for all."""
         engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
         if engine_own:
-            return cls(engine_own, (), None, ())
+            return cls(engine_own, (), None, None)
         first, *others = (filter_clauses(wanted, index.mappings) for index in target.indices)
         least = first if all(clauses == first for clauses in others) else []
         most, *others_most = (certain_clauses(wanted, index.mappings) for index in target.indices)
         certain = most if all(clauses == most for clauses in others_most) else None
-        return cls(least, sorted(fields(wanted)), certain, tuple(wanted))
+        return cls(least, sorted(fields(wanted)), certain, predicate(wanted) if wanted else None)
 
     def takes(self, hit: Mapping[str, Any]) -> bool:
         """Whether a hit matches, by its `_source`."""
-        return not self._wanted or matches(_undotted(hit.get("_source", {})), self._wanted)
+        return self._met is None or self._met(_undotted(hit.get("_source", {})))
 
 
 def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:
     """A document of others may say {"maker.name": ...} for {"maker": {"name": ...}}: to the engine they are one."""
-    if not any("." in name for name in source):
+    if "." not in "".join(source):
         return source
     made: dict[str, Any] = {}
     for name, value in _spread(source.items()):

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.adapter import UInt8s
+from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Int64s, SparseVectors
 
 __all__ = ["Packing"]
@@ -85,20 +86,25 @@ class Packing:
         records[:] = np.packbits(bits, axis=1)
         return held
 
-    def unpacked(self, records: UInt8s) -> SparseVectors:
-        """The vectors (m, dimension) of records (m, width) that hold their document."""
+    def unpacked(self, records: UInt8s) -> SparseVectors | None:
+        """The vectors (m, dimension) of records (m, width) that hold their document; None where one is no record."""
         words, start = _Words(records), _TOP + self._highs
         bits = np.unpackbits(records, axis=1, count=start)
         bits[:, :_TOP] = 0
         rows, found = np.divmod(np.flatnonzero(bits.view(np.bool_)), start)
         counts = np.bincount(rows, minlength=len(records))
+        if counts.max(initial=0) > self.weights:
+            return None
         ends = np.cumsum(counts)
         place = np.arange(len(rows)) - (ends - counts)[rows]
         indices = ((found - _TOP - place) << self._low) + words.at(rows, start + place * self._low, self._low)
         steps = words.at(rows, start + self.weights * self._low + place * self.bits, self.bits)
         top = words.at(np.arange(len(records)), 0, _TOP)
         values = ((top[rows] - steps).astype(np.uint32) << 15).view(np.float32)
-        return SparseVectors(np.concatenate(([0], ends)), indices, values, self.dimension)
+        try:
+            return SparseVectors(np.concatenate(([0], ends)), indices, values, self.dimension)
+        except InvalidVectors:
+            return None
 
     def _parts(self, bits: UInt8s) -> tuple[UInt8s, UInt8s]:
         """Views of the lower bits of dimensions (n, weights, low), and of the steps (n, weights, bits)."""

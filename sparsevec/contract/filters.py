@@ -47,6 +47,7 @@ __all__ = [
     "fields",
     "instant",
     "matches",
+    "predicate",
     "values",
 ]
 
@@ -64,6 +65,9 @@ class EngineFilter:
     engine: str
     body: Any
 
+
+Predicate: TypeAlias = Callable[[Payload], bool]
+"""Whether a document's payload matches."""
 
 Where: TypeAlias = Mapping[str, Any] | EngineFilter
 """Fields to conditions, as the module docstring shows them."""
@@ -131,6 +135,7 @@ BOUNDS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 """What each bound of a range asks of a value and its limit, which may be arrays."""
 _DEEPEST = 20  # filters within filters
+_PLAIN: Mapping[type, type] = {str: str, int: float, float: float, bool: bool}  # scalars, and what kind they are
 
 
 def conditions(where: Where | None, engine: str | None = None) -> tuple[Condition, ...]:
@@ -257,22 +262,35 @@ def fields(wanted: Iterable[Condition]) -> set[str]:
 
 def matches(payload: Payload, wanted: Iterable[Condition]) -> bool:
     """Whether a document's `payload` meets all of the conditions. Raises InvalidInput for an engine's own."""
-    return all(_met(condition, payload) for condition in wanted)
+    return predicate(wanted)(payload)
 
 
-def _met(condition: Condition, payload: Payload) -> bool:
+def predicate(wanted: Iterable[Condition]) -> Predicate:
+    """`matches` for many documents: what the conditions say is worked out once."""
+    tests = [_predicate(condition) for condition in wanted]
+    return tests[0] if len(tests) == 1 else lambda payload: all(met(payload) for met in tests)
+
+
+def _predicate(condition: Condition) -> Predicate:
     if isinstance(condition, All):
-        return matches(payload, condition.conditions)
+        return predicate(condition.conditions)
     if isinstance(condition, AnyIn):
-        return any(_met(one, payload) for one in condition.conditions)
+        tests = [_predicate(one) for one in condition.conditions]
+        return lambda payload: any(met(payload) for met in tests)
     if isinstance(condition, Not):
-        return not _met(condition.condition, payload)
+        refused = _predicate(condition.condition)
+        return lambda payload: not refused(payload)
     if isinstance(condition, EngineFilter):
         raise InvalidInput(f"what this filter of {condition.engine} means, only {condition.engine} knows")
-    found = values(payload, condition.field)
-    if isinstance(condition, Exists):
-        return any(map(_something, found))
-    return any(_holds(condition, value) for value in found)
+    holds, path = _something if isinstance(condition, Exists) else _holder(condition), condition.field.split(".")
+
+    def met(payload: Payload) -> bool:
+        value = payload.get(path[0])
+        if len(path) == 1 and type(value) in _PLAIN:  # one scalar, as most are
+            return holds(value)
+        return any(map(holds, _values(payload, path)))
+
+    return met
 
 
 def values(payload: Payload, field: str) -> list[object]:
@@ -296,13 +314,32 @@ def _something(value: object) -> bool:
     return value is not None
 
 
-def _holds(condition: AnyOf | Range | DateRange, value: object) -> bool:
+def _holder(condition: AnyOf | Range | DateRange) -> Callable[[object], bool]:
+    """Whether a condition holds for one value."""
     if isinstance(condition, AnyOf):
-        return any(_kind(value) == _kind(wanted) and value == wanted for wanted in condition.values)
+        return _among(condition.values)
     if isinstance(condition, Range):
-        return _number(value) and all(BOUNDS[bound](value, limit) for bound, limit in condition.bounds)
-    moment = instant(value) if isinstance(value, str) else None
-    return moment is not None and all(BOUNDS[bound](moment, limit) for bound, limit in condition.bounds)
+        limits = [(BOUNDS[bound], limit) for bound, limit in condition.bounds]
+        return lambda value: _number(value) and all(within(value, limit) for within, limit in limits)
+    moments = [(BOUNDS[bound], limit) for bound, limit in condition.bounds]
+
+    def holds(value: object) -> bool:
+        moment = instant(value) if isinstance(value, str) else None
+        return moment is not None and all(within(moment, limit) for within, limit in moments)
+
+    return holds
+
+
+def _among(wanted: Iterable[Scalar]) -> Callable[[object], bool]:
+    scalars: dict[type, set[object]] = {}
+    for scalar in wanted:
+        scalars.setdefault(_kind(scalar), set()).add(scalar)
+
+    def holds(value: object) -> bool:
+        some = scalars.get(_PLAIN.get(type(value)) or _kind(value))
+        return some is not None and value in some
+
+    return holds
 
 
 def _kind(value: object) -> type:

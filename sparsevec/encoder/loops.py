@@ -19,7 +19,7 @@ __all__ = ["bounds", "dots", "scores"]
 _Array: TypeAlias = npt.NDArray[Any]
 
 
-@compiled([float64(given(one), given(float64)) for one in (float32, float64, int16)], any_order=True)
+@compiled([float64(given(one), given(float64)) for one in (float32, float64, int16, int32)], any_order=True)
 def _dot(row: _Array, query: _Array) -> Any:
     """Exact."""
     total = 0.0
@@ -102,7 +102,7 @@ def bounds(
 
 
 _stored = (given(int32), given(int32), given(float32))
-_coded = (given(float64, 2), float64, given(float64, 2), given(int64), given(float64))
+_coded = (given(int32, 2), float64, given(int32, 2), given(int64), given(float64))
 
 
 @compiled(
@@ -136,17 +136,18 @@ def scores(
     for dimension in range(len(decoder)):
         if met[dimension]:
             products[dimension] = _dot(decoder[dimension], coarse) * unit
-    tables = np.zeros((len(starts) - 1, codewords.shape[1]))
-    for group in range(len(tables)):
-        table = tables[group]
+    groups, left = len(starts) - 1, np.zeros(len(codes))
+    table, header = np.empty(codewords.shape[1]), codes.shape[1] - groups
+    for group in range(groups):
+        table[:] = 0.0
         for component in range(starts[group], starts[group + 1]):
             asked, words = np.rint(_dot(components[component], query) * fine), codewords[component]
             for word in range(len(table)):
                 table[word] += asked * words[word]
+        for row in range(len(codes)):
+            left[row] += table[codes[row, header + group]]
     for row in range(len(codes)):
-        explained, left, code, header = 0.0, 0.0, codes[row], codes.shape[1] - len(tables)
+        explained = 0.0
         for at in range(indptr[row], indptr[row + 1]):
             explained += products[indices[at]] * np.float64(values[at])
-        for group in range(len(tables)):
-            left += tables[group, code[header + group]]
-        found[row] = constant + explained + gains[code[1]] * (left * 2.0**-40)
+        found[row] = constant + explained + gains[codes[row, 1]] * (left[row] * 2.0**-40)

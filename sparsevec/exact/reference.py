@@ -51,7 +51,7 @@ from sparsevec.contract.checks import (
     dense_row,
     ids_or_where,
 )
-from sparsevec.contract.filters import Where, conditions, matches
+from sparsevec.contract.filters import Where, conditions, predicate
 from sparsevec.contract.searches import Search, as_given, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput
@@ -184,7 +184,7 @@ class Reference(Database):
         search.check_codes(code_bytes)
         wanted = conditions(where)
         documents, lists = self._read()
-        allowed = np.array([matches(p, wanted) for p in documents.payloads], bool) if wanted else None
+        allowed = np.array(list(map(predicate(wanted), documents.payloads)), bool) if wanted else None
         if after is not None:
             return [_read_on(documents, *lists.search(asked[0], len(documents.ids), allowed), k, search)]
         found = [lists.search(query, depth, allowed) for query in asked]
@@ -207,9 +207,9 @@ class Reference(Database):
     def matching(self, where: Where, most: int, *, dense: str | None = None) -> Documents | None:
         check_k(most, "most")
         self._existing()
-        wanted = conditions(where)
+        met = predicate(conditions(where))
         documents, _ = self._read()
-        rows = [row for row, payload in enumerate(documents.payloads) if matches(payload, wanted)]
+        rows = [row for row, payload in enumerate(documents.payloads) if met(payload)]
         if len(rows) > most:
             return None
         ids, payloads = tuple(documents.ids[row] for row in rows), tuple(documents.payloads[row] for row in rows)
@@ -229,6 +229,7 @@ class Reference(Database):
     ) -> Iterator[Page]:
         """In id order; `after` is the last id of a page, so a scan goes on at any time, also in another process."""
         behind, size, wanted, more = _place(after), check_size(size), conditions(where), True
+        met = predicate(wanted)
         while more:
             dimension, fingerprint, _, code_bytes = self._existing()
             rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
@@ -237,7 +238,7 @@ class Reference(Database):
             rows, more = rows[:size], len(rows) > size
             behind = rows[-1][0]
             with self._legible():
-                rows = [row for row in rows if matches(json.loads(row[3]), wanted)] if wanted else rows
+                rows = [row for row in rows if met(json.loads(row[3]))] if wanted else rows
                 found = documents_of(rows, dimension, fingerprint, code_bytes if codes else None)
             if not rows:
                 continue

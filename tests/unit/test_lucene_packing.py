@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sparsevec_adapters.lucene.answers import read_packed
 from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.index import Field
@@ -31,6 +32,21 @@ def test_what_is_unpacked_is_what_the_engine_keeps(given: SparseVectors) -> None
     records, held = packing.packed(given)
     assert held.all()
     assert packing.unpacked(records) == stored(given)
+
+
+def test_bytes_that_something_else_wrote_are_no_vectors() -> None:
+    packing = Packing(8192, 32, 11)
+    assert packing.unpacked(np.full((2, packing.width), 255, np.uint8)) is None  # more weights than there may be
+    assert packing.unpacked(np.arange(packing.width, dtype=np.uint8)[None]) is None  # not one above the other
+
+
+@given(vectors(), st.data())
+def test_any_bytes_are_vectors_or_none(given: SparseVectors, data: st.DataObject) -> None:
+    packing = Packing.fitting(given)
+    records, _ = packing.packed(given)
+    noise = data.draw(arrays(np.uint8, records.shape))
+    read = packing.unpacked(records ^ noise & data.draw(st.sampled_from([0x11, 0xFF])))
+    assert read is None or len(read) == len(given)
 
 
 @given(vectors(weights=signed_weights, dimension=64), st.integers(1, 4), st.integers(1, 16))

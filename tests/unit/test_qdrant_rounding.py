@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sparsevec_adapters.qdrant_core.rounding import slack
 
+from sparsevec import connect
 from sparsevec.vectors import Float32s, SparseVectors
 
 
@@ -33,3 +34,17 @@ def test_the_slack_of_uint8_covers_weights_of_every_size() -> None:
         weights = (size * generator.lognormal(0, 2, 500)).astype(np.float32)
         moved = np.abs(kept(weights).astype(np.float64) - weights)
         assert (moved <= slack(SparseVectors.from_dense(weights[:, None]), "uint8")).all()
+
+
+def test_local_mode_adds_up_the_float32s_that_were_given() -> None:
+    """Not their shortest decimals, which are other numbers: it computes in double."""
+    generator = np.random.default_rng(0)
+    query = SparseVectors([0, 1], [5], [4.555825], 10)
+    weights = generator.uniform(1, 10, 200).astype(np.float32)
+    documents = SparseVectors(np.arange(201), np.full(200, 5), weights, 10)
+    with connect("qdrant+memory:") as adapter:
+        adapter.create(10)
+        adapter.upsert(range(200), documents)
+        (hits,) = adapter.search(query, 200)
+    due = (np.float64(query.values[0]) * weights).astype(np.float32)
+    assert dict(zip(hits.ids, hits.scores.tolist(), strict=True)) == dict(enumerate(due.tolist()))

@@ -29,7 +29,7 @@ from sparsevec.contract.filters import (
     Range,
     fields,
     instant,
-    matches,
+    predicate,
     values,
 )
 from sparsevec.errors import InvalidInput
@@ -133,8 +133,8 @@ class _Column:
         if isinstance(condition, DateRange):
             bounds = [(bound, _microseconds(limit)) for bound, limit in condition.bounds]
             return _within(self._moments, [*bounds, ("gt", _NO_DATE)])
-        asked = (replace(condition, field="value"),)
-        return np.array([matches({"value": value}, asked) for value in self._values], bool)
+        met = predicate([replace(condition, field="value")])
+        return np.array([met({"value": value}) for value in self._values], bool)
 
     @cached_property
     def _floats(self) -> Any:
