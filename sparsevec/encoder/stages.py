@@ -45,21 +45,18 @@ __all__ = ["fitted", "learning", "recalibrated", "refined", "residual_codes"]
 def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Model:
     """The head, or directions that nobody learned where these do better on rows that were not learned from."""
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
-    documents, limits = rows.documents_to_train_on(), task.limits
-    neighbours = head_recipe(len(documents), task.output_dim, limits.nnz).neighbours
-    learn = learning()
-    sample = rows.queries_to_train_on()
-    corpus = learn.new_corpus(documents, rows.documents_that_ask(), None, sample, neighbours, task.device)
+    limits, sample, corpus = task.limits, rows.queries_to_train_on(), _corpus(task, rows)
     whole.at("neighbours", 1, 1)
     tensors, collapsed = None, None
     try:
-        tensors = learn.learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
+        tensors = learning().learned_towers(corpus, task.output_dim, limits, task.seed, whole, checkpoint)
     except TrainingCollapsed as error:
         collapsed = error.diagnosis
 
     whole.at("budget", 0, 1, "calibrating the budget")
     judge = Judge.of(rows, CalibrationRecipe().most_measured)
-    kept = _plain(documents, task, rows, judge)  # not of rows that ask: each would find its nearest by its own
+    # not of rows that ask: each would find its nearest by its own
+    kept = _plain(rows.documents_to_train_on(), task, rows, judge)
     theirs = float(judge.recall_10(kept.codes, kept.asked[0]).mean())
     shared = None if sample is None else agreement(rows.documents_that_ask(), sample)
     figures: dict[str, Any] = {
@@ -89,6 +86,19 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     if served is None:
         return made
     return Model(served.config.model_copy(update={"figures": made.config.figures}), served.tensors)
+
+
+def _corpus(task: Task, rows: Split) -> Any:
+    """The documents to train on. Where these are all but what is held out, their nearest are those among all, which
+    `refine` will ask for, too."""
+    all_but_held = len(rows.trained_documents) + len(rows.held_documents) == len(rows.documents)
+    some = slice(None) if all_but_held else rows.trained_documents
+    same, kept = rows.documents_asking is rows.documents, rows.trained_documents if all_but_held else None
+    documents = unit_rows(rows.documents[some])
+    asking = documents if same else unit_rows(rows.documents_asking[some])
+    neighbours = head_recipe(len(rows.trained_documents), task.output_dim, task.limits.nnz).neighbours
+    sample = rows.queries_to_train_on()
+    return learning().new_corpus(documents, asking, None, sample, neighbours, task.device, kept=kept)
 
 
 def _with_all(task: Task, rows: Split, judge: Judge, figures: dict[str, Any]) -> Model:

@@ -19,8 +19,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sparsevec.dense import nearest
-from sparsevec.encoder import Budget, Progress, SparseEncoder, split, stages, towers
+from sparsevec.dense import Nearest, nearest
+from sparsevec.encoder import Budget, Progress, SparseEncoder, neighbours, split, stages, towers
 from sparsevec.encoder.learning import codes, learn, refining
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
@@ -434,13 +434,28 @@ def test_what_nobody_learned_is_compared_without_directions_of_the_rows_that_ask
     assert np.max(given[0] @ held.T) < 0.9999
 
 
+def test_the_neighbours_that_fit_found_are_those_that_refine_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def seen(documents: Float32s, rows: Float32s, k: int, **options: Any) -> Nearest:
+        compared.append((len(documents), len(rows)))
+        return nearest(documents, rows, k, **options)
+
+    monkeypatch.setattr(neighbours, "_found", {})
+    monkeypatch.setattr(neighbours, "nearest", seen)
+    encoder = SparseEncoder(INPUT, OUTPUT).fit(SMALL, SMALL[::2], budget=BUDGET)
+    encoder.refine(SMALL, SMALL[::2])
+    held = SplitRecipe().held_share
+    assert compared == [(220, 220), (220, 110 - 110 // held)]
+
+
 def test_the_head_learns_from_a_part_of_a_large_corpus_and_in_refining_all_documents_ask(
     encoder: SparseEncoder, documents: Float32s, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights of one that does not ask are learned only by the way: the head does better on ten times as many."""
     asked = []
 
-    def seen(documents: Float32s, own: Float32s, asking: Int64s | None, *rest: Any) -> learn.Corpus:
+    def seen(documents: Float32s, own: Float32s, asking: Int64s | None, *rest: Any, **more: Any) -> learn.Corpus:
         asked.append((len(documents), set(range(len(own)) if asking is None else asking.tolist())))
         raise KeyboardInterrupt
 

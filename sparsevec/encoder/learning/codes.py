@@ -6,9 +6,9 @@ There a product is the sum over the weights that meet; a GPU does a dense produc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sparsevec.compiler import Loops
 from sparsevec.training.codes import TopK, column_sums
 from sparsevec.vectors import SparseVectors
 
-__all__ = ["arithmetic", "dot_products", "largest", "linear_top_k", "padded"]
+__all__ = ["arithmetic", "dot_products", "largest", "linear_top_k", "padded", "rounds"]
 
 Int32s: TypeAlias = npt.NDArray[np.int32]
 
+_LOOPS: Final = Loops("sparsevec.encoder.learning.loops", worth=0)
 _TIED = 8  # times k candidates of a row: where ties make them more, looking at all takes less memory
 _MAXIMA = 4  # groups for each of the k largest: with fewer more is looked at, with more their own k takes longer
+_GROUPS, _SPARSE = 12, 8  # for each of the k largest, of compiled loops; numbers for each, of which they are worth it
+_ROWS = 64
+_BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # of as many bytes
 _DENSE = 1000  # multiplications of a dense product that take as long as one meeting
 
 
@@ -48,23 +53,49 @@ def _multiplies_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16"))
 
 
+@cache
+def _compiled() -> Callable[..., None] | None:
+    """`loops.strongest`; None where it cannot be compiled. Learning waits for it, so that it begins as it goes on."""
+    _LOOPS.load(wait=True)
+    module = _LOOPS.get()
+    return None if module is None else module.strongest
+
+
+def rounds(device: torch.device) -> bool:
+    """Whether products are of bfloat16 while learning."""
+    return device.type == "cpu" and _multiplies_bfloat16()
+
+
 def arithmetic(device: torch.device) -> str:
-    """What rows and weights are multiplied in while learning; a checkpoint goes on to the same bits in the same."""
-    return "bfloat16" if device.type == "cpu" and _multiplies_bfloat16() else "float32"
+    """What rows and weights are multiplied in while learning, and what chooses among equal ones; a checkpoint goes on
+    to the same bits in the same."""
+    chosen = " by loops" if device.type == "cpu" and _compiled() is not None else ""
+    return ("bfloat16" if rounds(device) else "float32") + chosen
 
 
 def _activations(rows: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """z (b, dimension)"""
-    if rows.dtype == torch.float32 and arithmetic(rows.device) == "bfloat16":
-        rows, weights, bias = rows.bfloat16(), weights.bfloat16(), bias.bfloat16()
-    return torch.addmm(bias, rows, weights.T)
+    if rows.dtype != torch.float32 or not rounds(rows.device):
+        return torch.addmm(bias, rows, weights.T)
+    b = len(rows)
+    rows = F.pad(rows.bfloat16(), (0, 0, 0, -b % _ROWS))  # each new number of rows costs what three products do
+    return torch.addmm(bias.bfloat16(), rows, weights.bfloat16().T)[:b]
 
 
 def largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row (b, m), unordered: values and indices (b, k).
+    """The k largest of each row (b, m), unordered: values and indices (b, k). NaN is the largest, as for topk."""
+    b, m = z.shape
+    strongest = _compiled() if z.device.type == "cpu" and z.dtype in _BITS and m >= _SPARSE * k else None
+    if strongest is None:
+        return _largest(z, k)
+    indices = torch.empty((b, k), dtype=torch.int64)
+    bits = z.detach().contiguous().view(_BITS[z.dtype])
+    strongest(bits.numpy(), k, min(_GROUPS * k, m // 4), indices.numpy())
+    return z.gather(1, indices), indices
 
-    What does not reach the k-th largest of the maxima of groups is not among them. NaN is the largest, as for topk.
-    """
+
+def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What does not reach the k-th largest of the maxima of groups is not among them."""
     (b, m), groups = z.shape, z.shape[1]
     while groups % 2 == 0 and groups // 2 >= _MAXIMA * k:
         groups //= 2

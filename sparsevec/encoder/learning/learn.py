@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsevec.dense import Nearest
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
 from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
+from sparsevec.encoder.neighbours import nearest_once
 from sparsevec.encoder.recipe import (
     CalibrationRecipe,
     HeadRecipe,
@@ -71,29 +73,40 @@ def new_corpus(
     neighbours: int,
     device: str,
     large: RefineRecipe | None = None,
+    kept: Int64s | None = None,
 ) -> Corpus:
     """Of unit rows (n, input_dim) and (q, input_dim); own (n, input_dim): the documents as queries, which may be the
     same array.
 
     asking (m,): numbers of the documents that ask too; None: all do. large: how to find the nearest of those, and of
-    mixtures of queries, where there are more documents than are compared in all pairs, on a CPU. All that is learned
-    from them is learned on `device`; InvalidInput for an unknown one.
+    mixtures of queries, where there are more documents than are compared in all pairs, on a CPU. kept (m,): numbers,
+    ascending, of the documents that are the corpus; None: all. What is learned from them is learned on `device`;
+    InvalidInput for an unknown one.
     """
     place = chosen_device(device)
     if place.type != "cpu" or (large is not None and len(documents) <= large.searched):
         large = None  # a GPU compares all pairs in less time than it starts many searches
-    rows = torch.from_numpy(documents).to(place)
-    as_queries = rows if own is documents else torch.from_numpy(own).to(place)
+    some = slice(None) if kept is None else kept
+    rows = torch.from_numpy(documents[some]).to(place)
+    as_queries = rows if own is documents else torch.from_numpy(own[some]).to(place)
     m = min(neighbours, len(rows) // 4)
     looked, wide = (None, None) if large is None else (large.looked, large.wide)
-    others = near(as_queries, rows, m, looked, itself=True)
+    if once := place.type == "cpu" and large is None:
+        others = _asking(as_queries, nearest_once(documents, own, m, themselves=True, kept=kept))
+    else:
+        others = near(as_queries, rows, m, looked, itself=True)
     who = None if asking is None else torch.from_numpy(asking).to(place)
     others = replace(others, near=others.near.int(), asking=who)  # half as many bytes
     if queries is None:
         return Corpus(rows, others, others.some(torch.arange(0)))
-    found = near(torch.from_numpy(queries).to(place), rows, wide or m)
+    asked = torch.from_numpy(queries).to(place)
+    found = _asking(asked, nearest_once(documents, queries, m, kept=kept)) if once else near(asked, rows, wide or m)
     sample = Asking(found.rows, found.near[:, :m].clone(), found.similarities[:, :m].clone())
     return Corpus(rows, others, sample, None if wide is None else found.near)
+
+
+def _asking(rows: Tensor, found: Nearest) -> Asking:
+    return Asking(rows, torch.from_numpy(found.rows), torch.from_numpy(found.scores))
 
 
 # ---- fit

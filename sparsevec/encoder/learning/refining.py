@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sparsevec.dense import nearest
 from sparsevec.encoder.learning.cells import nearest_in_cells
-from sparsevec.encoder.learning.codes import arithmetic, largest, linear_top_k
+from sparsevec.encoder.learning.codes import arithmetic, largest, linear_top_k, rounds
 from sparsevec.encoder.learning.noise import mixed
 from sparsevec.encoder.recipe import RefineRecipe
 from sparsevec.training.codes import TopK
@@ -171,8 +171,7 @@ class Epochs:
         """Mixtures of the sample's queries, each with another one, and their nearest documents."""
         m = self.sample.near.shape[1]
         if self.wide is None:
-            rounded = arithmetic(mixtures.device) == "bfloat16"
-            return (_near_by_bfloat16 if rounded else near)(mixtures, self.documents, m)
+            return (_near_by_bfloat16 if rounds(mixtures.device) else near)(mixtures, self.documents, m)
         return near_among(mixtures, torch.cat([self.wide, self.wide[others]], dim=1), self.documents, m)
 
 
