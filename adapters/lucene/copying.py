@@ -14,7 +14,7 @@ import orjson
 
 from sparsevec.contract.copies import Marks, RawId, Taken, Whole, among, marks_of
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import BackendDown, CollectionError
+from sparsevec.errors import BackendDown, CollectionError, OutOfLimits
 
 from .answers import read_hits
 from .claims import HIDDEN
@@ -79,7 +79,9 @@ class Copying:
         for hazard in hazards(target, self._session.field):
             if hazard.level == "blocking" and not hazard.copied:
                 raise hazard.to_error()
+        yield from self._expect_no_alias(name)
         settings = {key: value for key, value in index.settings.items() if not _dropped(key)}
+        settings |= dict.fromkeys(_PIPELINES, "_none")  # nor those of an index template: documents have been through
         server = yield from self._session.serving()
         if hides_vectors(self._session.engine, server.version, index.created):
             settings["index.mapping.exclude_source_vectors"] = "false"  # else each update moves a vector by a bit
@@ -87,6 +89,16 @@ class Copying:
         if source := {key: value for key, value in mappings.pop("_source", {}).items() if key != "mode"}:
             mappings["_source"] = source
         yield from json("PUT", path_of(name), {"settings": settings, "mappings": mappings})
+        made = yield from json("GET", path_of(name, "_alias"))
+        if aliases := made[name]["aliases"]:
+            yield from json("DELETE", path_of(name))
+            raise _aliased(name, aliases)
+
+    def _expect_no_alias(self, name: str) -> Operation[None]:
+        """Where it may be asked, and of composable templates: the alias of another is seen when the index is made."""
+        answer = yield from ask("POST", path_of("_index_template", "_simulate_index", name))
+        if answer.status == 200 and (aliases := answer.body.get("template", {}).get("aliases")):
+            raise _aliased(name, aliases)
 
     def whole_page(self, after: str | None) -> Operation[Whole]:
         if after is None:
@@ -104,7 +116,8 @@ class Copying:
             for hit in hits:
                 guard = _guard(here.get(hit["_id"]), over) if over is not None else {}
                 if guard is None:
-                    left.append(hit["_id"])
+                    if (_marks([hit]) != _marks([here[hit["_id"]]])).any():  # else an earlier try has brought it
+                        left.append(hit["_id"])
                     continue
                 action = "create" if over is not None and not guard else "index"
                 lines.append((action, self._session.asked, {**hit, **guard}, json_.dumps(hit["_source"]).encode()))
@@ -147,8 +160,7 @@ class Copying:
 
     def move_names(self, to: str) -> Operation[None]:
         index = yield from self._index()
-        if kept := {key: index.settings[key] for key in _PIPELINES if key in index.settings}:
-            yield from json("PUT", path_of(to, "_settings"), kept)
+        yield from json("PUT", path_of(to, "_settings"), {key: index.settings.get(key) for key in _PIPELINES})
         actions: list[dict[str, Any]] = []
         for alias, about in index.aliases.items():
             actions.append({"remove": {"index": index.name, "alias": alias}})
@@ -160,6 +172,13 @@ class Copying:
         if index.aliases:
             raise CollectionError(f"{sorted(index.aliases)} are aliases of index {index.name!r}, so it is not removed")
         yield from json("DELETE", path_of(index.name))
+
+
+def _aliased(name: str, aliases: Json) -> CollectionError:
+    return CollectionError(
+        f"an index template gives index {name!r} the aliases {sorted(aliases)}, so that readers would find every "
+        f"document there a second time while it is filled; name another with name=, which no template matches"
+    )
 
 
 def _marks(hits: Sequence[Json]) -> Marks:
@@ -182,7 +201,8 @@ def _parts(ids: Sequence[RawId]) -> Iterator[Sequence[RawId]]:
 
 
 def _bulk(lines: Sequence[tuple[str, str, Json, bytes | None]]) -> Operation[list[Json]]:
-    """What became of each (action, index, document, source). Raises BackendDown where the server was busy for one."""
+    """What became of each (action, index, document, source), through no default pipeline, for they have been through
+    it. What is too large for one request goes in several. Raises BackendDown where the server was busy for one."""
     parts = []
     for action, name, hit, source in lines:
         about = {"_index": name, "_id": hit["_id"]} | ({"routing": hit["_routing"]} if "_routing" in hit else {})
@@ -190,7 +210,12 @@ def _bulk(lines: Sequence[tuple[str, str, Json, bytes | None]]) -> Operation[lis
         parts += [orjson.dumps({action: about}), *([source] if source is not None else [])]
     if not parts:
         return []
-    answer = good((yield from ask("POST", "/_bulk", None, b"\n".join(parts) + b"\n", "x-ndjson")))
+    try:
+        answer = good((yield from ask("POST", "/_bulk", {"pipeline": "_none"}, b"\n".join(parts) + b"\n", "x-ndjson")))
+    except OutOfLimits as error:
+        if (half := len(lines) // 2) == 0:
+            return [{"_id": lines[0][2]["_id"], "status": 413, "error": str(error)}]
+        return [*(yield from _bulk(lines[:half])), *(yield from _bulk(lines[half:]))]
     items: list[Json] = [one for item in answer["items"] for one in item.values()]
     if busy := next((one for one in items if one.get("status") in (429, 503)), None):
         raise BackendDown(f"the backend was too busy to copy {busy['_id']!r}: {busy.get('error')}")

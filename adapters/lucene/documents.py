@@ -7,6 +7,8 @@ form that every version replaces without a script, and that keeps the other fiel
 
 from __future__ import annotations
 
+import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -43,6 +45,7 @@ __all__ = [
 Json = Mapping[str, Any]
 
 BULK_PATHS = "items.*.status,items.*.result,items.*.error,items.*._index,items.*._seq_no"
+_VERSION = re.compile(r"([0-9]{1,19})\.([1-9][0-9]{0,18})")
 _SHARED = {"security_exception", "index_not_found_exception", "index_closed_exception", "cluster_block_exception"}
 _REPLACE = (  # `doc` would merge objects; a document that has all of this already is left alone
     "boolean same = true; for (field in params.doc.entrySet()) { String name = field.getKey(); "
@@ -103,10 +106,10 @@ def _update(key: str, routing: str | None = None, guard: Mapping[str, int] | Non
 
 def read_version(version: Version) -> dict[str, int]:
     """A version as `scan` gave it, "seq_no.primary_term", as a bulk request takes it. Raises InvalidInput."""
-    seq_no, dot, term = version.partition(".")
-    if not (dot and seq_no.isdecimal() and term.isdecimal()):
+    read = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if read is None or max(seq_no := int(read[1]), term := int(read[2])) >= 2**63:
         raise InvalidInput(f"expected versions as scan gives them, such as '17.1', found {version!r:.80}")
-    return {"if_seq_no": int(seq_no), "if_primary_term": int(term)}
+    return {"if_seq_no": seq_no, "if_primary_term": term}
 
 
 def to_lines(
@@ -196,7 +199,15 @@ def rewriting(hit: Json, source: Json) -> bytes:
     action = {"_id": hit["_id"], "if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     if "_routing" in hit:
         action["routing"] = hit["_routing"]
-    return b"%b\n%b\n" % (orjson.dumps({"index": action}), orjson.dumps(source))
+    return b"%b\n%b\n" % (orjson.dumps({"index": action}), _as_read(source))
+
+
+def _as_read(source: Json) -> bytes:
+    """A document of others as `wire.parsed` read it, which also takes what orjson does not."""
+    try:
+        return orjson.dumps(source)
+    except TypeError:
+        return json.dumps(source).encode()
 
 
 def bulk_items(answer: Any, expected: int) -> list[Json]:

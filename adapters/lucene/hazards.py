@@ -18,6 +18,7 @@ from .index import Index, Target
 __all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "writable", "write_fault"]
 
 _COPY = "copy it to a new index without that, and move the alias over: retrofit --copy"
+_ROUTED = {"index_routing", "search_routing"}
 _BLOCKS = ("read_only_allow_delete", "read_only", "write")
 
 
@@ -87,6 +88,15 @@ def _of_alias(target: Target) -> Iterator[Hazard]:
             "blocking",
             "alias",
             f"{asked!r} is an alias with a filter, through which a document that was written may not be found",
+            f"name the index itself: one of {sorted(target.names)}",
+            CollectionError,
+        )
+    if any(not _ROUTED.isdisjoint(index.aliases.get(asked, {})) for index in target.indices):
+        yield Hazard(
+            "blocking",
+            "alias",
+            f"{asked!r} is an alias with a routing, through which documents of others are not found, are made a second "
+            f"time, or get that routing",
             f"name the index itself: one of {sorted(target.names)}",
             CollectionError,
         )

@@ -45,6 +45,11 @@ class Index:
         return int(self.settings.get("index.version.created", _NEVER_OLD))
 
     @property
+    def uuid(self) -> str | None:
+        """Of this index and of no later one of that name."""
+        return self.settings.get("index.uuid")
+
+    @property
     def properties(self) -> Json:
         return self.mappings.get("properties", {})  # type: ignore[no-any-return]
 

@@ -284,27 +284,29 @@ class LuceneOperations:
         assert field is not None
         assert field.claim is not None
         writable(Target(index.name, (index,)), self._session.field)
-        removed: set[str] = set()
-        while keys := (yield from self._holders(index, field.present)):
-            if removed.issuperset(keys):
+        removed: set[tuple[str, str | None]] = set()
+        while holders := (yield from self._holders(index, field.present)):
+            if removed.issuperset(holders):
                 raise BackendDown(
-                    f"vectors of {index.name!r} are written while they are dropped, such as of {keys[0]!r}"
+                    f"vectors of {index.name!r} are written while they are dropped, such as of {holders[0][0]!r}"
                 )
-            yield from self._writing.remove(index, field, keys)
-            removed.update(keys)
+            keys, routings = zip(*holders, strict=True)
+            yield from self._writing.remove(index, field, keys, routings)
+            removed.update(holders)
         yield from self._session.put_mapping(index, field.claim.dropping())
         _log.info(
             "took %d vectors out of index %s; the mapping of field %s stays", len(removed), index.name, field.name
         )
 
-    def _holders(self, index: Index, present: str) -> Operation[list[str]]:
+    def _holders(self, index: Index, present: str) -> Operation[list[tuple[str, str | None]]]:
+        """`_id` and routing of some documents with a vector of ours."""
         yield from self._session.refresh(force=True)
         size = min(PAGE, index.window) // 2 or 1
         body = {"query": {"exists": {"field": present}}, "size": size, "_source": False}
         answer = yield from json(
             "POST", path_of(index.name, "_search"), body, {"allow_partial_search_results": "false"}
         )
-        return [hit["_id"] for hit in read_hits(answer)]
+        return [(hit["_id"], hit.get("_routing")) for hit in read_hits(answer)]
 
     # ---- numbers
 

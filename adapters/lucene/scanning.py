@@ -141,7 +141,7 @@ class Scanning:
         target = yield from self._target()
         field = read_fields(target, self._session.field)
         shards = _shards(since, target)
-        number, point, place = orjson.loads(after) if after is not None else (0, None, None)
+        number, point, place = (0, None, None) if after is None else _place_of_shard(after, len(shards))
         index, shard, behind = shards[number]
         if point is None:
             point = yield from self._point(index, {"preference": f"_shards:{shard}"})
@@ -247,3 +247,13 @@ def _place(after: str) -> tuple[str, list[Any]]:
     except (ValueError, TypeError):
         raise InvalidInput(f"expected after= as a page of scan gave it, found {after!r:.80}") from None
     return point, place
+
+
+def _place_of_shard(after: str, shards: int) -> tuple[int, str | None, list[Any] | None]:
+    try:
+        number, point, place = orjson.loads(after)
+    except (ValueError, TypeError):
+        number = point = place = None
+    if type(number) is not int or not 0 <= number < shards:
+        raise InvalidInput(f"expected after= as a page of changed gave it, found {after!r:.80}")
+    return number, point, place

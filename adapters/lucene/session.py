@@ -65,6 +65,7 @@ class Session:
         self.max_clauses = 2**31
         self.compact = True  # until the server says that it knows no sparse_vector query (before 8.15)
         self.scripts = True  # until the server says that it runs none
+        self.by_index = True  # until the server says that the credentials are for an alias alone, not for its index
         self.news = True  # whether most documents of the last write were not there before
         self.foreign: str | None = None  # the claim known to hold vectors without a fingerprint
         self._known: Known | None = None
@@ -104,13 +105,17 @@ class Session:
 
     # ---- the index
 
-    def look(self) -> Operation[Target | None]:
+    def stands_for(self) -> Operation[Target | None]:
         """What the name stands for now; None when it is not there."""
         answer = yield from ask("GET", self.path(), {"flat_settings": "true"})
-        if answer.status == 404:
+        return None if answer.status == 404 else read_target(self.asked, good(answer))
+
+    def look(self) -> Operation[Target | None]:
+        """The same, and it is known from now on, with our field."""
+        target = yield from self.stands_for()
+        if target is None:
             self._known = None
             return None
-        target = read_target(self.asked, good(answer))
         if target.names != self._names:
             self._names = target.names
             self.wrote()  # by others, perhaps, and before we looked
@@ -199,15 +204,15 @@ class Session:
             raise BackendDown(f"{expected} queries were sent and {len(responses)} were answered")
         return responses
 
-    def locate(self, index: Index, keys: Sequence[str], source: Any = False) -> Operation[dict[str, Json]]:
-        """Those documents that are there, whatever their routing: hits by `_id`."""
-        found: dict[str, Json] = {}
+    def locate(self, index: Index, keys: Sequence[str], source: Any = False) -> Operation[list[Json]]:
+        """The hits of those documents that are there, whatever their routing."""
+        found: list[Json] = []
         at_once = max(1, min(PAGE, index.window) // 2)  # an _id may be there twice, with two routings
         for start in range(0, len(keys), at_once):
             body = find_body(keys[start : start + at_once], min(2 * at_once, index.window), source)
             params = {"allow_partial_search_results": "false"}
             answer = yield from json("POST", path_of(index.name, "_search"), body, params)
-            found |= {hit["_id"]: hit for hit in read_hits(answer)}
+            found += read_hits(answer)
         return found
 
     def put_mapping(self, index: Index, properties: Json) -> Operation[None]:
@@ -216,10 +221,14 @@ class Session:
         finally:
             self.forget()  # also where it was refused: somebody else was first
 
-    def bulk(self, bodies: Iterable[bytes], params: Mapping[str, str]) -> Operation[Any]:
-        """The answer to one bulk request, read; what it wrote is to be refreshed before the next read."""
+    def bulk(self, index: Index, bodies: Iterable[bytes], params: Mapping[str, str]) -> Operation[Any]:
+        """The answer to one bulk request, read; what it wrote is to be refreshed before the next read.
+
+        It goes to the index itself: an alias may be moved at this moment to an index that would map our field anew.
+        """
+        path = path_of(index.name, "_bulk") if self.by_index else self.path("_bulk")
         try:
-            answer = yield from ask("POST", self.path("_bulk"), params, b"".join(bodies), "x-ndjson")
+            answer = yield from ask("POST", path, params, b"".join(bodies), "x-ndjson")
             return good(answer)
         finally:
             self.wrote()  # a request that failed may have written, too

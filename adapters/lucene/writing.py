@@ -19,6 +19,7 @@ from sparsevec.contract.checks import (
     first_repeated,
 )
 from sparsevec.contract.operations import Operation
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import SparseVectors
 
@@ -30,6 +31,7 @@ from .documents import (
     deletion,
     lost_race,
     lost_routing,
+    read_version,
     removal,
     rewriting,
     to_lines,
@@ -84,6 +86,7 @@ class Writing:
             known = yield from self._session.existing(0.0)  # what was in the way may be gone
         ids, payloads = check_batch(ids, vectors, payloads, known.field.dimension)
         _check_lengths(ids, versions=versions, routing=routing)
+        _check_guards(versions or (), routing or ())
         check_space(vectors, known.field.fingerprint)
         codes = check_codes(codes, vectors, known.field.code_bytes)
         index = writable(known.target, self._session.field)
@@ -168,7 +171,7 @@ class Writing:
             reason = f"its objects were merged with those that were there: this server runs no scripts, and {fault}"
             return {key: {"status": 400, "error": {"type": "objects_merged", "reason": reason}} for key in lines}
         items = yield from self._rewrite(index, list(lines), lambda key, source: lines[key].replaced(source))
-        return items
+        return {key: item for (key, _), item in items.items()}
 
     def _ours(self, index: Index, lines: Sequence[Line]) -> Operation[list[Json]]:
         """`create`, and an update for those that are there (409), so that what else they hold stays (C3).
@@ -202,16 +205,15 @@ class Writing:
             return items
         yield from self._session.refresh(force=True)
         found = yield from self._session.locate(index, [sent[i].key for i in lost])
-        lost = [i for i in lost if "_routing" in found.get(sent[i].key, {})]
-        again = yield from self._items(
-            index, [sent[i] for i in lost], routings=[found[sent[i].key]["_routing"] for i in lost]
-        )
+        routing = {hit["_id"]: hit["_routing"] for hit in found if "_routing" in hit}
+        lost = [i for i in lost if sent[i].key in routing]
+        again = yield from self._items(index, [sent[i] for i in lost], [routing[sent[i].key] for i in lost])
         for i, item in zip(lost, again, strict=True):
             items[i] = item
         return items
 
     def _items(
-        self, index: Index, sent: Sequence[_Sent], routings: Sequence[str] | None = None
+        self, index: Index, sent: Sequence[_Sent], routings: Sequence[str | None] | None = None
     ) -> Operation[list[Json]]:
         """What became of each action; where the server runs no scripts, of the same in plain words."""
         if not sent:
@@ -226,7 +228,7 @@ class Writing:
             )
         params = {"timeout": _PATIENCE, "filter_path": BULK_PATHS, "pipeline": "_none", **self._session.write_params}
         try:
-            answer = yield from self._session.bulk(bodies, params)
+            answer = yield from self._session.bulk(index, bodies, params)
             items = bulk_items(answer, len(sent))
         except OutOfLimits as error:
             if len(sent) > 1:
@@ -235,9 +237,12 @@ class Writing:
         except CollectionError:
             yield from self._say_why()
             raise
-        if moved := {to for item in items if (to := went_to(item))} - {index.name}:
-            self._session.forget()
-            raise BackendDown(f"{self._session.asked!r} was moved to {sorted(moved)} while it was written to")
+        except BackendUnsupported:
+            if index.name == self._session.asked or not self._session.by_index:
+                raise
+            self._session.by_index = False
+            return (yield from self._items(index, sent, routings))
+        yield from self._expect_there(index, items)
         refused = [i for i, item in enumerate(items) if sent[i].plain and _no_scripts(item)]
         if refused:
             self._session.scripts = False
@@ -247,6 +252,28 @@ class Writing:
             for i, item in zip(refused, again, strict=True):
                 items[i] = item
         return items
+
+    def _expect_there(self, index: Index, items: Sequence[Json]) -> Operation[None]:
+        """Raises BackendDown where the name stands for another index than it did before: others will not find there
+        what was written.
+
+        Of an alias, each write asks. An index itself can only have been removed and made again; what a server makes of
+        its own accord, for a document that is written to an index which was removed, begins to count its writes anew.
+        """
+        moved = {to for item in items if (to := went_to(item))} - {index.name}
+        made = any(_is_first(item) for item in items)
+        if not moved and (made or index.name != self._session.asked):
+            now = yield from self._session.stands_for()
+            here = now.write if now is not None else None
+            if here is not None and (here.name, here.uuid) == (index.name, index.uuid):
+                return
+            moved = set(now.names) if now is not None else {"nothing"}
+        if moved:
+            self._session.forget()
+            perhaps = f"; look whether the server has made an index {index.name!r} for what was written" if made else ""
+            raise BackendDown(
+                f"{self._session.asked!r} was moved to {sorted(moved)} or made anew while it was written to{perhaps}"
+            )
 
     def _say_why(self) -> Operation[None]:
         """Look again: what every document was refused for stands in the settings of the index."""
@@ -266,10 +293,15 @@ class Writing:
         else:
             yield from self.remove(index, known.field, keys)
 
-    def remove(self, index: Index, field: Field, keys: Sequence[str]) -> Operation[None]:
-        """Our vector, and nothing else, out of documents, and out of their `_source` where the engine allows."""
+    def remove(
+        self, index: Index, field: Field, keys: Sequence[str], routings: Sequence[str | None] | None = None
+    ) -> Operation[None]:
+        """Our vector, and nothing else, out of documents, and out of their `_source` where the engine allows.
+
+        `routings`: where they are known; an `_id` may be there several times, with one each.
+        """
         if self._session.scripts:
-            items = yield from self._routed(index, [_Sent(key, _removal(key, field, script=True)) for key in keys])
+            items = yield from self._removed(index, field, keys, routings, script=True)
             self._session.scripts = not any(_no_scripts(item) for item in items)
             if self._session.scripts:
                 check_removed(items)
@@ -278,25 +310,37 @@ class Writing:
             rewritten = yield from self._rewrite(index, keys, lambda _, source: without(source, field))
             check_removed(rewritten.values())
         else:  # a document written anew would run through it
-            items = yield from self._routed(index, [_Sent(key, _removal(key, field, script=False)) for key in keys])
+            items = yield from self._removed(index, field, keys, routings, script=False)
             check_removed(items)
+
+    def _removed(
+        self, index: Index, field: Field, keys: Sequence[str], routings: Sequence[str | None] | None, *, script: bool
+    ) -> Operation[list[Json]]:
+        sent = [_Sent(key, _removal(key, field, script=script)) for key in keys]
+        return (yield from (self._routed(index, sent) if routings is None else self._items(index, sent, routings)))
 
     def _rewrite(
         self, index: Index, keys: Sequence[str], change: Callable[[str, Json], Json | None]
-    ) -> Operation[dict[str, Json]]:
-        """Write documents anew, as `change(key, source)` says, None to leave one: the bulk item of each by key."""
+    ) -> Operation[dict[tuple[str, str | None], Json]]:
+        """Write documents anew, as `change(key, source)` says, None to leave one: the bulk item of each by key and
+        routing."""
         whole = yield from self._session.whole_source(index)
-        done: dict[str, Json] = {}
+        done: dict[tuple[str, str | None], Json] = {}
         for _ in range(ROUNDS):
             if not keys:
                 break
             yield from self._session.refresh(force=True)
             found = yield from self._session.locate(index, keys, whole or True)
-            changed = {key: change(key, hit["_source"]) for key, hit in found.items()}
-            sent = [_Sent(key, _rewriting(found[key], to)) for key, to in changed.items() if to is not None]
-            items = yield from self._items(index, sent)
-            done |= {one.key: item for one, item in zip(sent, items, strict=True)}
-            keys = [one.key for one in sent if done[one.key]["status"] in (404, 409)]
+            changed = [(hit, change(hit["_id"], hit["_source"])) for hit in found]
+            sent = [(hit, to) for hit, to in changed if to is not None]
+            items = yield from self._items(index, [_Sent(hit["_id"], _rewriting(hit, to)) for hit, to in sent])
+            left: dict[str, None] = {}
+            for (hit, _), item in zip(sent, items, strict=True):
+                if item["status"] in (404, 409):  # what others made of it may need nothing any more
+                    left[hit["_id"]] = None
+                else:
+                    done[hit["_id"], hit.get("_routing")] = item
+            keys = list(left)
         if keys:
             raise BackendDown(f"others write to the same {len(keys)} documents all the time, such as {keys[0]!r}")
         return done
@@ -317,6 +361,11 @@ def _removal(key: str, field: Field, *, script: bool) -> Callable[[str | None], 
 
 def _rewriting(hit: Json, source: Json) -> Callable[[str | None], bytes]:
     return lambda _: rewriting(hit, source)
+
+
+def _is_first(item: Json) -> bool:
+    """Whether it is the first write of all that its shard has seen."""
+    return item.get("_seq_no") == 0 and item.get("result") == "created"
 
 
 def _was_there(item: Json) -> bool:
@@ -340,6 +389,15 @@ def _check_lengths(ids: Sequence[Id], **given: Sequence[object] | None) -> None:
     for name, values in given.items():
         if values is not None and len(values) != len(ids):
             raise InvalidInput(f"expected as many {name} as ids, found {len(values)} and {len(ids)}")
+
+
+def _check_guards(versions: Sequence[Version | None], routing: Sequence[object]) -> None:
+    for version in versions:
+        if version is not None:
+            read_version(version)
+    for route in routing:
+        if route is not None and not (isinstance(route, str) and route and is_unicode(route)):
+            raise InvalidInput(f"expected routing as scan gives it, a non-empty string or None, found {route!r:.80}")
 
 
 def _check_spelling(ids: Sequence[Id], ours: bool) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "check_k",
     "check_options",
     "check_queries",
+    "check_seed",
     "check_several",
     "check_size",
     "check_space",
@@ -293,6 +294,13 @@ def check_options(
         raise InvalidInput(f"{backend} has no versions of documents, so none can be guarded; leave versions= out")
     if routing is not None and not can.routing and any(route is not None for route in routing):
         raise InvalidInput(f"{backend} has no routing; leave routing= out")
+
+
+def check_seed(seed: object) -> int:
+    """Raises InvalidInput unless it is a whole number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be a whole number of at least 0, found {seed!r:.80}")
+    return int(seed)
 
 
 def check_k(k: int, what: str = "k") -> int:

@@ -69,8 +69,9 @@ class DeadLetters:
         """
         self.path = path
         self._lines: Lines | None = None
-        if not path.exists() or (path.is_file() and not path.stat().st_size):
-            return
+        with storage_errors(path, "looked for"):
+            if not path.exists() or (path.is_file() and not path.stat().st_size):
+                return
         if settled is None:
             raise JournalMismatch(
                 f"{printable(path)} is there already; move it away, or name another file for the dead letters"
@@ -104,7 +105,7 @@ def read_dead_letters(path: str | os.PathLike[str]) -> Iterator[DeadLetter]:
 def _letter(line: bytes, path: Path, number: int) -> DeadLetter:
     try:
         return DeadLetter.model_validate(json.loads(line))  # pydantic's own parser refuses lone surrogates
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JournalMismatch(
             f"{printable(path)} holds no dead letter of ours at line {number}, nothing was changed"
         ) from error

@@ -164,7 +164,7 @@ def _other_version(line: bytes) -> str | None:
     """Why a line that is no line of ours may be one of another version of this package."""
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
         return None

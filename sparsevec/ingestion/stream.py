@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from sparsevec.contract.adapter import UInt8s
 from sparsevec.contract.checks import CheckedPayloads, Id, check_several, checked_payload, id_fault
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.ingestion.chunks import Encoded, Restartable, Vectors, as_chunks, as_vectors, faults_of
 from sparsevec.vectors import SparseVectors
@@ -218,7 +219,7 @@ class Stream:
 
 def _identity(source: Restartable) -> str:
     identity: object = source.identity
-    if not isinstance(identity, str) or not identity:
+    if not (isinstance(identity, str) and identity and is_unicode(identity)):
         raise InvalidInput(f"the identity of a source must be a non-empty string, found {identity!r:.80}")
     return identity
 
@@ -262,7 +263,7 @@ def _document(position: int, id_: Any, payload: Any, size: int, version: Any, ro
 
 
 def _text_fault(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or (isinstance(value, str) and value and is_unicode(value)):
         return None
     return f"must be non-empty strings, as `scan` gave them, or None, found {value!r:.80}"
 

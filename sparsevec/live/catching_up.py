@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import CollectionError, PlaceForgotten, WrongSpace
+from sparsevec.errors import CollectionError, InvalidInput, PlaceForgotten, WrongSpace
+from sparsevec.ingestion.asked import check_listener
+from sparsevec.ingestion.patience import check_deadline
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.codes import Codes
 from sparsevec.live.folder import Folder, Note
@@ -47,6 +49,8 @@ def catch_up(
     `dry_run` says what would be written. Raises what `retrofit` raises.
     """
     check_rate(rate)
+    check_deadline(deadline)
+    check_listener(on_progress)
     with (
         opened(where, credentials) as adapter,
         Folder(model).locked() as folder,
@@ -68,7 +72,8 @@ def catch_up(
         look, why = _caught(dense, known, looking, telling, checkpoint, write=not dry_run)
         telling.look("catch-up", look)
         if not dry_run:
-            folder.keep(known.model_copy(update={"checkpoint": checkpoint, "identity": info.identity}))
+            since = known.checkpoint if look.failed else checkpoint  # what was refused is looked at again
+            folder.keep(known.model_copy(update={"checkpoint": since, "identity": info.identity}))
         report = CatchUpReport(place=place, fingerprint=encoder.fingerprint, look=look, why_whole=why, dry_run=dry_run)
         telling.end("caught up", report)
     return report
@@ -117,7 +122,12 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     **options: Any,
 ) -> Iterator[CatchUpReport]:
-    """Catch up every so many seconds, for as long as the caller asks for the next report. `options`: `catch_up`'s."""
+    """Catch up every so many seconds, for as long as the caller asks for the next report. `options`: `catch_up`'s.
+
+    Raises InvalidInput where `every` is no number of seconds.
+    """
+    if isinstance(every, bool) or not isinstance(every, (int, float)) or not every >= 0:
+        raise InvalidInput(f"every must be a number of seconds, found {every!r:.80}")
     return repeated(partial(catch_up, where, model=model, **options), every, sleep)
 
 

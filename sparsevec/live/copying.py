@@ -30,16 +30,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import check_seed
 from sparsevec.contract.connect import connect
 from sparsevec.contract.copies import Copies
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
+from sparsevec.ingestion.patience import check_deadline
 from sparsevec.live.beforehand import Lessons
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.comparing import CopyLook, Marked, compared, late
 from sparsevec.live.folder import Folder, Note
-from sparsevec.live.opening import USUAL, check_sample, place_of
+from sparsevec.live.opening import USUAL, check_sample, check_urls, place_of
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.rows import DenseSource, source_name
@@ -124,6 +126,8 @@ def copy_beside(
     back whole, CollectionError where the new name is taken; and what `retrofit` raises.
     """
     check_sample(sample)
+    check_seed(seed)
+    check_deadline(deadline)
     secrets = credentials or {}
     with ExitStack() as stack:
         first, kept = _opened(stack, where, Path(model), secrets)
@@ -167,6 +171,7 @@ def _report(
 
 def _opened(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any]) -> tuple[Any, _Copy | None]:
     """An adapter by the alias, and what the folder knows."""
+    check_urls(where)
     first = stack.enter_context(connect(where, **secrets))
     _copies(first).stands_for()  # over a wire that copies
     kept = _read(folder)
@@ -205,7 +210,11 @@ def _made(
         raise CollectionError(f"{copy.new} is there already, and this folder did not make it; name another with name=")
     if not there:
         _keep(folder.path, copy)
-        _copies(old).make_twin(copy.new, encoder.output_dim, encoder.fingerprint or "", encoder.residual_bytes)
+        try:
+            _copies(old).make_twin(copy.new, encoder.output_dim, encoder.fingerprint or "", encoder.residual_bytes)
+        except (BackendUnsupported, CollectionError):  # nothing was made, and another name may be given
+            (folder.path / _STATE).unlink(missing_ok=True)
+            raise
     info, place = new.info(), place_of(new)
     if info.exists and folder.note_of(place, info) is None:  # a vector that could only be made with the collection
         identity, fingerprint = info.identity, encoder.fingerprint or ""
@@ -232,6 +241,7 @@ def switch_copy(
     up with. The old collection stays. May be called again after a kill. Raises InvalidInput where the folder knows of
     no copy, CollectionError where the copy did not take every document, and then nothing is moved.
     """
+    check_deadline(deadline)
     secrets = credentials or {}
     with ExitStack() as stack:
         first, copy, old, new = _known(stack, where, Path(model), secrets)

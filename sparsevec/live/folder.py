@@ -69,9 +69,11 @@ class Folder:
     def locked(self, *, make: bool = False) -> Iterator[Folder]:
         """`make` it where it is not there. Raises StorageFailed while another process, or another call of this one,
         works here, InvalidInput where it is no folder."""
-        if self.path.exists() and not self.path.is_dir():
+        with storage_errors(self.path, "looked for"):
+            there, folder = self.path.exists(), self.path.is_dir()
+        if there and not folder:
             raise InvalidInput(f"model= must be a folder, found the file {printable(self.path)}")
-        if not (make or self.path.exists()):
+        if not (make or there):
             raise InvalidInput(f"there is no folder {printable(self.path)}; name the one of the retrofit with model=")
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

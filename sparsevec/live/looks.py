@@ -23,11 +23,12 @@ import numpy.typing as npt
 from sparsevec.contract.adapter import Adapter, Page, UInt8s, Version
 from sparsevec.contract.checks import Id
 from sparsevec.errors import BackendDown, PlaceForgotten
+from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing
 from sparsevec.ingestion.removal import remove
 from sparsevec.ingestion.report import IngestFailure
-from sparsevec.live.codes import Codes, code_fingerprints
+from sparsevec.live.codes import Codes, UInt64s, code_fingerprints
 from sparsevec.live.reports import Look
 from sparsevec.live.rows import Usable, usable
 from sparsevec.live.seen import Seen, row_marks
@@ -76,9 +77,10 @@ class Looking:
 
         Raises what `ingest` raises; whatever was written before stays, and the next look passes over it.
         """
-        look = _Walk(self).go(pages, whole, write=write)
+        walk = _Walk(self)
+        look = walk.go(pages, whole, write=write)
         if write:
-            self.seen.keep(whole=whole)
+            self.seen.keep(whole=whole, but=walk.refused)
         return look
 
 
@@ -94,6 +96,9 @@ class _Walk:
         self._failures: list[IngestFailure] = []
         self._asked = 0  # to be written
         self._kept = 0  # vectors of ours that the backend did not let go of
+        self._sent: list[UInt64s] = []  # `row_marks` of what was to be written, in order, where residual codes are kept
+        self.refused: UInt64s = np.empty(0, np.uint64)
+        """those of them that were not: that a residual code is not its row's is told by nothing but `Seen`"""
 
     def go(self, pages: Iterator[Page], whole: bool, *, write: bool) -> Look:
         batches = self._batches(pages, write)
@@ -101,6 +106,9 @@ class _Walk:
             deque(batches, maxlen=0)
             return Look(whole=whole, **self._found(), failures=tuple(self._failures), seconds=self._seconds)
         columns = _Columns(batches)
+        letters = self._seen.letters if self._residual else None
+        if letters is not None:
+            letters.unlink(missing_ok=True)  # of a look that was killed
         written = ingest(
             self._adapter,
             columns.column("ids"),
@@ -108,11 +116,15 @@ class _Walk:
             versions=columns.column("versions") if self._can.versions else None,
             routing=columns.column("routing") if self._can.routing else None,
             codes=columns.column("codes") if self._residual else None,
+            failed=letters,
             missing="skip",
             empty="write",
             deadline=self._deadline,
             timing=self._timing,
         )
+        if letters is not None and written.failed:
+            self.refused = np.concatenate(self._sent)[[one.position for one in read_dead_letters(letters)]]
+            letters.unlink()
         return Look(
             whole=whole,
             **self._found(),
@@ -157,8 +169,8 @@ class _Walk:
         expected = code_fingerprints(self._adapter.stored(codes))
         holds = page.holds[rows.at] | (codes.row_nnz == 0)  # engines cannot all tell an empty vector from none
         right = holds & (present == expected)
-        known = self._seen.knows(row_marks([page.ids[i] for i in rows.at.tolist()], rows.rows))
-        moved = holds & ~known & self._seen.remembers
+        marks = row_marks([page.ids[i] for i in rows.at.tolist()], rows.rows)
+        moved = holds & ~self._seen.knows(marks) & self._seen.remembers
         if self._residual:  # it says what the sparse code leaves out, and that has moved
             right &= ~moved
         self._add("looked", len(page))
@@ -208,6 +220,9 @@ class _Walk:
         chosen = at.tolist()
         versions = tuple(page.versions[i] for i in chosen) if page.versions is not None else None
         routing = tuple(page.routing[i] if page.routing is not None else None for i in chosen)
+        if self._residual:
+            marks = np.zeros(len(at), np.uint64) if rows is None else row_marks([page.ids[i] for i in chosen], rows)
+            self._sent.append(marks)
         return _Batch(tuple(page.ids[i] for i in chosen), vectors, versions, routing, self._residuals(vectors, rows))
 
     def _residuals(self, vectors: SparseVectors, rows: Float32s | None) -> UInt8s | None:

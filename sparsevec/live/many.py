@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from sparsevec.contract.checks import check_seed
 from sparsevec.contract.connect import connect
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget
@@ -25,7 +26,7 @@ from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, prin
 from sparsevec.live.beforehand import Lessons
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.folder import Folder
-from sparsevec.live.opening import USUAL, check_sample
+from sparsevec.live.opening import USUAL, check_sample, check_urls
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.rows import DenseSource
@@ -112,6 +113,7 @@ def retrofit_each(
     collections, and what `connect` raises.
     """
     check_sample(sample)
+    check_seed(seed)
     secrets = credentials or {}
     urls = _urls(where, secrets)
     with Folder(model).locked(make=True) as folder:
@@ -176,11 +178,21 @@ def undo_each(
 
 
 def _urls(where: str | Sequence[str], secrets: dict[str, Any]) -> list[str]:
-    return collections(where, **secrets) if isinstance(where, str) else list(where)
+    if isinstance(where, str):
+        return collections(where, **secrets)
+    urls = list(where) if isinstance(where, Iterable) else [where]
+    check_urls(*urls)
+    if not urls:
+        raise InvalidInput("expected a url, or several, found none")
+    return urls
 
 
-def _named(urls: Sequence[str], do: Callable[[str], One]) -> dict[str, Callable[[], One]]:
-    return {Url.parse(url).path: partial(do, url) for url in urls}
+def _named(urls: list[str], do: Callable[[str], One]) -> dict[str, Callable[[], One]]:
+    """By name; where two have one name, as on two servers or of two fields, by url."""
+    names = [Url.parse(url).path for url in urls]
+    if len(set(names)) < len(names):
+        names = urls
+    return {name: partial(do, url) for name, url in zip(names, urls, strict=True)}
 
 
 def each(asked: str | Sequence[str], calls: Mapping[str, Callable[[], One]]) -> EachReport:

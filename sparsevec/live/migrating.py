@@ -27,7 +27,7 @@ from sparsevec.exact.verify import VerifyReport
 from sparsevec.live.catching_up import catch_up
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.many import EachReport, each
-from sparsevec.live.opening import opened, place_of
+from sparsevec.live.opening import check_urls, opened, place_of
 from sparsevec.live.proving import proved
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
 from sparsevec.live.retrofitting import retrofit
@@ -81,6 +81,7 @@ def field_beside(where: str, into: str | None = None) -> str:
 
     Raises InvalidInput when the url names no field or vector, so that there can be no second in the collection.
     """
+    check_urls(where, *([] if into is None else [into]))
     if into is not None:
         if str(Url.parse(into)) == str(Url.parse(where)):
             raise InvalidInput("the second field is to be another one than the first; name it with into=")

@@ -12,7 +12,7 @@ from sparsevec.contract.connect import connect
 from sparsevec.encoder import Budget
 from sparsevec.errors import InvalidInput
 
-__all__ = ["USUAL", "check_rate", "check_sample", "opened", "place_of"]
+__all__ = ["USUAL", "check_rate", "check_sample", "check_urls", "opened", "place_of"]
 
 USUAL = Budget(nnz=32, flops=0.65)
 """of an encoder that is learned for a collection, where the caller says nothing"""
@@ -41,6 +41,13 @@ def check_sample(sample: object) -> None:
     """Raises InvalidInput unless it is an int of at least 16: fewer rows tell nothing."""
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 16:
         raise InvalidInput(f"sample must be at least 16 rows, found {sample!r:.80}")
+
+
+def check_urls(*urls: object) -> None:
+    """Raises InvalidInput unless each is text: what is named here is connected to more than once."""
+    for url in urls:
+        if not isinstance(url, str):
+            raise InvalidInput(f"expected a url such as 'elasticsearch://localhost:9200/products', found {url!r:.80}")
 
 
 def place_of(adapter: Adapter) -> str:

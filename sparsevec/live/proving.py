@@ -42,5 +42,7 @@ def _held(adapter: Adapter) -> tuple[list[Id], SparseVectors] | None:
         parts.append(page.vectors[rows])
         if len(ids) > _IN_MEMORY:
             return None
+    if len(set(ids)) < len(ids):  # one id for several documents, which others tell apart by their routing
+        return None
     order = sorted(range(len(ids)), key=lambda row: str(ids[row]))
     return ([ids[row] for row in order], SparseVectors.concat(parts)[order]) if ids else None

@@ -14,8 +14,11 @@ from functools import partial
 from typing import Any
 
 from sparsevec.contract.adapter import Adapter, Page
+from sparsevec.contract.checks import check_seed
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import CollectionError
+from sparsevec.ingestion.asked import check_listener
+from sparsevec.ingestion.patience import check_deadline
 from sparsevec.live.beforehand import Found, Lessons, find, learned
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.folder import Folder, Note
@@ -73,6 +76,9 @@ def retrofit(
     began = time.perf_counter()
     check_rate(rate)
     check_sample(sample)
+    check_seed(seed)
+    check_deadline(deadline)
+    check_listener(on_progress)
     lessons = Lessons(budget or USUAL, output_dim, queries, refine, seed)
     with (
         opened(where, credentials) as adapter,
@@ -160,7 +166,8 @@ def _looks(found: Found, note: Note, looking: Looking, telling: Telling) -> Iter
             else patient(partial(pages_since, found.adapter, found.dense, note.checkpoint or ""), looking.deadline)
         )
         look = looking.look(pages, whole=whole)
-        note = found.folder.keep(note.model_copy(update={"checkpoint": checkpoint}))
+        if not look.failed:  # else what was refused is looked at again
+            note = found.folder.keep(note.model_copy(update={"checkpoint": checkpoint}))
         telling.look(telling.stage, look)
         yield look
         if look.settled:

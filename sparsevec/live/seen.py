@@ -40,6 +40,11 @@ class Seen:
         return known if known.dtype == np.uint64 and known.ndim == 1 else None
 
     @property
+    def letters(self) -> Path:
+        """The file of what is refused during a look, for as long as that lasts."""
+        return self._file.with_suffix(".refused.jsonl")
+
+    @property
     def remembers(self) -> bool:
         """There was a look before."""
         return self._known is not None
@@ -51,9 +56,10 @@ class Seen:
             return np.zeros(len(rows), bool)
         return places(self._known, rows)[1]
 
-    def keep(self, *, whole: bool) -> None:
-        """The look is at its end: what it saw is what the next one knows; after one at what changed, the rest too."""
-        new = np.unique(np.concatenate(self._new)) if self._new else np.empty(0, np.uint64)
+    def keep(self, *, whole: bool, but: UInt64s) -> None:
+        """The look is at its end: what it saw is what the next one knows, `but` these `row_marks`, whose codes were not
+        written; after one at what changed, the rest too."""
+        new = np.setdiff1d(np.concatenate(self._new), but) if self._new else np.empty(0, np.uint64)
         self._new = []
         if not whole and self._known is None:
             return

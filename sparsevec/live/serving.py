@@ -24,7 +24,7 @@ from sparsevec.answers.scoring import USUAL, Rerank, Usual
 from sparsevec.contract.adapter import Adapter, AsyncAdapter, Hits
 from sparsevec.contract.connect import aconnect, connect
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import JournalMismatch, printable
+from sparsevec.errors import JournalMismatch, StorageFailed, printable
 from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["AsyncServing", "Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
@@ -48,8 +48,10 @@ def moved_from(model: Path) -> Moved | None:
     """Where the reads of the field with the encoder in `model` go instead; None: nowhere."""
     try:
         return Moved.model_validate_json((model / _FILE).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _unread(model, error) from error
     except (ValidationError, ValueError) as error:
         raise JournalMismatch(
             f"{printable(model / _FILE)} is not what a switch writes ({printable(error, 200)}); switch again, or "
@@ -237,6 +239,12 @@ def _stamp(folder: Path) -> tuple[int, ...] | None:
     """Another one as soon as the file is another; a file is replaced, never written into."""
     try:
         found = (folder / _FILE).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _unread(folder, error) from error
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _unread(folder: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"{printable(folder / _FILE)} could not be read: {error.strerror or error}")

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id
 from sparsevec.errors import CollectionError, InvalidInput, printable
+from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.ingest import ingest
+from sparsevec.ingestion.patience import check_deadline
 from sparsevec.ingestion.removal import RemovalReport, remove
 from sparsevec.ingestion.report import IngestFailure
 from sparsevec.live.folder import Folder, Note
@@ -70,6 +72,8 @@ def undo_retrofit(
     May be called again after a kill. Raises InvalidInput when the folder knows of no retrofit there, CollectionError
     when the field is another one now, WriteFailed at the deadline, and what `Adapter.drop` raises.
     """
+    check_deadline(deadline)
+    check_listener(on_progress)
     with (
         opened(where, credentials) as adapter,
         Folder(model).locked() as folder,
@@ -145,10 +149,12 @@ class _Undo:
             assert page.vectors is not None
             ids += [page.ids[row] for row in np.flatnonzero(page.vectors.row_nnz).tolist()]
         vectors = SparseVectors(np.zeros(len(ids) + 1, np.int64), [], [], self._info.dimension)
+        width = self._info.code_bytes
         written = ingest(
             self._adapter,
             ids,
             vectors,
+            codes=None if width is None else np.zeros((len(ids), width), np.uint8),
             missing="skip",
             empty="write",
             deadline=self._deadline,

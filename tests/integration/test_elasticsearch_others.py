@@ -16,6 +16,7 @@ from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.filters import EngineFilter
 from sparsevec.errors import (
     AdapterClosed,
+    BackendDown,
     BackendUnsupported,
     CollectionError,
     InvalidInput,
@@ -469,3 +470,68 @@ def test_a_place_that_no_page_gave_is_forgotten_and_no_fault_of_the_server(place
     place.make({})
     with pytest.raises(PlaceForgotten):
         next(iter(created(place).scan(after='["garbage", [1]]')))
+
+
+def test_an_alias_that_is_moved_in_the_middle_of_a_write_leaves_the_other_index_as_it_is(place: Place) -> None:
+    for version in ("v1", "v2"):
+        other = Place(place.engine_url, f"{place.index}-{version}")
+        other.make({"title": {"type": "keyword"}})
+        other.put({"1": {"title": "a"}, "2": {"title": "b"}})
+    place.root("PUT", f"{place.index}-v1/_alias/{place.index}")
+    adapter = place.connect()
+    adapter.create(DIMENSION)
+    assert adapter.upsert([1], rows({1: 1.0})).written == (1,)  # it has just looked
+    actions = [
+        {"remove": {"index": f"{place.index}-v1", "alias": place.index}},
+        {"add": {"index": f"{place.index}-v2", "alias": place.index}},
+    ]
+    place.root("POST", "_aliases", {"actions": actions})
+    with pytest.raises(BackendDown, match="was moved"):
+        adapter.upsert([1, 2], rows({1: 1.0}, {2: 1.0}))
+    mapping = place.root("GET", f"{place.index}-v2/_mapping")[f"{place.index}-v2"]["mappings"]
+    assert set(mapping["properties"]) == {"title"}
+    assert place.source("1") == {"title": "a"}
+    with pytest.raises(CollectionError, match="no field 'emb' of ours"):
+        adapter.upsert([1], rows({1: 1.0}))
+
+
+def test_what_is_written_to_an_index_that_another_has_just_dropped_is_not_reported_as_written(place: Place) -> None:
+    adapter, other = place.connect(), place.connect()
+    adapter.create(DIMENSION)
+    assert adapter.upsert(["a"], rows({1: 1.0})).written == ("a",)  # it has just looked
+    other.drop()
+    with pytest.raises(BackendDown, match="made anew while it was written to"):
+        adapter.upsert(["b"], rows({1: 1.0}))
+
+
+@pytest.mark.parametrize("routing", [{"routing": "1"}, {"index_routing": "1"}, {"search_routing": "1"}])
+def test_an_alias_with_a_routing_is_refused_before_a_document_gets_it_or_is_made_twice(
+    place: Place, routing: dict[str, str]
+) -> None:
+    other = Place(place.engine_url, f"{place.index}-v1")
+    other.make({"title": {"type": "keyword"}}, {"number_of_shards": 3})
+    other.put({str(i): {"title": "a"} for i in range(8)})
+    place.root("PUT", f"{place.index}-v1/_alias/{place.index}", routing)
+    adapter = place.connect()
+    assert [one.subject for one in adapter.check() if one.level == "blocking"] == ["alias"]
+    with pytest.raises(CollectionError, match="an alias with a routing"):
+        adapter.create(DIMENSION)
+    assert "emb" not in place.root("GET", f"{place.index}-v1/_mapping")[f"{place.index}-v1"]["mappings"]["properties"]
+
+
+@pytest.mark.parametrize("version", ["9" * 30 + ".1", f"{2**63}.1", "17.0", "17", "x.1", 17])
+def test_a_version_that_no_scan_gives_is_refused_before_anything_is_sent(place: Place, version: Any) -> None:
+    adapter = place.connect()
+    adapter.create(DIMENSION)
+    with pytest.raises(InvalidInput, match="expected versions as scan gives them"):
+        adapter.upsert(["a", "b"], rows({1: 1.0}, {2: 1.0}), versions=[None, version])
+    assert adapter.count() == 0
+
+
+@pytest.mark.parametrize("routing", ["\ud800", "", 5])
+def test_a_routing_that_no_document_can_have_is_refused_before_anything_is_sent(place: Place, routing: Any) -> None:
+    adapter = place.connect()
+    adapter.create(DIMENSION)
+    with pytest.raises(InvalidInput, match="expected routing as scan gives it"):
+        adapter.upsert(["a", "b"], rows({1: 1.0}, {2: 1.0}), routing=[None, routing])
+    assert adapter.count() == 0

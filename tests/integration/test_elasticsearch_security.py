@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -28,9 +29,10 @@ ROLES = """
 everything: {cluster: [monitor], indices: [{names: ['*'], privileges: [all]}]}
 writer: {indices: [{names: ['*'], privileges: [read, write, view_index_metadata]}]}
 reader: {indices: [{names: ['*'], privileges: [read, view_index_metadata]}]}
+aliased: {indices: [{names: ['alias-*'], privileges: [read, write, view_index_metadata]}]}
 health: {cluster: [monitor]}
 """
-USERS = ("everything", "writer", "reader")
+USERS = ("everything", "writer", "reader", "aliased")
 LARGEST = 50_000  # bytes of a request
 
 
@@ -95,6 +97,22 @@ def test_a_writer_without_the_privilege_to_refresh_still_sees_what_it_wrote(inde
         assert found(adapter, {1: 1.0})[0] == i
     adapter.delete([2])
     assert adapter.count() == 3
+
+
+def test_a_writer_who_may_use_an_alias_alone_writes_by_the_alias(node: str) -> None:
+    made, alias = f"elasticsearch://{node}/the-index?field=emb&replicas=0", f"elasticsearch://{node}/alias-1?field=emb"
+    with closing(connect(made, basic_auth=("everything", SECRET))) as adapter:
+        adapter.create(100)
+        token = base64.b64encode(f"everything:{SECRET}".encode()).decode()
+        headers = {"authorization": f"Basic {token}"}
+        with urlopen(Request(f"http://{node}/the-index/_alias/alias-1", headers=headers, method="PUT")) as answer:
+            assert answer.status == 200
+        with closing(connect(alias, basic_auth=("aliased", SECRET))) as writer:
+            assert writer.count() == 0
+            assert writer.upsert([1, 2], rows({1: 1.0}, {1: 2.0})).written == (1, 2)
+            assert writer.upsert([2], rows({1: 3.0})).written == (2,)
+            assert found(writer, {1: 1.0}) == (2, 1)
+        adapter.drop()
 
 
 def test_a_reader_reads_and_is_told_which_privilege_a_write_lacks(index: str) -> None:

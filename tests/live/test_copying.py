@@ -285,6 +285,76 @@ def test_an_index_that_cannot_be_read_back_is_not_copied(
         _http(base, "DELETE", f"/{name}")
 
 
+# ---- index templates and ingest pipelines
+
+
+@pytest.fixture
+def template(lucene: LuceneShop) -> Iterator[Callable[[Any], None]]:
+    """Gives indices that are made from now on, whose names begin with the shop's, what it is called with."""
+    yield lambda given: _http(
+        lucene.base,
+        "PUT",
+        f"/_index_template/{lucene.index}",
+        {"index_patterns": [f"{lucene.index}-*"], "priority": 500, "template": given},
+    )
+    _http(lucene.base, "DELETE", f"/_index_template/{lucene.index}")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_copy_that_a_template_would_let_readers_find_at_once_is_not_made_and_another_name_is_taken(
+    lucene: LuceneShop, template: Callable[[Any], None], model: Path, legacy: bool
+) -> None:
+    place = Aliased(lucene)
+    template({} if legacy else {"aliases": {place.alias: {}}})
+    if legacy:
+        _http(lucene.base, "DELETE", f"/_index_template/{lucene.index}")
+        about = {"index_patterns": [f"{lucene.index}-*"], "aliases": {place.alias: {}}}
+        _http(lucene.base, "PUT", f"/_template/{lucene.index}", about)
+    try:
+        with pytest.raises(CollectionError, match=r"an index template gives index .*-sparse' the aliases"):
+            sv.copy_beside(place.url, model=model, dense_field="emb")
+        assert list(_http(lucene.base, "GET", f"/{lucene.index}*")) == [lucene.index]
+        report = sv.copy_beside(place.url, model=model, dense_field="emb", name=f"other-{lucene.index}", check=False)
+        assert (report.new, report.settled, place.stands_for()) == (f"other-{lucene.index}", True, lucene.index)
+        _http(lucene.base, "DELETE", f"/{report.new}")
+    finally:
+        if legacy:
+            _http(lucene.base, "DELETE", f"/_template/{lucene.index}")
+            template({})
+
+
+@pytest.mark.parametrize("by_template", [False, True])
+def test_no_document_of_a_copy_goes_through_a_pipeline_again(
+    lucene: LuceneShop,
+    template: Callable[[Any], None],
+    model: Path,
+    by_template: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pipeline that is not there refuses every document that it is to change."""
+    pipeline = {"index.default_pipeline": "not-there"}
+    template({"settings": {**pipeline, "index.final_pipeline": "not-there"} if by_template else {}})
+    lucene.http("PUT", "/_settings", pipeline)
+    place = Aliased(lucene)
+    report = sv.copy_beside(place.url, model=model, dense_field="emb", check=False)
+    assert report.looks[0].copied == N
+    kind = type(sv.connect(place.url))
+    move = kind.move_names  # type: ignore[attr-defined]
+
+    def moved(adapter: Any, to: str) -> None:
+        move(adapter, to)
+        late = {"title": "late", "emb": dense_rows(1, seed=9)[0].tolist()}
+        lucene.http("PUT", f"/_doc/{N}?pipeline=_none", late)
+
+    monkeypatch.setattr(kind, "move_names", moved)
+    switched = sv.switch_copy(place.url, model=model)
+    assert (switched.looks[-1].copied, switched.looks[-1].refused) == (1, {})
+    users = place.through(report.new)
+    assert users.http("GET", "/_settings?flat_settings=true")[report.new]["settings"].items() >= pipeline.items()
+    assert wrong(users, model) == {}
+    users.close()
+
+
 # ---- what is refused
 
 

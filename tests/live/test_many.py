@@ -15,7 +15,7 @@ import sparsevec as sv
 from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.live.many import collections
-from tests.live.conftest import DIMENSION, LUCENE
+from tests.live.conftest import DIMENSION, LUCENE, N
 from tests.live.shops import LuceneShop, QdrantShop, dense_rows
 
 M = 80
@@ -58,6 +58,14 @@ def test_each_collection_of_a_pattern_is_filled_caught_up_with_and_taken_back(
     assert [(one.taken, one.left) for one in undone.reports if isinstance(one, sv.UndoReport)] == [(M, 0)] * 2
     shops[1].edit(3, {"emb": before[1][3]["emb"]})
     assert [shop.documents() for shop in shops] == before
+
+
+def test_two_fields_of_one_index_are_both_done(lucene: LuceneShop, model: Path) -> None:
+    urls = [lucene.url, lucene.url.replace("field=sparse", "field=another")]
+    report = sv.retrofit_each(urls, model=model, dense_field="emb", check=False)
+    assert [one.written for one in report.reports if isinstance(one, sv.RetrofitReport)] == [N, N]
+    assert [one.complete for one in sv.catch_up_each(urls, model=model).reports] == [True, True]
+    assert [one.left for one in sv.undo_each(urls, model=model).reports if isinstance(one, sv.UndoReport)] == [0, 0]
 
 
 def test_an_encoder_for_all_is_learned_from_all_of_them(chain: tuple[str, list[Any]], tmp_path: Path) -> None:

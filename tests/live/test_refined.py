@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,60 @@ def test_residual_codes_are_written_beside_the_vectors_and_follow_the_rows(
     assert found.codes is not None
     assert np.array_equal(found.codes, expected)
     assert sv.undo_retrofit(lucene.url, model=tmp_path / "model").left == 0
+
+
+def test_a_collection_that_was_there_with_room_for_residual_codes_is_emptied_by_undo(
+    coded: Path, tmp_path: Path
+) -> None:
+    model, url = tmp_path / "model", f"reference:{tmp_path / 'collection'}"
+    sv.SparseEncoder.load(coded).save(model)
+    rows = [{"emb": row.tolist()} for row in dense_rows(60)]
+    empty = sv.SparseVectors(np.zeros(61, np.int64), [], [], DIMENSION)
+    with sv.connect(url) as adapter:
+        adapter.create(DIMENSION, code_bytes=12)
+        adapter.upsert(range(60), empty, rows, codes=np.zeros((60, 12), np.uint8))
+    assert sv.retrofit(url, model=model, dense_field="emb").written == 60
+    undone = sv.undo_retrofit(url, model=model)
+    assert (undone.taken, undone.left) == (60, 0)
+    with sv.connect(url) as adapter:
+        found = adapter.fetch(range(60))
+    assert (found.vectors.nnz, list(found.payloads)) == (0, rows)
+    assert found.codes is not None
+    assert not found.codes.any()
+
+
+def test_a_residual_code_that_was_not_written_because_its_document_changed_is_written_by_the_next_look(
+    lucene: LuceneShop, coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    sv.SparseEncoder.load(coded).save(model)
+    encoder, before = sv.SparseEncoder.load(model), dense_rows(N)
+    assert sv.retrofit(lucene.url, model=model, dense_field="emb", check=False).complete
+    rows = before + 3e-4 * np.random.default_rng(1).normal(size=before.shape).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with sv.connect(lucene.url) as adapter:
+        codes = [adapter.stored(encoder.encode_document(one)) for one in (before, rows)]
+    residuals = [encoder.residual_codes(one, code) for one, code in zip((before, rows), codes, strict=True)]
+    moved = [i for i in range(N) if codes[0][i] == codes[1][i] and (residuals[0][i] != residuals[1][i]).any()]
+    for i in moved:  # only their residual codes tell
+        lucene.edit(i, {"emb": rows[i].tolist()})
+    real, edited = type(adapter).upsert, list[int]()
+
+    def upsert(self: Any, *given: Any, **options: Any) -> Any:
+        """Somebody edits a document between the look and the write."""
+        if not edited:
+            lucene.edit(moved[0], {"title": "another"})
+            edited.append(moved[0])
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(type(adapter), "upsert", upsert)
+    looks = [sv.catch_up(lucene.url, model=model).look for _ in range(3)]
+    assert (looks[0].written, looks[0].changed) == (len(moved) - 1, 1)
+    assert [look.written for look in looks[1:]] == [1, 0]
+    with sv.connect(lucene.url) as adapter:
+        found = adapter.fetch([str(i) for i in moved])
+    assert found.codes is not None
+    assert np.array_equal(found.codes, residuals[1][moved])
 
 
 # ---- what is refused

@@ -84,6 +84,40 @@ def test_a_catch_up_that_reads_every_document_says_so_before_and_undo_how_far_it
     assert [(one.stage, one.step, one.steps) for one in told] == [("undo", N, N)]
 
 
+def test_documents_that_share_an_id_and_differ_by_their_routing_each_get_a_code_and_lose_it(
+    lucene: LuceneShop, model: Path
+) -> None:
+    def sources() -> dict[str | None, set[str]]:
+        lucene.http("POST", "/_refresh")
+        found = lucene.http("POST", "/_search", {"query": {"ids": {"values": ["3"]}}, **lucene._whole})
+        return {hit.get("_routing"): set(hit["_source"]) for hit in found["hits"]["hits"]}
+
+    for routing in "abcd":  # at least one of these is on the other shard
+        document = {"title": routing, "emb": dense_rows(4, seed=9)["abcd".index(routing)].tolist()}
+        lucene.http("PUT", f"/_doc/3?routing={routing}&refresh=true", document)
+    before = sources()
+    assert len(before) == 2
+    report = sv.retrofit(lucene.url, model=model, dense_field="emb")
+    assert (report.written, report.settled, report.complete) == (sum(look.missing for look in report.looks), True, True)
+    with sv.connect(lucene.url) as adapter:
+        assert adapter.count() == report.written >= N
+    assert sv.undo_retrofit(lucene.url, model=model).left == 0
+    assert sources() == before
+
+
+def test_an_undo_writes_what_json_can_say_and_python_s_readers_cannot_as_it_was(
+    lucene: LuceneShop, model: Path
+) -> None:
+    lucene.http("PUT", "/_mapping", {"properties": {"raw": {"type": "object", "enabled": False}}})
+    large, half = 10**30 + 1, "half \ud800"
+    lucene.put({3: {"title": "t", "raw": {"large": large, "half": half}, "emb": dense_rows(1)[0].tolist()}})
+    before = lucene.documents()
+    assert sv.retrofit(lucene.url, model=model, dense_field="emb", check=False).complete
+    assert sv.undo_retrofit(lucene.url, model=model).left == 0
+    assert lucene.documents() == before
+    assert before[3]["raw"] == {"large": large, "half": half}
+
+
 def test_a_document_that_refuses_is_named_by_undo_and_keeps_no_other_from_it(lucene: LuceneShop, model: Path) -> None:
     lucene.http("PUT", "/_mapping", {"dynamic": False})
     lucene.edit(7, {"unmapped": 1})
@@ -130,6 +164,22 @@ def test_where_the_engine_says_what_changed_only_that_is_read(lucene: LuceneShop
     lucene.edit(6, {"title": "only the title"})
     report = sv.catch_up(lucene.url, model=model)
     assert (report.look.whole, report.look.looked, report.look.written) == (False, 2, 1)
+
+
+def test_a_document_that_was_refused_is_looked_at_again_by_every_catch_up_until_it_is_taken(
+    lucene: LuceneShop, model: Path
+) -> None:
+    sv.retrofit(lucene.url, model=model, dense_field="emb", check=False)
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    lucene.put({N: {"title": "with a field that is not mapped", "extra": 1, "emb": dense_rows(1, seed=9)[0].tolist()}})
+    lucene.http("PUT", "/_mapping", {"dynamic": "strict"})  # so that the server refuses any update of it
+    refused = [sv.catch_up(lucene.url, model=model) for _ in range(2)]
+    assert [(one.complete, one.look.failed) for one in refused] == [(False, 1), (False, 1)]
+    lucene.http("PUT", "/_mapping", {"dynamic": False})
+    mended = sv.catch_up(lucene.url, model=model)
+    assert (mended.look.written, mended.look.whole, mended.complete) == (1, False, True)
+    assert sv.catch_up(lucene.url, model=model).look.looked <= 1
+    assert wrong(lucene, model) == {}
 
 
 def test_a_document_that_loses_its_dense_row_loses_its_code(lucene: LuceneShop, model: Path) -> None:
@@ -277,10 +327,10 @@ def test_a_preview_says_what_it_would_cost_and_find_and_writes_nothing(shop: Sho
 
 
 def test_a_preview_says_milliseconds_by_a_model_of_the_engine(lucene: LuceneShop, model: Path) -> None:
-    figures: dict[str, Any] = {"per_posting": 0, "per_touched": 0, "per_hit": 0.001, "error_median": 0, "error_95": 0}
+    figures: dict[str, Any] = {"per_posting": 0, "per_touched": 0, "per_hit": 0, "error_median": 0, "error_95": 0}
     engine = sv.LatencyModel(engine="busy", documents=5000, base=1.0, per_list=0.1, probes=81, **figures)
     seen = sv.preview(lucene.url, dense_field="emb", model=model, latency=engine)
-    assert seen.milliseconds == pytest.approx(1.0 + 0.1 * seen.clauses + 0.1, abs=0.01)
+    assert seen.milliseconds == pytest.approx(1.0 + 0.1 * seen.clauses, abs=0.01)
     assert f"on busy with {N} documents F is 0%" in str(seen)
 
 

@@ -114,6 +114,7 @@ LUCENE = (
         "a final pipeline changes what is written", "warning", "pipelines", after=_settings(index__final_pipeline="p")
     ),
     Trap("the name is an alias with a filter", "blocking", "alias", after=_alias(filter={"term": {"title": "x"}})),
+    Trap("the name is an alias with a routing", "blocking", "alias", after=_alias(routing="tenant")),
     Trap("the name is an alias of several indices", "blocking", "alias", after=_two()),
     Trap("an alias of several indices has a write index", "warning", "alias", after=_two(is_write_index=True)),
     Trap("an alias is not to be written to", "blocking", "alias", after=_alias(is_write_index=False)),

@@ -173,6 +173,7 @@ class Edit:
         (Edit('"kind":"batch"', '"kind":"undo"'), "has an entry of the kind 'undo', which this version does not know"),
         (Edit('"hash"', '"hush"'), "cannot be read at line 2"),
         (Edit('"written":2', '"written":-2'), "cannot be read at line 2"),
+        (lambda text: text + "[" * 100_000 + "\n", "cannot be read at line"),
         (Edit('"written":2', '"written":3'), "does not add up at line 2"),
         (Edit('"start":2', '"start":3'), "does not add up at line 3"),
         (
@@ -202,12 +203,15 @@ def test_any_other_file_is_refused_untouched(content: bytes, tmp_path_factory: p
     assert journal.read_bytes() == b"x" + content
 
 
-def test_dead_letters_that_were_edited_into_something_else_are_left_alone(adapter: Misbehaving, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["to do: mend these\n", "[" * 100_000 + "\n"])
+def test_dead_letters_that_were_edited_into_something_else_are_left_alone(
+    adapter: Misbehaving, tmp_path: Path, content: str
+) -> None:
     sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")
-    (tmp_path / "j.failed.jsonl").write_text("to do: mend these\n")
+    (tmp_path / "j.failed.jsonl").write_text(content)
     with pytest.raises(JournalMismatch, match="no dead letter of ours at line 1"):
         sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")
-    assert (tmp_path / "j.failed.jsonl").read_text() == "to do: mend these\n"
+    assert (tmp_path / "j.failed.jsonl").read_text() == content
 
 
 def test_dead_letters_that_were_moved_away_are_not_missed(adapter: Misbehaving, tmp_path: Path) -> None:
@@ -243,6 +247,16 @@ def test_a_journal_that_cannot_be_opened_is_a_storage_error(adapter: Misbehaving
     (tmp_path / "file").touch()
     with pytest.raises(StorageFailed, match="could not be opened"):
         sv.ingest(adapter, range(N), FULL, journal=tmp_path / place)
+    assert adapter.count() == 0
+
+
+@pytest.mark.parametrize("option", ["journal", "failed"])
+def test_a_file_with_a_name_that_is_too_long_is_a_storage_error(
+    adapter: Misbehaving, tmp_path: Path, option: str
+) -> None:
+    options: Any = {option: tmp_path / ("x" * 300)}
+    with pytest.raises(StorageFailed, match="File name too long"):
+        sv.ingest(adapter, range(N), FULL, **options)
     assert adapter.count() == 0
 
 

@@ -105,7 +105,7 @@ def test_versions_where_the_backend_has_none_stop_the_run_before_it_writes(adapt
     assert adapter.requests == []
 
 
-@pytest.mark.parametrize("wrong", [{"versions": [7]}, {"routing": [""]}])
+@pytest.mark.parametrize("wrong", [{"versions": [7]}, {"routing": [""]}, {"routing": ["half \ud800"]}])
 def test_a_version_or_routing_that_is_none_fails_alone(others: Guarding, wrong: dict[str, Any]) -> None:
     report = sv.ingest(others, [1], some(1), **wrong)
     assert report.failed == 1

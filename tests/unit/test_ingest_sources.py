@@ -160,7 +160,7 @@ def test_other_ids_under_the_same_source_are_refused(adapter: Misbehaving, tmp_p
         sv.ingest(adapter, range(1, N + 1), Encoding(), journal=tmp_path / "j")
 
 
-@pytest.mark.parametrize("identity", [None, "", 7])
+@pytest.mark.parametrize("identity", [None, "", 7, "half \ud800"])
 def test_a_source_whose_identity_is_none_is_refused(adapter: Misbehaving, identity: Any) -> None:
     with pytest.raises(sv.errors.InvalidInput, match="identity of a source must be a non-empty string"):
         sv.ingest(adapter, range(N), Encoding(identity))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from sparsevec_adapters.lucene.operations import LuceneOperations
 from sparsevec_adapters.lucene.wire import Answer, Request
@@ -196,7 +197,7 @@ def test_a_document_that_is_missing_is_skipped_or_made_when_told(
     lucene: LuceneOperations, missing: str, skipped: list[str]
 ) -> None:
     nobody = Answer(200, {"hits": {"hits": []}})
-    made = [items({"status": 201, "result": "created", "_seq_no": 0})] if missing == "create" else []
+    made = [items({"status": 201, "result": "created", "_seq_no": 8})] if missing == "create" else []
     report, sent = talk(
         upsert(lucene, ["c"], rows({1: 1.0}), missing=missing), OTHERS, NODE, items(MISSING), REFRESHED, nobody, *made
     )
@@ -211,7 +212,7 @@ def test_a_document_that_changed_since_its_version_is_left_alone(lucene: LuceneO
     assert report.failed["a"].kind == "stale"
 
 
-CREATED = {"status": 201, "result": "created", "_seq_no": 0}
+CREATED = {"status": 201, "result": "created", "_seq_no": 8}
 THERE = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "document already exists"}}
 
 
@@ -259,6 +260,36 @@ def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: L
     elsewhere = items({**WRITTEN, "_index": "products-2"})
     with pytest.raises(BackendDown, match="was moved"):
         talk(upsert(lucene, ["a"], rows({1: 1.0})), OTHERS, NODE, elsewhere)
+
+
+def test_the_first_document_of_a_shard_asks_whether_the_index_is_still_the_one_that_was_looked_at(
+    lucene: LuceneOperations,
+) -> None:
+    first, ours = {**CREATED, "_seq_no": 0}, {"index.uuid": "ours"}
+    there_still = there(emb={"type": "sparse_vector"}, settings=ours, **note("index"))
+    written = (there_still, NODE, items(first, kind="create"))
+    report, requests = talk(upsert(lucene, ["a"], rows({1: 1.0})), *written, there_still)
+    assert (report.written, said(requests)[-1]) == (("a",), "GET /products")
+    made_by_the_server = there(emb={"type": "object"}, settings={"index.uuid": "another"})
+    with pytest.raises(BackendDown, match=r"made anew .*look whether the server has made an index 'products'"):
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), items(first, kind="create"), made_by_the_server)
+
+
+@pytest.mark.parametrize(
+    ("now", "said_of_it"),
+    [(Answer(404, {}), "was moved to ['nothing']"), (there("products-2"), "was moved to ['products-2']")],
+)
+def test_behind_an_alias_the_index_itself_is_written_to_and_the_alias_looked_at_afterwards(
+    lucene: LuceneOperations, now: Answer, said_of_it: str
+) -> None:
+    index = there("products-1", emb={"type": "sparse_vector"}, **note())
+    wrote = Answer(200, {"items": [{"update": {"_index": "products-1", **WRITTEN}}]})
+    report, requests = talk(upsert(lucene, ["a"], rows({1: 1.0})), index, NODE, wrote, index)
+    assert report.written == ("a",)
+    assert said(requests) == ["GET /products", "GET /_nodes/_local/http", "POST /products-1/_bulk", "GET /products"]
+    with pytest.raises(BackendDown) as moved:
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), wrote, now)
+    assert said_of_it in str(moved.value)
 
 
 def test_one_document_that_is_too_large_fails_alone(lucene: LuceneOperations) -> None:
@@ -602,6 +633,19 @@ def test_where_no_scripts_are_run_documents_are_written_anew_without_our_vector(
     assert lines(sent[6]) == [{"index": {"_id": "a", "if_seq_no": 1, "if_primary_term": 1}}, {"title": "t"}]
 
 
+def test_a_document_that_another_took_our_vector_out_of_in_the_meantime_is_settled(lucene: LuceneOperations) -> None:
+    reason = {"reason": "script_lang not supported [painless]", "type": "illegal_argument_exception"}
+    no = {"status": 400, "error": {"type": "illegal_argument_exception", "reason": "failed", "caused_by": reason}}
+    conflict = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "current [2]"}}
+
+    def found(source: dict[str, Any]) -> Answer:
+        hit = {"_id": "a", "_seq_no": 1, "_primary_term": 1, "_source": source}
+        return Answer(200, {"hits": {"hits": [hit]}})
+
+    before = [OTHERS, NODE, items(no), items(no), REFRESHED, found({"emb": [{"1": 1.0}]})]
+    talk(lucene.delete(["a"]), *before, items(conflict, kind="index"), REFRESHED, found({"title": "t"}))
+
+
 def test_dropping_one_of_two_fields_leaves_the_other_and_the_index(lucene: LuceneOperations) -> None:
     both = there(emb={"type": "sparse_vector"}, other={"type": "sparse_vector"}, **note("index"), **note(field="other"))
     nobody = Answer(200, {"hits": {"hits": []}})
@@ -613,3 +657,50 @@ def test_dropping_one_of_two_fields_leaves_the_other_and_the_index(lucene: Lucen
 def test_dropping_the_only_field_of_an_index_of_ours_removes_it(lucene: LuceneOperations) -> None:
     _, sent = talk(lucene.drop(), OURS, DONE)
     assert said(sent) == ["GET /products", "DELETE /products"]
+
+
+# ---- a copy of whole documents
+
+
+def test_documents_that_are_too_large_for_one_request_are_copied_in_several(lucene: LuceneOperations) -> None:
+    found = [{"_id": name, "_source": {"title": name}, "_seq_no": 1, "_primary_term": 1} for name in "abc"]
+    hits = Answer(200, {"hits": {"hits": found}, "_shards": {"failed": 0}, "timed_out": False})
+    large = Answer(413, {"error": "too large"})
+    written = [items({"_id": name, "status": 201}, kind="index") for name in "ab"]
+    taken, requests = talk(
+        lucene.take("old", ["a", "b", "c"], None),
+        REFRESHED,
+        OURS,
+        NODE,
+        hits,
+        large,
+        written[0],
+        large,
+        written[1],
+        large,
+    )
+    bulks = [request for request in requests if "_bulk" in request.target]
+    assert [[line["index"]["_id"] for line in lines(bulk)[::2]] for bulk in bulks] == [
+        ["a", "b", "c"],
+        ["a"],
+        ["b", "c"],
+        ["b"],
+        ["c"],
+    ]
+    assert {bulk.target for bulk in bulks} == {"/_bulk?pipeline=_none"}
+    assert (list(taken.refused), taken.left) == (["c"], ())
+    assert "too large" in taken.refused["c"]
+
+
+@pytest.mark.parametrize(("here", "left"), [("as it is there", ()), ("another, written here", ("a",))])
+def test_a_document_that_an_earlier_try_has_brought_is_not_called_written_in_both(
+    lucene: LuceneOperations, here: str, left: tuple[str, ...]
+) -> None:
+    def hits(title: str) -> Answer:
+        found = [{"_id": "a", "_source": {"title": title}, "_seq_no": 1, "_primary_term": 1}]
+        return Answer(200, {"hits": {"hits": found}, "_shards": {"failed": 0}, "timed_out": False})
+
+    there, before = (REFRESHED, OURS, NODE, hits("as it is there")), np.array([7], np.uint64)
+    taken, requests = talk(lucene.take("old", ["a"], before), *there, OURS, REFRESHED, OURS, hits(here))
+    assert (taken.left, dict(taken.refused)) == (left, {})
+    assert not [request for request in requests if "_bulk" in request.target]

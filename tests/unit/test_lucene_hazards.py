@@ -34,6 +34,11 @@ TRAPS: dict[str, tuple[Target, type[AdapterError], str]] = {
     "a follower": (target({"index.xpack.ccr.following_index": "true"}), BackendUnsupported, "takes no updates"),
     "read only": (target({"index.blocks.read_only": "true"}), CollectionError, "read-only"),
     "a full disk": (target({"index.blocks.read_only_allow_delete": "true"}), CollectionError, "free space"),
+    "an alias with a routing": (
+        target(aliases={"live": {"index_routing": "1", "search_routing": "1"}}, asked="live"),
+        CollectionError,
+        "with a routing",
+    ),
     "a filtered alias": (target(aliases={"live": {"filter": {}}}, asked="live"), CollectionError, "with a filter"),
     "an alias to read": (target(aliases={"r": {"is_write_index": False}}, asked="r"), CollectionError, "write index"),
     "a runtime field": (target(runtime={"emb": {"type": "double"}}), BackendUnsupported, "runtime field 'emb'"),
