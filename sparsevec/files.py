@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, printable
-from sparsevec.tables import DenseFile, dense_table, may_be_vectors, rows_of, table, vector_columns
+from sparsevec.tables import Columns, DenseFile, by_name, dense_table, may_be_vectors, rows_of, table, vector_columns
 
 __all__ = ["DenseFile", "holds_texts", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
 
@@ -37,6 +38,10 @@ _KINDS = {
     ".tsv": ".csv",
 }
 _MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet", b"ARROW1": ".arrow"}
+_LONGEST = 20  # digits of a whole number that is read as one: ids have up to 64 bits
+_SPARSE = {"header.json", "indptr.npy", "indices.npy", "values.npy"}  # a folder of `SparseVectors.save`
+_GRADE = re.compile(r"-?[0-9]+")  # TREC has some below 0, of what is worse than not relevant
+_PADDED = re.compile(r"\s*[+-]?0\d").match
 _BATCH = 8192  # rows of a Parquet file that are read at a time
 _LISTED = 10  # files of a folder that a message names
 _Source = str | os.PathLike[str]
@@ -95,21 +100,28 @@ def _read(source: Any, column: str | None, only: bool) -> DenseFile:
 
 def _kind(path: Path) -> str:
     """By what it begins with, else by its name."""
-    if path.is_dir():
-        raise InvalidInput(f"{printable(path)} is a folder, expected a file of vectors{_holding(path)}")
     try:
-        with path.open("rb") as file:
-            begins = file.read(8)
+        folder = path.is_dir()
+        begins = b"" if folder else _begins(path)
     except OSError as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}{_beside(path)}") from error
+    except ValueError as error:  # a NUL in its name
+        raise InvalidInput(f"{printable(path)} cannot be read: {error}") from error
+    if folder:
+        raise InvalidInput(f"{printable(path)} is a folder, expected a file of vectors{_holding(path)}")
     kind = next((kind for magic, kind in _MAGIC.items() if begins.startswith(magic)), None)
     if kind is None and (kind := _KINDS.get(path.suffix.lower())) is None:
         raise InvalidInput(f"{printable(path)} is no file of vectors that is known here: expected {', '.join(_KINDS)}")
     return kind
 
 
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
 def _beside(path: Path) -> str:
-    return "" if path.exists() else _holding(path.parent)
+    return "" if os.path.exists(path) else _holding(path.parent)  # noqa: PTH110  Path.exists raises for a name too long
 
 
 def _holding(folder: Path) -> str:
@@ -120,6 +132,8 @@ def _holding(folder: Path) -> str:
         return ""
     if not names:
         return "; the folder is empty"
+    if set(names) >= _SPARSE:
+        return "; the folder holds sparse vectors, which SparseVectors.load reads and no model encodes"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     known = [name for name in names if Path(name).suffix.lower() in _KINDS]
     meant = f"; give {printable(folder / known[0])}" if known else ""
@@ -158,9 +172,10 @@ def _read_npz(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
             f"{printable(path)} is not a NumPy .npz file of numbers and strings (pickled objects are never loaded): "
             f"{printable(error, 300)}"
         ) from error
-    (name, *_) = vector_columns({name: values.ndim == 2 for name, values in columns.items()}, column, printable(path))
-    beside = {other: values for other, values in columns.items() if values.ndim and len(values) == len(columns[name])}
-    return table(beside, name, printable(path), _row)
+    names = vector_columns({name: values.ndim == 2 for name, values in columns.items()}, column, printable(path))
+    n = columns[names[0]].shape[:1]
+    beside = {other: values for other, values in columns.items() if other in names or values.shape[:1] == n != ()}
+    return table(beside, names[0] if len(names) == 1 else column, printable(path), _row)
 
 
 def _read_parquet(path: Path, column: str | None, only: bool) -> DenseFile:
@@ -170,9 +185,10 @@ def _read_parquet(path: Path, column: str | None, only: bool) -> DenseFile:
         names = _vectors_of(file.schema_arrow, column, path)
         others = [] if only else [name for name in file.schema_arrow.names if name not in names]
         if len(names) > 1:
-            return table(_of_arrow(file.read(columns=[*names, *others])), column, printable(path), _row)
+            return table(_of_arrow(file.read(columns=[*names, *others]), path), column, printable(path), _row)
         rows = _rows_of_parquet(file, names[0], f"{printable(path)}, column {names[0]!r}")
-        return table({names[0]: rows, **_of_arrow(file.read(columns=others))}, names[0], printable(path), _row)
+        beside = _of_arrow(file.read(columns=others), path)
+        return table({names[0]: rows, **beside}, names[0], printable(path), _row)
     except _arrow("pyarrow").ArrowException as error:
         raise InvalidInput(f"{printable(path)} is not a whole Parquet file: {printable(error, 300)}") from error
 
@@ -200,11 +216,13 @@ def _row_after(start: int, number: int) -> str:
 def _read_arrow(path: Path, column: str | None, only: bool) -> DenseFile:
     pyarrow = _arrow("pyarrow")
     try:
-        read = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+        source = pyarrow.memory_map(str(path))
+        whole = _begins(path).startswith(b"ARROW1")  # else a stream, as `datasets` keeps its files
+        read = (pyarrow.ipc.open_file if whole else pyarrow.ipc.open_stream)(source).read_all()
         read = read.select(_vectors_of(read.schema, column, path)) if only else read
     except pyarrow.ArrowException as error:
         raise InvalidInput(f"{printable(path)} is not a whole Arrow file: {printable(error, 300)}") from error
-    return table(_of_arrow(read), column, printable(path), _row)
+    return table(_of_arrow(read, path), column, printable(path), _row)
 
 
 def _arrow(module: str) -> Any:
@@ -219,8 +237,8 @@ def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
     return vector_columns(holds, column, printable(path))
 
 
-def _of_arrow(read: Any) -> dict[str, Any]:
-    return {name: read.column(name) for name in read.column_names}
+def _of_arrow(read: Any, path: Path) -> Columns:
+    return by_name(read.column_names, read.columns, printable(path))
 
 
 def _read_jsonl(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa: ARG001
@@ -261,9 +279,10 @@ def _read_csv(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
     for number, line in zip(lines, cells, strict=True):
         if len(line) != len(names):
             raise InvalidInput(f"{printable(path)}, line {number}: found {len(line)} cells, expected {len(names)}")
-    columns = {name: _cells([line[at] for line in cells], printable(path), lines) for at, name in enumerate(names)}
-    if not header and not any(isinstance(values, list) for values in columns.values()):
-        return DenseFile(np.stack(list(columns.values()), axis=1) if columns else np.empty((0, 0), np.float32))
+    found = [_cells([line[at] for line in cells], printable(path), lines) for at in range(len(names))]
+    columns = by_name(names, found, printable(path))
+    if not header and all(isinstance(values, np.ndarray) for values in found):
+        return DenseFile(np.stack(found, axis=1) if found else np.empty((0, 0), np.float32))
     return table(columns, column, printable(path), lambda row: f"line {lines[row]}")
 
 
@@ -274,19 +293,21 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
-    """A column of a CSV: lists where it holds JSON lists, else numbers where it holds nothing else, else text."""
+    """A column of a CSV: lists where it holds JSON lists, else numbers where it holds nothing else, else text, as are
+    numbers that begin with a zero: codes, of which 007 is not 7."""
     if cells and all(cell.lstrip().startswith("[") for cell in cells):
         return [_json(cell, f"{where}, line {line}") for cell, line in zip(cells, lines, strict=True)]
     numbers = [_number(cell) for cell in cells]
-    if any(number is None for number in numbers):
+    if any(number is None for number in numbers) or any(map(_PADDED, cells)):
         return cells
-    exact = all(isinstance(number, int) for number in numbers)
-    return np.array(numbers, None if exact else np.float64) if cells else np.empty(0)
+    if not cells or not all(isinstance(number, int) for number in numbers):
+        return np.array(numbers, np.float64)
+    return np.array(numbers) if max(map(abs, numbers)) < 2**63 else numbers  # type: ignore[arg-type]
 
 
 def _number(cell: str) -> int | float | None:
     try:
-        return int(cell) if cell.strip("+-").isdecimal() and len(cell) < 19 else float(cell)
+        return int(cell) if cell.strip("+-").isdecimal() and len(cell) <= _LONGEST else float(cell)
     except ValueError:
         return None
 
@@ -347,9 +368,10 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
     qrels: dict[int, dict[int, int]] = {}
     for number, line in enumerate(_text(path).splitlines(), 1):
         query, *_, document, grade = line.split() if len(line.split()) in (3, 4) else ("", "", "")
-        if number == 1 and not grade.isdecimal():
+        graded = _GRADE.fullmatch(grade) is not None
+        if number == 1 and not graded:
             continue
-        if not grade.isdecimal() or document not in rows:
+        if not graded or document not in rows:
             raise InvalidInput(
                 f"{printable(path)}, line {number}: expected a query, a known document and a grade, found {line!r:.80}"
             )

@@ -7,7 +7,7 @@ payload. No library of theirs is imported here: their objects are known by what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
 
-__all__ = ["Columns", "DenseFile", "columns_of", "dense_table", "may_be_vectors", "table"]
+__all__ = ["Columns", "DenseFile", "by_name", "columns_of", "dense_table", "may_be_vectors", "table"]
 
 Reals: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Any]
@@ -57,22 +57,39 @@ def _row(number: int) -> str:
 
 
 def columns_of(source: Any) -> Columns | None:
-    """The columns of an Arrow table, a data frame or a dataset; None for anything that is not a table."""
+    """The columns of an Arrow table, a data frame or a dataset; None for anything that is not a table. Raises
+    InvalidInput for several datasets, or one that is not in memory yet."""
+    if isinstance(source, Mapping) and hasattr(source, "with_format"):  # datasets.DatasetDict
+        raise InvalidInput(f"expected one dataset, found the splits {printable(list(source), 200)}; choose one of them")
+    if hasattr(source, "collect_schema") and not hasattr(source, "to_arrow"):  # polars.LazyFrame
+        raise InvalidInput(f"expected a table in memory, found {type(source).__name__}; .collect() makes one")
     if hasattr(source, "column_names") and hasattr(source, "with_format"):  # datasets.Dataset, also one of some rows
         source = source.with_format("arrow")[:]
     elif hasattr(source, "to_arrow") and hasattr(source, "columns"):  # polars
         source = source.to_arrow()
     if hasattr(source, "column_names") and hasattr(source, "column"):  # pyarrow
-        return {name: source.column(name) for name in source.column_names}
+        return by_name(source.column_names, map(source.column, range(len(source.column_names))), "the table")
     if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas
-        return {str(name): source.iloc[:, at].to_numpy() for at, name in enumerate(source.columns)}
+        frame = (source.iloc[:, at].to_numpy() for at in range(len(source.columns)))
+        return by_name(map(str, source.columns), frame, "the table")
     if isinstance(source, Mapping):
-        return {str(name): values for name, values in source.items()}
+        return by_name(map(str, source), source.values(), "the table")
     return None
+
+
+def by_name(names: Iterable[str], columns: Iterable[Any], where: str) -> Columns:
+    """Raises InvalidInput for two columns of one name, of which one would be lost."""
+    found: dict[str, Any] = {}
+    for name, values in zip(names, columns, strict=True):
+        if name in found:
+            raise InvalidInput(f"{where} has two columns {name!r}; rename one, or leave it out")
+        found[name] = values
+    return found
 
 
 def table(columns: Columns, column: str | None, where: str, place: Callable[[int], str]) -> DenseFile:
     """Vectors, ids and payloads of `columns`; `where` and `place(row)` stand in messages."""
+    _check_lengths(columns, where)
     names = vector_columns({name: _holds_vectors(values) for name, values in columns.items()}, column, where)
     if len(names) == 1:
         rows = rows_of(columns[names[0]], f"{where}, column {names[0]!r}", place)
@@ -82,6 +99,21 @@ def table(columns: Columns, column: str | None, where: str, place: Callable[[int
     others = {name: _plain(columns[name]) for name in columns if name and name not in names and name != ids}
     payloads = [dict(zip(others, row, strict=True)) for row in zip(*others.values(), strict=True)]
     return DenseFile(rows, None if ids is None else _plain(columns[ids]), payloads if others else None)
+
+
+def _check_lengths(columns: Columns, where: str) -> None:
+    """Raises InvalidInput unless each column has a value for each row."""
+    rows: dict[int, str] = {}
+    for name, values in columns.items():
+        try:
+            rows.setdefault(len(values), name)
+        except TypeError:
+            raise InvalidInput(
+                f"{where}, column {name!r}: expected a value for each row, found {values!r:.80}"
+            ) from None
+    if len(rows) > 1:
+        (n, one), (m, other), *_ = rows.items()
+        raise InvalidInput(f"{where}: expected columns of one length, found {n} values in {one!r} and {m} in {other!r}")
 
 
 def vector_columns(holds: Mapping[str, bool], column: str | None, where: str) -> list[str]:
@@ -127,6 +159,8 @@ def _holds_vectors(values: Any) -> bool:
         return "list" in str(values.type).partition("<")[0]
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return values.dtype.kind in "fiu"
+    if hasattr(values, "detach"):
+        return bool(values.ndim == 2)
     first = next((value for value in values if value is not None), None)
     return isinstance(first, (list, tuple, np.ndarray)) or hasattr(first, "detach")
 
@@ -146,6 +180,8 @@ def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
             rows = np.asarray(values)
         except Exception as error:
             raise InvalidVectors(f"{where} cannot be read as an array: {error}") from error
+        if rows.dtype.kind == "O" and rows.ndim == 1:  # a column of a frame
+            rows = _stacked(rows, where, place)
     if rows.shape == (0, 0) or (rows.ndim == 1 and len(rows) == 0):
         raise InvalidVectors(f"{where}: found no vectors, expected at least one")
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
@@ -187,7 +223,7 @@ def _of_chunk(chunk: Any, where: str, place: Callable[[int], str]) -> Reals:
     if "fixed" not in str(chunk.type):
         lengths = np.asarray(chunk.value_lengths())
         _same_length(lengths.tolist(), where, place)
-    return numbers.reshape(len(chunk), -1)
+    return numbers.reshape(len(chunk), -1) if len(chunk) else np.empty((0, 0), np.float32)
 
 
 def _stacked(values: Any, where: str, place: Callable[[int], str]) -> Reals:
@@ -235,4 +271,8 @@ def _numbers(values: Any, where: str) -> Reals:
 def _plain(values: Any) -> list[Any]:
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
+    if hasattr(values, "detach"):
+        values = _of_tensor(values)
+    if getattr(values, "dtype", np.dtype(object)).kind == "M":  # of nanoseconds, item() would make numbers of dates
+        values = values.astype("datetime64[us]")
     return [value.item() if isinstance(value, np.generic) else value for value in values]

@@ -58,7 +58,7 @@ def of_texts(path: Path, encoder: SparseEncoder, embedder: str, field: str, give
     A document's payload is its object, or its line as `text`; its id the object's `id`, where there is one. Raises
     InvalidInput for a line without a text, before anything is embedded, and what `embedded` raises in the middle.
     """
-    n, objects = sum(1 for _ in read_texts(path, field)), path.suffix in JSON_LINES
+    n, objects = sum(1 for _ in read_texts(path, field)), path.suffix.lower() in JSON_LINES
     ids = _ids(path, n) if given.ids is None and objects else read_ids(given.ids, n)
     if given.payloads is not None or objects:
         payloads: Iterable[Any] = read_objects(given.payloads or path)

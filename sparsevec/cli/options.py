@@ -13,7 +13,7 @@ import typer
 from sparsevec.answers.retriever import Retriever
 from sparsevec.answers.scoring import USUAL
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import Id
+from sparsevec.contract.checks import Id, check_ids
 from sparsevec.contract.filters import Where
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
@@ -137,7 +137,7 @@ def read_vector(text: str) -> dict[int, float]:
 def _object(text: str, option: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{option} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{option} must be a JSON object, found {text:.80}")
@@ -162,5 +162,5 @@ def check_file(path: Path | None) -> None:
 
 
 def distinct(ids: Sequence[Id]) -> list[Id]:
-    """Each id once, in the order in which they come first."""
-    return list(dict.fromkeys(ids))
+    """Each id once, in the order in which they come first. Raises InvalidInput for one that is none."""
+    return list(dict.fromkeys(check_ids(ids)))

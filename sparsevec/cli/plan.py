@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
+from sparsevec.contract.checks import check_k
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import r_sub
@@ -92,6 +93,7 @@ def cost(
     adopted, counts = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
     for name, number in {**counts, "--nnz": nnz, "--query-nnz": query_nnz}.items():
         at_least(1, number, name)
+    at_least(0, candidates, "--candidates")
     if max(nnz, query_nnz) > dimension:
         raise InvalidInput(f"{max(nnz, query_nnz):g} weights do not fit in --dimension {dimension}")
     if encoder is not None:
@@ -260,11 +262,9 @@ def latency(
     ```
     """
     documents = SparseVectors.load(vectors)
+    expected = None if queries is None else features(SparseVectors.load(queries), documents, check_k(k))
     with connected(url) as adapter:
         found = latency_model(adapter, documents, rounds=rounds)
-    expected = None
-    if queries is not None:
-        expected = features(SparseVectors.load(queries), documents, k)
     say(
         _Latency(
             **found.model_dump(),

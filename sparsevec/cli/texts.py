@@ -17,7 +17,7 @@ from sparsevec.cli.screen import answers, failing, say
 from sparsevec.demo.ask import ask
 from sparsevec.demo.report import Found, Search
 from sparsevec.demo.run import require
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, printable
 from sparsevec.files import read_objects
 from sparsevec.integrations.embedders import embed as embedded
 from sparsevec.integrations.embedders import named
@@ -103,12 +103,14 @@ class _Embedded(BaseModel):
 
 def read_texts(path: Path, field: str) -> Iterator[str]:
     """One text a line; of .jsonl the field `field` of each object. Raises InvalidInput, naming the line."""
-    if path.suffix in JSON_LINES:
+    if path.suffix.lower() in JSON_LINES:
         yield from (_field(line, field, number) for number, line in enumerate(read_objects(path), start=1))
         return
     try:
         with path.open(encoding="utf-8-sig") as lines:
             yield from (line.rstrip("\n") for line in lines)
+    except OSError as error:
+        raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"expected text in UTF-8 in {path}: {error}") from error
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.contract.checks import check_k, check_several
 from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, SparsevecError, printable
 
 __all__ = [
@@ -46,7 +47,7 @@ def named(spec: str) -> Embedder:
 
     Raises InvalidInput for another, ClientMissing when its package is not installed.
     """
-    kind, _, model = spec.partition(":")
+    kind, _, model = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if kind not in _KNOWN:
         raise InvalidInput(f"expected an embedder, one of {', '.join(_KNOWN)}, found {spec!r:.80}")
     made: Embedder = import_module(f"sparsevec.integrations.{_KNOWN[kind]}").embedder(model)
@@ -84,8 +85,7 @@ def embedded(
     are), and InvalidVectors when it returned another number of rows, another width than before, or a number that is not
     finite; each names the texts. What came before it has been given.
     """
-    if batch < 1:
-        raise InvalidInput(f"batch must be at least 1, found {batch}")
+    check_k(batch, "batch")
     done, width = 0, None
     for some in _batches(texts, batch):
         with _typed(some, done):
@@ -150,7 +150,7 @@ def _which(texts: Sequence[str], first: int) -> str:
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    source, done = iter(texts), 0
+    source, done = check_several("texts", texts), 0
     while some := list(islice(source, size)):
         wrong = next((at for at, text in enumerate(some) if not isinstance(text, str)), None)
         if wrong is not None:
@@ -164,7 +164,8 @@ def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) ->
         found = detach().cpu()
     which = _which(texts, first)
     try:
-        rows = np.asarray(found, np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            rows = np.asarray(found, np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidVectors(f"the embedder returned no (n, d) numbers for {which}: {error}") from error
     if rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from sparsevec import AsyncRetriever, RemovalReport, Retriever, SparseEncoder, aconnect, connect, ingest
-from sparsevec.contract.filters import Where
+from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation, SyncAdapter
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
@@ -40,7 +40,6 @@ __all__ = ["AlreadyThere", "FilterRefused", "SparsevecDocumentStore", "Sparsevec
 
 Result = TypeVar("Result")
 
-_BARE = "_without_embedding"  # marks a document that no query may find
 _SOME = 500  # documents whose fields are changed in one request
 
 
@@ -109,6 +108,9 @@ class SparsevecDocumentStore:
             encoder = SparseEncoder.load(self._named["model"])
             self._retriever = Retriever(encoder, adapter, **self._reranking())
         return Store(self._retriever, self._text_key)
+
+    def _where(self, filters: dict[str, Any] | None) -> Where | None:
+        return where_of(filters, text_key=self._text_key)
 
     def _run(self, operation: Operation[Result]) -> Result:
         return self.store.run(operation)
@@ -190,9 +192,7 @@ class SparsevecDocumentStore:
         if unkept:
             raise InvalidInput(f"document {document.id!r:.80} has a {unkept[0]}, which this store does not keep")
         payload = dict(self.store.payload(document.content, document.meta))
-        if document.embedding is None:
-            payload[_BARE] = True
-        elif self._embedding_key is not None:
+        if document.embedding is not None and self._embedding_key is not None:
             payload[self._embedding_key] = list(document.embedding)
         return payload
 
@@ -208,7 +208,7 @@ class SparsevecDocumentStore:
         return self._run(self._removed(filters)).deleted
 
     def _removed(self, filters: dict[str, Any] | None) -> Operation[RemovalReport]:
-        return (yield from self.store.remove(where=where_of(filters) or {}))
+        return (yield from self.store.remove(where=self._where(filters) or {}))
 
     def delete_all_documents(self, recreate_index: bool = False) -> None:
         """Take all documents away; of documents of others, our vectors. `recreate_index`: by dropping what is ours and
@@ -220,18 +220,20 @@ class SparsevecDocumentStore:
             self._run(self._removed(None))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        """Set fields of what a filter leaves; how many documents that were. Raises WriteFailed with the report."""
+        """Set fields of what a filter leaves; how many documents that were. Raises InvalidInput for a field where the
+        text goes, WriteFailed with the report."""
         return self._run(self._updated(filters, meta))
 
     def _updated(self, filters: dict[str, Any], meta: dict[str, Any]) -> Operation[int]:
-        found = yield from self.store.matching(where_of(filters))
+        fields = self.store.payload(None, meta)
+        found = yield from self.store.matching(self._where(filters))
         ids = [id_ for id_, _ in found]
 
         def write(adapter: Any) -> None:
             for start in range(0, len(ids), _SOME):
                 held = adapter.fetch(ids[start : start + _SOME])
-                fields = [meta] * len(held.ids)
-                ingest(adapter, held.ids, held.vectors, fields, codes=held.codes, empty="write").require_complete()
+                given = [fields] * len(held.ids)
+                ingest(adapter, held.ids, held.vectors, given, codes=held.codes, empty="write").require_complete()
 
         yield Work(write)
         return len(ids)
@@ -247,14 +249,14 @@ class SparsevecDocumentStore:
         return self._run(self._counted(filters))
 
     def _counted(self, filters: dict[str, Any] | None) -> Operation[int]:
-        return (yield from self.store.count(where_of(filters)))
+        return (yield from self.store.count(self._where(filters)))
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """What a filter leaves, all of it without one. Raises FilterRefused."""
         return self._run(self._filtered(filters))
 
     def _filtered(self, filters: dict[str, Any] | None) -> Operation[list[Document]]:
-        found = yield from self.store.matching(where_of(filters))
+        found = yield from self.store.matching(self._where(filters))
         return [self._document(*one) for one in found]
 
     def embedding_retrieval(
@@ -267,16 +269,11 @@ class SparsevecDocumentStore:
     def _retrieved(
         self, query_embedding: list[float], filters: dict[str, Any] | None, top_k: int, options: dict[str, Any]
     ) -> Operation[list[Document]]:
-        where = where_of(filters)
-        hits = yield from self.store.search(query_embedding, top_k, where, **options)
-        if any(_BARE in (hit.payload or {}) for hit in hits):  # few documents are answered from all of them
-            found: Where = {"$all": [where or {}, {_BARE: {"exists": False}}]}
-            hits = yield from self.store.search(query_embedding, top_k, found, **options)
+        hits = yield from self.store.search(query_embedding, top_k, self._where(filters), **options)
         return [self._document(hit.id, hit.payload, hit.score) for hit in hits]
 
     def _document(self, id_: Any, payload: Any, score: float | None = None) -> Document:
         text, meta = self.store.text_and_metadata(payload)
-        meta.pop(_BARE, None)
         embedding = None if self._embedding_key is None else meta.pop(self._embedding_key, None)
         return Document(id=str(id_), content=text, meta=meta, embedding=embedding, score=score)
 
@@ -374,9 +371,11 @@ class SparsevecRetriever:
         return merged, self.top_k if top_k is None else top_k
 
 
-def where_of(filters: dict[str, Any] | None) -> Where | None:
-    """Their filters as ours (C11). Raises FilterRefused, naming what cannot be said."""
+def where_of(filters: dict[str, Any] | None, *, text_key: str = "content") -> Where | None:
+    """Their filters as ours (C11), the text in `text_key`. Raises FilterRefused, naming what cannot be said."""
     try:
-        return condition_of(filters) if filters else None
+        where = condition_of(filters, text_key) if filters else None
+        conditions(where)  # looks at fields and values
     except InvalidInput as error:
         raise FilterRefused(str(error)) from None
+    return where

@@ -12,17 +12,19 @@ __all__ = ["condition_of"]
 
 _LOGIC = {"AND": "$all", "OR": "$any"}
 _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_UNKEPT = {"id", "blob", "score", "embedding", "sparse_embedding"}  # of a Document, beside its text and metadata
 _NOTHING: Where = {"$any": [{"$not": {}}]}
 
 
-def condition_of(given: dict[str, Any]) -> Where:
-    """One of theirs as ours (C11). Raises InvalidInput for one that is not whole, or cannot be answered exactly."""
+def condition_of(given: dict[str, Any], text_key: str) -> Where:
+    """One of theirs as ours (C11); `text_key`: where the text lies. Raises InvalidInput for one that is not whole, or
+    cannot be answered exactly."""
     if "field" in given:
-        return _of_field(given)
+        return _of_field(given, text_key)
     operator, parts = _part(given, "operator"), _part(given, "conditions")
     if operator not in (*_LOGIC, "NOT") or not isinstance(parts, list) or not parts:
         raise InvalidInput(f"expected AND, OR or NOT and a list of conditions, found {given!r:.80}")
-    inner = [condition_of(part) for part in parts]
+    inner = [condition_of(part, text_key) for part in parts]
     return {"$not": {"$all": inner}} if operator == "NOT" else {_LOGIC[operator]: inner}
 
 
@@ -32,9 +34,17 @@ def _part(given: Any, name: str) -> Any:
     return given[name]
 
 
-def _of_field(given: dict[str, Any]) -> Where:
+def _of_field(given: dict[str, Any], text_key: str) -> Where:
     """Of one field; a list in the metadata holds when one of its elements does."""
-    field, operator, value = str(given["field"]).removeprefix("meta."), _part(given, "operator"), _part(given, "value")
+    field, operator, value = given["field"], _part(given, "operator"), _part(given, "value")
+    if not isinstance(field, str) or not isinstance(operator, str):
+        raise InvalidInput(f"expected a field and an operator as strings, found {given!r:.80}")
+    if field in _UNKEPT:
+        raise InvalidInput(
+            f"a document's {field} is no field that filters reach here; expected the text or a field of the metadata, "
+            f"as meta.{field} if it has that"
+        )
+    field = text_key if field == "content" else field.removeprefix("meta.")
     several = isinstance(value, list)
     if operator in ("==", "!=") and value is None:
         return {field: {"exists": operator == "!="}}

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from sparsevec import AsyncRetriever, RemovalReport, Retriever
-from sparsevec.contract.checks import Payload
+from sparsevec.contract.checks import Payload, check_several
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
@@ -116,15 +116,16 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         ids: Sequence[str | None] | None,
     ) -> tuple[list[str], list[str], list[Payload], bool]:
         """Ids, texts, payloads, and whether the ids were made here, so that nobody has them."""
-        given = list(texts)
-        named = [id_ or str(uuid.uuid4()) for id_ in (ids if ids is not None else [None] * len(given))]
+        given = list(check_several("texts", texts))
+        asked = [None] * len(given) if ids is None else list(check_several("ids", ids))
+        named = [str(uuid.uuid4()) if id_ is None or id_ == "" else id_ for id_ in asked]
         beside = metadatas if metadatas is not None else [{} for _ in given]
         if not len(given) == len(named) == len(beside):
             raise InvalidInput(
                 f"found {len(given)} texts, {len(named)} ids and {len(beside)} metadatas: expected as many"
             )
         payloads = [self._store.payload(text, metadata) for text, metadata in zip(given, beside, strict=True)]
-        return named, given, payloads, ids is None or not any(ids)
+        return named, given, payloads, not any(asked)
 
     def delete(self, ids: list[str] | None = None, *, where: Where | None = None, **options: Any) -> bool:
         """Take documents away, these or what a filter leaves; an id that is not there is no error. Raises InvalidInput
@@ -255,6 +256,12 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
     ) -> list[Document]:
         """The same for asyncio."""
         return await self._store.arun(self._apart(embedding, k, fetch_k, lambda_mult, filter, options))
+
+    def _select_relevance_score_fn(self) -> Any:
+        raise InvalidInput(
+            "scores here are those of the final ranking, which no rule brings to [0, 1]: expected "
+            "similarity_search_with_score and a threshold of its scores, in place of relevance scores"
+        )
 
     # ---- conversations
 

@@ -19,9 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sparsevec import AsyncRetriever, Hits, Retriever
+from sparsevec.contract.checks import check_k, check_several
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
@@ -48,6 +47,7 @@ __all__ = ["SparsevecVectorStore", "where_of"]
 
 _PARENT = "ref_doc_id"  # the field that `node_to_metadata_dict` keeps a node's document in
 _PREFETCH = 4  # times as many are asked for as an mmr query wants, as LlamaIndex's own store does
+_CANDIDATES = 100  # that a Retriever has at least, where nobody says how many: more could not be answered
 
 
 class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
@@ -89,6 +89,9 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         return await self._store.arun(self._added(nodes, options))
 
     def _added(self, nodes: Sequence[BaseNode], options: dict[str, Any]) -> Operation[list[str]]:
+        nodes = list(check_several("nodes", nodes))
+        if odd := [node for node in nodes if not isinstance(node, BaseNode)]:
+            raise InvalidInput(f"expected nodes of LlamaIndex, found {odd[0]!r:.80}")
         ids = [node.node_id for node in nodes]
         if nodes:
             payloads = [self._payload(node) for node in nodes]
@@ -183,7 +186,8 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     ) -> Operation[VectorStoreQueryResult]:
         """Nodes that differ; how near two are is the cosine of their sparse vectors."""
         k, dense = query.similarity_top_k, query.query_embedding
-        hits = yield from self._store.search(dense, options.pop("mmr_prefetch_k", _PREFETCH * k), where, **options)
+        usual = max(check_k(k), min(_PREFETCH * k, _CANDIDATES))
+        hits = yield from self._store.search(dense, options.pop("mmr_prefetch_k", usual), where, **options)
         if not len(hits):
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
         asking, rows, held = yield from self._store.near(dense, hits)
@@ -197,7 +201,7 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         if query.query_str is None:
             raise InvalidInput("a hybrid query needs query_str, the words to rank texts by")
         alpha = 0.5 if query.alpha is None else query.alpha
-        dense, k = np.asarray(query.query_embedding, np.float32), query.hybrid_top_k or query.similarity_top_k
+        dense, k = self._store.query(query.query_embedding), query.hybrid_top_k or query.similarity_top_k
         named = {"text": {self._store.text_key: query.query_str}, "weights": [alpha, 1 - alpha], "where": where}
         return Asked("fuse", (dense, k), {**options, **named, "with_payloads": True})
 
@@ -221,7 +225,8 @@ def _check_query(query: VectorStoreQuery) -> None:
     modes = [VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.SPARSE]
     modes += [VectorStoreQueryMode.MMR, VectorStoreQueryMode.HYBRID]
     if query.mode not in modes:
-        raise InvalidInput(f"expected a mode of {[mode.value for mode in modes]}, found {query.mode.value!r}")
+        found = getattr(query.mode, "value", query.mode)
+        raise InvalidInput(f"expected a mode of {[mode.value for mode in modes]}, found {found!r:.80}")
     if query.query_embedding is None:
         raise InvalidInput("the query has no query_embedding; an index embeds its queries by its embed_model")
     unsaid = [name for name in ("node_ids", "output_fields", "embedding_field") if getattr(query, name)]

@@ -11,15 +11,15 @@ are nearer than that. What a refined encoder fitted to one corpus is not in a gr
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from sparsevec.contract.checks import check_k
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
-from sparsevec.storage import whole_file
+from sparsevec.storage import as_path, whole_file
 
 __all__ = ["export"]
 
@@ -41,7 +41,7 @@ def export(
     with guest("onnx", "onnx"):
         import onnx
     head = encoder.head(side)
-    if nnz is not None and not 1 <= nnz <= encoder.output_dim:
+    if nnz is not None and check_k(nnz, "nnz") > encoder.output_dim:
         raise InvalidInput(f"nnz must be in [1, {encoder.output_dim}], found {nnz!r}")
     cap = min(head.cut.cap if nnz is None else nnz, encoder.output_dim)
     threshold = head.cut.threshold if nnz is None else 0.0
@@ -52,7 +52,7 @@ def export(
     config = {"fingerprint": encoder.fingerprint, "side": side, "dimension": str(encoder.output_dim)}
     onnx.helper.set_model_props(model, config)
     onnx.checker.check_model(model)
-    whole_file(Path(path), model.SerializeToString())
+    whole_file(as_path(path), model.SerializeToString())
 
 
 def _graph(onnx: Any, head: Any, cap: int, threshold: float, purse: Any) -> Any:

@@ -32,8 +32,8 @@ from sparsevec import (
 )
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
-from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import Where
+from sparsevec.contract.checks import Id, Payload, check_several
+from sparsevec.contract.filters import EngineFilter, Where
 from sparsevec.contract.operations import Operation, arun, run
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError, WriteFailed
 from sparsevec.integrations.embedders import Embedded
@@ -43,6 +43,7 @@ __all__ = ["Asked", "Store", "Work"]
 Result = TypeVar("Result")
 
 _SOME = 1000  # ids in one request
+_BARE = "_without_embedding"  # the field of a document that no query may find
 _WHOLE = re.compile("0|[1-9][0-9]{0,19}")
 
 
@@ -92,7 +93,9 @@ class Store:
     # ---- write
 
     def payload(self, text: str | None, metadata: Mapping[str, Any]) -> Payload:
-        """Raises InvalidInput for metadata that has a field where the text goes."""
+        """Raises InvalidInput for metadata that is no dict, or has a field where the text goes."""
+        if not isinstance(metadata, Mapping):
+            raise InvalidInput(f"expected metadata as a dict, {{}} for none, found {metadata!r:.80}")
         if self.text_key in metadata:
             raise InvalidInput(f"metadata has a field {self.text_key!r}, where the text goes: choose another text_key")
         return dict(metadata) if text is None else {**metadata, self.text_key: text}
@@ -123,7 +126,8 @@ class Store:
         new: bool = False,
         **options: Any,
     ) -> Operation[IngestReport]:
-        """Write documents; one that is there is replaced, in a collection of ours with all of its fields.
+        """Write documents; one that is there is replaced, in a collection of ours with all of its fields. Of an id that
+        is given twice the last document stays there.
 
         `dense`: a row (input_dim,) of each, None where it has none. Such a document is failed, skipped or written as
         `empty=` says, which with the other `options` goes to `ingest`. `new`: no id of these is there, so nobody looks.
@@ -132,6 +136,12 @@ class Store:
         """
         reports: list[IngestReport] = []
         try:
+            if self.ours:  # one write would mix the fields of both (C3)
+                ids, dense, payloads = _last_of_each(ids, dense, payloads)
+            payloads = [
+                payload if row is not None else {**payload, _BARE: True}
+                for row, payload in zip(dense, payloads, strict=True)
+            ]
             rows = _rows(ids, dense, self.retriever.encoder.input_dim)
             if not new:
                 yield from self._forget_fields(ids, payloads)
@@ -162,6 +172,7 @@ class Store:
         if without:
             encoder, bare = self.retriever.encoder, [payloads[at] for at in without]
             nothing = SparseVectors.from_rows([{}] * len(without), dimension=encoder.output_dim)
+            nothing = nothing.with_fingerprint(encoder.fingerprint)
             codes = np.zeros((len(without), encoder.residual_bytes or 0), np.uint8) if self.coded else None
             named = self._ids(ids[at] for at in without)
             yield Work(lambda adapter: ingest(adapter, named, nothing, bare, codes=codes, **options))
@@ -193,13 +204,21 @@ class Store:
     def search(self, dense: Any, k: int, where: Where | None, **options: Any) -> Operation[Hits]:
         """The k answers to one dense query (input_dim,), with payloads; of few documents all, also those that share
         nothing with the query. `options` are those of `Retriever.search`."""
-        query = np.asarray(dense, np.float32)
+        query = self.query(dense)
         hits: Hits
         (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
         if len(hits) < k and where is None:
-            everyone: Where = {self.text_key: {"exists": True}}
-            (hits,) = yield Asked("search", (query, k), {**options, "where": everyone, "with_payloads": True})
+            where = {self.text_key: {"exists": True}}
+            (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
+        bare = any(_BARE in (hit.payload or {}) for hit in hits)  # few documents are answered from all of them
+        if bare and not isinstance(where, EngineFilter):
+            where = {"$all": [where or {}, {_BARE: {"exists": False}}]}
+            (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
         return hits
+
+    def query(self, dense: Any) -> npt.NDArray[np.float32]:
+        """One dense query (query_dim,). Raises InvalidVectors for anything else."""
+        return _row("the query", dense, self.retriever.encoder.query_dim)
 
     def near(
         self, dense: Any, hits: Hits
@@ -207,12 +226,12 @@ class Store:
         """For a choice of documents that differ: the query (dimension,), the documents of `hits` (m, dimension), both
         as sparse vectors written out, and these documents."""
         held: Documents = yield Call("fetch", (hits.ids,))
-        query = self.retriever.encoder.encode_query(np.asarray(dense, np.float32))
+        query = self.retriever.encoder.encode_query(self.query(dense))
         return query.to_dense()[0], held.vectors.to_dense(), held
 
     def fetched(self, ids: Sequence[str]) -> Operation[list[tuple[Id, Payload]]]:
         """Those that are there, with their payloads, in the order asked for."""
-        asked, found = self._ids(dict.fromkeys(ids)), list[tuple[Id, Payload]]()
+        asked, found = self._ids(dict.fromkeys(check_several("ids", ids))), list[tuple[Id, Payload]]()
         for start in range(0, len(asked), _SOME):
             held: Documents = yield Call("fetch", (asked[start : start + _SOME],))
             found += zip(held.ids, held.payloads, strict=True)
@@ -232,13 +251,17 @@ class Store:
     def text_and_metadata(self, payload: Payload | None) -> tuple[str | None, dict[str, Any]]:
         """What `payload` made of a document, taken apart."""
         metadata = dict(payload or {})
+        metadata.pop(_BARE, None)
         text = metadata.pop(self.text_key, None)
         return None if text is None else str(text), metadata
 
     def _ids(self, ids: Iterable[str]) -> list[Id]:
+        given = list(check_several("ids", ids))
+        if odd := [id_ for id_ in given if not isinstance(id_, str)]:
+            raise InvalidInput(f"expected ids as strings, found {odd[0]!r:.80}; str(id) makes one")
         if self.ours:
-            return list(ids)
-        return [int(id_) if _WHOLE.fullmatch(id_) and int(id_) < 2**64 else id_ for id_ in ids]
+            return [*given]
+        return [int(id_) if _WHOLE.fullmatch(id_) and int(id_) < 2**64 else id_ for id_ in given]
 
 
 def _send(retriever: Retriever, request: Call | Work) -> Any:
@@ -265,18 +288,32 @@ def _rows(ids: Sequence[str], dense: Iterable[Any], width: int) -> npt.NDArray[n
     """(m, width) of those that have a row."""
     rows: list[npt.NDArray[np.float32]] = []
     for id_, row in zip(ids, dense, strict=True):
-        if row is None:
-            continue
-        try:
-            found = np.asarray(row, np.float32)
-        except (TypeError, ValueError) as error:
-            raise InvalidVectors(f"the vector of {id_!r:.80} is not made of numbers: {error}") from error
-        if found.shape != (width,):
-            raise InvalidVectors(f"the vector of {id_!r:.80} has shape {found.shape}, expected ({width},)")
-        if not np.isfinite(found).all():
-            raise InvalidVectors(f"the vector of {id_!r:.80} holds NaN or infinity")
-        rows.append(found)
+        if row is not None:
+            rows.append(_row(f"the vector of {id_!r:.80}", row, width))
     return np.stack(rows) if rows else np.empty((0, width), np.float32)
+
+
+def _row(what: str, row: Any, width: int) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            found = np.asarray(row, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidVectors(f"{what} is not made of numbers: {error}") from error
+    if found.shape != (width,):
+        raise InvalidVectors(f"{what} has shape {found.shape}, expected ({width},)")
+    if not np.isfinite(found).all():
+        raise InvalidVectors(f"{what} holds NaN or infinity")
+    return found
+
+
+def _last_of_each(
+    ids: Sequence[str], dense: Sequence[Any], payloads: Sequence[Payload]
+) -> tuple[Sequence[str], Sequence[Any], Sequence[Payload]]:
+    """Documents, of each id the last."""
+    last = {id_: at for at, id_ in enumerate(ids)}
+    if len(last) == len(ids):
+        return ids, dense, payloads
+    return list(last), [dense[at] for at in last.values()], [payloads[at] for at in last.values()]
 
 
 def _reporting(error: SparsevecError, report: IngestReport) -> SparsevecError:

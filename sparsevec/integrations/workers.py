@@ -99,6 +99,8 @@ def prepared(
             f"{odd[0]}= cannot be given to workers, each of which knows its own rows alone; expected some of "
             f"{', '.join(_OPTIONS)}, and the same call again to go on"
         )
+    if not isinstance(credentials, Mapping | None):
+        raise InvalidInput(f"credentials must be a mapping, as connect takes them, found {type(credentials).__name__}")
     _check_failed(failed)
     found, known = _Model.of(model), dict(credentials or {})
     return Job(url, found, columns, _keeps_codes(url, known, found, options), known, dict(options))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.contract.checks import check_k
+from sparsevec.contract.checks import check_k, check_several
 from sparsevec.errors import ClientMissing, InvalidInput, printable
 from sparsevec.vectors import Int64s
 
@@ -45,8 +46,8 @@ def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = 
     ranking is empty counts as 0. 5,000 rankings of 100 among 15,000 documents of 100 classes take a second or two.
     Raises ClientMissing without ir-measures, InvalidInput when nothing can be judged or a ranking repeats a row.
     """
-    measures, relevant = _ir_measures(), _qrels(relevant)
-    depths = sorted({check_k(k) for k in at})
+    measures, relevant, rankings = _ir_measures(), _qrels(relevant), _rows(rankings)
+    depths = sorted({check_k(k) for k in check_several("depths", at)})
     judged = {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
     _check(rankings, judged)
     average, kinds = measures.AP, (measures.P, measures.R, measures.nDCG)
@@ -61,7 +62,7 @@ def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np
 
     Raises ClientMissing without ir-measures, InvalidInput when no query is named.
     """
-    measures, relevant = _ir_measures(), _qrels(relevant)
+    measures, relevant, rankings = _ir_measures(), _qrels(relevant), _rows(rankings)
     judged = {query: relevant[query] for query in sorted(relevant)}
     _check(rankings, judged)
     found = measures.iter_calc([measures.nDCG @ check_k(k)], *_as_trec(rankings, judged))
@@ -70,12 +71,23 @@ def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np
 
 
 def _qrels(relevant: Any) -> Qrels:
-    if isinstance(relevant, Mapping) and all(isinstance(grades, Mapping) for grades in relevant.values()):
-        return relevant
-    raise InvalidInput(
-        f"expected relevant documents as {{query row: {{document row: grade}}}}, found {type(relevant).__name__}; "
-        "sparsevec.files.read_qrels makes it of a file"
-    )
+    expected = "expected relevant documents as {query row: {document row: grade}}, all whole numbers, found"
+    if not isinstance(relevant, Mapping) or not all(isinstance(grades, Mapping) for grades in relevant.values()):
+        raise InvalidInput(f"{expected} {type(relevant).__name__}; sparsevec.files.read_qrels makes it of a file")
+    each = {id(grades): grades for grades in relevant.values()}.values()  # those of a label are one
+    numbers = chain(relevant, *(chain(grades, grades.values()) for grades in each))
+    if (odd := next((one for one in numbers if not isinstance(one, int | np.integer)), None)) is not None:
+        raise InvalidInput(f"{expected} {odd!r:.80} among them; sparsevec.files.read_qrels makes rows of ids")
+    return relevant
+
+
+def _rows(rankings: Sequence[Any]) -> list[Int64s]:
+    """Lists of rows too, as arrays."""
+    found = list(map(np.asarray, check_several("rankings", rankings)))
+    odd = next((rows for rows in found if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu")), None)
+    if odd is not None:
+        raise InvalidInput(f"expected rankings of rows, whole numbers (m,), found {odd.dtype} of shape {odd.shape}")
+    return found
 
 
 def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, float]:
@@ -87,7 +99,10 @@ def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, f
     measures = _ir_measures()
     try:
         wanted = measures.parse_measure(measure)
-    except (NameError, ValueError, SyntaxError) as error:
+        wanted.validate_params()
+        if wanted.params.get("cutoff", 1) < 1:
+            raise ValueError("trec_eval ends the process at a cutoff below 1")
+    except (AttributeError, AssertionError, NameError, TypeError, ValueError, SyntaxError) as error:
         raise InvalidInput(f"expected a measure such as nDCG@10, AP or P@5, found {measure!r:.60}") from error
     judged = _trec(measures.read_trec_qrels, qrels, "lines of `query 0 document grade`")
     ranked = _trec(measures.read_trec_run, run, "lines of `query Q0 document rank score name`")
@@ -95,7 +110,10 @@ def run_quality(run: Path, qrels: Path, measure: str = "nDCG@10") -> dict[str, f
     if not found:
         raise InvalidInput(f"expected judgements in {printable(qrels)}, found none")
     _check_run(ranked, run, found.keys(), qrels)
-    return found | {one.query_id: float(one.value) for one in measures.iter_calc([wanted], judged, ranked)}
+    try:
+        return found | {one.query_id: float(one.value) for one in measures.iter_calc([wanted], judged, ranked)}
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # of the library that computes it
+        raise InvalidInput(f"{measure!r:.60} cannot be computed of these files: {printable(error, 300)}") from error
 
 
 def _check_run(ranked: Sequence[Any], run: Path, judged: Set[str], qrels: Path) -> None:
@@ -138,7 +156,7 @@ def _check(rankings: Sequence[Int64s], judged: Qrels) -> None:
     if strangers := [query for query in judged if not 0 <= query < len(rankings)]:
         raise InvalidInput(f"query {strangers[0]} has relevant documents, but there are {len(rankings)} rankings")
     for query in judged:
-        rows = np.asarray(rankings[query])
+        rows = rankings[query]
         if rows.size and (rows.min() < 0 or len(np.unique(rows)) < len(rows)):
             raise InvalidInput(f"ranking {query} must name rows of documents, each once; found {rows.tolist()!r:.80}")
 
@@ -168,7 +186,10 @@ def by_label(labels: npt.ArrayLike, query_labels: npt.ArrayLike | None = None) -
 
 
 def _labels(labels: npt.ArrayLike) -> npt.NDArray[np.generic]:
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:  # of several lengths
+        raise InvalidInput(f"labels must be integers or strings of shape (n,): {error}") from error
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise InvalidInput(f"labels must be integers or strings of shape (n,), found {array.dtype} {array.shape}")
     return array
@@ -176,4 +197,4 @@ def _labels(labels: npt.ArrayLike) -> npt.NDArray[np.generic]:
 
 def without_themselves(rankings: Sequence[Int64s]) -> list[Int64s]:
     """The rankings of documents that asked for one another: the i-th without row i. Ask for one more than k."""
-    return [ranking[ranking != query] for query, ranking in enumerate(rankings)]
+    return [ranking[ranking != query] for query, ranking in enumerate(_rows(rankings))]

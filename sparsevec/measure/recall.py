@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from sparsevec.contract.checks import check_vectors
+from sparsevec.contract.checks import check_space, check_vectors
 from sparsevec.dense import Nearest, best, dense_rows, nearest, unit_rows
-from sparsevec.errors import InvalidVectors
+from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import Cost, cost
 from sparsevec.measure.intervals import Interval, interval
 from sparsevec.measure.labels import Qrels, ndcgs
@@ -91,17 +91,30 @@ def evaluate(
 
     similarity: what the dense search ranks by, "cosine", "dot" or "l2", exactly; the encoder's own,
     `encoder.similarity`. itself (q,): the document that each query is, which then finds others only; -1 where it is
-    none. Raises InvalidVectors when the four do not fit together, InvalidInput for another similarity.
+    none. Raises InvalidVectors when the four do not fit together, WrongSpace for queries of another encoder than that
+    of the documents, InvalidInput for another similarity.
     """
     documents, queries = check_vectors(documents), check_vectors(queries, what="queries")
     rows, asked = _units(dense, dense_queries, check_similarity(similarity))
     if (found := (len(documents), len(queries))) != (expected := (len(rows), len(asked))):
         raise InvalidVectors(f"expected as many sparse (documents, queries) as dense, {expected}, found {found}")
+    check_space(queries, documents.fingerprint)
     if itself is not None:
-        itself = np.asarray(itself, np.int64)
+        itself = _rows_of_queries(itself, len(queries), len(documents))
     candidates = sparse_top(documents, queries, 100, itself=itself)
     worth = judged(rows, asked, candidates, qrels=qrels, itself=itself)
     return _evaluation(worth, cost(queries, documents), len(rows), rows.shape[1] - COLUMNS[similarity])
+
+
+def _rows_of_queries(itself: Any, q: int, n: int) -> Int64s:
+    found = np.asarray(itself)
+    if found.shape != (q,) or found.dtype.kind not in "iu" or found.min() < -1 or found.max() >= n:
+        raise InvalidInput(
+            f"itself must be the row of a document, or -1, for each of {q} queries, whole numbers in [-1, {n}), found "
+            f"{found.dtype} of shape {found.shape}"
+            + (f" in [{found.min()}, {found.max()}]" if found.size and found.dtype.kind in "iu" else "")
+        )
+    return found.astype(np.int64)
 
 
 def evaluate_dense(

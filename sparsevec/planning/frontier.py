@@ -159,8 +159,13 @@ class Frontier(BaseModel):
         )
 
     def take(self, limits: CostLimits) -> Configuration:
-        """The best configuration within `limits`. Raises InvalidInput, naming the nearest, where there is none."""
-        return best_within(self.configurations, check_limits(limits))
+        """The best configuration within `limits`. Raises InvalidInput, naming the nearest, where there is none, and for
+        milliseconds of no engine."""
+        if check_limits(limits).milliseconds is not None and self.engine is None:
+            raise InvalidInput(
+                "no milliseconds are known: the search had no latency model; find_frontier(…, latency=latency_model(…))"
+            )
+        return best_within(self.configurations, limits)
 
     def front(self, axis: Axis) -> list[Configuration]:
         """Those that nothing cheaper on that axis is as good as, cheapest first; within the other limits."""

@@ -25,7 +25,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from sparsevec.contract.checks import check_k, check_several
+from sparsevec.contract.checks import check_k, check_seed, check_several
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget
 from sparsevec.encoder.budget import resolved
@@ -93,9 +93,9 @@ def find_frontier(
         raise InvalidInput(f"latency must be a sparsevec.LatencyModel, found {type(latency).__name__}")
     if goal not in get_args(Goal):
         raise InvalidInput(f"goal must be one of {get_args(Goal)}, found {goal!r:.80}")
-    rows = shuffled(dense, queries, seed)
+    rows = shuffled(dense, queries, check_seed(seed))
     used = _widths(widths, most_bytes(rows.documents.shape[1])) if goal == "answers" else ()
-    competing = _feasible(shapes_of() if shapes is None else shapes, limits)
+    competing = _feasible(shapes_of() if shapes is None else list(check_several("shapes", shapes)), limits)
     notebook = Notebook(Settings.of(rows, used, refine, seed), folder)
     return _Search(rows, limits, goal, latency, notebook, float(seconds), on_step).run(competing)
 
@@ -138,15 +138,20 @@ def shuffled(dense: Any, queries: Any | None, seed: int) -> Rows:
 
 def _feasible(shapes: Sequence[Shape], limits: CostLimits) -> list[Shape]:
     """Those that an encoder can have and that are not too large for the limit of bytes by their weights alone."""
+    if not shapes:
+        raise InvalidInput(
+            "expected a shape that competes, such as Shape(dimension=4096, nnz=32), found none; of dimensions and "
+            "weights those compete whose dimension is at least 16 times the weights"
+        )
     found = []
-    for shape in check_several("shapes", shapes):
+    for shape in shapes:
         if not isinstance(shape, Shape):
             raise InvalidInput(f"expected a shape as Shape(dimension=4096, nnz=32), found {shape!r:.80}")
         resolved(Budget(nnz=shape.nnz), shape.dimension)
         if limits.bytes is None or 8 * shape.nnz <= limits.bytes:
             found.append(shape)
     if not found:
-        least = min((8 * shape.nnz for shape in shapes), default=0)
+        least = min(8 * shape.nnz for shape in shapes)
         raise InvalidInput(f"bytes={limits.bytes:g} cannot be met: the fewest weights that compete take {least}")
     return found
 

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_adapter, check_k, check_vectors
+from sparsevec.contract.checks import check_adapter, check_k, check_seed, check_vectors
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.postings import Float64s
@@ -51,17 +51,21 @@ _KINDS = ("rare", "mixed", "common")  # which third of the lists, by length
 def features(queries: SparseVectors, documents: SparseVectors, k: int | Sequence[int]) -> Float64s:
     """(q, 4): lists, postings, touched documents and hits of each query over these `documents`.
 
-    `k` for all, or of each query. Raises InvalidInput without documents.
+    `k` for all, or of each query. Raises InvalidInput without documents and for another number of `k`, InvalidVectors
+    for vectors that do not fit together.
     """
+    check_vectors(queries, "queries")
+    check_vectors(documents, "documents")
     if not len(documents):
         raise InvalidInput("expected documents whose posting lists can be counted, found none")
+    depths = np.array([check_k(one) for one in np.atleast_1d(np.asarray(k)).tolist()])
+    if len(depths) not in (1, len(queries)):
+        raise InvalidInput(f"expected one k for all or one for each of {len(queries)} queries, found {len(depths)}")
+    touched = touched_by_each(queries, documents)
     frequency = document_frequency(documents)
     lists = queries.row_nnz
     postings = np.add.reduceat(np.append(frequency[queries.indices], 0), queries.indptr[:-1]) * (lists > 0)
-    touched = touched_by_each(queries, documents)
-    return np.column_stack([lists, postings, touched, np.minimum(np.broadcast_to(k, len(queries)), touched)]).astype(
-        float
-    )
+    return np.column_stack([lists, postings, touched, np.minimum(depths, touched)]).astype(float)
 
 
 def touched_by_chance(flops: float) -> float:
@@ -215,7 +219,7 @@ def latency_model(
     check_adapter(adapter)
     check_vectors(documents, "documents")
     check_k(rounds, "rounds")
-    plan = _planned(documents, np.random.default_rng(seed))
+    plan = _planned(documents, np.random.default_rng(check_seed(seed)))
     counted = features(plan.queries, documents, plan.depths)
     taken = _timed(adapter, plan, rounds, np.random.default_rng(seed + 1), clock)
     coefficients, errors = _fit(counted, taken), _unseen_errors(counted, taken)

@@ -97,7 +97,12 @@ def _read(folder: Path, settings: Settings) -> _Kept:
     try:
         kept = _Kept.model_validate_json(content)
     except ValidationError as error:
-        raise InvalidInput(f"{printable(folder / _FILE)} is not what a frontier writes: {error}") from error
+        wrong = error.errors()[0]
+        at = "".join(f"{name}: " for name in wrong["loc"])
+        raise InvalidInput(
+            f"{printable(folder / _FILE)} is not what a frontier writes; {at}{wrong['msg']}; name another folder, or "
+            "take that file away"
+        ) from error
     if kept.settings != settings:
         theirs, ours = kept.settings.model_dump(), settings.model_dump()
         other = ", ".join(f"{name} {theirs[name]} not {ours[name]}" for name in ours if theirs[name] != ours[name])

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.adapter import Adapter
+from sparsevec.contract.checks import check_seed
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
@@ -145,6 +146,9 @@ def preview(
         raise InvalidInput("expected latency= or scratch=, found both: one of them says what a query takes")
     if scratch:
         server_of(where)
+    if latency is not None and not isinstance(latency, LatencyModel):
+        raise InvalidInput(f"latency must be a sparsevec.LatencyModel, found {type(latency).__name__}")
+    check_seed(seed)
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 200:
         raise InvalidInput(f"sample must be at least 200 rows, found {sample!r:.80}")
     with opened(where, credentials) as adapter:
@@ -196,13 +200,22 @@ def preview(
 
 def _scaled(counted: Float64s, times: float) -> Float64s:
     """Features of queries over so many times the documents: postings and touched grow, lists do not."""
-    return np.column_stack([counted[:, 0], times * counted[:, 1], times * counted[:, 2], np.full(len(counted), _HITS)])
+    touched = times * counted[:, 2]
+    return np.column_stack([counted[:, 0], times * counted[:, 1], touched, np.minimum(_HITS, touched)])
 
 
 def _split(rows: Float32s, queries: Any | None, width: int, seed: int) -> tuple[Float32s, Float32s]:
-    """Documents and queries."""
+    """Documents and queries, one of each at least."""
     if queries is not None:
-        return rows, np.asarray(dense_rows(queries, width, "queries"), np.float32)
-    order = np.random.default_rng(seed).permutation(len(rows))
+        asking = np.asarray(dense_rows(queries, width, "queries"), np.float32)
+        if not len(asking):
+            raise InvalidInput("expected at least one query, found none; without queries= documents ask")
+        return rows, asking
     most = max(20, int(_ASKING * len(rows)))
+    if len(rows) <= most:
+        raise InvalidInput(
+            f"expected more than {most} documents with a dense row, of which {most} ask, found {len(rows)}; give real "
+            "queries as queries="
+        )
+    order = np.random.default_rng(seed).permutation(len(rows))
     return rows[order[most:]], rows[order[:most]]

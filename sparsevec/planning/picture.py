@@ -67,7 +67,7 @@ class _Scale:
 
     @classmethod
     def of(cls, costs: Sequence[float], recalls: Sequence[float]) -> _Scale:
-        return cls(min(costs) / 1.25, max(costs) * 1.25, math.floor(20 * min(recalls)) / 20)
+        return cls(min(costs) / 1.25, max(costs) * 1.25, min(0.95, math.floor(20 * min(recalls)) / 20))
 
     def x(self, cost: float) -> float:
         share = math.log(cost / self.least) / math.log(self.most / self.least)

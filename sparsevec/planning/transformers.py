@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.errors import InvalidInput
+from sparsevec.storage import as_path
 
 __all__ = ["Flops", "Transformer", "at_least"]
 
@@ -173,7 +174,7 @@ _NAMES = {  # what each figure is called, most common first
 
 def _read(source: Mapping[str, Any] | str | Path) -> Transformer:
     if not isinstance(source, Mapping):
-        return _read(_load(Path(source)))
+        return _read(_load(as_path(source, "a model's config.json")))
     kind_of = str(source.get("model_type", ""))
     if "num_experts" in source or "num_local_experts" in source:
         raise InvalidInput(f"{kind_of} is a mixture of experts: which of them a token meets is not in its config")

@@ -150,6 +150,7 @@ def test_rows_of_another_width_are_told(ours: str, encoder: sv.SparseEncoder) ->
         ({"journal": "load.journal"}, "journal= cannot be given to workers"),
         ({"concurrency": 2}, "concurrency= cannot be given to workers"),
         ({"payload": "n"}, "payload must be a list of columns"),
+        ({"credentials": "key"}, "credentials must be a mapping"),
         ({"failed": "not/there/failed.jsonl"}, "cannot be made"),
     ],
 )

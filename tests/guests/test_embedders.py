@@ -54,6 +54,7 @@ def test_a_tensor_with_a_gradient_is_taken() -> None:
     [
         (lambda texts: [[1.0] * (2 if "home" in texts else 3) for _ in texts], "changed its width: 3 .* 2 for text 4"),
         (lambda texts: [[float("nan") if text == "far away" else 1.0] for text in texts], "text 3: 'far away'"),
+        (lambda texts: [[1e300]] * len(texts), "NaN or infinity for text 0"),
         (lambda _: np.ones((1, 2)), "a row for each of texts 0 to 1"),
         (lambda _: "no", "no .* numbers for texts 0 to 1"),
         (lambda texts: [[]] * len(texts), "expected a row for each"),
@@ -80,8 +81,13 @@ def test_what_is_no_text_is_named() -> None:
         embed(["a", None], lengths)  # type: ignore[list-item]
     with pytest.raises(InvalidInput, match="at least one text"):
         embed([], lengths)
-    with pytest.raises(InvalidInput, match="one of wordllama"):
-        named("word2vec")
+    with pytest.raises(InvalidInput, match="expected a sequence of texts, found 'a text'"):
+        embed("a text", lengths)
+    with pytest.raises(InvalidInput, match=r"batch must be an int of at least 1, found 1\.5"):
+        embed(["a"], lengths, batch=1.5)  # type: ignore[arg-type]
+    for spec in ("word2vec", None):
+        with pytest.raises(InvalidInput, match="one of wordllama"):
+            named(spec)  # type: ignore[arg-type]
 
 
 # ---- a package

@@ -226,9 +226,37 @@ def test_what_cannot_be_held_or_said_is_refused_by_name(store: SparsevecDocument
         (lambda: store.write_documents([Document(content="a", meta={"content": 1})]), "text_key"),
         (lambda: store.filter_documents({"field": "n", "operator": "==", "value": [1]}), "=="),
         (lambda: store.filter_documents({"operator": "XOR", "conditions": [SOME]}), "XOR"),
+        (lambda: store.filter_documents({"field": "id", "operator": "==", "value": "d0"}), "a document's id"),
+        (lambda: store.filter_documents({"field": "n", "operator": ["=="], "value": 1}), "as strings"),
+        (lambda: store.filter_documents({"field": None, "operator": "==", "value": 1}), "as strings"),
+        (lambda: store.update_by_filter(SOME, {"content": "another"}), "text_key"),
+        (lambda: store.update_by_filter(SOME, None), "metadata as a dict"),  # type: ignore[arg-type]
+        (lambda: store.delete_documents("d1"), "a sequence of ids"),  # type: ignore[arg-type]
         (lambda: store.to_dict(), "url"),
         (lambda: SparsevecRetriever(None), "SparsevecDocumentStore"),  # type: ignore[arg-type]
     ):
         with pytest.raises(InvalidInput, match=said):
             wrong()
     assert issubclass(FilterRefused, FilterError)
+    for value in (float("nan"), {"x": 1}, object()):
+        with pytest.raises(FilterRefused, match="'n'"):
+            store.count_documents_by_filter({"field": "meta.n", "operator": "==", "value": value})
+    assert store.count_documents() == 40
+
+
+def test_the_text_is_filtered_by_wherever_it_lies(retriever: sv.Retriever, dense: Float32s) -> None:
+    store = SparsevecDocumentStore.of(retriever, text_key="body")
+    given = [Document(id="a", content="text", embedding=dense[0].tolist(), meta={"content": "other", "id": "b"})]
+    store.write_documents(given)
+    for field, value in (("content", "text"), ("meta.content", "other"), ("meta.id", "b")):
+        (found,) = store.filter_documents({"field": field, "operator": "==", "value": value})
+        assert (found.id, found.content) == ("a", "text")
+
+
+def test_of_a_document_that_is_given_twice_the_last_stays_with_its_own_fields(
+    store: SparsevecDocumentStore, dense: Float32s
+) -> None:
+    one, two = (Document(id="twice", content=name, meta={name: 1}, embedding=dense[0].tolist()) for name in "ab")
+    store.write_documents([one, two], DuplicatePolicy.OVERWRITE)
+    (found,) = store.filter_documents({"field": "content", "operator": "in", "value": ["a", "b"]})
+    assert (found.content, found.meta) == ("b", {"b": 1})

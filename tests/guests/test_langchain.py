@@ -165,10 +165,32 @@ def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:
         (lambda: store.add_texts(["a"], [{"text": "b"}]), "text_key"),
         (lambda: store.add_texts(["a", "b"], [{}]), "as many"),
         (lambda: store.delete(), "expected ids"),
+        (lambda: store.add_texts("hello"), "expected a sequence of texts, found 'hello'"),
+        (lambda: store.add_texts(["a"], ids="7"), "expected a sequence of ids, found '7'"),
+        (lambda: store.add_texts(["a"], ids=[0]), "expected ids as strings, found 0"),  # type: ignore[list-item]
+        (lambda: store.add_texts(["a"], [None]), "metadata as a dict, {} for none, found None"),  # type: ignore[list-item]
+        (lambda: store.delete("7"), "expected a sequence of ids, found '7'"),  # type: ignore[arg-type]
+        (lambda: store.get_by_ids("7"), "expected a sequence of ids, found '7'"),
+        (lambda: store.similarity_search_with_relevance_scores("a"), "similarity_search_with_score"),
         (lambda: SparsevecVectorStore.from_texts(["a"], EMBEDDING), "retriever="),
         (lambda: store.similarity_search("a", filter={"n": {"around": 3}}), "around"),
     ):
         with pytest.raises(InvalidInput, match=said):
             wrong()
-    with pytest.raises(InvalidVectors):
-        store.similarity_search_by_vector([1.0, 2.0])
+    rows: list[tuple[Any, str]] = [
+        ([1.0, 2.0], r"the query has shape \(2,\), expected \(6,\)"),
+        (["a"] * 6, "the query is not made of numbers"),
+        ([[1.0] * 6] * 2, r"the query has shape \(2, 6\)"),
+        ([1e300] * 6, "the query holds NaN or infinity"),
+    ]
+    for row, said in rows:
+        for ask in (store.similarity_search_by_vector, store.max_marginal_relevance_search_by_vector):
+            with pytest.raises(InvalidVectors, match=said):
+                ask(row)
+    assert store.get_by_ids(["7"])
+
+
+def test_of_an_id_that_is_given_twice_the_last_document_stays_with_its_own_fields(store: SparsevecVectorStore) -> None:
+    assert store.add_texts(["one", "two"], [{"first": 1}, {"second": 2}], ids=["twice", "twice"]) == ["twice"] * 2
+    (found,) = store.get_by_ids(["twice"])
+    assert (found.page_content, found.metadata) == ("two", {"second": 2})

@@ -194,7 +194,13 @@ def test_a_node_without_an_embedding_is_accounted(store: SparsevecVectorStore, d
         store.add(given)
     assert (failed.value.report.written, failed.value.report.failed, failed.value.report.given) == (1, 1, 2)
     store.add(given, empty="write")
-    assert {node.node_id for node in store.get_nodes(["fine", "bare"])} == {"fine", "bare"}
+    found = store.get_nodes(["fine", "bare"])
+    assert {node.node_id: node.metadata for node in found} == {"fine": {}, "bare": {}}
+    for mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):  # of few all are answered: not of these
+        everything = store.query(asked(dense[0], 100, mode=mode))
+        assert set(everything.ids or ()) == {"fine", *(f"node {at}" for at in range(60))}
+    store.add([TextNode(id_="bare", text="b", embedding=dense[1].tolist())])
+    assert "bare" in (store.query(asked(dense[0], 100)).ids or ())
 
 
 def test_metadata_that_a_backend_cannot_hold_is_accounted(store: SparsevecVectorStore, dense: Float32s) -> None:
@@ -229,6 +235,14 @@ def test_what_cannot_be_asked_is_refused_by_name(store: SparsevecVectorStore, de
             store.query(asked(dense[0], **said))
     with pytest.raises(InvalidInput, match="query_embedding"):
         store.query(VectorStoreQuery(query_str="a"))
+    with pytest.raises(InvalidInput, match="found 'svm'"):
+        store.query(asked(dense[0], mode="svm"))
+    with pytest.raises(InvalidVectors, match=r"the query has shape \(1,\), expected \(24,\)"):
+        store.query(VectorStoreQuery(query_embedding=[1.0], query_str="a", mode=VectorStoreQueryMode.HYBRID))
+    with pytest.raises(InvalidInput, match="expected nodes of LlamaIndex, found 'a text'"):
+        store.add(["a text"])
+    with pytest.raises(InvalidInput, match="expected a sequence of ids, found 'node 1'"):
+        store.delete_nodes("node 1")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="clear"):
         store.delete_nodes()
     with pytest.raises(InvalidInput, match="text_key"):
@@ -240,3 +254,10 @@ def test_what_cannot_be_asked_is_refused_by_name(store: SparsevecVectorStore, de
 def test_a_hybrid_query_of_an_engine_without_text_says_so(store: SparsevecVectorStore, dense: Float32s) -> None:
     with pytest.raises(BackendUnsupported, match="text"):
         store.query(asked(dense[0], mode=VectorStoreQueryMode.HYBRID, query_str="text 3"))
+
+
+def test_marginal_relevance_of_many_asks_for_no_more_than_there_are_candidates(
+    store: SparsevecVectorStore, dense: Float32s
+) -> None:
+    found = store.query(asked(dense[0], 30, mode=VectorStoreQueryMode.MMR))  # four times 30 are more than 100
+    assert len(set(found.ids or ())) == 30

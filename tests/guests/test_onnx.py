@@ -73,4 +73,9 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, encoder: sv.SparseEn
         export(encoder, tmp_path / "x.onnx", side="both")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="nnz"):
         export(encoder, tmp_path / "x.onnx", side="query", nnz=0)
+    for nnz in ("8", 1.5, 257):
+        with pytest.raises(InvalidInput, match="nnz"):
+            export(encoder, tmp_path / "x.onnx", side="query", nnz=nnz)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="expected the path of a file"):
+        export(encoder, None, side="query")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

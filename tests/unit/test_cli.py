@@ -25,6 +25,7 @@ from sparsevec.cli.app import app
 from sparsevec.cli.bars import Bars, Lines
 from sparsevec.cli.credentials import credentials
 from sparsevec.cli.documents import Beside, of_dense
+from sparsevec.cli.texts import read_texts
 from sparsevec.ingestion.dead_letters import read_dead_letters
 
 ENGINES = ["reference", "qdrant+edge"]
@@ -823,3 +824,36 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.strip() == "the command line needs typer; install it with: pip install 'sparsevec[cli]'"
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", '{"number": 1}', "1.5", "-1", "null"])
+def test_a_line_that_is_no_id_is_named_and_nothing_deleted(place: Place, url: str, tmp_path: Path, line: str) -> None:
+    assert sparsevec("index", url, place / "docs", "--create").exit_code == 0
+    (tmp_path / "gone.jsonl").write_text(f"3\n{line}\n")
+    refused = sparsevec("delete", url, "--ids", tmp_path / "gone.jsonl", "--yes")
+    assert (refused.exit_code, "id 1 must be an int" in refused.output) == (2, True)
+    assert read(sparsevec("info", url, "--json"))["count"] == 400
+
+
+def test_a_filter_of_too_many_brackets_is_refused_in_one_line(place: Place, url: str) -> None:
+    refused = sparsevec("search", url, place / "asked", "--where", "[" * 100_000)
+    assert (refused.exit_code, "--where is not JSON" in refused.output) == (2, True)
+
+
+def test_texts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for texts in (tmp_path / "missing.txt", tmp_path):
+        refused = sparsevec("embed", texts, "-o", tmp_path / "x.npy")
+        assert (refused.exit_code, f"{texts} cannot be read" in refused.output) == (2, True)
+
+
+def test_lines_of_json_are_known_by_their_name_in_capitals_too(tmp_path: Path) -> None:
+    (tmp_path / "TEXTS.JSONL").write_text('{"text": "a cat"}\n')
+    assert list(read_texts(tmp_path / "TEXTS.JSONL", "text")) == ["a cat"]
+
+
+def test_the_documents_of_another_model_are_not_evaluated(place: Place, tmp_path: Path) -> None:
+    other = sv.SparseEncoder(16, 256, seed=1).fit(np.load(place / "dense.npy"), budget=sv.Budget(nnz=8))
+    other.encode_document(np.load(place / "dense.npy")).save(tmp_path / "others")
+    asked = ("eval", place / "model", place / "dense.npy", place / "asked.npy", "--documents", tmp_path / "others")
+    refused = sparsevec(*asked)
+    assert (refused.exit_code, "made by another encoder" in " ".join(refused.output.split())) == (2, True)

@@ -89,6 +89,7 @@ def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -
         (["--nnz", "-3"], "--nnz must be a number of at least 1, found -3"),
         (["--query-nnz", "nan"], "--query-nnz must be a number of at least 1, found nan"),
         (["--dimension", "0"], "--dimension must be a number of at least 1, found 0"),
+        (["--candidates", "-5"], "--candidates must be a number of at least 0, found -5"),
         (["--dimension", "64"], "180 weights do not fit in --dimension 64"),
     ],
 )
@@ -102,7 +103,12 @@ def test_a_measure_or_a_file_that_is_unknown_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a Q0 d1 1 2.0 x\n")
     (tmp_path / "qrels").write_text("a 0 d1 1\n")
     judged = ["cost", "--documents", "10", "--run", str(tmp_path / "run"), "--qrels", str(tmp_path / "qrels")]
-    assert "nDCG@10" in sparsevec(*judged, "--measure", "speed@3").output
+    for measure in ("speed@3", "P@0", "P", "P(depth=3)@5", "nDCG(gains=5)@10"):  # P@0 would end the process
+        refused = sparsevec(*judged, "--measure", measure)
+        assert (refused.exit_code, "nDCG@10" in refused.output) == (2, True), measure
+    for measure in ("AP(rel=0)", "alpha_nDCG@10"):
+        refused = sparsevec(*judged, "--measure", measure)
+        assert (refused.exit_code, "cannot be computed of these files" in refused.output) == (2, True), measure
     (tmp_path / "run").write_text("one two\n")
     assert "lines of" in sparsevec(*judged).output
 
@@ -154,3 +160,19 @@ def test_fit_keeps_to_milliseconds_of_an_engine_that_was_probed(tmp_path: Path) 
     refused = sparsevec(*asked, "--milliseconds", 0.2, "-o", tmp_path / "model")
     assert refused.exit_code == 2
     assert "raise milliseconds to 1.37" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--queries", "wide"], "queries have dimension 300, documents 64"),
+        (["--queries", "documents", "-k", "-3"], "k must be an int of at least 1, found -3"),
+    ],
+)
+def test_latency_looks_at_its_queries_before_it_probes(tmp_path: Path, options: list[str], said: str) -> None:
+    sv.SparseVectors.from_rows([{1: 1.0}], dimension=64).save(tmp_path / "documents")
+    sv.SparseVectors.from_rows([{299: 1.0}], dimension=300).save(tmp_path / "wide")
+    given = [str(tmp_path / option) if option in ("wide", "documents") else option for option in options]
+    refused = sparsevec("latency", f"reference:{tmp_path / 'nothing'}", tmp_path / "documents", *given)
+    assert refused.exit_code == 2
+    assert said in refused.output

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevec.dense import nearest, unit_rows
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import InvalidInput, InvalidVectors, WrongSpace
 from sparsevec.measure.intervals import interval, paired_interval
 from sparsevec.measure.labels import ndcgs
 from sparsevec.measure.recall import dense_top, evaluate, evaluate_dense, judged, recalls, reranked, sparse_top
@@ -259,3 +259,12 @@ def test_what_cannot_be_evaluated_is_said() -> None:
         evaluate(ROWS, QUERIES, codes, asked, similarity="manhattan")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"expected relevant documents as .* found PosixPath"):
         evaluate(ROWS, QUERIES, codes, asked, qrels=Path("qrels.tsv"))  # type: ignore[arg-type]
+    for itself in ([0], [200] * 20, [-2] * 20, [0.5] * 20, "abc"):
+        with pytest.raises(InvalidInput, match=r"itself must be the row of a document, or -1, for each of 20 queries"):
+            evaluate(ROWS, QUERIES, codes, asked, itself=itself)  # type: ignore[arg-type]
+
+
+def test_queries_of_another_encoder_than_the_documents_are_refused() -> None:
+    codes, asked = sparse(ROWS).with_fingerprint("0" * 16), sparse(QUERIES).with_fingerprint("1" * 16)
+    with pytest.raises(WrongSpace, match="made by another encoder"):
+        evaluate(ROWS, QUERIES, codes, asked)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from sparsevec import files
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.files import read_dense, read_ids, read_objects, read_qrels, read_table
+from sparsevec.vectors import SparseVectors
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,6 +84,10 @@ def test_relevance_comes_as_three_columns_or_as_trecs_four(tmp_path: Path) -> No
     assert read_qrels(three, ["d1", "d2"], ["q"]) == wanted
     four = written(tmp_path, b"q 0 d2 2\nq 0 d1 1\n")
     assert read_qrels(four, ["d1", "d2"], ["q"]) == wanted
+
+
+def test_a_grade_below_zero_is_one_as_in_trecs_own_judgements(tmp_path: Path) -> None:
+    assert read_qrels(written(tmp_path, b"q 0 d1 -2\nq 0 d2 1\n"), ["d1", "d2"], ["q"]) == {0: {0: -2, 1: 1}}
 
 
 def test_relevance_of_an_unknown_document_is_named(tmp_path: Path) -> None:
@@ -261,6 +266,7 @@ def test_a_column_is_named_where_several_could_be_the_vectors(tmp_path: Path) ->
         ("v.csv", 'id,emb\n1,"[1, 2]"\n\n2,"[1]"\n', r"line 4: found 1 numbers, expected 2 as in line 2"),
         ("v.csv", 'emb\n"[1,"\n', r"v\.csv, line 2, is not JSON"),
         ("v.csv", "price,age\n1,2\n", r"found none\. There are price, age"),
+        ("v.csv", 'emb,x,x\n"[1]",1,2\n', r"v\.csv has two columns 'x'; rename one"),
         ("v.txt", "1 2", r"v\.txt is no file of vectors that is known here: expected \.npy"),
         ("v.npy", "no", r"v\.npy is not a NumPy \.npy file"),
         ("v.npz", "PK\x03\x04", r"v\.npz is not a NumPy \.npz file"),
@@ -300,6 +306,13 @@ def test_an_array_that_holds_no_vectors_is_refused(tmp_path: Path, array: Any, m
         (pyarrow.array([["a"]]), "found object|found <U"),
         (pandas.DataFrame({"v": [[1.0], [1.0, 2.0]]}), "column 'v', row 1: found 2 numbers, expected 1"),
         (pandas.DataFrame({"price": [1.0]}), "found none. There are price"),
+        (pyarrow.table([[[1.0]], [1], [2]], names=["v", "x", "x"]), "two columns 'x'; rename one, or leave it out"),
+        (pandas.DataFrame([[[1.0], 1, 2]], columns=["v", "x", "x"]), "two columns 'x'"),
+        ({"v": pyarrow.array([], pyarrow.list_(pyarrow.float32()))}, "found no vectors, expected at least one"),
+        ({"v": [[1.0], [2.0]], "year": [1]}, "found 2 values in 'v' and 1 in 'year'"),
+        ({"v": [[1.0], [2.0]], "id": [1, 2, 3]}, "found 2 values in 'v' and 3 in 'id'"),
+        ({"x0": [1.0, 2.0], "x1": [1.0]}, "found 2 values in 'x0' and 1 in 'x1'"),
+        ({"v": [[1.0]], "year": 1}, "column 'year': expected a value for each row, found 1"),
         (None, "found object|NoneType"),
         ([[1.0], "x"], "row 1: expected a list of numbers, found 'x'"),
     ],
@@ -353,3 +366,83 @@ def test_bytes_under_any_name_raise_nothing_but_typed_errors(tmp_path: Path, suf
     path.write_bytes(content)
     with suppress(SparsevecError):
         read_table(path)
+
+
+def test_ids_of_a_csv_stay_what_they_are_however_long_and_whatever_they_begin_with(tmp_path: Path) -> None:
+    ids = [2**64 - 1, 1234567890123456789, 1234567890123456790]
+    (tmp_path / "v.csv").write_text("".join(["id,v,zip\n", *(f'{id_},"[1]",0123{id_ % 7}\n' for id_ in ids)]))
+    found = read_table(tmp_path / "v.csv")
+    assert found.ids == ids
+    assert found.payloads == [{"zip": f"0123{id_ % 7}"} for id_ in ids]
+    (tmp_path / "v.csv").write_text('id,v\n007,"[1]"\n7,"[2]"\n')
+    assert read_table(tmp_path / "v.csv").ids == ["007", "7"]
+    (tmp_path / "v.csv").write_text('id,v\n-1,"[1]"\n0,"[2]"\n')
+    assert read_table(tmp_path / "v.csv").ids == [-1, 0]
+
+
+def test_an_arrow_stream_is_read_as_a_file_is(tmp_path: Path) -> None:
+    with pyarrow.ipc.new_stream(str(tmp_path / "v.arrow"), TABLE.schema) as stream:  # as `datasets` keeps its files
+        stream.write_table(TABLE)
+    found = read_table(tmp_path / "v.arrow")
+    assert np.array_equal(found.rows, ROWS)
+    assert found.ids == IDS
+
+
+def test_arrays_of_a_npz_are_numbered_columns_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    np.savez(path, x0=ROWS[:, 0], x1=ROWS[:, 1], scale=np.float32(3))
+    assert np.array_equal(read_dense(path), ROWS)
+    assert np.array_equal(read_dense(path, column="x"), ROWS)
+    with pytest.raises(InvalidInput, match="column 'scale': expected a value for each row, found array"):
+        read_dense(path, column="scale")
+
+
+def test_a_date_of_a_frame_stays_a_date_whatever_its_unit() -> None:
+    days = pandas.Series(pandas.to_datetime(["2024-05-01", None]))
+    for unit in ("s", "us", "ns"):
+        first, second = (
+            read_table(pandas.DataFrame({"v": [[1.0], [2.0]], "day": days.astype(f"M8[{unit}]")})).payloads or ()
+        )
+        assert str(first["day"]) == "2024-05-01 00:00:00"
+        assert second["day"] is None
+
+
+def test_a_name_that_no_file_can_have_is_said_to_be_none() -> None:
+    for name in ("a\0b.npy", "x" * 5000 + ".npy"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            read_dense(name)
+
+
+def test_a_folder_of_sparse_vectors_is_told_from_one_of_dense_ones(tmp_path: Path) -> None:
+    SparseVectors.from_rows([{1: 1.0}], dimension=8).save(tmp_path / "codes")
+    with pytest.raises(InvalidInput, match=r"the folder holds sparse vectors, which SparseVectors\.load reads"):
+        read_dense(tmp_path / "codes")
+
+
+def test_several_datasets_or_one_that_is_not_read_yet_are_no_table() -> None:
+    class Splits(dict[str, Any]):
+        """As `datasets.DatasetDict` is."""
+
+        column_names = with_format = None
+
+    class Lazy:
+        """As `polars.LazyFrame` is."""
+
+        columns = collect_schema = null_count = None
+
+    with pytest.raises(InvalidInput, match=r"found the splits \['train', 'test'\]; choose one of them"):
+        read_dense(Splits(train=1, test=2))
+    with pytest.raises(InvalidInput, match=r"found Lazy; \.collect\(\) makes one"):
+        read_dense(Lazy())
+
+
+def test_tensors_of_one_dimension_are_ids_and_payloads() -> None:
+    found = read_table({"v": torch.from_numpy(ROWS), "id": torch.arange(3), "year": torch.tensor([1, 2, 3])})
+    assert np.array_equal(found.rows, ROWS)
+    assert (found.ids, found.payloads) == ([0, 1, 2], [{"year": 1}, {"year": 2}, {"year": 3}])
+
+
+def test_a_column_of_a_frame_is_taken_as_rows() -> None:
+    assert np.array_equal(read_dense(FRAME["emb"]), ROWS)
+    with pytest.raises(InvalidVectors, match="row 1: expected a list of numbers, found 'x'"):
+        read_dense(pandas.Series([[1.0], "x"]))

@@ -41,6 +41,11 @@ def test_an_empty_ranking_counts_as_zero_and_a_query_without_answers_not_at_all(
     assert (found.queries, found.precision[1], found.average_precision) == (2, 0.5, 0.5)
 
 
+def test_rankings_may_be_lists() -> None:
+    assert quality([RANKING.tolist()], {0: {0: 1}}) == quality([RANKING], {0: {0: 1}})
+    assert [ranking.tolist() for ranking in without_themselves([[0, 2], [0, 1]])] == [[2], [0]]  # type: ignore[list-item]
+
+
 def test_relevant_are_the_documents_of_the_same_label() -> None:
     assert by_label([7, 5, 7], [5, 7, 6]) == {0: {1: 1}, 1: {0: 1, 2: 1}}
     assert by_label(["cat", "dog"], ["dog"]) == {0: {1: 1}}
@@ -77,6 +82,13 @@ def test_five_thousand_queries_among_fifteen_thousand_documents_are_judged() -> 
         (lambda: quality([np.array([1, 1])], {0: {1: 1}}), r"each once; found \[1, 1\]"),
         (lambda: quality([np.array([1, -1])], {0: {1: 1}}), r"each once; found \[1, -1\]"),
         (lambda: quality([RANKING], {0: {0: 1}}, at=(0,)), "k must be an int"),
+        (lambda: quality([RANKING], {0: {0: 1}}, at=5), "expected a sequence of depths, found 5"),  # type: ignore[arg-type]
+        (lambda: quality([RANKING.astype(float)], {0: {0: 1}}), r"whole numbers \(m,\), found float64 of shape \(4,\)"),
+        (lambda: quality([RANKING], {0: {0: "1"}}), "all whole numbers, found '1' among them"),  # type: ignore[dict-item]
+        (lambda: quality([RANKING], {0: {0: 1.0}}), "all whole numbers, found 1.0 among them"),  # type: ignore[dict-item]
+        (lambda: quality([RANKING], {"q": {0: 1}}), "all whole numbers, found 'q' among them"),  # type: ignore[dict-item]
+        (lambda: without_themselves([5]), r"whole numbers \(m,\), found int64 of shape \(\)"),  # type: ignore[list-item]
+        (lambda: by_label([[1], [1, 2]]), "labels must be integers or strings"),
         (lambda: by_label([0.5, 1.0]), r"integers or strings of shape \(n,\), found float64 \(2,\)"),
         (lambda: by_label([[1, 2]]), r"found int64 \(1, 2\)"),
     ],

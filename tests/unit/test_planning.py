@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 import sparsevec as sv
 from sparsevec.contract.adapter import Hits
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.planning import outlook
 from sparsevec.planning.latency import LatencyModel, features, latency_model
 from sparsevec.planning.stages import (
     Pipeline,
@@ -211,6 +212,8 @@ def test_a_config_that_does_not_say_what_is_needed_is_refused(broken: dict[str, 
 
 
 def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"a model's config\.json must be the path"):
+        Transformer.from_config(None)  # type: ignore[arg-type]
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "torn.json").write_text("{")
     for name, said in (("list.json", "an object"), ("torn.json", "could not read"), ("none.json", "no file")):
@@ -277,6 +280,8 @@ def test_costs_that_cannot_be_are_refused() -> None:
         lambda: queries_per_petaflop([0.0]),
         lambda: quality_per_petaflop([], 1e9),
         lambda: quality_per_petaflop([0.1, 0.2, 0.3], [1e9, 1e9]),
+        lambda: quality_per_petaflop(["good"], 1e9),
+        lambda: queries_per_petaflop("many"),
     ):
         with pytest.raises(InvalidInput):
             wrong()
@@ -374,3 +379,64 @@ def test_an_engine_that_answers_no_probe_is_refused(documents: sv.SparseVectors)
 def test_documents_without_weights_cannot_be_probed() -> None:
     with sv.Reference() as engine, pytest.raises(InvalidInput, match="documents with weights"):
         latency_model(engine, sv.SparseVectors([0, 0], [], [], 8))
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 0.5])
+def test_a_seed_that_is_none_is_refused(documents: sv.SparseVectors, seed: Any) -> None:
+    with sv.Reference() as engine, pytest.raises(InvalidInput, match="seed must be a whole number of at least 0"):
+        latency_model(engine, documents, seed=seed)
+
+
+def test_features_of_what_does_not_fit_together_are_refused(documents: sv.SparseVectors) -> None:
+    asked = documents[:2]
+    with pytest.raises(InvalidVectors, match="queries have dimension 300, documents 128"):
+        features(sv.SparseVectors.from_rows([{299: 1.0}], dimension=300), documents, 10)
+    with pytest.raises(InvalidVectors, match="expected queries as SparseVectors, found list"):
+        features([{1: 1.0}], documents, 10)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="k must be an int of at least 1, found -1"):
+        features(asked, documents, -1)
+    with pytest.raises(InvalidInput, match="one k for all or one for each of 2 queries, found 3"):
+        features(asked, documents, [1, 2, 3])
+
+
+def test_a_sample_that_is_scaled_up_hands_over_no_more_hits_than_documents_are_touched() -> None:
+    scaled = outlook._scaled(np.array([[8.0, 20.0, 10.0, 10.0], [8.0, 900.0, 300.0, 100.0]]), 2.0)
+    assert scaled.tolist() == [[8.0, 40.0, 20.0, 20.0], [8.0, 1800.0, 600.0, 100.0]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("preview") / "model"
+    rows = np.random.default_rng(0).random((60, 16), np.float32)
+    sv.SparseEncoder(16, 128).fit(rows, budget=sv.Budget(nnz=8)).save(folder)
+    return folder
+
+
+def of_rows(n: int) -> sv.Reference:
+    """A collection with n dense rows in a field of the payloads."""
+    engine, rows = sv.Reference(), np.random.default_rng(1).random((n, 16), np.float32)
+    engine.create(128)
+    engine.upsert(range(n), sv.SparseVectors([0] * (n + 1), [], [], 128), [{"emb": row.tolist()} for row in rows])
+    return engine
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_a_preview_of_too_few_documents_says_so_and_takes_real_queries(n: int, model: Path) -> None:
+    with of_rows(n) as engine:
+        with pytest.raises(InvalidInput, match=f"more than 20 documents .* found {n}; give real queries as queries="):
+            sv.preview(engine, dense_field="emb", model=model)
+        asked = np.random.default_rng(2).random((3, 16), np.float32)
+        assert sv.preview(engine, dense_field="emb", model=model, queries=asked).documents == n
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"seed": "x"}, "seed must be a whole number of at least 0, found 'x'"),
+        ({"latency": 5}, "latency must be a sparsevec.LatencyModel, found int"),
+        ({"queries": np.empty((0, 16))}, "expected at least one query, found none"),
+    ],
+)
+def test_a_preview_that_makes_no_sense_is_refused(wrong: dict[str, Any], said: str, model: Path) -> None:
+    with of_rows(30) as engine, pytest.raises(InvalidInput, match=said):
+        sv.preview(engine, dense_field="emb", model=model, **wrong)

@@ -268,3 +268,30 @@ def test_the_page_shows_text_of_others_as_text(frontier: Frontier) -> None:
     assert "<not>" not in shown
     assert "F is &lt;not&gt; time" in shown
     assert "class=taken" in shown
+
+
+def test_where_all_is_found_the_page_is_made_too(frontier: Frontier) -> None:
+    every = tuple(one.model_copy(update={"recall": 1.0, "interval": Interval(1.0, 1.0)}) for one in EVERY)
+    perfect = frontier.model_copy(update={"configurations": every, "best": every[1]})
+    assert "recall of the answers, 1.000-1.000" in page(perfect)
+
+
+def test_milliseconds_of_no_engine_are_not_said_to_be_too_many(frontier: Frontier) -> None:
+    with pytest.raises(InvalidInput, match="no milliseconds are known: the search had no latency model"):
+        frontier.model_copy(update={"engine": None}).take(CostLimits(milliseconds=3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"seed": "x"}, "seed must be a whole number of at least 0, found 'x'"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, found -1"),
+        ({"seed": True}, "seed must be a whole number of at least 0, found True"),
+        ({"shapes": []}, "expected a shape that competes, such as Shape"),
+        ({"shapes": halving.shapes_of([100], [32])}, "whose dimension is at least 16 times the weights"),
+    ],
+)
+def test_a_search_that_cannot_begin_says_why(wrong: dict[str, Any], said: str) -> None:
+    rows = np.random.default_rng(0).random((600, 8), np.float32)
+    with pytest.raises(InvalidInput, match=said):
+        sv.find_frontier(rows, limits=CostLimits(flops=1), seconds=1, **wrong)
