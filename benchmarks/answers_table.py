@@ -20,7 +20,7 @@ Engines = Mapping[str, dict[str, Any]]
 _ABOUT = (
     "Recall@10 of the exact dense top 10 (95 % interval), p50 / p95 at the client, and the median of the ratios to the "
     "first system of the engine, query by query. Codes of 200 and 300 bytes re-rank 300 candidates, the others 100, "
-    "with a filter half as many again (qdrant-edge and the texts were measured before, without). How busy the "
+    "with a filter half as many again (the texts were measured before, without). How busy the "
     "machine was stands above each table.\n"
 )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.filters import Condition, matches
+from sparsevec.contract.filters import Condition, predicate
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
@@ -18,7 +18,7 @@ from .filters import Asked
 from .ids import ORIGINAL, Point, id_from_wire
 from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
 
-__all__ = ["Bring", "Look", "dense_of", "kept_of", "passes", "rank", "vectors_of"]
+__all__ = ["Bring", "Look", "dense_of", "kept_of", "rank", "that_pass", "vectors_of"]
 
 _WEIGHTS = 32  # of a document, about
 
@@ -35,15 +35,21 @@ def dense_of(record: Mapping[str, Any], name: str, theirs: bool) -> Float32s | N
     return dense_from_wire(vector if isinstance(vector, list) and not name else vectors_of(record).get(name))
 
 
-def passes(point: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
-    return matches(payload_from_wire(point.get("payload")), wanted)
+def that_pass(
+    points: Iterable[Mapping[str, Any]], wanted: Sequence[Condition], *, exact: bool
+) -> list[Mapping[str, Any]]:
+    """Those that match, where the server alone cannot tell (not `exact`)."""
+    if exact:
+        return list(points)
+    met = predicate(wanted)
+    return [point for point in points if met(payload_from_wire(point.get("payload")))]
 
 
 def kept_of(
     points: Sequence[Mapping[str, Any]], query: SparseVector, wanted: Sequence[Condition], *, exact: bool
 ) -> list[Mapping[str, Any]]:
     """Those that are hits, where the server alone cannot tell."""
-    kept = [point for point in points if exact or passes(point, wanted)]
+    kept = that_pass(points, wanted, exact=exact)
     if int(query.indices[-1]) == MAX_DIMENSION - 1:  # where documents without weights may have a zero
         kept = [point for point in kept if point["score"]]
     return kept

@@ -19,7 +19,7 @@ from sparsevec.errors import CollectionError, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s, SparseVectors
 
 from . import rounding
-from .answers import Bring, Look, dense_of, kept_of, passes, rank, vectors_of
+from .answers import Bring, Look, dense_of, kept_of, rank, that_pass, vectors_of
 from .codes import codes_from_wire
 from .collection import Collection
 from .errors import IndexMissing
@@ -149,7 +149,7 @@ class Reads(Server):
         if len(answer["points"]) > most:
             return None
         records = yield from self._retrieved(found, [point["id"] for point in answer["points"]], dense)
-        kept = [one for one in records.values() if asked.exact or passes(one, wanted)]
+        kept = that_pass(records.values(), wanted, exact=asked.exact)
         return self._documents(found, [id_from_wire(one["id"], one.get("payload")) for one in kept], kept, dense)
 
     def count(self, where: Where | None) -> Operation[int]:
@@ -224,7 +224,7 @@ class Reads(Server):
         payload = True if whole else [ORIGINAL]
         body = {"limit": size, "offset": _place(after), "with_payload": payload, "with_vector": names or False}
         asked, answer = yield from self._scrolled(found, wanted, body)
-        records = [one for one in answer["points"] if asked.exact or passes(one, wanted)]
+        records = that_pass(answer["points"], wanted, exact=asked.exact)
         holds = yield from self._holding(records, with_vectors=vectors) if ours and records else _nobody(records)
         ids = tuple(id_from_wire(record["id"], record.get("payload")) for record in records)
         following = answer["next_page_offset"]

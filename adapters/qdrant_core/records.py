@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import Condition, matches
+from sparsevec.contract.filters import Condition, predicate
 from sparsevec.contract.searches import Search
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.vectors import SparseVector, SparseVectors
@@ -125,7 +125,10 @@ def vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[s
 
 def kept_of(points: Sequence[Found], wanted: Sequence[Condition], *, exact: bool) -> list[Found]:
     """Those that match, where the engine alone cannot tell."""
-    return [point for point in points if exact or matches(payload_from_wire(point.payload), wanted)]
+    if exact:
+        return list(points)
+    met = predicate(wanted)
+    return [point for point in points if met(payload_from_wire(point.payload))]
 
 
 def row_to_wire(row: SparseVector) -> edge.SparseVector:
