@@ -294,7 +294,8 @@ def test_the_largest_activations_are_kept_of_any_width_with_ties_and_nan(
     z = numbers(b, dimension, seed=seed).to(dtype)
     z = (z * steps).round() if steps else torch.zeros_like(z)  # few different numbers, many, or one
     z[torch.rand(b, dimension, generator=torch.Generator().manual_seed(seed)) < 0.01] = math.nan
-    z = z.copysign(numbers(b, dimension, seed=seed + 1).to(dtype)) if data.draw(st.booleans()) else z  # NaN has a sign, too
+    if data.draw(st.booleans()):
+        z = z.copysign(numbers(b, dimension, seed=seed + 1).to(dtype))  # NaN has a sign, too
     k = data.draw(st.integers(1, dimension) | st.integers(1, max(1, dimension // 8)))
     values, indices = largest(z, k)
     due = z.topk(k, dim=1).values
