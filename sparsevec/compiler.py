@@ -1,9 +1,9 @@
-"""Loops that numba compiles, without anybody waiting for it.
+"""Loops that numba compiles, without any answer waiting for it.
 
 A thread imports a module of loops, which compiles them, or finds in numba's cache what an earlier process compiled.
 Until then numpy answers, and for good where numba is not installed, does not work or is told not to compile
 (NUMBA_DISABLE_JIT): loops are no use as Python. Whoever has both makes them give the same bits, so that nobody can tell
-from an answer which of them gave it.
+from an answer which of them gave it. Learning alone waits, seconds of minutes, and goes on as it began.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ URL = "reference:"
     ("wrong", "said"),
     [
         (lambda model: live.retrofit(URL, model=model, deadline="soon"), "deadline must be a number of seconds"),
-        (lambda model: live.retrofit(URL, model=model, seed=-1), "seed must be an int of at least 0, found -1"),
+        (lambda model: live.retrofit(URL, model=model, seed=-1), "seed must be a whole number of at least 0, found -1"),
         (lambda model: live.retrofit(URL, model=model, on_progress=5), "on_progress must be a function"),
-        (lambda model: live.retrofit_each(URL, model=model, seed="x"), "seed must be an int of at least 0"),
+        (lambda model: live.retrofit_each(URL, model=model, seed="x"), "seed must be a whole number of at least 0"),
         (lambda model: live.retrofit_each([], model=model), "expected a url, or several, found none"),
         (lambda model: live.retrofit_each(None, model=model), "expected a url such as .*found None"),
         (lambda model: live.catch_up_each([5], model=model), "expected a url such as .*found 5"),
