@@ -153,6 +153,8 @@ def as_array(dense: Any, what: str = "dense vectors") -> Reals:
         return _from_torch(dense, torch)
     if type(dense).__module__.partition(".")[0] == "pyarrow":
         return _from_arrow(dense, what)
+    if np.ma.isMaskedArray(dense):
+        raise InvalidVectors(f"{what} must not be a masked array; .filled(0) says what stands where it is masked")
     first = dense[0] if isinstance(dense, list | tuple) and len(dense) else None
     if first is not None and not isinstance(first, list | tuple) and not np.isscalar(first):  # arrays, tensors
         return _stacked(dense, what)

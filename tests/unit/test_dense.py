@@ -58,6 +58,8 @@ def test_whatever_holds_them_the_rows_are_the_same(held: Callable[[Any], Any]) -
         ([ROWS, ROWS], r"found shape \(2, 4, 3\)|one row an element"),
         (torch.ones(2, 3).to_sparse(), "use .to_dense"),
         (np.ones((3, 0)), "must have 3 columns"),
+        (np.ma.array(ROWS, mask=ROWS > 4), "masked array; .filled"),
+        ([np.ma.array(row) for row in ROWS], "masked array; .filled"),
         ([[1.0, 2, 3], [0.0, 0, 0]], "row 1 is zero and has no direction"),
         ([[1.0, 2, 3], [np.nan, 0, 0]], "row 1 holds NaN or infinity"),
     ],
