@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.filters import Condition, predicate
+from sparsevec.contract.filters import Condition
 from sparsevec.contract.searches import Search, rescored
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 from .codes import codes_from_wire
 from .filters import Asked
 from .ids import ORIGINAL, Point, id_from_wire
-from .payloads import dense_from_wire, payload_from_wire, vector_to_wire, vectors_from_wire
+from .payloads import dense_from_wire, passing, payload_from_wire, vector_to_wire, vectors_from_wire
 
 __all__ = ["Bring", "Look", "dense_of", "kept_of", "rank", "that_pass", "vectors_of"]
 
@@ -39,10 +39,7 @@ def that_pass(
     points: Iterable[Mapping[str, Any]], wanted: Sequence[Condition], *, exact: bool
 ) -> list[Mapping[str, Any]]:
     """Those that match, where the server alone cannot tell (not `exact`)."""
-    if exact:
-        return list(points)
-    met = predicate(wanted)
-    return [point for point in points if met(payload_from_wire(point.get("payload")))]
+    return passing(points, lambda point: point.get("payload"), wanted, exact=exact)
 
 
 def kept_of(

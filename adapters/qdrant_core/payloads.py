@@ -8,22 +8,47 @@ Only where all 2**32 indices may be used can a query meet it; then it may come b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sparsevec.contract.checks import Payload
+from sparsevec.contract.filters import Condition, predicate
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 from .ids import ORIGINAL
 
-__all__ = ["dense_from_wire", "empty_at", "has_null", "payload_from_wire", "vector_to_wire", "vectors_from_wire"]
+__all__ = [
+    "dense_from_wire",
+    "empty_at",
+    "has_null",
+    "passing",
+    "payload_from_wire",
+    "vector_to_wire",
+    "vectors_from_wire",
+]
+
+P = TypeVar("P")
 
 
 def payload_from_wire(payload: Mapping[str, Any] | None) -> dict[str, Any]:
     return {field: value for field, value in (payload or {}).items() if field != ORIGINAL}
+
+
+def passing(
+    points: Iterable[P],
+    payload_of: Callable[[P], Mapping[str, Any] | None],
+    wanted: Sequence[Condition],
+    *,
+    exact: bool,
+) -> list[P]:
+    """Points that match, where the engine alone cannot tell (not `exact`)."""
+    if exact:
+        return list(points)
+    met = predicate(wanted)
+    return [point for point in points if met(payload_from_wire(payload_of(point)))]
 
 
 def has_null(payload: Payload) -> bool:

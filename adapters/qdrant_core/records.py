@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits, UInt8s
 from sparsevec.contract.checks import Id, Payload
-from sparsevec.contract.filters import Condition, predicate
+from sparsevec.contract.filters import Condition
 from sparsevec.contract.searches import Search
 from sparsevec.errors import ClientMissing, InvalidInput
 from sparsevec.vectors import SparseVector, SparseVectors
@@ -22,7 +22,7 @@ from .codes import codes_from_wire
 from .embedded import Marker, filter_to_engine
 from .filters import Indexes, plain_path, to_wire
 from .ids import id_from_wire, id_to_wire, original
-from .payloads import dense_from_wire, has_null, payload_from_wire, vectors_from_wire
+from .payloads import dense_from_wire, has_null, passing, payload_from_wire, vectors_from_wire
 
 try:
     import qdrant_edge as edge
@@ -125,10 +125,7 @@ def vectors_to_wire(vectors: SparseVectors, codes: UInt8s | None) -> list[dict[s
 
 def kept_of(points: Sequence[Found], wanted: Sequence[Condition], *, exact: bool) -> list[Found]:
     """Those that match, where the engine alone cannot tell."""
-    if exact:
-        return list(points)
-    met = predicate(wanted)
-    return [point for point in points if met(payload_from_wire(point.payload))]
+    return passing(points, lambda point: point.payload, wanted, exact=exact)
 
 
 def row_to_wire(row: SparseVector) -> edge.SparseVector:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
@@ -133,25 +132,11 @@ def _positions(request: Request, given: list[Any]) -> list[Any]:
         case "delete_vector_name":
             return [*given, request.vector]
         case "batch_update_points":
-            return [*given, _with_float32s(models.UpdateOperations.model_validate_json(request.body).operations)]
+            return [*given, models.UpdateOperations.model_validate_json(request.body).operations]
         case "query_batch_points":
-            return [*given, _with_float32s(models.QueryRequestBatch.model_validate_json(request.body).searches)]
+            return [*given, models.QueryRequestBatch.model_validate_json(request.body).searches]
         case "retrieve":
             return [*given, models.PointRequest.model_validate_json(request.body).ids]
-    return given
-
-
-def _with_float32s(given: Any) -> Any:
-    """The same, with sparse weights as the float32s whose shortest decimals the body has: a server reads them as such,
-    and local mode would add up the decimals."""
-    if isinstance(given, models.SparseVector):
-        given.values = np.array(given.values, np.float32).tolist()
-    elif isinstance(given, BaseModel):
-        for name in given.model_fields_set - {"payload"}:
-            _with_float32s(getattr(given, name))
-    elif isinstance(given, dict | list):
-        for one in given.values() if isinstance(given, dict) else given:
-            _with_float32s(one)
     return given
 
 

@@ -13,7 +13,9 @@ import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import orjson
+from pydantic import BaseModel
 
 from sparsevec.contract.deadlines import remaining
 from sparsevec.contract.operations import AsyncWire, Wire
@@ -25,7 +27,7 @@ from .requests import Request, answer_of, arguments, rest
 
 try:
     import httpx
-    from qdrant_client import AsyncQdrantClient, QdrantClient
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
     from qdrant_client.conversions.conversion import GrpcToRest
     from qdrant_client.http.exceptions import UnexpectedResponse
 except ImportError as error:
@@ -92,9 +94,23 @@ class _Local(_Methods):
 
     def send(self, request: Request) -> Any:
         given, named = arguments(request)
+        _read_as_float32s(given)
         with self._lock, client_errors(local=True):
             result = getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)
+
+
+def _read_as_float32s(given: Any) -> None:
+    """Sparse weights, of which a body has the shortest decimals, as a server reads them: local mode computes in double,
+    and would add up the decimals."""
+    if isinstance(given, models.SparseVector):
+        given.values = np.array(given.values, np.float32).tolist()
+    elif isinstance(given, BaseModel):
+        for name in given.model_fields_set - {"payload"}:
+            _read_as_float32s(getattr(given, name))
+    elif isinstance(given, dict | list):
+        for one in given.values() if isinstance(given, dict) else given:
+            _read_as_float32s(one)
 
 
 class _Rest:
@@ -125,6 +141,8 @@ class _AsyncMethods:
             with client_errors():
                 return _updated(await self._client.grpc_points.UpdateBatch(message, timeout=seconds))
         given, named = arguments(request, seconds)
+        if self._local:
+            _read_as_float32s(given)
         with client_errors(local=self._local):
             result = await getattr(self._client, request.call)(*given, **named)
         return answer_of(request, result)

@@ -22,7 +22,7 @@ from sparsevec.answers.ranking import Asked, Ranking, best_parents
 from sparsevec.answers.scoring import Way
 from sparsevec.contract.adapter import Adapter, Documents, Hit, Hits
 from sparsevec.contract.checks import Id, Payload, check_batch
-from sparsevec.contract.filters import Where, predicate
+from sparsevec.contract.filters import Where, which_match
 from sparsevec.contract.operations import run
 from sparsevec.exact.verify import Judge, Offence, VerifyReport, judged_conditions, record, spellings
 from sparsevec.vectors import SparseVectors
@@ -67,7 +67,7 @@ def verified(
     documents, about = ranking.vectors(dense, vectors), adapter.info()
     wanted = judged_conditions(where, payloads)
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
-    allowed = np.array(list(map(predicate(wanted), fields)), bool)
+    allowed = which_match(fields, wanted)
     rows = ranking.rows(queries)
     report = AnswersReport(
         backend=about.backend,

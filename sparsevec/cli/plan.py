@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from sparsevec.cli.credentials import connected
 from sparsevec.cli.options import Json, Target
 from sparsevec.cli.screen import failing, say
-from sparsevec.contract.checks import check_k
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import r_sub
@@ -262,7 +261,7 @@ def latency(
     ```
     """
     documents = SparseVectors.load(vectors)
-    expected = None if queries is None else features(SparseVectors.load(queries), documents, check_k(k))
+    expected = None if queries is None else features(SparseVectors.load(queries), documents, k)
     with connected(url) as adapter:
         found = latency_model(adapter, documents, rounds=rounds)
     say(

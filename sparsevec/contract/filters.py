@@ -25,6 +25,7 @@ from datetime import UTC, date, datetime
 from typing import Any, TypeAlias, Union, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsevec.contract.checks import Payload, as_real, key_fault
 from sparsevec.contract.payloads import is_unicode
@@ -49,6 +50,7 @@ __all__ = [
     "matches",
     "predicate",
     "values",
+    "which_match",
 ]
 
 Scalar: TypeAlias = str | int | float | bool
@@ -265,6 +267,11 @@ def matches(payload: Payload, wanted: Iterable[Condition]) -> bool:
     return predicate(wanted)(payload)
 
 
+def which_match(payloads: Sequence[Payload], wanted: Iterable[Condition]) -> npt.NDArray[np.bool_]:
+    """Of which documents the payload `matches`, (n,)."""
+    return np.fromiter(map(predicate(wanted), payloads), bool, len(payloads))
+
+
 def predicate(wanted: Iterable[Condition]) -> Predicate:
     """`matches` for many documents: what the conditions say is worked out once."""
     tests = [_predicate(condition) for condition in wanted]
@@ -318,14 +325,13 @@ def _holder(condition: AnyOf | Range | DateRange) -> Callable[[object], bool]:
     """Whether a condition holds for one value."""
     if isinstance(condition, AnyOf):
         return _among(condition.values)
+    limits = [(BOUNDS[bound], limit) for bound, limit in condition.bounds]
     if isinstance(condition, Range):
-        limits = [(BOUNDS[bound], limit) for bound, limit in condition.bounds]
         return lambda value: _number(value) and all(within(value, limit) for within, limit in limits)
-    moments = [(BOUNDS[bound], limit) for bound, limit in condition.bounds]
 
     def holds(value: object) -> bool:
         moment = instant(value) if isinstance(value, str) else None
-        return moment is not None and all(within(moment, limit) for within, limit in moments)
+        return moment is not None and all(within(moment, limit) for within, limit in limits)
 
     return holds
 

@@ -61,7 +61,8 @@ def nearest_once(
 
 def _known(documents: Float32s, rows: Float32s, k: int, themselves: bool) -> _Found:
     """At least k, or all."""
-    key = _name(documents), _name(rows), themselves
+    name = _name(documents)
+    key = name, name if rows is documents else _name(rows), themselves
     known = _found.get(key)
     if known is not None and known.rows.shape[1] >= min(k, len(documents) - themselves):
         return known

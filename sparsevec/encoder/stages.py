@@ -45,7 +45,8 @@ __all__ = ["fitted", "learning", "recalibrated", "refined", "residual_codes"]
 def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Model:
     """The head, or directions that nobody learned where these do better on rows that were not learned from."""
     whole.at("neighbours", 0, 1, "finding the nearest documents of each row")
-    limits, sample, corpus = task.limits, rows.queries_to_train_on(), _corpus(task, rows)
+    limits, sample = task.limits, rows.queries_to_train_on()
+    corpus = _corpus(task, rows, sample)
     whole.at("neighbours", 1, 1)
     tensors, collapsed = None, None
     try:
@@ -88,7 +89,7 @@ def fitted(task: Task, rows: Split, whole: Whole, checkpoint: Path | None) -> Mo
     return Model(served.config.model_copy(update={"figures": made.config.figures}), served.tensors)
 
 
-def _corpus(task: Task, rows: Split) -> Any:
+def _corpus(task: Task, rows: Split, sample: Float32s | None) -> Any:
     """The documents to train on. Where these are all but what is held out, their nearest are those among all, which
     `refine` will ask for, too."""
     all_but_held = len(rows.trained_documents) + len(rows.held_documents) == len(rows.documents)
@@ -97,7 +98,6 @@ def _corpus(task: Task, rows: Split) -> Any:
     documents = unit_rows(rows.documents[some])
     asking = documents if same else unit_rows(rows.documents_asking[some])
     neighbours = head_recipe(len(rows.trained_documents), task.output_dim, task.limits.nnz).neighbours
-    sample = rows.queries_to_train_on()
     return learning().new_corpus(documents, asking, None, sample, neighbours, task.device, kept=kept)
 
 

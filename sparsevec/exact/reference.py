@@ -51,7 +51,7 @@ from sparsevec.contract.checks import (
     dense_row,
     ids_or_where,
 )
-from sparsevec.contract.filters import Where, conditions, predicate
+from sparsevec.contract.filters import Where, conditions, predicate, which_match
 from sparsevec.contract.searches import Search, as_given, rescored
 from sparsevec.contract.urls import Url
 from sparsevec.errors import CollectionError, InvalidInput
@@ -184,7 +184,7 @@ class Reference(Database):
         search.check_codes(code_bytes)
         wanted = conditions(where)
         documents, lists = self._read()
-        allowed = np.array(list(map(predicate(wanted), documents.payloads)), bool) if wanted else None
+        allowed = which_match(documents.payloads, wanted) if wanted else None
         if after is not None:
             return [_read_on(documents, *lists.search(asked[0], len(documents.ids), allowed), k, search)]
         found = [lists.search(query, depth, allowed) for query in asked]

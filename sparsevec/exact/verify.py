@@ -41,7 +41,7 @@ from sparsevec.contract.checks import (
     check_space,
     check_vectors,
 )
-from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, predicate
+from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, which_match
 from sparsevec.errors import InvalidInput, NotExact, WrongSpace
 from sparsevec.postings import PostingLists
 from sparsevec.vectors import Int64s, SparseVector, SparseVectors
@@ -177,7 +177,7 @@ def verify(
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     asked = check_queries(queries, documents.dimension, about.fingerprint)
     _check_one_space(documents, asked, about.fingerprint)
-    allowed = np.array(list(map(predicate(wanted), fields)), bool)
+    allowed = which_match(fields, wanted)
     known = None if codes is None else check_codes(codes, documents, about.code_bytes)
     judge = Judge(adapter, documents, spellings(checked, about), allowed, known)
     brought: dict[str, Any] = {} if known is None else {"with_codes": True}

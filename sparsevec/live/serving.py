@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -24,7 +25,7 @@ from sparsevec.answers.scoring import USUAL, Rerank, Usual
 from sparsevec.contract.adapter import Adapter, AsyncAdapter, Hits
 from sparsevec.contract.connect import aconnect, connect
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import JournalMismatch, StorageFailed, printable
+from sparsevec.errors import JournalMismatch, printable
 from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["AsyncServing", "Moved", "Served", "Serving", "forget_moved", "keep_moved", "moved_from"]
@@ -47,16 +48,14 @@ class Moved(BaseModel):
 def moved_from(model: Path) -> Moved | None:
     """Where the reads of the field with the encoder in `model` go instead; None: nowhere."""
     try:
-        return Moved.model_validate_json((model / _FILE).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _unread(model, error) from error
+        with storage_errors(model / _FILE, "read"), suppress(FileNotFoundError, NotADirectoryError):
+            return Moved.model_validate_json((model / _FILE).read_bytes())
     except (ValidationError, ValueError) as error:
         raise JournalMismatch(
             f"{printable(model / _FILE)} is not what a switch writes ({printable(error, 200)}); switch again, or "
             f"remove it to go back"
         ) from None
+    return None
 
 
 def keep_moved(model: Path, url: str, to: Path, dense: str) -> None:
@@ -237,14 +236,7 @@ class AsyncServing(_Following[AsyncRetriever]):
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:
     """Another one as soon as the file is another; a file is replaced, never written into."""
-    try:
+    with storage_errors(folder / _FILE, "read"), suppress(FileNotFoundError, NotADirectoryError):
         found = (folder / _FILE).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _unread(folder, error) from error
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _unread(folder: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(f"{printable(folder / _FILE)} could not be read: {error.strerror or error}")
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None

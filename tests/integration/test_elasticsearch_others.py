@@ -519,19 +519,20 @@ def test_an_alias_with_a_routing_is_refused_before_a_document_gets_it_or_is_made
     assert "emb" not in place.root("GET", f"{place.index}-v1/_mapping")[f"{place.index}-v1"]["mappings"]["properties"]
 
 
-@pytest.mark.parametrize("version", ["9" * 30 + ".1", f"{2**63}.1", "17.0", "17", "x.1", 17])
-def test_a_version_that_no_scan_gives_is_refused_before_anything_is_sent(place: Place, version: Any) -> None:
+@pytest.mark.parametrize(
+    ("option", "wrong", "says"),
+    [
+        *(("versions", wrong, "versions as scan gives them") for wrong in ("9" * 30 + ".1", f"{2**63}.1", "17.0")),
+        *(("versions", wrong, "versions as scan gives them") for wrong in ("17", "x.1", 17)),
+        *(("routing", wrong, "routing as scan gives it") for wrong in ("\ud800", "", 5)),
+    ],
+)
+def test_a_version_or_routing_that_no_scan_gives_is_refused_before_anything_is_sent(
+    place: Place, option: str, wrong: Any, says: str
+) -> None:
     adapter = place.connect()
     adapter.create(DIMENSION)
-    with pytest.raises(InvalidInput, match="expected versions as scan gives them"):
-        adapter.upsert(["a", "b"], rows({1: 1.0}, {2: 1.0}), versions=[None, version])
-    assert adapter.count() == 0
-
-
-@pytest.mark.parametrize("routing", ["\ud800", "", 5])
-def test_a_routing_that_no_document_can_have_is_refused_before_anything_is_sent(place: Place, routing: Any) -> None:
-    adapter = place.connect()
-    adapter.create(DIMENSION)
-    with pytest.raises(InvalidInput, match="expected routing as scan gives it"):
-        adapter.upsert(["a", "b"], rows({1: 1.0}, {2: 1.0}), routing=[None, routing])
+    given: Any = {option: [None, wrong]}
+    with pytest.raises(InvalidInput, match=f"expected {says}"):
+        adapter.upsert(["a", "b"], rows({1: 1.0}, {2: 1.0}), **given)
     assert adapter.count() == 0
