@@ -2,12 +2,13 @@
 
     python -m benchmarks.large ../shared/data [--documents 1000000] [--checkpoint FOLDER]
     python -m benchmarks.large ../shared/data --texts KEPT.npz --documents 200000
+    python -m benchmarks.large ../shared/data --documents 20000 --device cuda
 
-Noisy copies of the 20,000 documents of debian12, as far from them as near neighbours are, and its sample of queries; or
-the texts of `benchmarks.static_texts`, whose rows are kept in a file. With --checkpoint a run that was killed goes on
-from there, and only what was left of it is in the table. R10 and @100 are of 1,000 queries that nobody learned from,
-searched in all documents; the card searches 200,000 at most. One row a collection, the others are kept:
-benchmarks/results/large.json and .md.
+Noisy copies of the 20,000 documents of debian12, as far from them as near neighbours are, and its sample of queries (20,000
+are the documents themselves); or the texts of `benchmarks.static_texts`, whose rows are kept in a file. With --checkpoint
+a run that was killed goes on from there, and only what was left of it is in the table. R10 and @100 are of 1,000 queries
+that nobody learned from, searched in all documents; the card searches 200,000 at most. One row a collection and device,
+the others are kept: benchmarks/results/large.json and .md.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import sparsevec as sv
 from benchmarks.debian12 import DIMENSION, SEED, A, Data
+from benchmarks.machine import machine
 from benchmarks.static_texts import Texts
 from benchmarks.stream import megabytes
 from benchmarks.timing import RESULTS, keep, table
@@ -44,13 +47,15 @@ that nobody learned from, searched in all of the million; the card searches at m
 here every fifth, where fewer compete, so its recall is higher.
 """
 }
-COLUMNS = ("documents", "fit s", "refine s", "R10", "95 %", "@100", "nnz", "F", "rows MB", "peak MB")
+COLUMNS = ("documents", "learned on", "fit s", "refine s", "R10", "95 %", "@100", "nnz", "F", "rows MB", "peak MB")
 
 
 def copies(data: Path, n: int) -> Texts:
-    """n unit rows, as many of each document."""
+    """n unit rows, as many of each document; 20,000 are the documents themselves."""
     few, generator = Data.load(data / "debian12"), np.random.default_rng(SEED)
     columns, each = few.documents.shape[1], n // len(few.documents)
+    if each == 1:
+        return Texts(few.documents, few.sample, few.queries)
     rows = np.empty((each * len(few.documents), columns), np.float32)
     for number, document in enumerate(few.documents):
         noise = generator.standard_normal((each, columns), np.float32)
@@ -89,7 +94,7 @@ class Watch:
             last = now
 
 
-def measured(name: str, data: Texts, checkpoint: Path | None) -> dict[str, Any]:
+def measured(name: str, data: Texts, checkpoint: Path | None, device: str) -> dict[str, Any]:
     (rows, sample, queries), watch = data, Watch()
     encoder, seconds = sv.SparseEncoder(rows.shape[1], DIMENSION, SEED), []
     began = time.monotonic()
@@ -98,12 +103,12 @@ def measured(name: str, data: Texts, checkpoint: Path | None) -> dict[str, Any]:
     if head is not None and head.exists():
         encoder = sv.SparseEncoder.load(head)
     else:
-        encoder.fit(rows, sample, budget=A, on_step=watch, checkpoint=checkpoint)
+        encoder.fit(rows, sample, budget=A, on_step=watch, checkpoint=checkpoint, device=device)
         if head is not None:
             encoder.save(head)
     seconds.append(time.monotonic() - began)
     watch.begin("refine")
-    codes = encoder.refine(rows, sample, on_step=watch, checkpoint=checkpoint)
+    codes = encoder.refine(rows, sample, on_step=watch, checkpoint=checkpoint, device=device)
     seconds.append(time.monotonic() - began - seconds[0])
     watch.begin("")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -113,6 +118,7 @@ def measured(name: str, data: Texts, checkpoint: Path | None) -> dict[str, Any]:
     found = evaluate(rows, queries, codes, encoder.encode_query(queries))
     return {
         "documents": name,
+        "learned on": learned_on(device),
         "fit s": seconds[0],
         "refine s": seconds[1],
         "R10": found.recall_10,
@@ -127,10 +133,14 @@ def measured(name: str, data: Texts, checkpoint: Path | None) -> dict[str, Any]:
     }
 
 
+def learned_on(device: str) -> str:
+    return machine() if device == "cpu" else f"{torch.cuda.get_device_name(device)} beside {machine()}"
+
+
 def written(found: list[dict[str, Any]]) -> None:
     whole = table(COLUMNS, [[_cell(row[name]) for name in COLUMNS] for row in found])
     stages = [
-        f"Stages of {row['documents']}:\n\n"
+        f"Stages of {row['documents']} on {row['learned on']}:\n\n"
         + table(("stage", "s", "peak MB"), [(name, *numbers) for name, numbers in row["stages"].items()])
         + (f"\n{remark}" if (remark := REMARKS.get(row["documents"])) else "")
         + f"\nIts card: {row['card']}\n"
@@ -149,17 +159,18 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--texts", type=Path)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if not (options.data / "debian12").is_dir():
         parser.error(f"{options.data} holds no debian12: nothing to measure; name the folder of the real sets")
     if options.texts is None:
-        data, kind = copies(options.data, options.documents), "copies"
+        data, kind = copies(options.data, options.documents), "copies" if options.documents > 20_000 else "descriptions"
     else:
         data, kind = Texts.load(options.data, options.documents, options.texts), "texts"
-    row = measured(f"{len(data.documents):,} {kind}", data, options.checkpoint)
+    row = measured(f"{len(data.documents):,} {kind}", data, options.checkpoint, options.device)
     file = RESULTS / "large.json"
     kept = json.loads(file.read_text())["rows"] if file.exists() else []
-    others = [other for other in kept if other["documents"] != row["documents"]]
+    others = [other for other in kept if any(other[name] != row[name] for name in ("documents", "learned on"))]
     written(sorted([*others, row], key=lambda other: int(other["rows MB"])))
 
 

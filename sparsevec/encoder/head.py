@@ -7,8 +7,8 @@ operations that IEEE 754 rounds correctly.
 
 Only the largest activations of a row are wanted. So float32 computes all of them first, and no further off than a bound
 that holds for every order of adding; whatever may be among the largest by that bound, a few more than are wanted, is
-then computed exactly. Few rows spend that time on reading the weights: where numba is installed (`compiler`), a loop
-reads a copy of them in 8 bits instead, and no more of the others than the candidates.
+then computed exactly: by compiled loops, where numba is installed (`compiler`). Few rows spend that time on reading the
+weights: a loop reads a copy of them in 8 bits instead, and no more of the others than the candidates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LOOPS", "Cut", "Float64s", "Head", "Projection", "Purse", "encoded",
 Float64s = npt.NDArray[np.float64]
 
 LOOPS: Final = Loops("sparsevec.encoder.loops", worth=16)
-"""for whoever computes a query's numbers; a process that asks for few ends sooner without them"""
+"""a process that encodes or scores little ends sooner without them"""
 
 _ROW_BITS = 24  # a unit row is kept to 2**-24
 _NORM_BITS = 23  # squares of 23-bit integers add exactly in int64 up to 2**17 columns
@@ -72,7 +72,7 @@ class Projection:
 
     def at(self, rows: Dense, columns: Int64s) -> Float64s:
         """The activations (b, c) of those dimensions alone: the same bits, for less."""
-        fixed, bias, loops = self._fixed(rows), self._bias[columns], _loops_for(rows)
+        fixed, bias, loops = self._fixed(rows), self._bias[columns], LOOPS.get() if len(rows) <= _FEW else None
         activations = np.empty((len(rows), len(columns)))
         if loops is None:
             np.matmul(fixed, self._weights.take(columns, axis=0).astype(np.float64).T, out=activations)
@@ -96,11 +96,7 @@ class Projection:
         for _, block in blocks(rows, size):
             found = None
             if self._float32 and 4 * k <= self.dimension:
-                if (loops := _loops_for(block)) is not None:
-                    found = self._of_few(block.astype(np.float64, order="C"), k, groups, loops)
-                else:
-                    fixed = self._fixed(block)
-                    found = self._of_candidates(fixed, *self._candidates(fixed, k, groups, held), k)
+                found = self._by_bounds(block, k, groups, held)
             yield largest(self(block), k) if found is None else found
 
     def _fixed(self, rows: Dense) -> Float64s:
@@ -120,18 +116,31 @@ class Projection:
         activations += self._bias
         return activations
 
-    def _candidates(self, fixed: Float64s, k: int, groups: int, held: Float32s) -> tuple[Int64s, Int64s]:
+    def _by_bounds(self, rows: Dense, k: int, groups: int, held: Float32s) -> tuple[Int64s, Float64s] | None:
+        """The k largest of each row; None when so many may be among them that bounds do not help."""
+        loops = LOOPS.get()
+        if loops is not None and len(rows) <= _FEW:
+            return self._of_few(rows.astype(np.float64, order="C"), k, groups, loops)
+        fixed = self._fixed(rows)
+        errors = self._error_of_row * np.sqrt(np.square(fixed).sum(axis=1)) + self._error_of_bias
+        rough = np.matmul((fixed * self._scale).astype(np.float32), self._weights.T, out=held[: len(rows)])
+        if loops is None:
+            return self._of_candidates(fixed, *self._candidates(rough, errors, k, groups), k)
+        indices, values = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
+        exact = self._weights, fixed, self._scale, self._bias
+        few = loops.largest(rough, self._bias.astype(np.float32), errors, k, groups, *exact, indices, values)
+        return (indices, values) if few else None
+
+    def _candidates(self, rough: Float32s, errors: Float64s, k: int, groups: int) -> tuple[Int64s, Int64s]:
         """Rows and dimensions (c,) of all that may be among the k largest of their row, in order.
 
-        The k-th largest of the maxima of groups is no more than the k-th largest of all; what float32 puts below it by
-        more than twice its error cannot be wanted. Groups are strided, so that maxima are taken of whole lines.
+        rough (b, dimension): activations without bias, off by up to `errors` (b,) with it. The k-th largest of the
+        maxima of groups is no more than the k-th largest of all; what float32 puts below it by more than twice its
+        error cannot be wanted. Groups are strided, so that maxima are taken of whole lines.
         """
-        b = len(fixed)
-        errors = self._error_of_row * np.sqrt(np.square(fixed).sum(axis=1)) + self._error_of_bias
-        rough = np.matmul((fixed * self._scale).astype(np.float32), self._weights.T, out=held[:b])
         bias, found = self._bias.astype(np.float32), []
         step = max(1, _SLICE // self.dimension)
-        for start in range(0, b, step):
+        for start in range(0, len(rough), step):
             some = rough[start : start + step]
             some += bias
             maxima = some[:, :groups].copy()
@@ -195,11 +204,6 @@ class Projection:
             weights -= steps[part, None] * small[part]
             errors[part] = np.sqrt(np.square(weights).sum(axis=1))
         return small, steps * self._scale, errors * self._scale + 2.0**-30 * self._longest
-
-
-def _loops_for(rows: Dense) -> Any | None:
-    """The loops, where they are faster; many rows are no reason to load them."""
-    return LOOPS.get() if len(rows) <= _FEW else None
 
 
 def unit(rows: Dense) -> Float64s:

@@ -1,6 +1,8 @@
-"""The inner loops of one query, compiled by numba when this is imported; `compiler` does that in a thread.
+"""The inner loops of encoding and of scoring, compiled by numba when this is imported; `compiler` does that in a thread.
 
-Sums that `head` and `residual` keep exact are added in the order that is fastest, all others in their own.
+Sums that `head` and `residual` keep exact are added in the order that is fastest, all others in their own. What goes
+through many numbers is written so that the compiler makes it of instructions for many at once: loops over whole slices,
+counters as wide as the numbers, and comparisons that are added up, not branched on.
 """
 
 from __future__ import annotations
@@ -10,13 +12,52 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import float32, float64, int8, int16, int32, int64, uint8, void
+from numba import boolean, float32, float64, int8, int16, int32, int64, uint8, void
 
 from sparsevec.compiler import compiled, given
 
-__all__ = ["bounds", "dots", "scores"]
+__all__ = ["KINDS", "bounds", "dots", "kth", "largest", "ordered", "scores"]
 
 _Array: TypeAlias = npt.NDArray[Any]
+
+KINDS = (int16, int32)
+_COUNTED = 2**14  # numbers at once: int16 can say how many of them
+
+
+@compiled([void(given(kind), kind[::1]) for kind in KINDS])
+def ordered(bits: _Array, numbers: _Array) -> None:
+    """Whole numbers in the order of the bfloat16 or float32 whose bits these are, NaN the largest: of a negative one
+    all but the sign is turned."""
+    kind, shift = bits.dtype.type, 8 * bits.itemsize - 1
+    rest = kind((1 << shift) - 1)
+    infinite = kind(rest ^ kind((1 << (shift - 8)) - 1))
+    for at in range(len(bits)):
+        turned = kind(bits[at] ^ kind(kind(bits[at] >> kind(shift)) & rest))
+        numbers[at] = rest if kind(bits[at] & rest) > infinite else turned
+
+
+@compiled([int64(kind[::1], kind) for kind in KINDS])
+def _reaching(numbers: _Array, least: Any) -> Any:
+    """How many numbers are `least` or more."""
+    kind, total = numbers.dtype.type, 0
+    for start in range(0, len(numbers), _COUNTED):
+        some, count = numbers[start : start + _COUNTED], kind(0)
+        for at in range(len(some)):
+            count = kind(count + kind(some[at] >= least))
+        total += count
+    return total
+
+
+@compiled([int64(kind[::1], int64) for kind in KINDS])
+def kth(numbers: _Array, k: int) -> Any:
+    """The k-th largest number, found bit by bit."""
+    top = np.int64(1) << (8 * numbers.itemsize - 1)
+    found, step = -top, top
+    while step:
+        if found + step < top and _reaching(numbers, numbers.dtype.type(found + step)) >= k:
+            found += step
+        step >>= 1
+    return found
 
 
 @compiled([float64(given(one), given(float64)) for one in (float32, float64, int16, int32)], any_order=True)
@@ -49,6 +90,65 @@ def dots(weights: _Array, rows: _Array, query: _Array, found: _Array) -> None:
     """Of some rows of weights with a query: (c,)."""
     for at in range(len(rows)):
         found[at] = _dot(weights[rows[at]], query)
+
+
+_rough = (given(float32, 2), given(float32), given(float64), int64, int64)
+_exact = (given(float32, 2), given(float64, 2), float64, given(float64))
+
+
+@compiled(boolean(*_rough, *_exact, int64[:, ::1], float64[:, ::1]))
+def largest(
+    rough: _Array,
+    rough_bias: _Array,
+    errors: _Array,
+    k: int,
+    groups: int,
+    weights: _Array,
+    rows: _Array,
+    scale: float,
+    bias: _Array,
+    indices: _Array,
+    values: _Array,
+) -> bool:
+    """The k largest activations of each row (b, m), best first, equal ones by index: `indices` and `values` (b, k).
+
+    Those that `Projection._candidates` names are computed exactly: `rough` (b, n) and `rough_bias` (n,) make
+    activations that are off by up to `errors` (b,). False as soon as a row has so many candidates that this is no help.
+    """
+    n = rough.shape[1]
+    maxima, numbers = np.empty(groups, np.float32), np.empty(groups, np.int32)
+    for row in range(len(rough)):
+        activations, found, best = rough[row], indices[row], values[row]
+        for start in range(0, n, groups):
+            line, more = activations[start : start + groups], rough_bias[start : start + groups]
+            for group in range(len(line)):
+                activation = line[group] + more[group]
+                maxima[group] = activation if start == 0 or activation > maxima[group] else maxima[group]
+        ordered(maxima.view(np.int32), numbers)
+        least, lowest = kth(numbers, k), np.float32(np.inf)
+        for group in range(groups):
+            lowest = min(lowest, maxima[group] if numbers[group] >= least else lowest)
+        bar = np.nextafter(np.float32(lowest - 2 * errors[row]), np.float32(-np.inf))
+        candidates = taken = 0
+        for group in range(groups):
+            if not maxima[group] >= bar:
+                continue
+            for at in range(group, n, groups):
+                if not activations[at] + rough_bias[at] >= bar:
+                    continue
+                candidates += 1
+                if 4 * candidates > n:
+                    return False
+                value = _dot(weights[at], rows[row]) * scale + bias[at]
+                place = taken
+                while place and (value > best[place - 1] or (value == best[place - 1] and at < found[place - 1])):
+                    place -= 1
+                if place < k:
+                    for later in range(min(taken, k - 1), place, -1):
+                        best[later], found[later] = best[later - 1], found[later - 1]
+                    best[place], found[place] = value, at
+                    taken = min(taken + 1, k)
+    return True
 
 
 _small = (given(int8, 2), given(float64), given(float64), given(float64))

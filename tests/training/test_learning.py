@@ -183,18 +183,6 @@ def test_a_decoder_is_the_ridge_regression_of_rows_on_codes_whatever_the_threads
     np.testing.assert_allclose(found[0], due, atol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
-def test_on_a_gpu_it_learns_something_as_good(
-    documents: Float32s, queries: Float32s, unseen_queries: Float32s, tmp_path: Path
-) -> None:
-    encoder = SparseEncoder(INPUT, OUTPUT, seed=0)
-    encoder.fit(documents, queries, budget=BUDGET, device="cuda", checkpoint=tmp_path)
-    head = measured(encoder, encoder.encode_document(documents), documents, unseen_queries)
-    assert head == pytest.approx(GOLDEN["head"], abs=0.03)
-    refined = measured(encoder, encoder.refine(documents, queries, device="cuda"), documents, unseen_queries)
-    assert refined == pytest.approx(GOLDEN["refined"], abs=0.03)
-
-
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
     with pytest.raises(InvalidInput, match=f"device='{device}' cannot be learned on .* give 'cpu', 'cuda'"):

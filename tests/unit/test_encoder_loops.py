@@ -59,9 +59,9 @@ def projections(draw: st.DrawFn) -> Projection:
 
 
 @st.composite
-def few_rows(draw: st.DrawFn, columns: int) -> Float64s:
-    """One to four: with one entry, equal ones, or of any kind."""
-    n, generator = draw(st.integers(1, 4)), np.random.default_rng(draw(st.integers(0, 2**32)))
+def some_rows(draw: st.DrawFn, columns: int, most: int = 4) -> Float64s:
+    """With one entry, equal ones, or of any kind."""
+    n, generator = draw(st.integers(1, most)), np.random.default_rng(draw(st.integers(0, 2**32)))
     rows = generator.standard_normal((n, columns)) * draw(st.sampled_from([1e-300, 1e-30, 1.0, 1e300]))
     kind = draw(st.sampled_from(["any", "ones", "one entry"]))
     if kind == "ones":
@@ -85,7 +85,7 @@ def bounds(loops: Any, projection: Projection, row: Dense, groups: int) -> tuple
 def test_no_activation_is_outside_its_bounds(loops: Any, data: st.DataObject) -> None:
     projection = data.draw(projections())
     groups = -(-projection.dimension // data.draw(st.integers(1, projection.dimension)))
-    exact, lows, highs = bounds(loops, projection, data.draw(few_rows(len(projection._mean)))[:1], groups)
+    exact, lows, highs = bounds(loops, projection, data.draw(some_rows(len(projection._mean)))[:1], groups)
     starts = range(0, projection.dimension, -(-projection.dimension // groups))
     assert (exact <= highs).all()
     assert (lows[: len(starts)] <= np.maximum.reduceat(exact, starts)).all()
@@ -104,14 +104,16 @@ def test_nor_is_one_of_the_row_that_8_bits_serve_worst(loops: Any, columns: int)
         assert lows[at] <= exact[at] <= highs[at]
 
 
+@pytest.mark.parametrize("most", [4, 40])
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_the_largest_of_few_rows_are_those_of_all_computed_exactly(data: st.DataObject) -> None:
+def test_the_largest_of_few_and_of_many_rows_are_those_of_all_computed_exactly(most: int, data: st.DataObject) -> None:
     projection = data.draw(projections())
-    rows, k = data.draw(few_rows(len(projection._mean))), data.draw(st.integers(1, projection.dimension))
-    (found,) = projection.largest(rows, k)
-    due = largest(projection(rows), k)
-    assert [part.tobytes() for part in found] == [part.tobytes() for part in due]
+    rows, k = data.draw(some_rows(len(projection._mean), most)), data.draw(st.integers(1, projection.dimension))
+    (found,), (plain,) = projection.largest(rows, k), in_numpy(lambda: list(projection.largest(rows, k)))
+    due = [part.tobytes() for part in largest(projection(rows), k)]
+    assert [part.tobytes() for part in found] == due
+    assert [part.tobytes() for part in plain] == due
 
 
 @pytest.mark.parametrize("columns", [5, 384, 5000])
@@ -172,7 +174,7 @@ def test_residual_scores_are_the_bits_of_numpy(data: st.DataObject) -> None:
     seed, groups = data.draw(st.integers(0, 2**32)), data.draw(st.integers(1, columns))
     residuals, generator = some_codes(dimension, columns, groups, seed), np.random.default_rng(seed)
     codes = generator.integers(0, 256, (len(stored), residuals.width)).astype(np.uint8)
-    (query,) = data.draw(few_rows(columns))[:1]
+    (query,) = data.draw(some_rows(columns))[:1]
     scores = residuals.scores(query[None], stored, codes)
     assert scores.tobytes() == in_numpy(lambda: residuals.scores(query[None], stored, codes)).tobytes()
     assert scores.tobytes() == residuals.scores(query[None], stored, np.asfortranarray(codes)).tobytes()
