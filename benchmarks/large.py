@@ -4,11 +4,11 @@
     python -m benchmarks.large ../shared/data --texts KEPT.npz --documents 200000
     python -m benchmarks.large ../shared/data --documents 20000 --device cuda
 
-Noisy copies of the 20,000 documents of debian12, as far from them as near neighbours are, and its sample of queries (20,000
-are the documents themselves); or the texts of `benchmarks.static_texts`, whose rows are kept in a file. With --checkpoint
-a run that was killed goes on from there, and only what was left of it is in the table. R10 and @100 are of 1,000 queries
-that nobody learned from, searched in all documents; the card searches 200,000 at most. One row a collection and device,
-the others are kept: benchmarks/results/large.json and .md.
+Noisy copies of the 20,000 documents of debian12, as far from them as near neighbours are, and its sample of queries;
+20,000 are the documents themselves. Or the texts of `benchmarks.static_texts`, whose rows are kept in a file. With
+--checkpoint a run that was killed goes on from there, and only what was left of it is in the table. R10 and @100 are of
+1,000 queries that nobody learned from, searched in all documents; the card searches 200,000 at most. One row a
+collection and device, the others are kept: benchmarks/results/large.json and .md.
 """
 
 from __future__ import annotations

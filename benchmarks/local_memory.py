@@ -25,7 +25,7 @@ from benchmarks.local_search import edge
 from benchmarks.timing import keep, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import connect
-from sparsevec.exact.local import kernel
+from sparsevec.postings import kernel
 from sparsevec.vectors import SparseVectors
 
 COLLECTIONS = (("topics", 100_000), ("topics", 300_000), ("words", 100_000), ("codes", 20_000))

@@ -26,8 +26,7 @@ from scipy.sparse import _sparsetools
 from benchmarks.timing import keep, medians, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import connect
-from sparsevec.exact.local import BlockLists, kernel, lists
-from sparsevec.postings import PostingLists
+from sparsevec.postings import BlockLists, PostingLists, blocks, kernel
 from sparsevec.vectors import SparseVectors
 
 Engine = Callable[[SparseVectors, int], Any]
@@ -178,11 +177,11 @@ def _recall(answer: list[int], best: tuple[Any, Any], scores: dict[int, float]) 
 
 def batches(about: dict[str, Any], index: BlockLists, queries: SparseVectors) -> Iterator[dict[str, Any]]:
     """The same batch on one thread and on all, in turns."""
-    many, processors = SparseVectors.concat([queries] * 10), lists._processors()
+    many, processors = SparseVectors.concat([queries] * 10), blocks._processors()
 
     def on(threads: int) -> Callable[[], Any]:
         def search() -> Any:
-            lists._processors = lambda: threads  # type: ignore[assignment]
+            blocks._processors = lambda: threads  # type: ignore[assignment]
             return index.search_all(many, 10)
 
         return search

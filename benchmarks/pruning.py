@@ -28,7 +28,8 @@ import scipy.sparse as sp
 from benchmarks.timing import keep, medians, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import SparseEncoder
-from sparsevec.exact.local import BLOCK, BlockLists, kernel, lists
+from sparsevec.postings import BlockLists, blocks, kernel
+from sparsevec.postings.blocks import BLOCK
 from sparsevec.vectors import SparseVectors
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -125,7 +126,7 @@ def measured(name: str, documents: SparseVectors, queries: SparseVectors) -> Ite
                 bar = float(top.scores[-1])
                 about = (index.lists[:4], largest, len(documents), vectors, columns, weights, bar, share)
                 size = pruned(*about, sums, dense, scores, rows, counts)
-                tops.append(lists._ordered(rows[:size].copy(), scores[:size].copy()))
+                tops.append(blocks._ordered(rows[:size].copy(), scores[:size].copy()))
             return tops
 
         shares = {}
@@ -165,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a refined encoder of the 20,000 packages, with its documents/ beside it")
     kernel.load(wait=True)
-    lists._processors = lambda: 1  # type: ignore[assignment]
+    blocks._processors = lambda: 1  # type: ignore[assignment]
     rows = [row for one in collections(parser.parse_args().model) for row in measured(*one)]
     keep("pruning", __doc__ or "", [summary(rows)], rows)
 

@@ -14,16 +14,15 @@ So are the dense ones. Ties go to the lower row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparsevec.contract.checks import as_real, check_k
 from sparsevec.dense import as_array, best
-from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.postings import Float64s, PostingLists
-from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.postings import BlockLists, Float64s
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Ranking", "Retrieval", "pruned"]
 
@@ -59,7 +58,7 @@ class Retrieval:
     def __init__(self, documents: SparseVectors, *, dense: Any | None = None) -> None:
         """Raises InvalidVectors when `dense` has not one finite row for each document."""
         self._n, self._dimension = len(documents), documents.dimension
-        self._lists = _lists()(documents)
+        self._lists = BlockLists(documents)
         self._dense = None if dense is None else _rows(dense, len(documents), "documents")
 
     def search(self, queries: SparseVectors, k: int, *, score_threshold: float = -math.inf) -> list[Ranking]:
@@ -73,7 +72,7 @@ class Retrieval:
             raise InvalidInput(f"the score threshold must be a number, found {score_threshold!r:.80}")
         if queries.dimension != self._dimension:
             raise InvalidVectors(f"queries have dimension {queries.dimension}, documents {self._dimension}")
-        found = (self._lists.search(query, k) for query in queries)
+        found = self._lists.search_all(queries, k)
         return [_above(least, *ranking) for ranking in found]
 
     def search_reranked(
@@ -99,18 +98,6 @@ class Retrieval:
             raise InvalidVectors(f"dense queries have {asked.shape[1]} columns, dense documents {self._dense.shape[1]}")
         found = self.search(queries, shortlist, score_threshold=score_threshold)
         return [_reranked(rows, self._dense, query, k) for (rows, _), query in zip(found, asked, strict=True)]
-
-
-class _Lists(Protocol):
-    def search(self, query: SparseVector, k: int) -> tuple[Int64s, Float64s]: ...
-
-
-def _lists() -> Callable[[SparseVectors], _Lists]:
-    try:
-        from sparsevec.exact.local import BlockLists
-    except ClientMissing:
-        return PostingLists
-    return BlockLists
 
 
 def _rows(dense: Any, n: int, of: str) -> Float32s:

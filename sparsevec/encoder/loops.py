@@ -1,4 +1,4 @@
-"""The inner loops of encoding and of scoring, compiled by numba when this is imported; `compiler` does that in a thread.
+"""The inner loops of encoding and scoring, compiled by numba when this is imported; `compiler` does that in a thread.
 
 Sums that `head` and `residual` keep exact are added in the order that is fastest, all others in their own. What goes
 through many numbers is written so that the compiler makes it of instructions for many at once: loops over whole slices,

@@ -21,7 +21,7 @@ from sparsevec.encoder.newcomers import Newcomers, packed
 from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.measure.intervals import interval
 from sparsevec.measure.recall import recalls, sparse_top
-from sparsevec.postings import PostingLists
+from sparsevec.postings import BlockLists
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Asked", "Corpus", "some_tried", "welcomed"]
@@ -126,7 +126,7 @@ def _factor(
 
     The i-th best newcomer of a query is in its top ten once it scores more than the (10 - i)-th best of the others.
     """
-    others, new = PostingLists(stored), PostingLists(newcomers)
+    others, new = BlockLists(stored), BlockLists(newcomers)
     allowed, ratios, due = np.ones(len(stored), bool), [], 0
     allowed[places] = False
     for kind, codes in asking:

@@ -23,7 +23,7 @@ from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import Cost, cost
 from sparsevec.measure.intervals import Interval, interval
 from sparsevec.measure.labels import Qrels, ndcgs
-from sparsevec.postings import Float64s, PostingLists
+from sparsevec.postings import BlockLists, Float64s
 from sparsevec.similarity import COLUMNS, Near, Similarity, check_similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -233,11 +233,10 @@ def sparse_top(
     documents: SparseVectors, queries: SparseVectors, k: int, *, itself: Int64s | None = None
 ) -> list[Int64s]:
     """Of each query the rows of its k best documents, best first, by exact score; without the query `itself` (q,)."""
-    lists = PostingLists(documents)
-    if itself is None:
-        return [lists.search(query, k)[0] for query in queries]
-    found = [lists.search(query, k + 1)[0] for query in queries]
-    return [rows[rows != own][:k] for rows, own in zip(found, itself.tolist(), strict=True)]
+    found = [top.rows for top in BlockLists(documents).search_all(queries, k if itself is None else k + 1)]
+    return (
+        found if itself is None else [rows[rows != own][:k] for rows, own in zip(found, itself.tolist(), strict=True)]
+    )
 
 
 def reranked(rows: Float32s, queries: Float32s, candidates: Sequence[Int64s]) -> list[Int64s]:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsevec.exact.local import BLOCK, BlockLists, kernel, lists
-from sparsevec.postings import PostingLists
+from sparsevec.postings import BlockLists, PostingLists, blocks, kernel
+from sparsevec.postings.blocks import BLOCK
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -25,7 +25,7 @@ def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     kernel.load(wait=True)
     loop = {"compiled": kernel.compiled(), "numpy": None}[request.param]
     assert (loop is None) == (request.param == "numpy")
-    monkeypatch.setattr(lists, "compiled", lambda: loop)
+    monkeypatch.setattr(blocks, "compiled", lambda: loop)
 
 
 def require_the_references_bits(
@@ -93,7 +93,7 @@ def test_the_loop_means_the_same_where_it_is_not_compiled(monkeypatch: pytest.Mo
     """Numbers of 16 bits are added to rows beyond them."""
     kernel.load(wait=True)
     loop: Any = kernel.compiled()
-    monkeypatch.setattr(lists, "compiled", lambda: loop.py_func)
+    monkeypatch.setattr(blocks, "compiled", lambda: loop.py_func)
     monkeypatch.setitem(loop.py_func.__globals__, "_ask_for", lambda *_: None)  # which only a processor has
     documents = some_vectors(2 * BLOCK + 300, 64, 1, 9)
     mask = np.arange(len(documents)) > 2 * BLOCK
@@ -118,8 +118,8 @@ def test_numbers_that_a_damaged_file_has_reach_no_other_documents(nnz: int) -> N
 
 @pytest.mark.parametrize("processors", [1, 2, 3, 8])
 def test_the_number_of_threads_changes_nothing(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "_processors", lambda: processors)
-    monkeypatch.setattr(lists, "_WORTH_A_THREAD", 1000)
+    monkeypatch.setattr(blocks, "_processors", lambda: processors)
+    monkeypatch.setattr(blocks, "_WORTH_A_THREAD", 1000)
     documents, queries = some_vectors(3 * BLOCK, 64, 4, 5), some_vectors(21, 64, 6, 6)
     require_the_references_bits(documents, queries, 25)
 
@@ -167,6 +167,6 @@ def test_without_numba_or_a_folder_to_cache_in_it_answers_with_the_same_bits(cir
 
 
 def test_a_loop_that_numba_may_not_compile_is_left_to_numpy() -> None:
-    look = "from sparsevec.exact.local import kernel; kernel.load(wait=True); print(kernel.compiled())"
+    look = "from sparsevec.postings import kernel; kernel.load(wait=True); print(kernel.compiled())"
     answer = subprocess.run([sys.executable, "-c", IN_PYTHON + look], capture_output=True, text=True, check=True)
     assert (answer.stdout, answer.stderr) == ("None\n", "")

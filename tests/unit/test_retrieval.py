@@ -11,9 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sparsevec.answers.retrieval import Retrieval, pruned
-from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors
-from sparsevec.exact.local import BlockLists
-from sparsevec.postings import PostingLists
+from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.postings import blocks
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -109,15 +108,8 @@ def test_an_empty_query_and_an_empty_index_find_nothing() -> None:
 
 
 def test_without_numba_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NotInstalled:
-        @property
-        def BlockLists(self) -> None:  # noqa: N802
-            raise ClientMissing("numba is not installed")
-
-    assert isinstance(Retrieval(DOCUMENTS)._lists, BlockLists)
     fast = Retrieval(DOCUMENTS).search(QUERY, k=2)
-    monkeypatch.setitem(__import__("sys").modules, "sparsevec.exact.local", NotInstalled())
-    assert isinstance(Retrieval(DOCUMENTS)._lists, PostingLists)
+    monkeypatch.setattr(blocks, "compiled", lambda: None)
     assert [ranking.rows.tolist() for ranking in Retrieval(DOCUMENTS).search(QUERY, k=2)] == [fast[0].rows.tolist()]
 
 

@@ -15,6 +15,7 @@ __all__ = ["strongest"]
 
 _Array: TypeAlias = npt.NDArray[Any]
 
+
 @compiled([void(given(kind, 2), int64, int64, int64[:, ::1]) for kind in KINDS])
 def strongest(z: _Array, k: int, groups: int, found: _Array) -> None:
     """Where the k largest floats of each row (b, m) are, whose bits are `z`: `found` (b, k), in no order.

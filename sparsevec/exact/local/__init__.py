@@ -1,6 +1,5 @@
-"""The exact engine to serve from: `engine` keeps documents, `lists` finds them, `loops` is compiled."""
+"""The exact engine to serve from: `engine` keeps documents in `segments`, whose posting lists are `postings.blocks`."""
 
 from sparsevec.exact.local.engine import LocalEngine
-from sparsevec.exact.local.lists import BLOCK, BlockLists
 
-__all__ = ["BLOCK", "BlockLists", "LocalEngine"]
+__all__ = ["LocalEngine"]

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from sparsevec.arrays import frozen
 from sparsevec.exact.local.columns import Columns
-from sparsevec.exact.local.lists import BlockLists, Lists, are_ends
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
+from sparsevec.postings.blocks import BlockLists, Lists, are_ends
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import SparseVectors, UInt8s
 

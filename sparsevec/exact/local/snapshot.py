@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparsevec.contract.filters import Condition
-from sparsevec.exact.local.lists import Top
 from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Float64s, Mask
+from sparsevec.postings.blocks import Top
 from sparsevec.vectors import Int64s, SparseVectors
 
 __all__ = ["Found", "Snapshot"]

@@ -12,7 +12,7 @@ from sparsevec.compiler import Loops
 
 __all__ = ["compiled", "load"]
 
-_LOOPS: Final = Loops("sparsevec.exact.local.loops")
+_LOOPS: Final = Loops("sparsevec.postings.loops")
 load = _LOOPS.load
 
 

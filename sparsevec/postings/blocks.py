@@ -2,7 +2,7 @@
 
 Postings are kept in blocks of 2**15 documents, so that a block's float64 sums stay in the processor's cache and a
 document's number fits in 16 bits: 6 bytes a posting. Within a block they stand dimension after dimension, so that sums
-are added in ascending dimension order, which is what `sparsevec.postings` defines a score to be.
+are added in ascending dimension order, which is what `postings.plain` defines a score to be.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.dense import best
-from sparsevec.exact.local.kernel import compiled, load
-from sparsevec.postings import Float64s, Mask
+from sparsevec.postings.kernel import compiled, load
+from sparsevec.postings.plain import Float64s, Mask
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 __all__ = ["BLOCK", "BlockLists", "Lists", "Top", "are_ends"]
