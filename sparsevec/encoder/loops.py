@@ -16,7 +16,7 @@ from numba import boolean, float32, float64, int8, int16, int32, int64, uint8, v
 
 from sparsevec.compiler import compiled, given
 
-__all__ = ["KINDS", "bounds", "dots", "kth", "largest", "ordered", "scores"]
+__all__ = ["KINDS", "bounds", "dots", "kth", "largest", "ordered", "regressed", "scores"]
 
 _Array: TypeAlias = npt.NDArray[Any]
 
@@ -199,6 +199,83 @@ def bounds(
             highs[at] = activation + error
             low = max(low, activation - error)
         lows[group] = low
+
+
+@compiled(float64(float64, float64))
+def _on_grid(value: float, steps: float) -> Any:
+    return np.rint(value * steps) / steps
+
+
+_asked = (given(int64), given(int64), given(int64), given(float64), int64)
+_sums = (given(float64), given(float64), float64, given(float64), float64)
+_adam = (int64, float64, float64, float64)
+
+
+@compiled(void(*_asked, given(int64), *_sums, *_adam, float64, float64, float64[::1]))
+def regressed(
+    dimensions: _Array,
+    ends: _Array,
+    askers: _Array,
+    asked: _Array,
+    asking: int,
+    near: _Array,
+    wanted: _Array,
+    others: _Array,
+    scale: float,
+    table: _Array,
+    table_steps: float,
+    steps: int,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    weight_steps: float,
+    off_steps: float,
+    weights: _Array,
+) -> None:
+    """What `Newcomers._regressed` makes of `weights` (k,) on those dimensions, by the same operations.
+
+    Only what is not zero of `Newcomers._met` is gone through: of dimension d the rows `askers[ends[d] : ends[d + 1]]`
+    that ask, `asking` in all, weigh `asked`; those of `near` (a,) count.
+    """
+    k, a, places = len(dimensions), len(near), np.full(asking, -1, np.int64)
+    for place in range(a):
+        places[near[place]] = place
+    room, bounds = 0, np.zeros(k + 1, np.int64)
+    for at in range(k):
+        if dimensions[at] + 1 < len(ends):
+            room += ends[dimensions[at] + 1] - ends[dimensions[at]]
+    rows, met, count = np.empty(room, np.int64), np.empty(room), 0
+    for at in range(k):
+        if dimensions[at] + 1 < len(ends):
+            for posting in range(ends[dimensions[at]], ends[dimensions[at] + 1]):
+                place = places[askers[posting]]
+                if place >= 0:
+                    rows[count], met[count] = place, asked[posting]
+                    count += 1
+        bounds[at + 1] = count
+    reach, off = len(table) // 2, np.empty(a)
+    first, second, first_left, second_left = np.zeros(k), np.zeros(k), 1.0, 1.0
+    for at in range(k):
+        weights[at] = _on_grid(weights[at], weight_steps)
+    for step in range(steps):
+        off[:] = 0.0
+        for at in range(k):
+            for place in range(bounds[at], bounds[at + 1]):
+                off[rows[place]] += weights[at] * met[place]
+        for place in range(a):
+            number = (scale * off[place] - others[place]) * table_steps
+            number = np.rint(number) if -reach < number < reach else (reach if number >= reach else -reach)  # NaN, too
+            off[place] = _on_grid(table[np.int64(number) + reach] - wanted[place], off_steps)
+        first_left, second_left = first_left * beta1, second_left * beta2
+        stride = rate * (1 - step / steps) / (1 - first_left)
+        for at in range(k):
+            slope = 0.0
+            for place in range(bounds[at], bounds[at + 1]):
+                slope += met[place] * off[rows[place]]
+            first[at] += (1 - beta1) * (slope - first[at])
+            second[at] += (1 - beta2) * (slope * slope - second[at])
+            moved = weights[at] - stride * first[at] / (np.sqrt(second[at] / (1 - second_left)) + 1e-12)
+            weights[at] = _on_grid(max(moved, 0.0), weight_steps)
 
 
 _stored = (given(int32), given(int32), given(float32))

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sparsevec.dense import Dense
-from sparsevec.encoder.head import Cut, Float64s, Projection, encoded
+from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, encoded
 from sparsevec.encoder.recipe import NewcomerRecipe, spare
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
@@ -73,12 +73,20 @@ class Newcomers:
         self, dimensions: Int64s, weights: Float64s, askers: Int64s, similarities: Float64s, nnz: int
     ) -> tuple[Int64s, Float32s]:
         """The indices and values of one document: its strongest weights, ties to the lower dimension."""
-        met = self._met(dimensions, askers)
         wanted = _sigmoid(similarities / self._temperature - self._dense_sums[askers])
-        weights = self._regressed(weights, met, wanted, self._sparse_sums[askers])
+        weights = self._solved(weights, dimensions, askers, wanted)
         kept = np.sort(np.argsort(-weights, kind="stable")[:nnz])
         kept = kept[weights[kept] > 0] if weights.any() else kept[:1]
         return dimensions[kept], np.maximum(self._factor * weights[kept], 2.0**-_CODE_BITS).astype(np.float32)
+
+    def _solved(self, weights: Float64s, dimensions: Int64s, askers: Int64s, wanted: Float64s) -> Float64s:
+        others, recipe = self._sparse_sums[askers], self._recipe
+        if (loops := LOOPS.get()) is None:
+            return self._regressed(weights, self._met(dimensions, askers), wanted, others)
+        lists = self._ends, self._askers, self._asked, self._asking.dimension
+        sums, adam = (wanted, others, self._scale, _TABLE, _STEPS), (recipe.steps, recipe.rate, *recipe.betas)
+        loops.regressed(dimensions, *lists, askers, *sums, *adam, 2.0**_WEIGHT_BITS, 2.0**_OFF_BITS, weights)
+        return weights
 
     def _met(self, dimensions: Int64s, askers: Int64s) -> Float64s:
         """What each of those who ask (a,) weighs those dimensions (k,): (k, a)."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from sparsevec.compiler import Loops
 from sparsevec.dense import Dense, largest
 from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, encoded
+from sparsevec.encoder.newcomers import Newcomers, packed
+from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes, shapes
 from sparsevec.vectors import SparseVectors
 from tests import strategies
@@ -148,6 +151,34 @@ def test_some_dimensions_have_the_activations_of_all(n: int) -> None:
     assert projection.at(rows, columns).tobytes() == projection(rows)[:, columns].tobytes()
     with pytest.raises(IndexError):
         projection.at(rows, np.array([300]))
+
+
+# ---- newcomers
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_newcomers_are_the_bits_of_numpy(data: st.DataObject) -> None:
+    """Where everybody, some or nobody that asks near a row shares a dimension with it."""
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    dimension, columns = data.draw(st.sampled_from([40, 300])), data.draw(st.integers(1, 30))
+    asking, near = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 80))
+    shared = data.draw(st.sampled_from([1, 10, 39]))
+    codes = SparseVectors.from_dense(
+        np.where(generator.random((asking, shared)) < 0.5, generator.random((asking, shared), np.float32), 0)
+    )
+    sums = data.draw(st.sampled_from([0.1, 10.0, 1e3])) * generator.standard_normal((2, asking))
+    tensors = packed(generator.standard_normal((asking, columns), np.float32), sums, codes)
+    weights = generator.standard_normal((dimension, columns), np.float32)
+    head = Projection(weights, np.zeros(dimension, np.float32), np.zeros(columns, np.float32))
+    scale = data.draw(st.sampled_from([0.5, 20.0, 1e6]))
+    newcomers = Newcomers(tensors, scale, 0.05, 1.1, replace(NewcomerRecipe(), near=near))
+    rows, nnz = generator.standard_normal((data.draw(st.integers(1, 6)), columns)), data.draw(st.integers(1, 12))
+
+    def made() -> SparseVectors:
+        return newcomers.encoded(rows, head, Cut(nnz), nnz)
+
+    assert made() == in_numpy(made)
 
 
 # ---- residual scores
