@@ -50,9 +50,9 @@ def _shown(cell: object) -> str:
     )
 
 
-def keep(name: str, title: str, tables: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """As results/NAME.json and NAME.md, with the machine and how busy it was."""
-    busy = f"{machine()}; load average {os.getloadavg()[0]:.1f} at the end; {time.strftime('%Y-%m-%d')}"
+def keep(name: str, title: str, tables: Sequence[str], rows: Sequence[Mapping[str, Any]], where: str = "") -> None:
+    """As results/NAME.json and NAME.md; with `where`, or else the machine and how busy it was."""
+    busy = where or f"{machine()}; load average {os.getloadavg()[0]:.1f} at the end; {time.strftime('%Y-%m-%d')}"
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": busy, "rows": list(rows)}, indent=1) + "\n")
     text = "\n".join([f"# {name}\n", title.strip() + "\n", *tables, f"Measured on {busy}.\n"])
     (RESULTS / f"{name}.md").write_text(text)
