@@ -25,7 +25,7 @@ from benchmarks.local_search import edge
 from benchmarks.timing import keep, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import connect
-from sparsevec.postings import kernel
+from sparsevec.postings import blocks
 from sparsevec.vectors import SparseVectors
 
 COLLECTIONS = (("topics", 100_000), ("topics", 300_000), ("words", 100_000), ("codes", 20_000))
@@ -91,7 +91,7 @@ def write_and_search(adapter: Any, documents: SparseVectors, queries: SparseVect
 
 def warm_up() -> None:
     """What a process loads once, whatever it searches."""
-    kernel.load(wait=True)
+    blocks.LOOPS.load(wait=True)
     few, _ = made(SHAPES["codes"], 100, 1)
     with connect("local:") as adapter, ExitStack() as stack:
         adapter.create(few.dimension)

@@ -26,7 +26,7 @@ from scipy.sparse import _sparsetools
 from benchmarks.timing import keep, medians, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import connect
-from sparsevec.postings import BlockLists, PostingLists, blocks, kernel
+from sparsevec.postings import BlockLists, PostingLists, blocks
 from sparsevec.vectors import SparseVectors
 
 Engine = Callable[[SparseVectors, int], Any]
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--million", action="store_true", help="a collection of a million as well: 3 GB, minutes")
     asked = parser.parse_args()
     collections = [*COLLECTIONS, *([("topics", 1_000_000)] if asked.million else [])]
-    kernel.load(wait=True)
+    blocks.LOOPS.load(wait=True)
     rows = [row for name, n in collections if asked.only in (None, name) for row in collection(name, n)]
     columns = ["collection", "k", "engine", "ms", "ns_a_posting", "recall", "same_order"]
     lines = [[f"{row['collection']} {row['n']:,}", *map(row.get, columns[1:])] for row in rows]

@@ -28,7 +28,7 @@ import scipy.sparse as sp
 from benchmarks.timing import keep, medians, table
 from benchmarks.workloads import SHAPES, made
 from sparsevec import SparseEncoder
-from sparsevec.postings import BlockLists, blocks, kernel
+from sparsevec.postings import BlockLists, blocks
 from sparsevec.postings.blocks import BLOCK
 from sparsevec.vectors import SparseVectors
 
@@ -165,7 +165,7 @@ def collections(model: str | None) -> Iterator[tuple[str, SparseVectors, SparseV
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a refined encoder of the 20,000 packages, with its documents/ beside it")
-    kernel.load(wait=True)
+    blocks.LOOPS.load(wait=True)
     blocks._processors = lambda: 1  # type: ignore[assignment]
     rows = [row for one in collections(parser.parse_args().model) for row in measured(*one)]
     keep("pruning", __doc__ or "", [summary(rows)], rows)

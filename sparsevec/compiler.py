@@ -33,10 +33,10 @@ class Loops:
         if hasattr(os, "register_at_fork"):  # the child of a fork amid an import would find its locks shut for good
             os.register_at_fork(before=self._settle)
 
-    def get(self) -> Any | None:
-        """The module; None while its loops are not compiled, or cannot be. A use, the last of `worth` loads it."""
+    def get(self, uses: int = 1) -> Any | None:
+        """The module; None while its loops are not compiled, or cannot be. The last of `worth` uses loads it."""
         if self._left > 0:
-            self._left -= 1
+            self._left -= uses
             if self._left <= 0:
                 self.load()
         return self._module

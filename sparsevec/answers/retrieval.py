@@ -22,6 +22,7 @@ from sparsevec.contract.checks import as_real, check_k
 from sparsevec.dense import as_array, best
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.postings import BlockLists, Float64s
+from sparsevec.postings.blocks import LOOPS
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["Ranking", "Retrieval", "pruned"]
@@ -59,6 +60,7 @@ class Retrieval:
         """Raises InvalidVectors when `dense` has not one finite row for each document."""
         self._n, self._dimension = len(documents), documents.dimension
         self._lists = BlockLists(documents)
+        LOOPS.load()
         self._dense = None if dense is None else _rows(dense, len(documents), "documents")
 
     def search(self, queries: SparseVectors, k: int, *, score_threshold: float = -math.inf) -> list[Ranking]:

@@ -13,18 +13,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from sparsevec.compiler import Loops
 from sparsevec.dense import best
-from sparsevec.postings.kernel import compiled, load
 from sparsevec.postings.plain import Float64s, Mask
 from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
-__all__ = ["BLOCK", "BlockLists", "Lists", "Top", "are_ends"]
+__all__ = ["BLOCK", "LOOPS", "BlockLists", "Lists", "Top", "are_ends"]
+
+LOOPS: Final = Loops("sparsevec.postings.loops", worth=1000)
+"""of queries; who serves does not wait for so many, and loads them"""
 
 BLOCK = 2**15
 _SPARE = 64  # candidates that are held beside 2 k of them, before all but the best k are dropped
@@ -91,7 +94,6 @@ class BlockLists:
         self.lists = Lists(*[_read_only(array) for array in lists or _inverted(documents)])
         self._blocks = len(self.lists.bases) - 1
         self._width = len(self.lists.starts) // max(self._blocks, 1) - 1
-        load()
 
     def search(self, query: SparseVector, k: int, allowed: Mask | None = None) -> Top:
         """The k best rows, of those that the mask (n,) allows, and their exact scores: higher first, then lower row.
@@ -109,13 +111,12 @@ class BlockLists:
         if k == 0 or q == 0:
             return [Top(np.empty(0, np.int64), np.empty(0))] * q
         asked = self._known(indptr, indices, values)
-        loop = compiled()
-        if loop is None:
+        if (loops := LOOPS.get(q)) is None:
             return [self._by_numpy(*_one(asked, query), k, allowed) for query in range(q)]
         mask = _ALL if allowed is None else _read_only(allowed)
 
         def some(part: tuple[int, int, int, int]) -> list[Top]:
-            return self._some(loop, asked, k, mask, *part)
+            return self._some(loops, asked, k, mask, *part)
 
         if q == 1:
             return [_merged(_shared_out(some, [(0, 1, *blocks) for blocks in self._turns(asked[1])]), k)]
@@ -146,16 +147,14 @@ class BlockLists:
             parts = max(1, min(parts, postings // _WORTH_A_THREAD))
         return list(pairwise(self._blocks * part // parts for part in range(parts + 1)))
 
-    def _some(
-        self, loop: Callable[..., None], asked: Any, k: int, mask: Mask, first: int, end: int, *blocks: int
-    ) -> list[Top]:
+    def _some(self, loops: Any, asked: Any, k: int, mask: Mask, first: int, end: int, *blocks: int) -> list[Top]:
         """The answers to queries first to end, from some blocks."""
         indptr, columns, values = asked
         q, room = end - first, min(2 * k + _SPARE, self._n + 1)
         scores, rows, sizes = np.empty((q, room)), np.empty((q, room), np.int64), np.zeros(q, np.int64)
         index = (*self.lists[:4], self._n)
-        loop(*index, indptr[first : end + 1], columns, values, k, mask, *blocks, _sums(), scores, rows, sizes)
-        return [_ordered(rows[i, :size], scores[i, :size]) for i, size in enumerate(sizes.tolist())]
+        loops.search(*index, indptr[first : end + 1], columns, values, k, mask, *blocks, _sums(), scores, rows, sizes)
+        return [Top(rows[i, :size].copy(), scores[i, :size].copy()) for i, size in enumerate(sizes.tolist())]
 
     def _by_numpy(self, columns: Int64s, values: Float32s, k: int, allowed: Mask | None) -> Top:
         starts, bases, numbers, weights, _ = self.lists

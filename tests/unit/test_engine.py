@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsevec.postings import BlockLists, PostingLists, blocks, kernel
-from sparsevec.postings.blocks import BLOCK
+from sparsevec.postings import BlockLists, PostingLists, blocks
+from sparsevec.postings.blocks import BLOCK, LOOPS
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -22,10 +24,10 @@ from tests.strategies import signed_weights, vectors
 @pytest.fixture(params=["compiled", "numpy"], autouse=True)
 def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test with the compiled loop, and with numpy in its place."""
-    kernel.load(wait=True)
-    loop = {"compiled": kernel.compiled(), "numpy": None}[request.param]
-    assert (loop is None) == (request.param == "numpy")
-    monkeypatch.setattr(blocks, "compiled", lambda: loop)
+    LOOPS.load(wait=True)
+    assert LOOPS.get() is not None
+    if request.param == "numpy":
+        monkeypatch.setattr(LOOPS, "_module", None)
 
 
 def require_the_references_bits(
@@ -91,9 +93,8 @@ def test_no_documents_no_queries_and_documents_without_weights() -> None:
 
 def test_the_loop_means_the_same_where_it_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of 16 bits are added to rows beyond them."""
-    kernel.load(wait=True)
-    loop: Any = kernel.compiled()
-    monkeypatch.setattr(blocks, "compiled", lambda: loop.py_func)
+    loop: Any = import_module("sparsevec.postings.loops").search
+    monkeypatch.setattr(LOOPS, "_module", SimpleNamespace(search=loop.py_func))
     monkeypatch.setitem(loop.py_func.__globals__, "_ask_for", lambda *_: None)  # which only a processor has
     documents = some_vectors(2 * BLOCK + 300, 64, 1, 9)
     mask = np.arange(len(documents)) > 2 * BLOCK
@@ -167,6 +168,6 @@ def test_without_numba_or_a_folder_to_cache_in_it_answers_with_the_same_bits(cir
 
 
 def test_a_loop_that_numba_may_not_compile_is_left_to_numpy() -> None:
-    look = "from sparsevec.postings import kernel; kernel.load(wait=True); print(kernel.compiled())"
+    look = "from sparsevec.postings.blocks import LOOPS; LOOPS.load(wait=True); print(LOOPS.get())"
     answer = subprocess.run([sys.executable, "-c", IN_PYTHON + look], capture_output=True, text=True, check=True)
     assert (answer.stdout, answer.stderr) == ("None\n", "")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparsevec.answers.retrieval import Retrieval, pruned
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.postings import blocks
+from sparsevec.postings.blocks import LOOPS
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import signed_weights, vectors
 
@@ -109,7 +109,7 @@ def test_an_empty_query_and_an_empty_index_find_nothing() -> None:
 
 def test_without_numba_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = Retrieval(DOCUMENTS).search(QUERY, k=2)
-    monkeypatch.setattr(blocks, "compiled", lambda: None)
+    monkeypatch.setattr(LOOPS, "_module", None)
     assert [ranking.rows.tolist() for ranking in Retrieval(DOCUMENTS).search(QUERY, k=2)] == [fast[0].rows.tolist()]
 
 

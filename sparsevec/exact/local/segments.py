@@ -23,7 +23,7 @@ from sparsevec.arrays import frozen
 from sparsevec.exact.local.columns import Columns
 from sparsevec.exact.local.texts import Texts
 from sparsevec.postings import Mask
-from sparsevec.postings.blocks import BlockLists, Lists, are_ends
+from sparsevec.postings.blocks import LOOPS, BlockLists, Lists, are_ends
 from sparsevec.storage import whole_folder
 from sparsevec.vectors import SparseVectors, UInt8s
 
@@ -83,6 +83,7 @@ class Segment:
     ) -> None:
         self.keys, self.vectors, self.payloads, self.codes = keys, vectors, payloads, codes
         self.lists = BlockLists(vectors, lists)
+        LOOPS.load()
 
     def __len__(self) -> int:
         return len(self.keys)
