@@ -34,6 +34,9 @@ class Taking:
     def info(self) -> Info:
         return Info("nothing", Capabilities(requests_at_once=4), True, True, DIMENSION, None, "benchmark")
 
+    def stored(self, vectors: sv.SparseVectors) -> sv.SparseVectors:
+        return vectors
+
     def upsert(self, ids: Sequence[Any], *_args: Any, **_options: Any) -> Written:
         return Written(tuple(ids))
 

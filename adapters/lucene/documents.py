@@ -135,7 +135,7 @@ def to_lines(
         if fault := refused.get(row) or id_fault(id_, ours) or _payload_fault(payload, taken):
             failed[id_] = Failure(fault)
             continue
-        objects = {name: value for name, value in payload.items() if isinstance(value, Mapping)}
+        objects = {name: value for name, value in payload.items() if isinstance(value, dict)}
         version, route = versions[row] if versions else None, routing[row] if routing else None
         code = b"" if codes is None else _bytes(field.code, codes[row], field.code_type)
         if packed is not None:
@@ -218,7 +218,7 @@ def bulk_items(answer: Any, expected: int) -> list[Json]:
         raise BackendDown(f"{expected} actions were sent and {found} were answered for; which took effect is unknown")
     outcomes: list[Json] = [next(iter(item.values())) for item in items]
     for item in outcomes:
-        if read_error(item)[0] in _SHARED:
+        if "error" in item and read_error(item)[0] in _SHARED:
             raise to_error(item["status"], item)
     return outcomes
 
@@ -230,17 +230,15 @@ def lost_race(item: Json) -> bool:
 
 def lost_routing(item: Json) -> bool:
     """Whether a document was not found where its id alone says, so that it may have a routing of its own."""
-    return (item["status"] == 404 and "error" not in item) or read_error(item)[0] in (
-        "document_missing_exception",
-        "routing_missing_exception",
-    )
+    if "error" not in item:
+        return bool(item["status"] == 404)
+    return read_error(item)[0] in ("document_missing_exception", "routing_missing_exception")
 
 
 def went_to(item: Json) -> str | None:
     """The index of a bulk item: of one refused for want of a routing, its error has that, the item the alias asked."""
     error = item.get("error")
-    named = error.get("index") if isinstance(error, Mapping) else None
-    return named or item.get("_index")
+    return (error.get("index") if isinstance(error, dict) else None) or item.get("_index")
 
 
 def check_removed(items: Iterable[Json]) -> None:

@@ -37,9 +37,11 @@ def from_ids(texts: Iterable[str], ours: bool) -> tuple[Id, ...]:
 
 def id_fault(id_: Id, ours: bool) -> str | None:
     """Why this id cannot be an `_id`, or None."""
-    if ours and isinstance(id_, str) and _int_id(id_) is not None:
+    if not isinstance(id_, str):
+        return None
+    if ours and _int_id(id_) is not None:
         return f"the string {id_!r} is the _id of the int {_int_id(id_)}; use the int, or another string"
-    if (length := len(to_id(id_, ours).encode())) > _MAX_ID_BYTES:
+    if (length := len(id_.encode())) > _MAX_ID_BYTES:
         return f"an _id has at most {_MAX_ID_BYTES} bytes, this one has {length}"
     return None
 

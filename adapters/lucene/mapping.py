@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from sparsevec.contract.checks import Payload
@@ -64,7 +64,7 @@ def mixed_fields(payloads: Iterable[Payload], index: Index) -> dict[str, Any]:
     """
     new: set[str] = set()
     for payload in payloads:
-        if any(isinstance(value, (dict, Mapping, list, tuple)) for value in payload.values()):
+        if any(isinstance(value, (dict, list, tuple)) for value in payload.values()):
             kinds: dict[str, set[type]] = {}
             _note_kinds(payload, "", kinds)
             new |= {path for path, found in kinds.items() if len(found) > 1}
@@ -72,7 +72,7 @@ def mixed_fields(payloads: Iterable[Payload], index: Index) -> dict[str, Any]:
 
 
 def _note_kinds(value: object, path: str, kinds: dict[str, set[type]]) -> None:
-    if isinstance(value, (dict, Mapping)):
+    if isinstance(value, dict):
         for key, inner in value.items():
             _note_kinds(inner, f"{path}.{key}" if path else key, kinds)
     elif isinstance(value, (list, tuple)):

@@ -23,10 +23,10 @@ __all__ = ["LOOPS", "numbers", "row_to_json", "to_json"]
 
 Assemble: TypeAlias = Callable[..., None]
 
-_WORTH = 50_000  # weights of a batch; compiling takes a second or two, which fewer would never give back
 _PAD = 16  # bytes that the loop copies at once, whatever a number needs
 
-LOOPS: Final = Loops("sparsevec_adapters.lucene.loops", worth=0)
+LOOPS: Final = Loops("sparsevec_adapters.lucene.loops", worth=1_000_000)
+"""of weights: compiling takes a second or two, which fewer would never give back"""
 
 
 def row_to_json(row: SparseVector) -> bytes:
@@ -67,7 +67,5 @@ def _assembled(vectors: SparseVectors, assemble: Assemble) -> list[bytes]:
 
 def to_json(vectors: SparseVectors) -> list[bytes]:
     """Each row as a JSON object, its indices as names."""
-    if vectors.nnz >= _WORTH:
-        LOOPS.load()
-    loops = LOOPS.get()
+    loops = LOOPS.get(vectors.nnz)
     return _plain(vectors) if loops is None else _assembled(vectors, loops.assemble)

@@ -373,7 +373,9 @@ def _was_there(item: Json) -> bool:
 
 
 def _no_scripts(item: Json) -> bool:
-    return says(item, "script_lang not supported") or says(item, "cannot execute")  # [inline] or [update] scripts
+    return "error" in item and (
+        says(item, "script_lang not supported") or says(item, "cannot execute")  # [inline] or [update] scripts
+    )
 
 
 def _create_fault(target: Target, index: Index) -> BackendUnsupported | CollectionError | None:
@@ -401,7 +403,7 @@ def _check_guards(versions: Sequence[Version | None], routing: Sequence[object])
 
 
 def _check_spelling(ids: Sequence[Id], ours: bool) -> None:
-    keys = [to_id(id_, ours) for id_ in ids]
-    if len(set(keys)) < len(keys) and not ours:
+    keys = [] if ours else [to_id(id_, ours) for id_ in ids]
+    if len(set(keys)) < len(keys):
         twice = str(first_repeated(keys))
         raise InvalidInput(f"the ids {int(twice)} and {twice!r} are one _id in an index that others made; give it once")

@@ -113,14 +113,19 @@ def test_every_float32_is_written_the_same_by_both_and_reads_back_as_it_was(
     assert [np.float32(value) for value in json.loads(plain).values()] == [np.float32(weight), np.float32(-weight)]
 
 
-def test_the_loop_of_bodies_is_compiled_by_the_first_large_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_of_bodies_is_compiled_once_a_process_has_written_a_million_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loads: list[bool] = []
+    monkeypatch.setattr(LOOPS, "_left", 1_000_000)
     monkeypatch.setattr(LOOPS, "load", lambda: loads.append(True))
-    to_json(rows({1: 1.0}))
+    large = SparseVectors([0, 400_000], np.arange(400_000), np.ones(400_000, np.float32), 400_000)
+    for _ in range(2):
+        to_json(large)
     assert not loads
-    large = SparseVectors([0, 50_000], np.arange(50_000), np.ones(50_000, np.float32), 50_000)
-    to_json(large)
-    assert loads
+    for _ in range(2):
+        to_json(large)
+    assert loads == [True]
 
 
 def test_weights_that_are_not_positive_normal_floats_are_refused_by_row() -> None:
