@@ -1,4 +1,8 @@
-"""The inner loop of learning, compiled by numba when this is imported; `sparsevec.compiler` does that in a thread."""
+"""The inner loop of learning, compiled by numba when this is imported; `sparsevec.compiler` does that in a thread.
+
+It holds loops of `encoder.loops` within, of whose changes numba's cache does not hear: who edits those deletes the
+`__pycache__` beside this file.
+"""
 
 from __future__ import annotations
 
