@@ -304,9 +304,11 @@ def check_seed(seed: object) -> int:
 
 
 def check_k(k: int, what: str = "k") -> int:
-    """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1."""
+    """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1, and below 2**63."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise InvalidInput(f"{what} must be an int of at least 1, found {k!r:.80}")
+    if k >= 2**63:
+        raise InvalidInput(f"{what} must be below 2**63, found {k!r:.80}; for all there are, give their number")
     return int(k)
 
 

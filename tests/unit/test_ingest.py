@@ -172,6 +172,7 @@ def test_a_collection_that_is_not_there_stops_the_run_at_once() -> None:
     [
         ({"empty": "ignore"}, "empty must be one of"),
         ({"batch_count": 0}, "batch_count must be an int of at least 1, found 0"),
+        ({"batch_count": 2**70}, "batch_count must be below 2"),
         ({"batch_bytes": 1.5}, "batch_bytes must be an int"),
         ({"deadline": -1}, "deadline must be a number of seconds"),
         ({"deadline": float("nan")}, "deadline must be a number of seconds"),

@@ -282,6 +282,12 @@ SEARCHING: list[Case] = [
         "candidates must be an int of at least 1, found 0",
     ),
     ("k of zero", lambda a: a.search(BATCH, 0), InvalidInput, "k must be an int of at least 1, found 0"),
+    (
+        "k beyond 64 bits",
+        lambda a: a.search(BATCH, 2**63),
+        InvalidInput,
+        "k must be below 2.*found 9223372036854775808",
+    ),
     ("k that is a float", lambda a: a.search(BATCH, 10.0), InvalidInput, "k must be .*found 10.0"),
     ("k that is true", lambda a: a.search(BATCH, True), InvalidInput, "k must be .*found True"),
     ("k that is text", lambda a: a.search(BATCH, "10"), InvalidInput, "k must be .*found '10'"),
