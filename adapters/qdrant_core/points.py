@@ -148,7 +148,10 @@ _NO_VECTORS = b"\x22\x02\x12\x00"
 
 
 def _id(point: Point) -> bytes:
-    return _field(1, b"\x08" + _varint(point) if isinstance(point, int) else _field(2, point.encode()))
+    if isinstance(point, int):
+        number = _varint(point)
+        return b"\x0a%c\x08%b" % (len(number) + 1, number)
+    return _field(1, _field(2, point.encode()))
 
 
 def _payload(payload: Payload) -> bytes:
@@ -188,12 +191,13 @@ def _rows_to_grpc(rows: SparseVectors, dimension: int | None) -> list[bytes]:
     """Each row as a SparseVector: `values` and `indices`, both packed."""
     values, (indices, width) = np.ascontiguousarray(rows.values, "<f4").tobytes(), _varints(rows.indices)
     empty = _field(1, bytes(4)) + _field(2, _varint(empty_at(dimension)))
-    return [
-        _field(1, values[4 * start : 4 * end]) + _field(2, indices[width * start : width * end])
-        if start < end
-        else empty
-        for start, end in pairwise(rows.indptr.tolist())
-    ]
+    heads = {n: (_KEYS[1] + _varint(4 * n), _KEYS[2] + _varint(width * n)) for n in set(rows.row_nnz.tolist())}
+    found = []
+    for start, end in pairwise(rows.indptr.tolist()):
+        of_values, of_indices = heads[end - start]
+        parts = of_values, values[4 * start : 4 * end], of_indices, indices[width * start : width * end]
+        found.append(b"%b%b%b%b" % parts if start < end else empty)
+    return found
 
 
 def _varints(numbers: npt.NDArray[Any]) -> tuple[bytes, int]:
