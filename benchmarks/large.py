@@ -38,11 +38,11 @@ ASKED = 1000  # dev queries
 # What is to be said by hand of rows as they are kept; to be taken out when such a row is measured again.
 REMARKS = {
     "1,000,000 copies": """\
-Refining gave the sample .596 and took half of the candidates of off-topic queries, so that the head was kept: R10 and @100
-of the table are the head's, of 1,000 queries that nobody learned from, searched in all of the million. The card searches at
-most 200,000 evenly spaced documents, here every fifth, where fewer compete, so its recall is higher. On the H100 of the rows
-above, which was lent for a quarter of an hour, a run was cut off at step 10,397 of 13,029 of refining, 215 s after it had
-begun to refine: 76 steps a second, here 16.
+Refining gave the sample .596 and took half of the candidates of off-topic queries, so that the head was kept: R10 and
+@100 of the table are the head's, of 1,000 queries that nobody learned from, searched in all of the million. The card
+searches at most 200,000 evenly spaced documents, here every fifth, where fewer compete, so its recall is higher. On the
+H100 of the rows above, which was lent for a quarter of an hour, a run was cut off at step 10,397 of 13,029 of refining,
+215 s after it had begun to refine: 76 steps a second, here 16.
 """
 }
 COLUMNS = ("documents", "learned on", "fit s", "refine s", "R10", "95 %", "@100", "nnz", "F", "rows MB", "peak MB")
