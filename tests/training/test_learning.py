@@ -189,6 +189,17 @@ def test_a_device_that_is_not_there_is_refused_by_name(device: str) -> None:
         SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, device=device)
 
 
+def test_a_gpu_with_too_little_memory_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised where torch would: no GPU is that small."""
+
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has 8 GiB in all.")
+
+    monkeypatch.setattr(learn, "_fit", full)
+    with pytest.raises(InvalidInput, match=r"too little memory .*allocate 9\.00 GiB\); learn with device='cpu'"):
+        SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
+
+
 # ---- what each mechanism is for
 
 

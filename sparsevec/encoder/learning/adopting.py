@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import dot_products, linear_top_k, padded
-from sparsevec.encoder.learning.following import STRETCH, chosen_device, followed
+from sparsevec.encoder.learning.following import STRETCH, chosen_device, followed, within_memory
 from sparsevec.encoder.learning.learn import Tensors, paid_length
 from sparsevec.encoder.recipe import AdoptRecipe, adopt_recipe, tempered
 from sparsevec.progress import Whole
@@ -47,6 +47,7 @@ class Searched(NamedTuple):
     codes: SparseVectors
 
 
+@within_memory
 def learned_adoption(
     pairs: Pairs,
     twins: SparseVectors,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -11,9 +13,30 @@ from sparsevec.errors import InvalidInput, TrainingCollapsed
 from sparsevec.progress import Whole
 from sparsevec.training.loop import TrainStep
 
-__all__ = ["STRETCH", "checkpoint_file", "chosen_device", "followed"]
+__all__ = ["STRETCH", "checkpoint_file", "chosen_device", "followed", "within_memory"]
 
 STRETCH = 25  # batches that are drawn from one seed: as many, at most, are drawn again when a training goes on
+
+
+_Given = ParamSpec("_Given")
+_Learned = TypeVar("_Learned")
+
+
+def within_memory(learn: Callable[_Given, _Learned]) -> Callable[_Given, _Learned]:
+    """Learning that raises InvalidInput where a GPU has too little memory for it."""
+
+    @wraps(learn)
+    def told(*given: _Given.args, **named: _Given.kwargs) -> _Learned:
+        try:
+            return learn(*given, **named)
+        except torch.cuda.OutOfMemoryError as error:
+            reason = str(error).partition(". GPU")[0]
+            raise InvalidInput(
+                f"the GPU has too little memory for these rows ({reason}); learn with device='cpu', or give it fewer "
+                "documents or dimensions"
+            ) from error
+
+    return told
 
 
 def chosen_device(device: str) -> torch.device:

@@ -15,7 +15,7 @@ from sparsevec.dense import Nearest
 from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning.codes import linear_top_k, padded
 from sparsevec.encoder.learning.fitting import Fitting, Head, Pool, fitting, new_head
-from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed
+from sparsevec.encoder.learning.following import checkpoint_file, chosen_device, followed, within_memory
 from sparsevec.encoder.learning.refining import Asking, Epochs, Refined, Refining, near, refining
 from sparsevec.encoder.neighbours import nearest_once
 from sparsevec.encoder.recipe import (
@@ -65,6 +65,7 @@ class Corpus:
         return zlib.crc32(self.sample.rows.cpu().numpy().data, zlib.crc32(self.documents.cpu().numpy().data))
 
 
+@within_memory
 def new_corpus(
     documents: Float32s,
     own: Float32s,
@@ -112,6 +113,7 @@ def _asking(rows: Tensor, found: Nearest) -> Asking:
 # ---- fit
 
 
+@within_memory
 def learned_towers(
     corpus: Corpus, dimension: int, limits: Limits, seed: int, whole: Whole, checkpoint: Path | None
 ) -> Tensors:
@@ -154,6 +156,7 @@ def _fit(
 # ---- refine
 
 
+@within_memory
 def refined(
     corpus: Corpus,
     start: SparseVectors,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sparsevec.dense import largest
 from sparsevec.encoder.learning.codes import padded
 from sparsevec.encoder.learning.decoder import ridge_decoder
-from sparsevec.encoder.learning.following import STRETCH, checkpoint_file, chosen_device, followed
+from sparsevec.encoder.learning.following import STRETCH, checkpoint_file, chosen_device, followed, within_memory
 from sparsevec.encoder.recipe import SecondLookRecipe, tempered
 from sparsevec.progress import Whole
 from sparsevec.training.codes import TopK
@@ -42,6 +42,7 @@ Asked: TypeAlias = tuple[Float32s, SparseVectors, Int64s]
 """Queries: unit rows (q, input_dim), their codes, and the number of the document that each is, -1 for none."""
 
 
+@within_memory
 def learned_second_look(
     documents: Float32s,
     codes: SparseVectors,
