@@ -49,10 +49,10 @@ COLUMNS = ("documents", "learned on", "fit s", "refine s", "R10", "95 %", "@100"
 
 
 def copies(data: Path, n: int) -> Texts:
-    """n unit rows, as many of each document; 20,000 are the documents themselves."""
+    """n unit rows, as many of each document; fewer than two of each are the documents themselves."""
     few, generator = Data.load(data / "debian12"), np.random.default_rng(SEED)
     columns, each = few.documents.shape[1], n // len(few.documents)
-    if each == 1:
+    if each < 2:
         return Texts(few.documents, few.sample, few.queries)
     rows = np.empty((each * len(few.documents), columns), np.float32)
     for number, document in enumerate(few.documents):
@@ -162,7 +162,8 @@ def main() -> None:
     if not (options.data / "debian12").is_dir():
         parser.error(f"{options.data} holds no debian12: nothing to measure; name the folder of the real sets")
     if options.texts is None:
-        data, kind = copies(options.data, options.documents), "copies" if options.documents > 20_000 else "descriptions"
+        data = copies(options.data, options.documents)
+        kind = "copies" if len(data.documents) > 20_000 else "descriptions"
     else:
         data, kind = Texts.load(options.data, options.documents, options.texts), "texts"
     row = measured(f"{len(data.documents):,} {kind}", data, options.checkpoint, options.device)

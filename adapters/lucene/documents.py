@@ -20,7 +20,7 @@ from sparsevec.contract.checks import Id, Payload
 from sparsevec.errors import BackendDown, InvalidInput
 from sparsevec.vectors import SparseVectors
 
-from .errors import failure, read_error, to_error
+from .errors import error_type, failure, to_error
 from .ids import id_fault, to_id
 from .index import Field
 from .text import to_json
@@ -218,21 +218,22 @@ def bulk_items(answer: Any, expected: int) -> list[Json]:
         raise BackendDown(f"{expected} actions were sent and {found} were answered for; which took effect is unknown")
     outcomes: list[Json] = [next(iter(item.values())) for item in items]
     for item in outcomes:
-        if "error" in item and read_error(item)[0] in _SHARED:
+        if error_type(item) in _SHARED:
             raise to_error(item["status"], item)
     return outcomes
 
 
 def lost_race(item: Json) -> bool:
     """Whether it met a mapping that another shard was just adding: the same action may succeed at once."""
-    return item["status"] == 400 and read_error(item)[0] == "illegal_argument_exception"
+    return item["status"] == 400 and error_type(item) == "illegal_argument_exception"
 
 
 def lost_routing(item: Json) -> bool:
     """Whether a document was not found where its id alone says, so that it may have a routing of its own."""
-    if "error" not in item:
-        return bool(item["status"] == 404)
-    return read_error(item)[0] in ("document_missing_exception", "routing_missing_exception")
+    return (item["status"] == 404 and "error" not in item) or error_type(item) in (
+        "document_missing_exception",
+        "routing_missing_exception",
+    )
 
 
 def went_to(item: Json) -> str | None:

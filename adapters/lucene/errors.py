@@ -9,7 +9,7 @@ from typing import Any
 from sparsevec.contract.adapter import Failure
 from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, CollectionError, OutOfLimits
 
-__all__ = ["failure", "read_error", "says", "to_error"]
+__all__ = ["error_type", "failure", "read_error", "says", "to_error"]
 
 Json = Mapping[str, Any]
 
@@ -19,6 +19,12 @@ _PASSING = re.compile(  # causes of a 500 that pass: a full disk, a shard that m
     r"|not_master|no_longer_primary|retry_on",
     re.IGNORECASE,
 )
+
+
+def error_type(item: Json) -> str | None:
+    """Of the error of an action of a bulk request; None where it has none."""
+    error = item.get("error")
+    return error.get("type") if isinstance(error, dict) else None
 
 
 def read_error(answer: Any) -> tuple[str, str]:
@@ -37,8 +43,8 @@ def says(answer: Any, text: str) -> bool:
 
 
 def _causes(answer: Any) -> Iterator[Json]:
-    error = answer.get("error") if isinstance(answer, Mapping) else None
-    while isinstance(error, Mapping):
+    error = answer.get("error") if isinstance(answer, dict) else None
+    while isinstance(error, dict):
         yield error
         yield from (cause for cause in error.get("root_cause") or () if isinstance(cause, Mapping))
         error = error.get("caused_by")

@@ -373,9 +373,7 @@ def _was_there(item: Json) -> bool:
 
 
 def _no_scripts(item: Json) -> bool:
-    return "error" in item and (
-        says(item, "script_lang not supported") or says(item, "cannot execute")  # [inline] or [update] scripts
-    )
+    return says(item, "script_lang not supported") or says(item, "cannot execute")  # [inline] or [update] scripts
 
 
 def _create_fault(target: Target, index: Index) -> BackendUnsupported | CollectionError | None:

@@ -148,10 +148,7 @@ _NO_VECTORS = b"\x22\x02\x12\x00"
 
 
 def _id(point: Point) -> bytes:
-    if isinstance(point, int):
-        number = _varint(point)
-        return b"\x0a%c\x08%b" % (len(number) + 1, number)
-    return _field(1, _field(2, point.encode()))
+    return _field(1, b"\x08" + _varint(point) if isinstance(point, int) else _field(2, point.encode()))
 
 
 def _payload(payload: Payload) -> bytes:

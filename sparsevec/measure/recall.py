@@ -233,10 +233,11 @@ def sparse_top(
     documents: SparseVectors, queries: SparseVectors, k: int, *, itself: Int64s | None = None
 ) -> list[Int64s]:
     """Of each query the rows of its k best documents, best first, by exact score; without the query `itself` (q,)."""
-    found = [top.rows for top in BlockLists(documents).search_all(queries, k if itself is None else k + 1)]
-    return (
-        found if itself is None else [rows[rows != own][:k] for rows, own in zip(found, itself.tolist(), strict=True)]
-    )
+    lists = BlockLists(documents)
+    if itself is None:
+        return [top.rows for top in lists.search_all(queries, k)]
+    tops = lists.search_all(queries, k + 1)
+    return [top.rows[top.rows != own][:k] for top, own in zip(tops, itself.tolist(), strict=True)]
 
 
 def reranked(rows: Float32s, queries: Float32s, candidates: Sequence[Int64s]) -> list[Int64s]:

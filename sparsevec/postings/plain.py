@@ -1,4 +1,4 @@
-"""Exact sparse scores, from an inverted index in numpy: what a score *is*, for the judge and for every measure.
+"""Exact sparse scores, from an inverted index in numpy: what a score *is*, for the judge and for `blocks`.
 
 float32 weights, products and sums in float64, added in ascending dimension order. A float64 holds the product of two
 float32 exactly, so nothing but that order matters, and the score is the same bit for bit whatever the batch, the block

@@ -12,7 +12,7 @@ import torch
 
 from sparsevec.encoder import Budget, Progress, SparseEncoder
 from sparsevec.measure.recall import evaluate
-from sparsevec.training import Objective, TrainStep
+from sparsevec.training import TrainStep
 from sparsevec.vectors import Float32s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, ranking_overlap, unit
 from tests.training.test_adopting import another_model
@@ -92,23 +92,9 @@ def test_queries_of_another_model_are_adopted(
 # ---- `train`, end to end
 
 
-def on_a_gpu(precision: str) -> Task:
-    task = Task(precision=precision)
-    task.model.cuda()
-    task.optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
-    task.scheduler = torch.optim.lr_scheduler.OneCycleLR(task.optimizer, 1e-2, total_steps=STEPS)
-
-    def objective(batch: Any) -> Objective:
-        codes = task.tower(batch[0].cuda())
-        return Objective(task.arcface(codes, batch[1].cuda()), codes)
-
-    task.objective = objective  # type: ignore[method-assign]
-    return task
-
-
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
 def test_a_tower_is_trained_as_on_a_processor(precision: str) -> None:
-    there, here = (list(task.steps()) for task in (on_a_gpu(precision), Task(precision="float32")))
+    there, here = (list(task.steps()) for task in (Task(precision=precision, device="cuda"), Task()))
     assert [len(there), len(here)] == [STEPS, STEPS]
     losses = [np.mean([step.loss for step in steps[-10:]]) for steps in (there, here)]
     assert losses[0] == pytest.approx(losses[1], rel=0.2)  # dropout draws other numbers there
@@ -118,16 +104,16 @@ def test_a_tower_is_trained_as_on_a_processor(precision: str) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_tower_goes_on_from_its_checkpoint(precision: str, tmp_path: Path) -> None:
-    whole: list[TrainStep] = list(on_a_gpu(precision).steps())
-    list(islice(on_a_gpu(precision).steps(tmp_path / "kept", every=7), 40))
-    rest = list(on_a_gpu(precision).steps(tmp_path / "kept", every=7))
+    whole: list[TrainStep] = list(Task(precision=precision, device="cuda").steps())
+    list(islice(Task(precision=precision, device="cuda").steps(tmp_path / "kept", every=7), 40))
+    rest = list(Task(precision=precision, device="cuda").steps(tmp_path / "kept", every=7))
     assert (rest[0].step, rest[-1].step) == (36, STEPS)
     assert rest[0].loss == pytest.approx(whole[35].loss, rel=0.02)  # the same batch, the same dropout
     assert rest[-1].loss == pytest.approx(whole[-1].loss, rel=0.1)
 
 
 def test_a_tower_encodes_there_what_it_encodes_here() -> None:
-    task = on_a_gpu("float32")
+    task = Task(device="cuda")
     list(task.steps())
     task.model.eval()
     some = rows(50, seed=5)[0]

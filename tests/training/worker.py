@@ -47,11 +47,11 @@ def rows(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Ten
 class Task:
     """A tower with dropout under ArcFace, batches that are shuffled, and all that `train` is given."""
 
-    def __init__(self, *, precision: Any = "float32", steps: int = STEPS) -> None:
+    def __init__(self, *, precision: Any = "float32", steps: int = STEPS, device: str = "cpu") -> None:
         torch.manual_seed(1)
         backbone = nn.Sequential(nn.Linear(WIDTH, 24), nn.ReLU(), nn.Dropout(0.2))
         self.tower, self.arcface = SparseTower(backbone, 24, DIMENSION), ArcFace(DIMENSION, CLASSES, scale=16)
-        self.model = nn.ModuleList([self.tower, self.arcface])
+        self.model, self.device = nn.ModuleList([self.tower, self.arcface]).to(device), device
         data = torch.utils.data.TensorDataset(*rows(160))
         self.batches = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True)
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
@@ -60,8 +60,9 @@ class Task:
         self.plan = Plan(steps=steps, document_regularizer_weight=controller, precision=precision, clip=5.0, seed=3)
 
     def objective(self, batch: tuple[Tensor, Tensor]) -> Objective:
-        codes = self.tower(batch[0])
-        return Objective(self.arcface(codes, batch[1]), codes)
+        inputs, labels = (part.to(self.device) for part in batch)
+        codes = self.tower(inputs)
+        return Objective(self.arcface(codes, labels), codes)
 
     def steps(self, checkpoint: Path | None = None, **settings: Any) -> Iterator[TrainStep]:
         return train(
