@@ -15,6 +15,8 @@ from sparsevec.errors import InvalidVectors
 
 __all__ = ["csr_of_dense", "csr_of_rows", "csr_of_scipy", "csr_of_torch"]
 
+_LONGEST = 20  # digits of an index that is read: of more Python makes no int, from some thousands on
+
 
 def csr_of_dense(array: npt.ArrayLike) -> Csr:
     """The non-zeros of a dense array (n, dimension)."""
@@ -45,6 +47,8 @@ def csr_of_scipy(matrix: Any) -> Csr:
         raise InvalidVectors(f"expected two dimensions (n, dimension), found shape {matrix.shape}")
     if matrix.dtype.kind not in "fiu":
         as_float32(np.empty(0, matrix.dtype))  # refuses it, in words
+    if fault := _fault(matrix):
+        raise InvalidVectors(fault)
     if matrix.format == "bsr":  # its blocks cannot but hold zeros
         matrix = matrix.tocsr(copy=True)
         matrix.eliminate_zeros()
@@ -56,6 +60,20 @@ def csr_of_scipy(matrix: Any) -> Csr:
     nnz, arrays = csr.indptr[-1], (csr.indptr, csr.indices, csr.data)
     indptr, indices, values = arrays if csr is matrix else map(frozen, arrays)
     return Csr(indptr, indices[:nnz], values[:nnz], csr.shape[1])  # the arrays of a matrix may be longer
+
+
+def _fault(matrix: Any) -> str | None:
+    """What scipy does not look at when a compressed matrix is made, and what it then converts or sorts in memory that
+    is not its own; None for nothing."""
+    if matrix.format not in ("csr", "csc", "bsr"):
+        return None
+    starts, indices = matrix.indptr, matrix.indices
+    if not len(starts) or starts[0] != 0 or (starts[1:] < starts[:-1]).any() or starts[-1] > len(indices):
+        return "indptr must start at 0, never fall, and end within the indices"
+    rows = matrix.shape[0]
+    if matrix.format == "csc" and len(indices) and (indices.min() < 0 or indices.max() >= rows):
+        return f"rows must lie in [0, {rows}), found one in [{indices.min()}, {indices.max()}]"
+    return None
 
 
 def _csr_of_coo(rows: Any, columns: Any, values: Any, shape: tuple[int, int]) -> Csr:
@@ -98,7 +116,7 @@ def csr_of_torch(tensor: Any) -> Csr:
     if len(shape) != 2:
         raise InvalidVectors(f"expected a tensor of shape (n, dimension) or (dimension,), found {tuple(tensor.shape)}")
     if tensor.layout == torch.strided:
-        return csr_of_dense(tensor.to(torch.float32).reshape(shape).numpy())
+        return csr_of_dense(tensor.to(torch.float32).resolve_neg().reshape(shape).numpy())
     if tensor.layout == torch.sparse_coo and not tensor.dense_dim():
         at = tensor._indices().numpy()  # not coalesce(): it would add duplicates up in silence
         rows = at[0] if tensor.ndim == 2 else np.zeros(at.shape[1], np.int64)
@@ -148,7 +166,7 @@ def _columns_and_weights(row: Any, number: int) -> tuple[Any, Any]:
             columns, weights = row.indices, row.values
             if _plain(columns, "iu") and _plain(weights, "fiu") and len(columns) == len(weights):
                 return columns, weights
-            columns, weights = (x if isinstance(x, list) else np.asarray(x).tolist() for x in (columns, weights))
+            columns, weights = (x if isinstance(x, list) else list(np.asarray(x).tolist()) for x in (columns, weights))
         else:
             pairs = list(row)
             columns, weights = list(map(list, zip(*pairs, strict=True))) if pairs else ([], [])
@@ -174,6 +192,7 @@ def _plain(column: Any, kinds: str) -> bool:
 def _index(index: Any, number: int) -> int:
     if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
         return int(index)
-    if isinstance(index, str) and index.isascii() and index.isdecimal() and str(int(index)) == index:
+    decimal = isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) <= _LONGEST
+    if decimal and str(int(index)) == index:
         return int(index)  # as JSON has keys
     raise InvalidVectors(f"row {number}: an index must be an int, found {index!r:.80}; a token stands for its number")

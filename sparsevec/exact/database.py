@@ -13,13 +13,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from weakref import WeakSet
 
 from sparsevec.contract.connection import Connection
 from sparsevec.contract.deadlines import remaining
 from sparsevec.errors import BackendDown, CollectionError, InvalidInput, StorageFailed
+from sparsevec.storage import as_path, storage_errors
 
 __all__ = ["SCHEMA", "UPSERT", "Collection", "Database"]
 
@@ -67,10 +69,12 @@ class Database(Connection):
 
     def __init__(self, path: str) -> None:
         """Raises CollectionError for a file that is not one of ours, or in no folder; BackendDown, StorageFailed."""
-        self._path = str(Path(path).absolute()) if path else ""
+        self._path = str(as_path(path).absolute()) if path else ""
         super().__init__(path or "memory", f"{self._engine}:{self._path}" if path else None)
         self._connection = _opened(self._path, self._engine)
         self._lock = threading.RLock()
+        with _forking:
+            _databases.add(self)
 
     @classmethod
     def _again(cls, origin: str) -> Self:
@@ -147,7 +151,7 @@ class Database(Connection):
             yield
         except InvalidInput:
             raise
-        except ValueError as error:  # of JSON, a key or weights
+        except (ValueError, TypeError) as error:  # of JSON, a key or weights, or NULL where one was
             raise _damaged(self._where, error) from error
 
     @contextmanager
@@ -156,8 +160,8 @@ class Database(Connection):
         with self._held(), self._errors():
             self._wait_at_most(remaining(_PATIENCE))
             try:
-                self._database.execute("BEGIN IMMEDIATE")
-                with self._database:
+                with self._database:  # which also ends what Ctrl-C interrupts as it begins
+                    self._database.execute("BEGIN IMMEDIATE")
                     yield
             finally:
                 self._wait_at_most(_PATIENCE)
@@ -169,13 +173,46 @@ class Database(Connection):
     def _reading(self) -> Iterator[None]:
         """All that is read inside is of one moment, and legible."""
         with self._held(), self._errors(), self._legible():
-            self._database.execute("BEGIN")
             with self._database:
+                self._database.execute("BEGIN")
                 yield
             self._database.check_unchanged()
 
     def _held(self) -> _Held:
         return _Held(self)
+
+
+_databases: WeakSet[Database] = WeakSet()
+_forking = threading.Lock()
+_at_rest: list[Database] = []
+"""whose locks are held for the moment of a fork"""
+
+
+def _rest() -> None:
+    _forking.acquire()
+    for database in list(_databases):
+        database._lock.acquire()
+        _at_rest.append(database)
+
+
+def _go_on() -> None:
+    while _at_rest:
+        _at_rest.pop()._lock.release()
+    _forking.release()
+
+
+def _let_go() -> None:
+    """In a forked child. It has no locks of its parent's, but its SQLite believes so as long as it knows the parent's
+    connections: whatever the child then opened, the parent would take away what the child writes when it closes."""
+    for database in _at_rest:
+        if database._path and database._connection is not None:
+            with suppress(sqlite3.Error):
+                database._connection.close()
+    _go_on()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_rest, after_in_parent=_go_on, after_in_child=_let_go)
 
 
 class _Held:
@@ -229,10 +266,11 @@ def _opened(path: str, engine: str, *, make: bool = False) -> _Connection | None
 
     Raises CollectionError for a file that is not one of ours, in words of that `engine`; BackendDown, StorageFailed.
     """
-    if path and not Path(path).parent.is_dir():
-        raise CollectionError(f"the folder of {path} does not exist; make it first")
-    if path and not make and _is_nothing(Path(path)):
-        return None
+    with storage_errors(path, "opened"):
+        if path and not Path(path).parent.is_dir():
+            raise CollectionError(f"the folder of {path} does not exist; make it first")
+        if path and not make and _is_nothing(Path(path)):
+            return None
     with _storage_errors(path or engine, engine):
         try:
             return _connected(path)
@@ -322,6 +360,8 @@ def _storage_errors(place: str, engine: str) -> Iterator[None]:
             raise BackendDown(f"{place} is being written by another process for too long; try again") from error
         if code == sqlite3.SQLITE_CORRUPT:
             raise _damaged(place, error) from error
+        if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
+            raise CollectionError(f"{place} was dropped during this call; create(dimension) makes it anew") from error
         if code == sqlite3.SQLITE_CANTOPEN:
             raise StorageFailed(f"{place} cannot be opened ({error}); {_NEEDS}") from error
         if code == sqlite3.SQLITE_READONLY:

@@ -110,7 +110,7 @@ class Reference(Database):
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
         self._open(make=True)
         with self._transaction():
             if self._look() is not None:

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -271,7 +272,10 @@ def _sums() -> Float64s:
 
 def _shared_out(function: Callable[[Any], Any], parts: Any) -> list[Any]:
     """`function` of each part, on all processors where there are several."""
-    return [function(part) for part in parts] if len(parts) < 2 else list(_pool().map(function, parts))
+    if len(parts) > 1:
+        with suppress(RuntimeError):  # a process at its end, whose other threads go on, or one that gets no thread
+            return list(_pool().map(function, parts))
+    return [function(part) for part in parts]
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,7 +9,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sparsevec.contract.adapter import Adapter, Documents, Hits
 from sparsevec.exact.local import LocalEngine, engine
 from sparsevec.exact.local.snapshot import Snapshot
 from sparsevec.exact.reference import Reference
+from sparsevec.postings import blocks
 from sparsevec.vectors import SparseVectors
 
 DIMENSION = 24
@@ -221,6 +224,7 @@ HARMS: list[Callable[[Path], object]] = [
     header(arrays={}),
     header(dimension=DIMENSION + 1),
     header(arrays={"key_ends": ["<f8", [3]]}),
+    header(arrays={"key_ends": ["<i8", [float("inf")]]}),
     lambda folder: (folder / "header.json").write_text("[]"),
     lambda folder: (folder / "numbers").unlink(),
     lambda folder: (folder / "header.json").write_text("{"),
@@ -471,3 +475,92 @@ def test_a_score_beyond_float32_is_infinite_and_ranks_as_it_is(weight: float) ->
         assert hits.ids == ((2, 1, 3) if weight > 0 else (3, 1, 2))
         expected = [np.inf, np.inf, 3e38] if weight > 0 else [-3e38, -np.inf, -np.inf]
         assert hits.scores.tolist() == np.array(expected, np.float32).tolist()
+
+
+def test_ids_that_can_be_gone_through_once_are_deleted() -> None:
+    with LocalEngine() as local:
+        local.create(2)
+        local.upsert([1, 2, 3], SparseVectors.from_dense(np.ones((3, 2))))
+        local.delete(iter([1, 2]))  # type: ignore[arg-type]
+        assert local.count() == 1
+
+
+def test_a_file_under_two_names_has_one_index(kept: tuple[Path, Reference], caplog: pytest.LogCaptureFixture) -> None:
+    path, reference = kept
+    link, before = path.with_name("link.db"), index_of(path)
+    link.symlink_to(path.name)
+    for name in (link, path, link):
+        with LocalEngine(str(name)) as local:
+            require_the_same([20], local, reference)
+            assert local._state is not None
+            assert local._state.mapped
+    assert index_of(path) == before
+    assert caplog.records == []
+    with LocalEngine(str(link)) as local:
+        local.drop()
+    assert {left.name for left in path.parent.iterdir()} == {"kept.db", "link.db"}
+
+
+def test_what_others_keep_in_the_folder_of_an_index_stays(tmp_path: Path) -> None:
+    rng, theirs = np.random.default_rng(21), [tmp_path / "f.index" / name for name in ("2019-photos", "notes", "1-x")]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    with LocalEngine(f"{tmp_path}/f") as local:
+        local.create(DIMENSION, code_bytes=3)
+        for _ in range(20):
+            write(rng, local)
+            local.search(some_vectors(rng, 1), 1)
+    assert len(list((tmp_path / "f.index").iterdir())) == 1 + len(theirs)
+    with LocalEngine(f"{tmp_path}/f") as local:
+        local.drop()
+    assert set((tmp_path / "f.index").iterdir()) == set(theirs)
+
+
+class Late(LocalEngine):
+    """Begins to merge when somebody waits for that."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.awaited = threading.Event()
+
+    def _keep(self, *given: Any) -> None:
+        self.awaited.wait(10)
+        super()._keep(*given)
+
+    def _settle(self) -> None:
+        self.awaited.set()
+        super()._settle()
+
+
+def test_nothing_is_left_of_what_was_dropped_amid_a_merge(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Late(f"{tmp_path}/f") as local:
+        local.create(DIMENSION)
+        local.upsert(range(50), some_vectors(np.random.default_rng(0), 50))
+        local.search(some_vectors(np.random.default_rng(0), 1), 1)
+        assert local._merging is not None
+        local.drop()
+    assert [left.name for left in tmp_path.iterdir()] == ["f"]
+    assert caplog.records == []
+
+
+def test_where_no_thread_can_be_started_searches_and_writes_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a process, whose other threads go on, or where it has as many as it may."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError(f"can't start {thread.name}")
+
+    vectors, over = some_vectors(np.random.default_rng(0), 50), ThreadPoolExecutor(1)
+    over.shutdown()
+    blocks.LOOPS.load(wait=True)
+    monkeypatch.setattr(blocks, "_pool", lambda: over)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with LocalEngine(f"{tmp_path}/f") as local, Reference() as reference:
+        for adapter in (local, reference):
+            adapter.create(DIMENSION)
+            adapter.upsert(range(50), vectors)
+        assert local.search(vectors, 7) == reference.search(vectors, 7)
+        local.upsert([50], vectors[:1])
+        assert local.count() == 51

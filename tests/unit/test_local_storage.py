@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +20,8 @@ import pytest
 
 from sparsevec import connect
 from sparsevec.contract.adapter import Adapter
-from sparsevec.errors import StorageFailed
-from sparsevec.exact.database import _connected, _look_of
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, StorageFailed
+from sparsevec.exact.database import Collection, _connected, _look_of
 from sparsevec.exact.local import LocalEngine
 from sparsevec.exact.reference import Reference
 from sparsevec.testing.forks import in_a_forked_child
@@ -54,7 +59,7 @@ def garble_pages(path: Path) -> None:
     path.write_bytes(content)
 
 
-def set_all(column: str, value: bytes | str) -> Callable[[Path], None]:
+def set_all(column: str, value: bytes | str | None) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         with sqlite3.connect(path) as database:
             database.execute(f"UPDATE documents SET {column} = ?", (value,))
@@ -66,7 +71,13 @@ def set_all(column: str, value: bytes | str) -> Callable[[Path], None]:
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     "damage",
-    [garble_pages, set_all("payload", '{"n": '), set_all("indices", b"\xff" * 32), set_all("weights", b"\xff" * 32)],
+    [
+        garble_pages,
+        set_all("payload", '{"n": '),
+        set_all("indices", b"\xff" * 32),
+        set_all("weights", b"\xff" * 32),
+        *(set_all(column, None) for column in ("payload", "indices", "weights")),
+    ],
 )
 def test_damage_is_told_whoever_comes_upon_it(
     engine: str, damage: Callable[[Path], None], read: str, tmp_path: Path
@@ -77,6 +88,130 @@ def test_damage_is_told_whoever_comes_upon_it(
         pytest.raises(StorageFailed, match=r"f is damaged or cut short \("),
     ):
         READS[read](adapter)
+
+
+@pytest.mark.parametrize(("path", "error"), [("f\0", InvalidInput), ("f" * 300, StorageFailed)])
+def test_a_path_that_names_no_file_is_refused(engine: str, path: str, error: type[Exception], tmp_path: Path) -> None:
+    with pytest.raises(error, match=r"fff|expected the path of a file"):
+        {"local": LocalEngine, "reference": Reference}[engine](f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize("fingerprint", [5, b"x", ["a"]])
+def test_a_fingerprint_that_is_no_text_is_refused_before_it_is_kept(engine: str, fingerprint: Any) -> None:
+    with connect(f"{engine}:") as adapter:
+        with pytest.raises(InvalidVectors, match="fingerprint must be a string or None"):
+            adapter.create(8, fingerprint=fingerprint)
+        assert not adapter.info().exists
+
+
+INTERRUPTED = """
+import os, signal, sqlite3, sys, threading, time, numpy as np
+from sparsevec import connect
+from sparsevec.vectors import SparseVectors
+vectors, waits = SparseVectors.from_dense(np.ones((1, 8))), threading.Event()
+other = sqlite3.connect(sys.argv[2], timeout=1, isolation_level=None, check_same_thread=False)
+
+def interrupt():
+    waits.wait()
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    other.execute("ROLLBACK")
+
+with connect(f"{sys.argv[1]}:{sys.argv[2]}") as adapter:
+    adapter.count()
+    other.execute("BEGIN IMMEDIATE")
+    adapter._connection.set_trace_callback(lambda said: said.startswith("BEGIN") and waits.set())
+    threading.Thread(target=interrupt).start()
+    try:
+        adapter.upsert([5000], vectors)
+    except KeyboardInterrupt:
+        print("interrupted")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("ROLLBACK")
+    adapter.upsert([5001], vectors)
+    print(adapter.count())
+"""
+
+
+def test_a_write_that_is_interrupted_as_it_waits_for_another_leaves_nothing_open(engine: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, engine, str(filled(tmp_path / "f"))]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (said.stdout, said.stderr) == ("interrupted\n2001\n", "")
+
+
+def test_a_collection_that_another_drops_amid_a_call_is_told_as_that(engine: str, tmp_path: Path) -> None:
+    path = filled(tmp_path / "f")
+    other = sqlite3.connect(path, isolation_level=None)
+
+    class Late({"local": LocalEngine, "reference": Reference}[engine]):  # type: ignore[misc]
+        def _existing(self) -> Collection:
+            found: Collection = super()._existing()
+            other.execute("DROP TABLE IF EXISTS documents")
+            return found
+
+    with Late(str(path)) as adapter, pytest.raises(CollectionError, match="f was dropped during this call"):
+        adapter.fetch([1])
+    other.close()
+
+
+# ---- forks
+
+
+def beside(call: Callable[[], object]) -> int:
+    """A child that was forked for it, and goes on until it is killed."""
+    if child := os.fork():
+        return child
+    try:
+        call()
+        signal.pause()
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_a_forked_child_writes_is_there_whenever_its_parent_closes(engine: str, tmp_path: Path) -> None:
+    path, wrote, closed = filled(tmp_path / "f"), os.pipe(), os.pipe()
+
+    def write() -> None:
+        adapter = connect(f"{engine}:{path}")
+        adapter.upsert([5000], DOCUMENTS[:1])
+        os.write(wrote[1], b".")
+        os.read(closed[0], 1)
+        adapter.upsert([5001], DOCUMENTS[:1])
+        os.write(wrote[1], b".")
+
+    with connect(f"{engine}:{path}") as parent:
+        parent.upsert([4999], DOCUMENTS[:1])
+        child = beside(write)
+        assert os.read(wrote[0], 1)
+    os.write(closed[1], b".")
+    assert os.read(wrote[0], 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with connect(f"{engine}:{path}") as adapter:
+        assert adapter.fetch([4999, 5000, 5001]).ids == (4999, 5000, 5001)
+
+
+def test_a_child_that_is_forked_amid_a_write_can_write_itself(engine: str, tmp_path: Path) -> None:
+    path, amid = filled(tmp_path / "f"), threading.Event()
+    with {"local": LocalEngine, "reference": Reference}[engine](str(path)) as parent:
+
+        def write() -> None:
+            with parent._transaction():
+                parent._execute("DELETE FROM documents WHERE id = x''")
+                amid.set()
+                time.sleep(0.3)
+
+        def write_as_well() -> object:
+            with connect(f"{engine}:{path}") as adapter:
+                return adapter.upsert([5000], DOCUMENTS[:1]).written
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        amid.wait()
+        assert in_a_forked_child(write_as_well) == "returned (5000,)"
+        writing.join()
+        assert parent.count() == 2001
 
 
 # ---- where nothing can be written

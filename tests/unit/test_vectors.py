@@ -82,6 +82,7 @@ def test_a_coo_matrix_is_taken_in_any_order_of_its_entries() -> None:
         torch.tensor(DENSE).bfloat16(),
         torch.tensor(DENSE).half().to_sparse(),
         torch.tensor(DENSE).double().requires_grad_(),
+        torch.complex(torch.zeros(DENSE.shape), torch.tensor(-DENSE)).conj().imag,
         torch.tensor(DENSE[::-1].copy()).to_sparse().index_select(0, torch.tensor([2, 1, 0])),
     ],
 )
@@ -99,6 +100,21 @@ def test_coordinates_in_any_order_make_the_same_batch(batch: SparseVectors, data
     order = np.array(data.draw(st.permutations(range(batch.nnz))), np.int64)
     shuffled = sp.coo_array((coo.data[order], (coo.row[order], coo.col[order])), shape=coo.shape)
     assert SparseVectors.from_scipy(coo) == SparseVectors.from_scipy(shuffled) == batch
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        sp.csc_array((np.ones(2), [-1, 77_777_777], [0, 2, 2]), shape=(3, 2)),
+        sp.csc_array((np.ones(2), [0, 3], [0, 2, 2]), shape=(3, 2)),
+        sp.csc_array((np.ones(2), [0, 1], [0, 10**9, 2]), shape=(3, 2)),
+        sp.csr_array((np.ones(2), [0, 1], [0, 10**9, 2]), shape=(2, 2)),
+        sp.bsr_array((np.ones((2, 1, 1)), [0, 1], [0, 10**9, 2]), shape=(2, 2)),
+    ],
+)
+def test_a_matrix_that_scipy_has_not_looked_at_is_refused_before_it_converts_it(matrix: Any) -> None:
+    with pytest.raises(InvalidVectors, match=r"indptr must start at 0|rows must lie in \[0, 3\)"):
+        SparseVectors.from_scipy(matrix)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [([0, 0, 2], [1, 4, 0]), ([0, 0, 3], [1, 2, 0]), ([-1, 0, 2], [1, 2, 0])])
@@ -352,6 +368,8 @@ def test_what_breaks_a_rule_is_refused_by_name(
         ([{0: float("nan")}], "finite"),
         ([3], "row 0 is neither"),
         ([SimpleNamespace(indices=[1, 2], values=[1.0])], "row 0 has 2 indices and 1 values"),
+        ([SimpleNamespace(indices=5, values=6)], "row 0 is neither"),
+        ([{"9" * 5000: 1.0}], "row 0: an index must be an int, found '999"),
         ({0: 1.0}, "list of rows, found dict"),
         (None, "list of rows, found NoneType"),
     ],

@@ -18,6 +18,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -31,7 +32,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from sparsevec.contract.adapter import Adapter, Documents, Hits, Missing, UInt8s, Version, Written
-from sparsevec.contract.checks import Id, Payload, Queries, check_k, check_queries, ids_or_where
+from sparsevec.contract.checks import Id, Payload, Queries, check_ids, check_k, check_queries, ids_or_where
 from sparsevec.contract.deadlines import within
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.searches import Search, as_given, rescored
@@ -80,6 +81,8 @@ _FORGOTTEN = 3600.0  # seconds after which a folder that no table speaks of is f
 _PATIENCE = 30.0  # seconds that a merge waits for another process that writes
 _BRIEFLY = 0.05  # seconds of it, at a time, in which searches wait as well
 _GARBLED = (json.JSONDecodeError, UnicodeDecodeError, IndexError)  # of payloads, keys and weights changed on disk
+
+_OURS = re.compile(r"\d+-[0-9a-f]{8}|\.\d+-[0-9a-f]{8}-[0-9a-f]{12}\.new")  # folders that `_keep` makes
 
 _logger = logging.getLogger(__name__)
 
@@ -191,8 +194,9 @@ class LocalEngine(Reference):
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where | None = None) -> None:
         if (ids := ids_or_where(ids, where)) is None:
             ids = self._answered(lambda state: _ids(state.snapshot, state.snapshot.every(conditions(where))))
-        super().delete(ids)
-        self._keep_up(len(ids))
+        given = check_ids(ids)
+        super().delete(given)
+        self._keep_up(len(given))
 
     def _keep_up(self, written: int) -> None:
         """A few documents are better indexed by who writes them than by the next search."""
@@ -221,20 +225,32 @@ class LocalEngine(Reference):
 
     def drop(self) -> None:
         super().drop()
+        self._settle()
         if self._path:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # there is none, or others keep something there
+                for folder in self._folders():
+                    shutil.rmtree(folder, ignore_errors=True)
+                self._folder.rmdir()
 
     def close(self) -> None:
         """Waits for a merge that is going on."""
+        self._settle()
+        super().close()
+
+    def _settle(self) -> None:
         if self._merging is not None and threading.current_thread() is not self._merging:
             self._merging.join()
-        super().close()
 
     # ---- the index
 
     @property
     def _folder(self) -> Path:
-        return Path(f"{self._path}.index")
+        """Beside the file itself, whichever of its names was given."""
+        return Path(f"{os.path.realpath(self._path)}.index")
+
+    def _folders(self) -> list[Path]:
+        """Those in it that are ours."""
+        return [folder for folder in self._folder.iterdir() if _OURS.fullmatch(folder.name)]
 
     def _answered(self, ask: Callable[[_State], _Answer]) -> _Answer:
         """What `ask` makes of the collection as it is now; where that comes upon a damaged index, of one made anew."""
@@ -360,8 +376,13 @@ class LocalEngine(Reference):
         broken = state.kept is not None and state.kept == self._broken
         unkept = self._path and not state.mapped and (base > _FEW or broken)
         if unkept or beside > max(_FEW, base // 4):
-            self._merging = threading.Thread(target=self._merge, args=(state,), name="sparsevec-merges")
-            self._merging.start()
+            merging = threading.Thread(target=self._merge, args=(state,), name="sparsevec-merges")
+            try:
+                merging.start()
+            except RuntimeError as error:  # at the end of a process, or where there are no threads
+                _logger.info("%s: the index was not merged: %s", self._where, error)
+                return
+            self._merging = merging
 
     def _merge(self, state: _State) -> None:
         try:
@@ -380,6 +401,8 @@ class LocalEngine(Reference):
             self._folder.mkdir(exist_ok=True)
             sync_folder(self._folder.parent)
         with _alone(self._folder) as alone:
+            if (found := self._look()) is None or found.identity != state.identity:  # dropped meanwhile
+                return
             kept = self._kept()
             if not alone or (kept is not None and kept.name != state.kept):  # which the next search will see
                 return
@@ -432,7 +455,7 @@ class LocalEngine(Reference):
     def _forget(self) -> None:
         """Folders that were replaced, which whoever maps them keeps, and those of writers that were killed."""
         kept = self._kept()
-        for folder in list(self._folder.iterdir()):
+        for folder in self._folders():
             with suppress(FileNotFoundError):  # another process forgets as well
                 age = time.time() - folder.stat().st_mtime
                 number = folder.name.partition("-")[0]

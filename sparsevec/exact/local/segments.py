@@ -199,7 +199,11 @@ def _joined(several: Sequence[Texts]) -> Texts:
 
 
 def _map(path: Path, dtype: str, shape: list[int]) -> npt.NDArray[Any]:
-    if np.dtype(dtype) not in map(np.dtype, _TYPES[path.name]) or len(shape) != 1 + (path.name == "codes"):
+    if (
+        np.dtype(dtype) not in map(np.dtype, _TYPES[path.name])
+        or len(shape) != 1 + (path.name == "codes")
+        or {*map(type, shape)} != {int}
+    ):
         raise ValueError(f"{path.name} is of type {dtype} and shape {shape}")
     expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if (found := path.stat().st_size) != expected:
