@@ -32,6 +32,7 @@ from sparsevec.contract.adapter import Adapter, AsyncAdapter
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.credentials import Fault, check_credentials, function, headers, key, refused, seconds, trust
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendUnsupported, ClientMissing, InvalidInput
@@ -88,7 +89,12 @@ class QdrantAdapter(SyncAdapter, SyncRanks, SyncCopies):
         return cls(client, **names, owns_client=True, origin=origin)
 
     def names(self, pattern: str) -> list[str]:
-        """Of the collections that `pattern` stands for: names, wildcards, aliases, with commas between."""
+        """Of the collections that `pattern` stands for: names, wildcards, aliases, with commas between.
+
+        Raises InvalidInput for what is no text.
+        """
+        if not isinstance(pattern, str) or not pattern or not is_unicode(pattern):
+            raise InvalidInput(f"expected a name or a pattern such as 'products-*', found {pattern!r:.80}")
         return self._run(self._operations.names(pattern))
 
     def stands_for(self) -> str:

@@ -152,7 +152,7 @@ class QdrantEdgeAdapter(Connection):
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
         self.check_open()
         marker = Marker(dimension, fingerprint, uuid4().hex, code_bytes)
         codes = {} if code_bytes is None else {CODE: code_params(code_bytes)}

@@ -9,6 +9,8 @@ from typing import Any
 from sparsevec.contract.adapter import Page
 from sparsevec.contract.checks import check_size
 from sparsevec.contract.operations import SyncAdapter
+from sparsevec.contract.payloads import is_unicode
+from sparsevec.errors import InvalidInput
 
 from .operations import LuceneOperations
 
@@ -21,7 +23,12 @@ class SaysChanges(SyncAdapter):
     _operations: LuceneOperations
 
     def names(self, pattern: str) -> list[str]:
-        """Of the open indices that `pattern` stands for: names, wildcards, aliases, data streams, commas between."""
+        """Of the open indices that `pattern` stands for: names, wildcards, aliases, data streams, commas between.
+
+        Raises InvalidInput for what is no text.
+        """
+        if not isinstance(pattern, str) or not pattern or not is_unicode(pattern):
+            raise InvalidInput(f"expected a name or a pattern such as 'products-*', found {pattern!r:.80}")
         return self._run(self._operations.names(pattern))
 
     def checkpoint(self) -> str | None:

@@ -7,6 +7,7 @@ Left out of the new one is why its documents cannot be changed: that it is a tim
 from __future__ import annotations
 
 import json as json_
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from sparsevec.errors import BackendDown, CollectionError, OutOfLimits
 
 from .answers import read_hits
 from .claims import HIDDEN
-from .hazards import hazards
+from .errors import failure
+from .hazards import final_pipeline, hazards
 from .index import Index
 from .session import PAGE, Session
 from .versions import hides_vectors
@@ -104,7 +106,7 @@ class Copying:
         if after is None:
             self._session.wrote()  # by others, perhaps
         hits, following = yield from self._page(after, PAGE)
-        return Whole(tuple(hit["_id"] for hit in hits), _marks(hits), following)
+        return Whole(tuple(map(_key, hits)), _marks(hits), following)
 
     def take(self, source: str, ids: Sequence[RawId], over: Marks | None) -> Operation[Taken]:
         """Over what was read here, by the version that it had then."""
@@ -114,20 +116,40 @@ class Copying:
             here = {} if over is None else (yield from self._here(some))
             lines = []
             for hit in hits:
-                guard = _guard(here.get(hit["_id"]), over) if over is not None else {}
+                key = _key(hit)
+                guard = _guard(here.get(key), over) if over is not None else {}
                 if guard is None:
-                    if (_marks([hit]) != _marks([here[hit["_id"]]])).any():  # else an earlier try has brought it
-                        left.append(hit["_id"])
+                    if (_marks([hit]) != _marks([here[key]])).any():  # else an earlier try has brought it
+                        left.append(key)
                     continue
                 action = "create" if over is not None and not guard else "index"
                 lines.append((action, self._session.asked, {**hit, **guard}, json_.dumps(hit["_source"]).encode()))
-            for item in (yield from _bulk(lines)):
-                if item.get("status", 0) == 409:
-                    left.append(item["_id"])
-                elif item.get("status", 0) >= 300:
-                    refused[item["_id"]] = f"{item.get('error', item)}"[:500]
+            items = yield from _bulk(lines)
+            done = []
+            for line, item in zip(lines, items, strict=True):
+                if item["status"] == 409:
+                    left.append(_key(line[2]))
+                elif fault := failure(item):
+                    refused[_key(line[2])] = fault.reason[:500]
+                else:
+                    done.append((line[2], item))
+            if done and over is not None and final_pipeline((yield from self._index())) is not None:
+                refused |= yield from self._restored(done)
         self._session.wrote()
         return Taken(refused, tuple(left))
+
+    def _restored(self, done: Sequence[tuple[Json, Json]]) -> Operation[dict[RawId, str]]:
+        """Documents that a final pipeline, which they had been through, has changed once more as they were written, as
+        they were: a partial update passes by it. One that somebody has changed since is left alone."""
+        lines = []
+        for hit, item in done:
+            guard = {"if_seq_no": item["_seq_no"], "if_primary_term": item["_primary_term"]}
+            lines.append(
+                ("update", self._session.asked, {**hit, **guard}, json_.dumps({"doc": hit["_source"]}).encode())
+            )
+        items = yield from _bulk(lines)
+        faults = [(hit, failure(item)) for (hit, _), item in zip(done, items, strict=True) if item["status"] != 409]
+        return {_key(hit): f"its final pipeline changed it: {fault.reason}"[:500] for hit, fault in faults if fault}
 
     def discard(self, ids: Sequence[RawId], over: Marks | None) -> Operation[None]:
         for some in _parts(ids):
@@ -142,7 +164,7 @@ class Copying:
         target = yield from self._session.look()
         ours = {self._session.field, HIDDEN, *(target.hidden if target else ())}
         hits = yield from self._found(self._session.asked, ids, excludes=sorted(ours))
-        return {hit["_id"]: hit for hit in hits}
+        return {_key(hit): hit for hit in hits}
 
     def _found(self, name: str, ids: Sequence[RawId], excludes: Sequence[str] = ()) -> Operation[list[Json]]:
         """These documents of that index as they are now."""
@@ -152,7 +174,7 @@ class Copying:
         source = {**whole, **({"excludes": list(excludes)} if excludes else {})} or True
         body = {
             "size": len(ids),
-            "query": {"ids": {"values": list(ids)}},
+            "query": _among(ids),
             "_source": source,
             "seq_no_primary_term": True,
         }
@@ -179,6 +201,26 @@ def _aliased(name: str, aliases: Json) -> CollectionError:
         f"an index template gives index {name!r} the aliases {sorted(aliases)}, so that readers would find every "
         f"document there a second time while it is filled; name another with name=, which no template matches"
     )
+
+
+def _key(hit: Json) -> str:
+    """What names one document: its `_id`, of which there may be several, with a routing each."""
+    id_, routing = hit["_id"], hit.get("_routing")
+    return str(id_) if routing is None and id_[0] != "[" else orjson.dumps([id_, routing]).decode()
+
+
+def _among(keys: Sequence[RawId]) -> Json:
+    """The query that finds these documents, and no other of the same `_id`."""
+    by_routing = defaultdict[Any, list[str]](list)
+    for key in map(str, keys):
+        id_, routing = orjson.loads(key) if key[0] == "[" else (key, None)
+        by_routing[routing].append(id_)
+    clauses = []
+    for routing, ids in by_routing.items():
+        routed = {"exists": {"field": "_routing"}} if routing is None else {"term": {"_routing": routing}}
+        kind = "must_not" if routing is None else "must"
+        clauses.append({"bool": {"filter": [{"ids": {"values": ids}}], kind: [routed]}})
+    return {"bool": {"should": clauses, "minimum_should_match": 1}}
 
 
 def _marks(hits: Sequence[Json]) -> Marks:

@@ -54,7 +54,7 @@ def failure(item: Json, *, guarded: bool = False) -> Failure | None:
     """Why an action of a bulk request did not take effect, or None. `guarded`: it was sent with a version."""
     status = item["status"]
     if status < 300:
-        dropped = item.get("result") == "noop" and item.get("_seq_no") == -2
+        dropped = item.get("result") == "noop" and item.get("_seq_no", -2) < 0  # an update that changes nothing has one
         return Failure("an ingest pipeline of the index dropped it") if dropped else None
     kind, reason = read_error(item)
     said = f"{kind}: {reason}"

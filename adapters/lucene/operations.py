@@ -197,7 +197,7 @@ class LuceneOperations:
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
         session = self._session
         target = yield from session.look()
         noted = (session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))

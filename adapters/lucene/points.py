@@ -13,8 +13,9 @@ from sparsevec.errors import PlaceForgotten
 from .errors import says, to_error
 from .wire import Answer, ask, good, json
 
-__all__ = ["close", "opened", "page"]
+__all__ = ["ELSEWHERE", "close", "opened", "page"]
 
+ELSEWHERE = "that place is of another index than the name stands for; begin again"
 _NEVER = ("search context id", "invalid id", "EOFException")  # of a point that no server gave, by version
 
 

@@ -64,7 +64,7 @@ class Scanning:
         source = yield from self._source(target, field, payloads, dense, judge.fields)
         one_more = size + 1  # says whether there is more
         body = page_body(point, _KEEP, field, place, one_more, source, vectors, codes=codes, filters=judge.clauses)
-        hits, following = yield from self._hits(point, body, size)
+        hits, following = yield from self._hits(target.names, point, body, size)
         hits = [hit for hit in hits if judge.takes(hit)]
         after = None if following is None else orjson.dumps(following).decode()
         return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense, codes=codes)
@@ -98,13 +98,20 @@ class Scanning:
         source = {**vectors, "excludes": sorted({self._session.field, HIDDEN, *target.hidden})}
         size = max(1, min(size, target.window - 1))
         body = page_body(point, _KEEP, field, place, size + 1, source, False)
-        hits, following = yield from self._hits(point, body, size)
+        hits, following = yield from self._hits(target.names, point, body, size)
         return hits, None if following is None else orjson.dumps(following).decode()
 
-    def _hits(self, point: str, body: Mapping[str, Any], size: int) -> Operation[tuple[list[Any], list[Any] | None]]:
-        """At most `size` hits of a page that asks for one more, and the place behind them; None behind the last."""
+    def _hits(
+        self, names: frozenset[str], point: str, body: Mapping[str, Any], size: int
+    ) -> Operation[tuple[list[Any], list[Any] | None]]:
+        """At most `size` hits of a page that asks for one more, and the place behind them; None behind the last.
+
+        Raises PlaceForgotten for a place of other indices than these `names`.
+        """
         found = yield from points.page(body, _GONE)
         hits, point = read_hits(found), found.get("pit_id", point)
+        if not names.issuperset(hit["_index"] for hit in hits):
+            raise PlaceForgotten(points.ELSEWHERE)
         if len(hits) > size:
             return list(hits[:size]), [point, hits[size - 1]["sort"]]
         yield from points.close(self._session.engine, point)
@@ -148,7 +155,7 @@ class Scanning:
         size = max(1, min(size, target.window - 1))
         source = yield from self._source(target, field, payloads, dense)
         body = page_body(point, _KEEP, field, place, size + 1, source, vectors, behind)
-        hits, following = yield from self._hits(point, body, size)
+        hits, following = yield from self._hits(target.names, point, body, size)
         if following is not None:
             last: Any = [number, *following]
         else:
@@ -180,15 +187,15 @@ class Scanning:
         whole = (yield from self._session.whole_source(target.indices[0])) if dense is not None else {}
         if payloads:
             return {**whole, "excludes": sorted({self._session.field, HIDDEN, *target.hidden} if field else {HIDDEN})}
-        if dense is not None and (yield from self._holds_little_else(dense, whole or True)):
+        if dense is not None and (yield from self._holds_little_else(target, dense, whole or True)):
             return whole or True
         return {**whole, "includes": [*judged, *([] if dense is None else [dense])]}
 
-    def _holds_little_else(self, dense: str, whole: Any) -> Operation[bool]:
+    def _holds_little_else(self, target: Target, dense: str, whole: Any) -> Operation[bool]:
         """Whether documents are mostly their dense row: then they are read whole, for a server that picks a field of
         `_source` reads all of it and writes that anew, which is most of what a page of dense rows costs it."""
         if dense not in self._mostly:
-            body = {"size": _PROBED, "_source": whole}
+            body = {"size": min(_PROBED, target.window), "_source": whole}
             hits = read_hits((yield from json("POST", self._session.path("_search"), body)))
             sources = [hit.get("_source", {}) for hit in hits]
             rows = [row for row in (value_at(source, dense) for source in sources) if row]

@@ -15,7 +15,7 @@ from sparsevec.contract.checks import Id, Queries, check_ids, check_queries
 from sparsevec.contract.filters import Condition, Where, conditions, fields
 from sparsevec.contract.operations import Operation
 from sparsevec.contract.searches import Search, rescored
-from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits
+from sparsevec.errors import BackendDown, BackendUnsupported, OutOfLimits, PlaceForgotten
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
 from .answers import clause_limit, read_codes, read_dense_fields, read_hits, read_packed, read_vectors
@@ -24,6 +24,7 @@ from .filters import leaves
 from .hazards import source_fault
 from .ids import from_ids, to_id
 from .judging import Judge
+from .points import ELSEWHERE
 from .queries import (
     anyone_body,
     bringing,
@@ -75,7 +76,14 @@ class Searching:
             yield from self._session.refresh()
             asking = _Search(known, depth, wanted, search, most)
             if search.after is not None:
-                return [(yield from self._page(asking, asked[0], search.after))]
+                page = yield from self._page(asking, asked[0], search.after)
+                now = (yield from self._again(asking)) if asking.seen else None
+                if now is None and not asking.seen <= known.target.names:
+                    raise PlaceForgotten(ELSEWHERE)
+                if now is None:
+                    return [page]
+                known = now
+                continue
             hits = yield from self._asked(asking, asked)
             now = (yield from self._again(asking)) if asked.nnz else None
             if now is None:
@@ -194,7 +202,7 @@ class Searching:
                 "(encode_query(row, nnz=k)) make one that it takes, and a search without after= answers the whole of it"
             )
         reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
-        taken, place = yield from reading.behind(after, search.k, search.takes)
+        taken, place = yield from reading.behind(after, search.k, lambda hit: search.takes(*search.see([hit])))
         return replace(search.hits(taken), after=place)
 
     def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:

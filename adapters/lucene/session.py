@@ -74,7 +74,7 @@ class Session:
         self._lock = threading.Lock()
         self._writes, self._seen = 0, 0  # writes so far, with those of others before we looked, and what readers see
         self._left_to_index = refresh == "index"
-        self._may_refresh = True  # until the server says that the privilege is missing; then each write waits
+        self._may_refresh: bool | None = None  # whether the server lets us, once it was asked; else each write waits
 
     def path(self, *actions: str) -> str:
         return path_of(self.asked, *actions)
@@ -170,7 +170,7 @@ class Session:
             writes = self._writes
             if self._seen >= writes:
                 return True
-            if not self._may_refresh or (self._left_to_index and not force):
+            if self._may_refresh is False or (self._left_to_index and not force):
                 return False
         answer = yield from ask("POST", self.path("_refresh"))
         if answer.status == 403:
@@ -178,12 +178,16 @@ class Session:
             return False
         read_hits(good(answer))
         with self._lock:
-            self._seen = max(self._seen, writes)
+            self._seen, self._may_refresh = max(self._seen, writes), True
         return True
 
-    @property
-    def write_params(self) -> dict[str, str]:
-        return {} if self._may_refresh else {"refresh": "wait_for"}
+    def write_params(self) -> Operation[dict[str, str]]:
+        """Before the first write it is asked whether we may refresh: a reader could not wait for it any more (C2)."""
+        if self._may_refresh is None and not self._left_to_index:
+            answer = yield from ask("POST", self.path("_refresh"))
+            if answer.status in (200, 403):  # else the write itself says what is wrong
+                self._may_refresh = answer.status == 200
+        return {"refresh": "wait_for"} if self._may_refresh is False else {}
 
     # ---- searches
 

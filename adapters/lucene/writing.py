@@ -226,7 +226,8 @@ class Writing:
                 f"send fewer documents at once",
                 splittable=len(bodies) > 1,
             )
-        params = {"timeout": _PATIENCE, "filter_path": BULK_PATHS, "pipeline": "_none", **self._session.write_params}
+        waits = yield from self._session.write_params()
+        params = {"timeout": _PATIENCE, "filter_path": BULK_PATHS, "pipeline": "_none", **waits}
         try:
             answer = yield from self._session.bulk(index, bodies, params)
             items = bulk_items(answer, len(sent))

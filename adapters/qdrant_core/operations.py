@@ -52,7 +52,7 @@ class QdrantOperations(Writes, Reads, Ranking, Copying):
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
         note = Note.new(self._vector, dimension, fingerprint, code_bytes)
         if (found := (yield from self._look())) is None:
             yield from self._need(LOWEST, "collections that carry metadata")

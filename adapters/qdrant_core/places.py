@@ -90,10 +90,10 @@ class _Place:
             return cls()
         try:
             score, above, tied = json.loads(after)
-            ranks = isinstance(score, float) and math.isfinite(score) and type(above) is int and above >= 0
-            if not ranks or type(tied) is not list:
+            ranks = isinstance(score, float) and math.isfinite(score) and type(above) is int and 0 <= above < 2**63
+            if not ranks or type(tied) is not list or not {int, str}.issuperset(map(type, tied)):
                 raise ValueError
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise InvalidInput(
                 f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}'
             ) from None

@@ -280,7 +280,7 @@ def _nobody(records: Sequence[Mapping[str, Any]]) -> Operation[Any]:
 def _place(after: str | None) -> Point | None:
     try:
         place = None if after is None else json.loads(after)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         place = False
     if place is not None and (isinstance(place, bool) or not isinstance(place, (int, str))):
         raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}")

@@ -72,7 +72,7 @@ def place_of(after: str | None) -> Any:
     try:
         place = None if after is None else json.loads(after)
         return place if place is None or (type(place) is int and 0 <= place < 2**64) else UUID(place)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidInput(f"expected the `after` of an earlier page, found {after!r:.80}") from None
 
 

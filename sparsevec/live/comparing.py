@@ -92,10 +92,18 @@ def _look(old: Copies, new: Copies, deadline: float) -> CopyLook:
     return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
 
 
-def late(old: Copies, new: Copies, before: Marked, deadline: float) -> CopyLook:
-    """After the switch: what was written to the old collection since `before` was seen in the new one."""
+def late(
+    old: Copies, new: Copies, before: Marked, deadline: float, again: Sequence[RawId] | None = None
+) -> tuple[CopyLook, list[RawId]]:
+    """After the switch: what was written to the old collection since `before` was seen in the new one, and the ids of
+    those that the new one refused.
+
+    `again`: of these alone, which were refused before. Nothing is removed then, and what else was deleted in the new
+    collection since stays deleted.
+    """
     began, patience = time.monotonic(), Patience(deadline, SYSTEM_TIME)
     name, now = old.stands_for(), Marked.of(new)
+    wanted = None if again is None else np.sort(_of_ids(again))
     ids: list[Marks] = []
     refused: dict[RawId, str] = {}
     left: list[RawId] = []
@@ -105,6 +113,8 @@ def late(old: Copies, new: Copies, before: Marked, deadline: float) -> CopyLook:
         ids.append(of_ids)
         looked += len(page.ids)
         came = ~among(page.marks, before.marks) & ~among(page.marks, now.marks)
+        if wanted is not None:
+            came &= among(of_ids, wanted)
         there, at_all = among(of_ids, now.ids), among(of_ids, before.ids)
         untouched = there & among(now.state_of(of_ids), before.marks)
         chosen = came & (untouched | ~(there | at_all))
@@ -117,13 +127,14 @@ def late(old: Copies, new: Copies, before: Marked, deadline: float) -> CopyLook:
                 [*left, *taken.left],
             )
     here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
-    for page in new.whole_pages():
+    for page in new.whole_pages() if wanted is None else ():
         gone = ~among(_of_ids(page.ids), here) & among(page.marks, before.marks)
         some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
         removed += len(some)
         if some:
             patience.ask(partial(new.discard, some, before.marks))
-    return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
+    look = _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
+    return look, list(refused)
 
 
 def _told(

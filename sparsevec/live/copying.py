@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import check_seed
 from sparsevec.contract.connect import connect
-from sparsevec.contract.copies import Copies
+from sparsevec.contract.copies import Copies, RawId
 from sparsevec.contract.urls import Url
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import BackendUnsupported, CollectionError, InvalidInput, JournalMismatch, printable
@@ -99,6 +99,8 @@ class _Copy(BaseModel):
     old: str
     new: str
     state: Literal["filling", "switching", "switched"] = "filling"
+    refused: tuple[RawId, ...] = ()
+    """came late to the old collection in the switch, and are in that one alone"""
 
 
 def copy_beside(
@@ -238,8 +240,9 @@ def switch_copy(
     """Move every alias of the old collection to its copy, at one stroke, and bring over what came late.
 
     Before that the copy is made the same once more, counts and contents of every document, and its vectors are caught
-    up with. The old collection stays. May be called again after a kill. Raises InvalidInput where the folder knows of
-    no copy, CollectionError where the copy did not take every document, and then nothing is moved.
+    up with. The old collection stays. May be called again after a kill, and where the new collection refused some of
+    what came late, which is then tried alone. Raises InvalidInput where the folder knows of no copy, CollectionError
+    where the copy did not take every document, and then nothing is moved.
     """
     check_deadline(deadline)
     secrets = credentials or {}
@@ -256,9 +259,11 @@ def switch_copy(
             Marked.of(new).keep(folder / _MARKS)
             _keep(folder, copy.model_copy(update={"state": "switching"}))
             old.move_names(copy.new)
-        if copy.state != "switched":  # once: what is deleted from now on stays deleted
-            looks.append(late(old, new, Marked.read(folder / _MARKS), deadline))
-            _keep(folder, copy.model_copy(update={"state": "switched"}))
+        again = copy.refused if copy.state == "switched" and _there(old) else None
+        if copy.state != "switched" or again:  # once: what is deleted from now on stays deleted
+            look, refused = late(old, new, Marked.read(folder / _MARKS), deadline, again)
+            looks.append(look)
+            _keep(folder, copy.model_copy(update={"state": "switched", "refused": tuple(refused)}))
         caught = catch_up(where, model=model, deadline=deadline, **secrets)
     return _report(first, copy, looks, caught=caught)
 
@@ -266,13 +271,20 @@ def switch_copy(
 def drop_copied(where: str, *, model: str | os.PathLike[str], credentials: dict[str, Any] | None = None) -> str:
     """Remove the old collection after a switch, with all that is in it; gives its name. Nothing brings it back.
 
-    Raises InvalidInput where nothing was switched yet, CollectionError where an alias stands for it still.
+    Raises InvalidInput where nothing was switched yet, CollectionError where an alias stands for it still, or it alone
+    holds documents that came late and were refused.
     """
     with ExitStack() as stack:
         _, copy, old, _ = _known(stack, where, Path(model), credentials or {})
         if copy.state != "switched":
             raise InvalidInput(f"{copy.old} serves still; switch first")
-        if _there(old):
+        there = _there(old)
+        if there and copy.refused:
+            raise CollectionError(
+                f"{copy.old} alone holds {len(copy.refused):,} documents that {copy.new} refused in the switch, such "
+                f"as {copy.refused[0]!r}; mend what refuses them, or delete them there, and switch once more"
+            )
+        if there:
             old.remove_whole()
         for name in (_MARKS, _STATE):
             (Path(model) / name).unlink(missing_ok=True)

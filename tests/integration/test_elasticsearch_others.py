@@ -472,6 +472,39 @@ def test_a_place_that_no_page_gave_is_forgotten_and_no_fault_of_the_server(place
         next(iter(created(place).scan(after='["garbage", [1]]')))
 
 
+def test_a_place_of_another_index_brings_none_of_its_documents(place: Place) -> None:
+    """It names a point in time, which a server reads whatever index it is of."""
+    place.make({})
+    other = Place(place.engine_url, f"{place.index}-secret")
+    mine, theirs = created(place), created(other, options="field=emb")
+    for adapter in (mine, theirs):
+        adapter.upsert(["1", "2", "3"], rows(ONE, ONE, ONE), missing="create")
+        adapter.count()
+    (hits,) = theirs.search(rows(ONE), 1, after="")
+    with pytest.raises(PlaceForgotten, match="of another index"):
+        mine.search(rows(ONE), 1, after=hits.after)
+    with pytest.raises(PlaceForgotten, match="of another index"):
+        next(iter(mine.scan(size=1, after=next(iter(theirs.scan(size=1))).after)))
+
+
+def test_a_reading_begins_anew_where_the_alias_was_moved_and_finds_the_new_index_at_once(place: Place) -> None:
+    indices = [Place(place.engine_url, f"{place.index}-{version}") for version in ("v1", "v2")]
+    for index in indices:
+        index.make({"n": {"type": "long"}})
+        created(index).upsert([f"{index.index}-{n}" for n in range(3)], rows(ONE, ONE, ONE), missing="create")
+        index.http("POST", "_refresh")
+    old, new = (index.index for index in indices)
+    place.root("PUT", f"{old}/_alias/{place.index}")
+    adapter = place.connect()
+    (first,) = adapter.search(rows(ONE), 2, after="")
+    moves = [{"remove": {"index": old, "alias": place.index}}, {"add": {"index": new, "alias": place.index}}]
+    place.root("POST", "_aliases", {"actions": moves})
+    (again,) = adapter.search(rows(ONE), 3, after="")
+    assert {*again.ids} == {f"{new}-{n}" for n in range(3)}
+    with pytest.raises(PlaceForgotten, match="begin again"):
+        adapter.search(rows(ONE), 2, after=first.after)
+
+
 def test_an_alias_that_is_moved_in_the_middle_of_a_write_leaves_the_other_index_as_it_is(place: Place) -> None:
     for version in ("v1", "v2"):
         other = Place(place.engine_url, f"{place.index}-{version}")

@@ -99,6 +99,15 @@ def test_a_writer_without_the_privilege_to_refresh_still_sees_what_it_wrote(inde
     assert adapter.count() == 3
 
 
+def test_the_first_write_without_the_privilege_to_refresh_is_seen_by_the_next_count(index: str) -> None:
+    adapter = connect(index, basic_auth=("writer", SECRET))
+    assert adapter.upsert(["second"], rows({1: 2.0})).written == ("second",)
+    assert (adapter.count(), found(adapter, {1: 1.0})) == (2, ("second", "first"))
+    adapter = connect(index, basic_auth=("writer", SECRET))
+    adapter.delete(["second"])
+    assert adapter.count() == 1
+
+
 def test_a_writer_who_may_use_an_alias_alone_writes_by_the_alias(node: str) -> None:
     made, alias = f"elasticsearch://{node}/the-index?field=emb&replicas=0", f"elasticsearch://{node}/alias-1?field=emb"
     with closing(connect(made, basic_auth=("everything", SECRET))) as adapter:

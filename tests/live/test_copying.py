@@ -355,6 +355,77 @@ def test_no_document_of_a_copy_goes_through_a_pipeline_again(
     users.close()
 
 
+def test_what_the_copy_refused_in_the_switch_comes_with_the_next_call_and_the_old_index_is_kept_for_it(
+    lucene: LuceneShop, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Aliased(lucene)
+    sv.copy_beside(place.url, model=model, dense_field="emb", check=False)
+    users, copy = place.through(place.alias), place.through(f"{lucene.index}-sparse")
+    rows = [row.tolist() for row in dense_rows(5, seed=9)]
+    kind = type(sv.connect(place.url))
+    move = kind.move_names  # type: ignore[attr-defined]
+
+    def moved(adapter: Any, to: str) -> None:
+        lucene.http("PUT", "/_mapping", {"dynamic": "false"})
+        copy.http("PUT", "/_mapping", {"dynamic": "strict"})
+        move(adapter, to)
+        lucene.put({N: {"title": "late", "emb": rows[0]}, N + 1: {"title": "late", "emb": rows[1], "odd": 1}})
+        lucene.put({number: {"title": "late", "emb": rows[2], "odd": 1} for number in (1, 2, 3)})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "move_names", moved)
+        report = sv.switch_copy(place.url, model=model)
+    assert (report.looks[-1].copied, report.complete) == (1, False)
+    assert report.looks[-1].refused.keys() == {"1", "2", "3", str(N + 1)}
+    with pytest.raises(CollectionError, match="alone holds 4 documents"):
+        sv.drop_copied(place.url, model=model)
+    users.remove(N)  # came late, and is not to come again
+    users.remove(2)
+    users.put({3: {"title": "later", "emb": rows[3]}})
+    copy.http("PUT", "/_mapping", {"dynamic": "false"})
+    report = sv.switch_copy(place.url, model=model)
+    assert (report.looks[-1].copied, sorted(report.looks[-1].left_named), report.complete) == (2, ["2", "3"], True)
+    there = users.documents()
+    assert [there[number]["title"] for number in (1, 3, N + 1)] == ["late", "later", "late"]
+    assert not {2, N} & there.keys()
+    assert wrong(users, model) == {}
+    assert (sv.switch_copy(place.url, model=model).looks, sv.drop_copied(place.url, model=model)) == ((), lucene.index)
+    assert users.documents() == there
+    lucene.index = copy.index  # for the end of the test
+
+
+def test_of_several_documents_of_one_id_with_a_routing_each_a_switch_brings_the_one_that_changed(
+    lucene: LuceneShop, model: Path
+) -> None:
+    def twins(index: str) -> dict[str, str]:
+        _http(lucene.base, "POST", f"/{index}/_refresh")
+        body = {"query": {"ids": {"values": ["3"]}}, "_source": ["title"]}
+        hits = _http(lucene.base, "POST", f"/{index}/_search", body)["hits"]["hits"]
+        return {hit["_routing"]: hit["_source"]["title"] for hit in hits}
+
+    emb = dense_rows(1, seed=9)[0].tolist()
+    for routing in "abcdefgh":  # the last of each of two shards stays
+        lucene.http("PUT", f"/_doc/3?routing={routing}&refresh=true", {"title": routing, "emb": emb})
+    place = Aliased(lucene)
+    report = sv.copy_beside(place.url, model=model, dense_field="emb", check=False)
+    first, second = before = twins(lucene.index)
+    assert (twins(report.new), report.settled) == (before, True)
+    lucene.http("PUT", f"/_doc/3?routing={first}&refresh=true", {"title": "changed", "emb": emb})
+    lucene.http("DELETE", f"/_doc/3?routing={second}&refresh=true")
+    report = sv.switch_copy(place.url, model=model)
+    assert (report.looks[0].copied, report.looks[0].removed, report.settled) == (1, 1, True)
+    assert twins(report.new) == {first: "changed"}
+    place.through(report.new).close()
+
+
+def test_an_index_that_answers_with_few_hits_at_once_is_filled_and_copied(lucene: LuceneShop, model: Path) -> None:
+    lucene.http("PUT", "/_settings", {"index.max_result_window": 7})
+    place = Aliased(lucene)
+    report = sv.copy_beside(place.url, model=model, dense_field="emb", check=False)
+    assert (report.looks[-1].same, report.complete) == (N, True)
+    place.through(report.new).close()
+
+
 # ---- what is refused
 
 

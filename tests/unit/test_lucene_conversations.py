@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -72,7 +73,10 @@ def rows(*documents: dict[int, float], fingerprint: str | None = None) -> Sparse
 
 @pytest.fixture
 def lucene() -> LuceneOperations:
-    return LuceneOperations("elasticsearch", "products", "emb")
+    """One that knows that it may refresh; the first write of another asks for that."""
+    operations = LuceneOperations("elasticsearch", "products", "emb")
+    operations._session._may_refresh = True
+    return operations
 
 
 def upsert(lucene: LuceneOperations, ids: list[Any], vectors: SparseVectors, **given: Any) -> Generator[Any, Any, Any]:
@@ -153,6 +157,21 @@ def test_where_no_scripts_run_an_object_is_merged_and_written_anew_where_that_le
     action, written = lines(sent[6])
     assert action == {"index": {"_id": "c", "if_seq_no": 5, "if_primary_term": 1}}
     assert (written["maker"], written["title"], written["emb"]) == ({"a": 1}, "c", [{"1": 0.5}])
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [(REFRESHED, None), (Answer(403, {"error": {"type": "security_exception"}}), ["wait_for"])],
+)
+def test_the_first_write_asks_whether_a_reader_may_refresh_and_waits_itself_where_none_may(
+    answer: Answer, waits: list[str] | None
+) -> None:
+    lucene = LuceneOperations("elasticsearch", "products", "emb")
+    _, sent = talk(upsert(lucene, ["a"], rows({1: 0.5})), OTHERS, NODE, answer, items(WRITTEN))
+    assert said(sent)[-2:] == ["POST /products/_refresh", "POST /products/_bulk"]
+    assert parse_qs(urlsplit(sent[-1].target).query).get("refresh") == waits
+    _, sent = talk(upsert(lucene, ["a"], rows({1: 0.5})), items(WRITTEN))  # asked once
+    assert parse_qs(urlsplit(sent[-1].target).query).get("refresh") == waits
 
 
 def test_objects_that_only_a_final_pipeline_could_rewrite_are_reported(lucene: LuceneOperations) -> None:
@@ -549,7 +568,8 @@ def test_a_filter_that_the_server_decides_is_counted_without_looking_at_a_docume
 def test_where_fewer_must_match_than_may_documents_are_looked_at(lucene: LuceneOperations) -> None:
     now = there(emb={"type": "sparse_vector"}, brand={"type": "keyword"}, **note())
     may, must = (Answer(200, {"count": n, "_shards": {"failed": 0}}) for n in (2, 1))
-    hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "sort": [7], "matched_queries": ["holds"]}
+    hit = {"_index": "products", "_id": "a", "_seq_no": 4, "_primary_term": 1, "sort": [7]}
+    hit |= {"matched_queries": ["holds"]}
     found = [{**hit, "_source": {"brand": brand}} for brand in ("acme", "other")]
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": found}})
     asked = [now, REFRESHED, may, must, now, Answer(200, {"id": "P1"}), page, DONE]
@@ -561,7 +581,8 @@ def test_where_fewer_must_match_than_may_documents_are_looked_at(lucene: LuceneO
 
 
 def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOperations) -> None:
-    hit = {"_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7], "matched_queries": ["holds"]}
+    hit = {"_index": "products", "_id": "a", "_seq_no": 4, "_primary_term": 1, "_routing": "t", "sort": [7]}
+    hit |= {"matched_queries": ["holds"]}
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, {**hit, "_id": "b"}]}})
     asked: dict[str, Any] = {"vectors": False, "payloads": False, "dense": None, "size": 1, "where": None}
     first, sent = talk(lucene.page(**asked, after=None), OTHERS, REFRESHED, Answer(200, {"id": "P1"}), page)
@@ -580,7 +601,7 @@ def test_a_scan_goes_by_shard_and_document_in_one_point_in_time(lucene: LuceneOp
 def test_documents_that_are_mostly_their_dense_row_are_read_whole(
     lucene: LuceneOperations, beside: str, narrowed: Any
 ) -> None:
-    about = {"_seq_no": 4, "_primary_term": 1, "sort": [7]}
+    about = {"_index": "products", "_seq_no": 4, "_primary_term": 1, "sort": [7]}
     hit = {"_id": "a", **about, "_source": {"title": beside, "dense": [0.25] * 64}}
     probe = Answer(200, {"_shards": {"total": 1}, "hits": {"hits": [hit, {"_id": "b"}]}})
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": [hit, hit]}})
@@ -704,3 +725,31 @@ def test_a_document_that_an_earlier_try_has_brought_is_not_called_written_in_bot
     taken, requests = talk(lucene.take("old", ["a"], before), *there, OURS, REFRESHED, OURS, hits(here))
     assert (taken.left, dict(taken.refused)) == (left, {})
     assert not [request for request in requests if "_bulk" in request.target]
+
+
+def test_late_documents_that_a_final_pipeline_changes_once_more_are_put_back_and_dropped_ones_are_named(
+    lucene: LuceneOperations,
+) -> None:
+    late = [
+        {"_id": "a", "_source": {"n": 1}, "_seq_no": 1, "_primary_term": 1},
+        {"_id": "a", "_routing": "t", "_source": {"n": 2}, "_seq_no": 2, "_primary_term": 1},
+        {"_id": "b", "_source": {"n": 3}, "_seq_no": 3, "_primary_term": 1},
+    ]
+    piped = there(settings={"index.final_pipeline": "counts"}, emb={"type": "sparse_vector"}, **note("index"))
+    copied = [{"_id": one["_id"], "status": 201, "_seq_no": 7 + n, "_primary_term": 1} for n, one in enumerate(late)]
+    dropped = {"_id": "b", "status": 200, "result": "noop", "_version": -3}
+    changed = {"_id": "a", "status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "changed"}}
+    taken, requests = talk(
+        lucene.take("old", ["a", '["a","t"]', "b"], np.array([7], np.uint64)),
+        *(REFRESHED, piped, NODE, located(*late), piped, REFRESHED, piped, located()),
+        items(*copied[:2], dropped, kind="create"),
+        piped,
+        items({**copied[0], "result": "updated"}, changed),
+    )
+    assert lines(requests[-1]) == [
+        {"update": {"_index": "products", "_id": "a", "if_seq_no": 7, "if_primary_term": 1}},
+        {"doc": {"n": 1}},
+        {"update": {"_index": "products", "_id": "a", "routing": "t", "if_seq_no": 8, "if_primary_term": 1}},
+        {"doc": {"n": 2}},
+    ]
+    assert (dict(taken.refused), taken.left) == ({"b": "an ingest pipeline of the index dropped it"}, ())

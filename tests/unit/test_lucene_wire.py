@@ -309,12 +309,14 @@ def test_a_document_that_is_not_there_one_that_changed_and_one_that_was_dropped_
         errors.failure(stale, guarded=True),
         errors.failure(stale),
         errors.failure({"status": 200, "result": "noop", "_seq_no": -2}),
+        errors.failure({"status": 200, "result": "noop", "_version": -3}),
         errors.failure({"status": 200, "result": "noop", "_seq_no": 4}),
     ]
     assert [one and (one.kind, one.retryable) for one in found] == [
         ("missing", False),
         ("stale", False),
         ("refused", True),
+        ("refused", False),
         ("refused", False),
         None,
     ]

@@ -119,7 +119,18 @@ def test_where_many_are_written_above_it_passes_over_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "after", ["[NaN, 0, []]", "[Infinity, 0, []]", "[1.0, -1, []]", "[1.0, true, []]", "[1, 0, []]"]
+    "after",
+    [
+        "[NaN, 0, []]",
+        "[Infinity, 0, []]",
+        "[1.0, -1, []]",
+        "[1.0, true, []]",
+        "[1, 0, []]",
+        "[1.0, 0, [[]]]",
+        f"[1.0, {2**63}, []]",
+        "[" * 100_000,
+    ],
+    ids=range(8),
 )
 def test_a_place_that_no_hit_can_have_is_refused(after: str) -> None:
     with pytest.raises(InvalidInput, match="the `after` of earlier hits"):
