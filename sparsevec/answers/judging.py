@@ -24,7 +24,7 @@ from sparsevec.contract.adapter import Adapter, Documents, Hit, Hits
 from sparsevec.contract.checks import Id, Payload, check_batch
 from sparsevec.contract.filters import Where, which_match
 from sparsevec.contract.operations import run
-from sparsevec.exact.verify import Judge, Offence, VerifyReport, judged_conditions, record, spellings
+from sparsevec.exact.verify import Judge, Offence, VerifyReport, check_asked, judged_conditions, record, spellings
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["AnswersReport", "verified"]
@@ -36,10 +36,13 @@ class AnswersReport(VerifyReport):
     answers: int = 0
     from_all: int = 0
     """queries that were answered from every document that the filter left, without a search"""
+    refined: bool = False
+    """the encoder was refined, and the vectors that were written were not given: its own were expected"""
 
     def __str__(self) -> str:
         if not self.exact:
-            return super().__str__()
+            hint = "\n  if what refine gave was written here, give it, too: verify(..., vectors=...), or --documents"
+            return f"{super().__str__()}{hint if self.refined else ''}"
         asked = f"{self.backend}: {self.queries:,} queries for {self.k} answers from {self.documents:,} documents"
         if 0 < self.from_all == self.queries:
             return f"{asked}: all {self.answers:,} answers are the exact ranking of all that the filter leaves"
@@ -68,7 +71,7 @@ def verified(
     wanted = judged_conditions(where, payloads)
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
     allowed = which_match(fields, wanted)
-    rows = ranking.rows(queries)
+    rows = check_asked(ranking.rows(queries))
     report = AnswersReport(
         backend=about.backend,
         documents=len(documents),
@@ -78,6 +81,7 @@ def verified(
         worst=0,
         offences=[],
         fingerprint=about.fingerprint,
+        refined=vectors is None and ranking.encoder.config.stage == "refined",
     )
     truth = _Truth(ranking, adapter, dense, documents, spellings(checked, about), allowed)
     for number, row in enumerate(rows):

@@ -269,6 +269,8 @@ def evaluate_model(
     sparsevec eval model/ documents.npy queries.npy --documents model/documents --qrels qrels.tsv --json
     ```
     """
+    if qrels is None and (ids is not None or query_ids is not None):
+        raise InvalidInput("--ids and --query-ids belong to --qrels: they name what is judged there")
     rows, asked, encoder = read_dense(dense), read_dense(queries), SparseEncoder.load(model)
     judged = None if qrels is None else read_qrels(qrels, read_ids(ids, len(rows)), read_ids(query_ids, len(asked)))
     codes = _encoded(encoder.encode_document, rows, None) if documents is None else SparseVectors.load(documents)

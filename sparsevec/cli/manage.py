@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,4 +170,6 @@ def _agree(question: str, *, yes: bool, as_json: bool) -> None:
         return
     if as_json:
         raise InvalidInput("with --json nobody can be asked whether to delete; add --yes")
+    if sys.stdin is None:  # closed, as a service may be started
+        raise InvalidInput("without an input nobody can be asked whether to delete; add --yes")
     typer.confirm(question, abort=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,20 +131,29 @@ def read_where(text: str | None) -> Where | None:
 
 def read_vector(text: str) -> dict[int, float]:
     """A sparse vector as JSON, such as {"3": 0.5, "17": 1.2}."""
-    try:
-        return {int(index): weight for index, weight in _object(text, "--vector").items()}
-    except ValueError as error:
-        raise InvalidInput(f"--vector must map whole numbers to weights: {error}") from error
+    found = _object(text, "--vector")
+    if wrong := [index for index in found if not re.fullmatch("-?(0|[1-9][0-9]*)", index)]:
+        raise InvalidInput(f"--vector must map whole numbers, such as 3, to weights: found {wrong[0]!r:.80}")
+    return {int(index): weight for index, weight in found.items()}
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=partial(_once, option))
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{option} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{option} must be a JSON object, found {text:.80}")
     return found
+
+
+def _once(option: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each name of which is there once: json would keep the last and say nothing."""
+    if twice := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
+        raise InvalidInput(f"{option} says {twice[0]!r:.80} more than once; say it once")
+    return dict(pairs)
 
 
 def check_output(folder: Path, ours: str) -> None:

@@ -95,8 +95,13 @@ def _wrong(kind: str, message: str, report: object, *, as_json: bool) -> None:
     """What went wrong, and what had been settled before, where that is known."""
     settled = report if isinstance(report, BaseModel) else None
     if as_json:
-        typer.echo(json.dumps({"error": message, "kind": kind} | ({"report": _plain(settled)} if settled else {})))
-        return
+        try:
+            typer.echo(json.dumps({"error": message, "kind": kind} | ({"report": _plain(settled)} if settled else {})))
+            return
+        except BrokenPipeError:
+            raise  # nobody reads: typer leaves in silence
+        except OSError:
+            pass  # a full disk under stdout; stderr may still be read
     _err.print(Text.assemble((kind, "bold red"), f": {shown(message)}"), soft_wrap=True)
     if settled is not None and str(settled) not in message:
         _err.print(Text(shown(settled)), soft_wrap=True)

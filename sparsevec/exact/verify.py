@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ from sparsevec.contract.checks import (
 from sparsevec.contract.filters import Condition, EngineFilter, Where, conditions, which_match
 from sparsevec.errors import InvalidInput, NotExact, WrongSpace
 from sparsevec.postings import PostingLists
-from sparsevec.vectors import Int64s, SparseVector, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVector, SparseVectors
 
 __all__ = [
     "Answering",
@@ -52,6 +52,7 @@ __all__ = [
     "Offence",
     "Verdict",
     "VerifyReport",
+    "check_asked",
     "judged_conditions",
     "record",
     "spellings",
@@ -65,6 +66,7 @@ _TINY = 2.0**-126  # the smallest normal float32
 _SHOWN = 5  # offences that a report prints; it holds all of them
 
 Float64s = npt.NDArray[np.float64]
+Asked = TypeVar("Asked", SparseVectors, Float32s)
 
 
 class Offence(BaseModel):
@@ -175,7 +177,7 @@ def verify(
     check_vectors(documents, "documents")
     about = adapter.info()
     checked, fields = check_batch(range(len(documents)) if ids is None else ids, documents, payloads, about.dimension)
-    asked = check_queries(queries, documents.dimension, about.fingerprint)
+    asked = check_asked(check_queries(queries, documents.dimension, about.fingerprint))
     _check_one_space(documents, asked, about.fingerprint)
     allowed = which_match(fields, wanted)
     known = None if codes is None else check_codes(codes, documents, about.code_bytes)
@@ -201,6 +203,13 @@ def verify(
         for number, (query, hits) in enumerate(zip(block, answers, strict=True), start):
             record(report, number, hits, judge.judge(query, hits, k))
     return report
+
+
+def check_asked(queries: Asked) -> Asked:
+    """Raises InvalidInput where there are none: what asks nothing would find every collection exact."""
+    if not len(queries):
+        raise InvalidInput("expected queries to judge the answers of, one at least, found none")
+    return queries
 
 
 def judged_conditions(where: Where | None, payloads: Sequence[Payload] | None) -> tuple[Condition, ...]:

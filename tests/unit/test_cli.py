@@ -247,8 +247,8 @@ def test_refined_documents_lie_beside_the_model_and_eval_measures_them(place: Pl
 
 def test_eval_reads_relevance_by_id(place: Place, tmp_path: Path) -> None:
     (tmp_path / "qrels.tsv").write_text("query_id\tdoc_id\trel\n0\tdoc-3\t1\n1\tdoc-5\t1\n")
-    command = ["eval", place / "model", place / "dense.npy", place / "asked.npy", "--ids", place / "ids.jsonl"]
-    result = sparsevec(*command, "--qrels", tmp_path / "qrels.tsv", "--json")
+    command = ["eval", place / "model", place / "dense.npy", place / "asked.npy"]
+    result = sparsevec(*command, "--ids", place / "ids.jsonl", "--qrels", tmp_path / "qrels.tsv", "--json")
     assert 0 <= read(result)["ndcg_10"] <= 1
     assert read(sparsevec(*command, "--json"))["ndcg_10"] is None
 
@@ -362,6 +362,21 @@ def test_drop_with_json_asks_nobody(place: Place, url: str) -> None:
     assert (refused.exit_code, "--yes" in read(refused)["error"]) == (2, True)
 
 
+def test_without_an_input_nobody_is_asked(place: Place, tmp_path: Path) -> None:
+    sparsevec("index", f"reference:{tmp_path}/x", place / "docs", "--create")
+    asked = [sys.executable, "-m", "sparsevec", "drop", f"reference:{tmp_path}/x"]
+    refused = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *asked], capture_output=True, text=True)
+    told = "InvalidInput: without an input nobody can be asked whether to delete; add --yes\n"
+    assert (refused.returncode, refused.stderr) == (2, told)
+
+
+def test_a_full_disk_under_the_answer_is_told_on_stderr(place: Place, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        asked = [sys.executable, "-m", "sparsevec", "info", f"reference:{tmp_path}/x", "--json"]
+        told = subprocess.run(asked, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (told.returncode, told.stderr) == (1, "StorageFailed: No space left on device\n")
+
+
 def test_delete_takes_these_ids_and_no_others(place: Place, url: str, tmp_path: Path) -> None:
     sparsevec("index", url, place / "docs", "--create")
     (tmp_path / "gone.jsonl").write_text('3\n{"id": 5}\n3\n12345\n')
@@ -453,6 +468,16 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["verify", "reference:x", "docs", "asked", "--documents", "docs"], "belong to --model"),
         (["search", "reference:x", "--vector", "[1]"], "must be a JSON object"),
         (["search", "reference:x", "--vector", '{"a": 1}'], "whole numbers"),
+        (
+            ["search", "reference:x", "--vector", '{"3": 1, "03": 2}'],
+            "whole numbers, such as 3, to weights: found '03'",
+        ),
+        (["search", "reference:x", "--vector", '{"3": 1, "3": 2}'], "--vector says '3' more than once"),
+        (["search", "reference:x", "--vector", "[1]"], "InvalidInput: --vector must be a JSON object, found [1]"),
+        (
+            ["delete", "reference:x", "--where", '{"a": {"lt": 1, "lt": 2}}', "--yes"],
+            "--where says 'lt' more than once",
+        ),
         (["index", "reference:x", "docs", "--create", "--ids", "short.jsonl"], "expected 400"),
         (
             ["encode", "model", "dense.npy", "-o", "dense.npy"],
@@ -473,6 +498,13 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["demo", "--engine", "qdrant"], "one of ['qdrant+edge', 'local', 'reference']"),
         (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
         (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a known document and a grade"),
+        (["eval", "model", "dense.npy", "asked.npy", "--ids", "ids.jsonl"], "belong to --qrels"),
+        (["eval", "model", "dense.npy", "asked.npy", "--query-ids", "ids.jsonl"], "belong to --qrels"),
+        (
+            ["verify", "reference:x", "dense.npy", "none.npy", "--model", "model"],
+            "queries to judge the answers of, one at least, found none",
+        ),
+        (["verify", "reference:x", "docs", "none"], "queries to judge the answers of, one at least, found none"),
         (["index", "qdrant://user:secret@localhost/x", "docs"], "seems to hold credentials"),
         (["index", "elasticsearch://u:secret@h/x", "docs"], "as SPARSEVEC_[ENGINE_]API_KEY or SPARSEVEC_[ENGINE_]USER"),
         (
@@ -493,6 +525,8 @@ def test_wrong_usage_is_told_as_text_and_as_json(
 ) -> None:
     np.save(place / "wide.npy", np.ones((3, 17), np.float32))
     np.save(place / "narrow.npy", np.ones((600, 16), np.float32))
+    np.save(place / "none.npy", np.zeros((0, 16), np.float32))
+    sv.SparseVectors.from_rows([], dimension=256).save(place / "none")
     (place / "short.jsonl").write_text("1\n2\n")
     (place / "broken.jsonl").write_text("1\n{\n")
     monkeypatch.chdir(place.path)

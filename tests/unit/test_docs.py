@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -86,6 +87,20 @@ def test_the_comparisons_are_the_files_that_the_benchmarks_wrote() -> None:
     for path in (root / "benchmarks/results").rglob("*.md"):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
         assert [line for line in lines if line not in page] == []
+
+
+def test_the_pages_have_the_times_of_codes_beside_elasticsearch_that_were_measured() -> None:
+    measured = json.loads((DOCS.parent / "benchmarks/results/answers.json").read_text())["elasticsearch"]["rows"]
+    took = {row["name"]: f"{row['cells']['fresh all']['ratio']:.1f}" for row in measured}
+    plain, short = (
+        [took[f"codes of {width} bytes{favour}"] for width in (50, 100, 200)] for favour in ("", ", in favour of bytes")
+    )
+    residuals, first = (
+        " ".join((DOCS / name).read_text().split()) for name in ("concepts/residuals.md", "comparisons.md")
+    )
+    for three in (plain, short):
+        assert f"{three[0]}, {three[1]} and {three[2]} times" in residuals
+        assert f"{three[1]} times" in first.split("HNSW over float32")[0]
 
 
 def test_the_reference_has_every_option_of_every_command() -> None:
