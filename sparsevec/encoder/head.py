@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.arrays import frozen
 from sparsevec.compiler import Loops
 from sparsevec.dense import Dense, blocks, largest
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
@@ -175,25 +176,14 @@ class Projection:
 
     def _of_few(self, rows: Float64s, k: int, groups: int, loops: Any) -> tuple[Int64s, Float64s] | None:
         """The k largest of each of a few rows; None when 8 bits leave so many candidates that they did not help."""
-        indices, values = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
-        least, bounds = (self._longest, self._error_of_bias), (np.empty(groups), np.empty(self.dimension))
-        (lows, highs), x = bounds, np.empty(rows.shape[1])
-        for at, row in enumerate(rows):
-            loops.bounds(*self._small, self._bias, row, self._mean, *least, x, *bounds)
-            columns = np.flatnonzero(highs >= np.partition(lows, groups - k)[groups - k])
-            if 4 * len(columns) > self.dimension:
-                return None
-            found = np.empty(len(columns))
-            loops.dots(self._weights, columns, x, found)
-            found *= self._scale
-            found += self._bias[columns]
-            order = np.argsort(-found, kind="stable")[:k]
-            indices[at], values[at] = columns[order], found[order]
-        return indices, values
+        found = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
+        about = *self._small, self._bias, self._mean, self._longest, self._error_of_bias
+        few = loops.largest_of_few(*about, k, groups, self._weights, rows, self._scale, *found)
+        return found if few else None
 
     @cached_property
     def _small(self) -> tuple[npt.NDArray[np.int8], Float64s, Float64s]:
-        """Weights (dimension, input_dim) in 8 bits, their steps and their errors (dimension,), for `loops.bounds`."""
+        """Weights (dimension, input_dim) in 8 bits, their steps and their errors (dimension,), for `loops`."""
         small, size = np.empty(self._weights.shape, np.int8), max(1, _SLICE // self._weights.shape[1])
         steps, errors = np.empty(self.dimension), np.empty(self.dimension)
         for start in range(0, self.dimension, size):
@@ -288,16 +278,30 @@ def strengths(values: Float64s, threshold: float) -> npt.NDArray[np.bool_]:
 
 
 def _sparse(indices: Int64s, values: Float64s, cut: Cut, dimension: int, purse: Purse | None = None) -> SparseVectors:
+    columns, weights, counts = _cut(indices, values, cut, purse)
+    ends = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=ends[1:])
+    order = np.argsort(columns if len(counts) == 1 else np.repeat(np.arange(len(counts)) * dimension, counts) + columns)
+    made = frozen(ends), frozen(columns[order].astype(np.int32)), frozen(weights[order])
+    return SparseVectors._made(*made, dimension, None)  # of ours: not looked at again, which takes long for one row
+
+
+def _cut(indices: Int64s, values: Float64s, cut: Cut, purse: Purse | None) -> tuple[Int64s, Float32s, Int64s]:
+    """The dimensions and weights that are kept, one row after the other, and how many of each row, (b,)."""
+    if (loops := LOOPS.get(0)) is not None:
+        counts, columns = np.empty(len(values), np.int64), np.empty(values.size, np.int64)
+        weights = np.empty(values.size, np.float32)
+        costs = (np.empty(0), 0.0, 0.0) if purse is None else (purse.prices, purse.spend, purse.dear)
+        end = loops.cut(indices, values, cut.threshold, cut.sixteenths, *costs, counts, columns, weights)
+        return columns[:end], weights[:end], counts
     kept = strengths(values, cut.threshold)
     if purse is not None:
         kept &= purse.bought(indices, values)
     values = np.where(kept, values, 0)
     values[values[:, 0] <= 0, 0] = 1  # nothing fired: the dimension that came nearest
-    weights = _power(values, cut.sixteenths)
-    weights /= np.sqrt(np.cumsum(np.square(weights), axis=1)[:, -1:])  # cumsum adds from left to right, always
-    columns, strength, counts = indices[kept], weights[kept].astype(np.float32), kept.sum(axis=1)
-    order = np.argsort(np.repeat(np.arange(len(kept)) * dimension, counts) + columns)
-    return SparseVectors(np.concatenate(([0], np.cumsum(counts))), columns[order], strength[order], dimension)
+    strong = _power(values, cut.sixteenths)
+    strong /= np.sqrt(np.cumsum(np.square(strong), axis=1)[:, -1:])  # cumsum adds from left to right, always
+    return indices[kept], strong[kept].astype(np.float32), kept.sum(axis=1)
 
 
 def _power(values: Float64s, sixteenths: int) -> Float64s:

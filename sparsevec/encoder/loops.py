@@ -15,13 +15,15 @@ import numpy.typing as npt
 from numba import boolean, float32, float64, int8, int16, int32, int64, uint8, void
 
 from sparsevec.compiler import compiled, given
+from sparsevec.ordering import in_order
 
-__all__ = ["KINDS", "bounds", "dots", "kth", "largest", "ordered", "regressed", "scores"]
+__all__ = ["KINDS", "bounds", "cut", "dots", "kth", "largest", "largest_of_few", "ordered", "regressed", "scores"]
 
 _Array: TypeAlias = npt.NDArray[Any]
 
 KINDS = (int16, int32)
 _COUNTED = 2**14  # numbers at once: int16 can say how many of them
+_STRONGEST = 32  # as in `head`
 
 
 @compiled([void(given(kind), kind[::1]) for kind in KINDS])
@@ -117,8 +119,9 @@ def largest(
     """
     n = rough.shape[1]
     maxima, numbers = np.empty(groups, np.float32), np.empty(groups, np.int32)
+    found, at_found = np.empty(n // 4), np.empty(n // 4, np.int64)
     for row in range(len(rough)):
-        activations, found, best = rough[row], indices[row], values[row]
+        activations = rough[row]
         for start in range(0, n, groups):
             line, more = activations[start : start + groups], rough_bias[start : start + groups]
             for group in range(len(line)):
@@ -129,32 +132,27 @@ def largest(
         for group in range(groups):
             lowest = min(lowest, maxima[group] if numbers[group] >= least else lowest)
         bar = np.nextafter(np.float32(lowest - 2 * errors[row]), np.float32(-np.inf))
-        candidates = taken = 0
+        candidates = 0
         for group in range(groups):
             if not maxima[group] >= bar:
                 continue
             for at in range(group, n, groups):
                 if not activations[at] + rough_bias[at] >= bar:
                     continue
-                candidates += 1
-                if 4 * candidates > n:
+                if candidates == len(found):
                     return False
-                value = _dot(weights[at], rows[row]) * scale + bias[at]
-                place = taken
-                while place and (value > best[place - 1] or (value == best[place - 1] and at < found[place - 1])):
-                    place -= 1
-                if place < k:
-                    for later in range(min(taken, k - 1), place, -1):
-                        best[later], found[later] = best[later - 1], found[later - 1]
-                    best[place], found[place] = value, at
-                    taken = min(taken + 1, k)
+                found[candidates], at_found[candidates] = _dot(weights[at], rows[row]) * scale + bias[at], at
+                candidates += 1
+        in_order(candidates, found, at_found)
+        for place in range(k):
+            values[row, place], indices[row, place] = found[place], at_found[place]
     return True
 
 
 _small = (given(int8, 2), given(float64), given(float64), given(float64))
 
 
-@compiled(void(*_small, given(float64), given(float64), float64, float64, *(float64[::1],) * 3))
+@compiled(void(*_small, given(float64), given(float64), float64, float64, float64[::1], float32[::1], float64[::1]))
 def bounds(
     small: _Array,
     steps: _Array,
@@ -198,7 +196,100 @@ def bounds(
             activation, error = product * (steps[at] * step) + bias[at], errors[at] * length + least
             highs[at] = activation + error
             low = max(low, activation - error)
-        lows[group] = low
+        lows[group] = np.nextafter(np.float32(low), np.float32(-np.inf))
+
+
+@compiled(boolean(*_small, given(float64), float64, float64, int64, int64, *_exact[:3], int64[:, ::1], float64[:, ::1]))
+def largest_of_few(
+    small: _Array,
+    steps: _Array,
+    errors: _Array,
+    bias: _Array,
+    mean: _Array,
+    longest: float,
+    least: float,
+    k: int,
+    groups: int,
+    weights: _Array,
+    rows: _Array,
+    scale: float,
+    indices: _Array,
+    values: _Array,
+) -> bool:
+    """The k largest activations of each row (b, m), as `largest` gives them, by what `bounds` takes: without a product
+    of rows and weights. False as soon as a row has so many candidates that this is no help."""
+    n, x = len(small), np.empty(rows.shape[1])
+    lows, highs, numbers = np.empty(groups, np.float32), np.empty(n), np.empty(groups, np.int32)
+    found, at_found = np.empty(n // 4), np.empty(n // 4, np.int64)
+    for row in range(len(rows)):
+        bounds(small, steps, errors, bias, rows[row], mean, longest, least, x, lows, highs)
+        ordered(lows.view(np.int32), numbers)
+        least_number, bar = kth(numbers, k), np.float32(np.inf)
+        for group in range(groups):
+            bar = min(bar, lows[group] if numbers[group] >= least_number else bar)
+        candidates = 0
+        for at in range(n):
+            if not highs[at] >= bar:
+                continue
+            if candidates == len(found):
+                return False
+            found[candidates], at_found[candidates] = _dot(weights[at], x) * scale + bias[at], at
+            candidates += 1
+        in_order(candidates, found, at_found)
+        for place in range(k):
+            values[row, place], indices[row, place] = found[place], at_found[place]
+    return True
+
+
+_found = (given(int64, 2), given(float64, 2))
+
+
+@compiled(int64(*_found, float64, int64, given(float64), float64, float64, int64[::1], int64[::1], float32[::1]))
+def cut(
+    indices: _Array,
+    values: _Array,
+    threshold: float,
+    sixteenths: int,
+    prices: _Array,
+    spend: float,
+    dear: float,
+    kept: _Array,
+    columns: _Array,
+    weights: _Array,
+) -> int:
+    """What `head._sparse` makes of the m largest activations of each row (b, m), by the same operations: how many each
+    row has `kept` (b,), and one row after the other their dimensions and weights, best first. No `prices`: no purse."""
+    b, m = values.shape
+    end, strong = 0, np.empty(m)
+    for row in range(b):
+        square, spent = 0.0, 0.0
+        for at in range(min(m, _STRONGEST)):
+            square += max(values[row, at], 0.0) * max(values[row, at], 0.0)
+        least, begin, length = threshold * math.sqrt(square) if threshold > 0 else 0.0, end, 0.0
+        for at in range(m):
+            value = values[row, at]
+            takes = value > 0 and value > least
+            if len(prices):
+                price = prices[indices[row, at]]
+                fair = at == 0 or (price <= dear and value > 0)
+                spent += price if fair else 0.0
+                takes = takes and fair and spent <= spend
+            if at and not takes:
+                continue
+            root = value if value > 0 else 1.0  # nothing fired: the dimension that came nearest
+            weight = root if sixteenths >= 16 else 1.0
+            if sixteenths % 16:
+                for bit in (8, 4, 2, 1):
+                    root = math.sqrt(root)
+                    if sixteenths % 16 & bit:
+                        weight *= root
+            length += weight * weight
+            strong[end - begin], columns[end] = weight, indices[row, at]
+            end += 1
+        kept[row] = end - begin
+        for at in range(begin, end):
+            weights[at] = strong[at - begin] / math.sqrt(length)
+    return end
 
 
 @compiled(float64(float64, float64))

@@ -23,6 +23,7 @@ from numba import boolean, float32, float64, int64, uint16, uint32, void
 from numba.extending import intrinsic
 
 from sparsevec.compiler import compiled, given
+from sparsevec.ordering import in_order
 
 __all__ = ["search"]
 
@@ -85,29 +86,6 @@ def _worst_of_best(k: int, size: int, scores: _Array, rows: _Array) -> Any:
     for at in range(1, k):
         worst = min(worst, scores[at])
     return worst
-
-
-@compiled(void(int64, float64[::1], int64[::1]))
-def _order(size: int, scores: _Array, rows: _Array) -> None:
-    """Sort `size` of them: the higher score first, then the lower row. A heap, at whose root is who comes last."""
-    for unsorted in range(size // 2 + size - 1, 0, -1):
-        top, end = max(0, unsorted - size), min(size, unsorted)
-        if unsorted < size:
-            scores[0], scores[end] = scores[end], scores[0]
-            rows[0], rows[end] = rows[end], rows[0]
-        score, row = scores[top], rows[top]
-        while 2 * top + 1 < end:
-            child = 2 * top + 1
-            if child + 1 < end and (
-                scores[child + 1] < scores[child]
-                or (scores[child + 1] == scores[child] and rows[child + 1] > rows[child])
-            ):
-                child += 1
-            if not (scores[child] < score or (scores[child] == score and rows[child] > row)):
-                break
-            scores[top], rows[top] = scores[child], rows[child]
-            top = child
-        scores[top], rows[top] = score, row
 
 
 _index = (given(uint32), given(int64), given(uint16), given(float32), int64)
@@ -206,4 +184,4 @@ def search(
         if sizes[query] > k:
             _keep(k, sizes[query], scores[query], rows[query])
             sizes[query] = k
-        _order(sizes[query], scores[query], rows[query])
+        in_order(sizes[query], scores[query], rows[query])

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from sparsevec.compiler import Loops
 from sparsevec.dense import Dense, largest
-from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, encoded
+from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, Purse, _sparse, encoded
 from sparsevec.encoder.newcomers import Newcomers, packed
 from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes, shapes
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Float32s, SparseVectors
 from tests import strategies
 from tests.unit.test_engine import BROKEN_NUMBA, IN_PYTHON, NOWHERE_TO_CACHE, WITHOUT_NUMBA
 
@@ -74,9 +74,9 @@ def some_rows(draw: st.DrawFn, columns: int, most: int = 4) -> Float64s:
     return rows
 
 
-def bounds(loops: Any, projection: Projection, row: Dense, groups: int) -> tuple[Float64s, Float64s, Float64s]:
+def bounds(loops: Any, projection: Projection, row: Dense, groups: int) -> tuple[Float64s, Float32s, Float64s]:
     """The activations of a row (1, columns), and what bounds them from below, by groups, and from above."""
-    x, lows, highs = np.empty(row.shape[1]), np.empty(groups), np.empty(projection.dimension)
+    x, lows, highs = np.empty(row.shape[1]), np.empty(groups, np.float32), np.empty(projection.dimension)
     asked = row[0], projection._mean, projection._longest, projection._error_of_bias
     loops.bounds(*projection._small, projection._bias, *asked, x, lows, highs)
     assert x.tobytes() == projection._fixed(row).tobytes()
@@ -140,6 +140,22 @@ def test_few_rows_are_not_computed_whole(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr(Projection, "_candidates")
     (found,) = projection.largest(generator.standard_normal((4, 48), np.float32), 10)
     assert found[0].shape == (4, 10)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_rows_are_cut_to_the_bits_of_numpy(data: st.DataObject) -> None:
+    """Also where nothing fired, nothing can be paid for, or all of a row is as strong."""
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    dimension, n = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 5))
+    activations = np.rint(data.draw(st.sampled_from([1.0, 30.0])) * generator.standard_normal((n, dimension)))
+    found = largest(activations + data.draw(st.sampled_from([0.0, 5.0, -40.0])), data.draw(st.integers(1, dimension)))
+    cut = Cut(dimension, data.draw(st.sampled_from([0.0, 0.2, 0.9])), data.draw(st.sampled_from([1, 4, 11, 16])))
+    prices = generator.random(dimension) ** 3
+    purse = Purse(prices, data.draw(st.sampled_from([0.0, 0.3, 4.0]))) if data.draw(st.booleans()) else None
+    made = _sparse(*found, cut, dimension, purse)
+    assert made == in_numpy(lambda: _sparse(*found, cut, dimension, purse))
+    assert made == SparseVectors(made.indptr, made.indices, made.values, dimension)  # by all rules
 
 
 @pytest.mark.parametrize("n", [1, 4, 5])
@@ -239,7 +255,7 @@ def test_many_threads_at_once_get_the_same_bits() -> None:
 ASKED = """if True:
     import hashlib, sys
     import numpy as np
-    from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, encoded
+    from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, Purse, _sparse, encoded
     generator = np.random.default_rng(0)
     weights, rows = generator.standard_normal((500, 48), np.float32), generator.standard_normal((40, 48), np.float32)
     projection = Projection(weights, np.zeros(500, np.float32), np.zeros(48, np.float32))
