@@ -134,6 +134,8 @@ def check_batch(
         raise InvalidInput(f"expected as many ids as vectors, found {len(checked)} ids and {len(vectors)} vectors")
     if payloads is None:
         payloads = [{}] * len(checked)
+    elif not isinstance(payloads, CheckedPayloads):
+        payloads = list(check_several("payloads", payloads))
     if len(payloads) != len(checked):
         raise InvalidInput(f"expected as many payloads as ids, found {len(payloads)} payloads and {len(checked)} ids")
     if len(set(checked)) < len(checked):
@@ -290,6 +292,9 @@ def check_options(
     """Raises InvalidInput for a `missing` that is none, and for versions or routing where the backend has none."""
     if missing not in (None, "fail", "skip", "create"):
         raise InvalidInput(f"missing must be 'fail', 'skip' or 'create', found {missing!r:.80}")
+    for what, given in (("versions", versions), ("routing", routing)):
+        if given is not None and (isinstance(given, (str, bytes)) or not hasattr(given, "__len__")):
+            raise InvalidInput(f"expected {what} as a list, one for each document, found {given!r:.80}")
     if versions is not None and not can.versions and any(version is not None for version in versions):
         raise InvalidInput(f"{backend} has no versions of documents, so none can be guarded; leave versions= out")
     if routing is not None and not can.routing and any(route is not None for route in routing):
@@ -297,9 +302,9 @@ def check_options(
 
 
 def check_seed(seed: object) -> int:
-    """Raises InvalidInput unless it is a whole number of at least 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"seed must be a whole number of at least 0, found {seed!r:.80}")
+    """Raises InvalidInput unless it is a whole number of at least 0, and below 2**63."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise InvalidInput(f"seed must be a whole number of at least 0, and below 2**63, found {seed!r:.80}")
     return int(seed)
 
 

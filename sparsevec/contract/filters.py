@@ -204,7 +204,7 @@ def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
 
 def _any_of(name: str, value: Any) -> AnyOf:
     several = isinstance(value, (list, tuple, set, frozenset))
-    values = tuple(v.item() if isinstance(v, np.generic) else v for v in (value if several else (value,)))
+    values = tuple(map(_plain, value if several else (value,)))
     if not values or not all(map(_scalar, values)):
         raise InvalidInput(
             f"the filter on {name!r} must be a scalar (a string of valid unicode, a number that a float can hold, True "
@@ -213,12 +213,21 @@ def _any_of(name: str, value: Any) -> AnyOf:
     return AnyOf(name, cast("tuple[Scalar, ...]", values))
 
 
+def _plain(value: Any) -> Any:
+    """Scalars of numpy and of enumerations as those that payloads keep of them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _scalar(value: object) -> bool:
     return is_unicode(value) if isinstance(value, str) else isinstance(value, bool) or _number(value)
 
 
 def _range(name: str, bounds: Mapping[str, Any]) -> Condition:
-    plain = {bound: limit.item() if isinstance(limit, np.generic) else limit for bound, limit in bounds.items()}
+    plain = {bound: _plain(limit) for bound, limit in bounds.items()}
     if all(_number(limit) for limit in plain.values()):
         return Range(name, tuple(plain.items()))
     dates = {bound: instant(limit) for bound, limit in plain.items()}

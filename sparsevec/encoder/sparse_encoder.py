@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, check_vectors
+from sparsevec.contract.checks import Id, check_seed, check_vectors
 from sparsevec.dense import Dense, dense_rows, query_rows, row_faults, rows_without, unit_rows
 from sparsevec.encoder.adopting import Pairing, adopted
 from sparsevec.encoder.budget import Budget, Limits, check_budget, resolved
@@ -71,7 +71,9 @@ class SparseEncoder:
         """Raises InvalidInput. similarity: what the dense search ranks by, "cosine", "dot" or "l2"."""
         self.input_dim = _whole("input_dim", input_dim, 1)
         self.output_dim = _whole("output_dim", output_dim, 16)
-        self.seed = _whole("seed", seed, 0)
+        if self.output_dim >= 2**31:
+            raise InvalidInput(f"output_dim must be below 2**31, found {output_dim!r:.80}")
+        self.seed = check_seed(seed)
         self.similarity = check_similarity(similarity)
         self._model: Model | None = None
 

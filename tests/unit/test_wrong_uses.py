@@ -194,6 +194,9 @@ WRITING: list[Case] = [
     ("an id that is a float", lambda a: a.upsert([0.5], BATCH[:1]), InvalidInput, "id 0 must be an int .*found 0.5"),
     ("an id below zero", lambda a: a.upsert([-1], BATCH[:1]), InvalidInput, r"\[0, 2\*\*64\).*found -1"),
     ("an empty id", lambda a: a.upsert([""], BATCH[:1]), InvalidInput, "non-empty string, found ''"),
+    ("one payload, no list", lambda a: a.upsert([0, 1, 2], BATCH, 5), InvalidInput, "a sequence of payloads, found 5"),
+    ("one version, no list", lambda a: a.upsert([0], BATCH[:1], versions=5), InvalidInput, "versions as a list"),
+    ("routing that is text", lambda a: a.upsert([0], BATCH[:1], routing="x"), InvalidInput, "routing as a list"),
     ("fewer payloads", lambda a: a.upsert([0, 1, 2], BATCH, [{}]), InvalidInput, "as many payloads as ids"),
     (
         "a payload that is text",
@@ -567,3 +570,11 @@ def test_an_asynchronous_retriever_refuses_an_adapter_for_threads(a: Any, encode
 def test_options_that_do_not_go_with_a_client_are_named_with_those_that_do(options: dict[str, str]) -> None:
     with pytest.raises(InvalidInput, match="qdrant_client expected collection=, vector_name="):
         sv.connect(QdrantClient(":memory:"), **options)
+
+
+@pytest.mark.parametrize("url", ["elasticsearch://127.0.0.1:1/any", "qdrant://127.0.0.1:1/any"])
+@pytest.mark.parametrize("pattern", [5, None, b"products", ["products"], "", "\ud800"])
+def test_a_pattern_that_is_no_text_is_refused_before_a_server_is_asked(url: str, pattern: Any) -> None:
+    adapter: Any = sv.connect(url)
+    with pytest.raises(InvalidInput, match=r"a pattern such as 'products-\*'"):
+        adapter.names(pattern)

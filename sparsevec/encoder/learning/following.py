@@ -23,7 +23,7 @@ _Learned = TypeVar("_Learned")
 
 
 def within_memory(learn: Callable[_Given, _Learned]) -> Callable[_Given, _Learned]:
-    """Learning that raises InvalidInput where a GPU has too little memory for it."""
+    """Learning that raises InvalidInput where a GPU, or the machine, has too little memory for it."""
 
     @wraps(learn)
     def told(*given: _Given.args, **named: _Given.kwargs) -> _Learned:
@@ -34,6 +34,12 @@ def within_memory(learn: Callable[_Given, _Learned]) -> Callable[_Given, _Learne
             raise InvalidInput(
                 f"the GPU has too little memory for these rows ({reason}); learn with device='cpu', or give it fewer "
                 "documents or dimensions"
+            ) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+                raise
+            raise InvalidInput(
+                f"there is too little memory for these rows ({error!s:.200}); learn from fewer documents or dimensions"
             ) from error
 
     return told
