@@ -183,7 +183,7 @@ def coded(
         rows, documents, data.sample, head, width, ResidualRecipe(), SEED, Whole(None, {"residual": 1.0})
     )
     tensors = model.tensors | learned
-    kept = ResidualConfig(bytes=width, groups=groups, name=name_of(tensors, tensors["mean"]))
+    kept = ResidualConfig(bytes=width, groups=groups, name=name_of(tensors, tensors["mean"]), signed=True)
     made = SparseEncoder(encoder.input_dim, encoder.output_dim, SEED)
     made._model = Model(model.config.model_copy(update={"residual": kept}), tensors)
     return made

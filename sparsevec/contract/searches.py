@@ -41,6 +41,8 @@ class Search:
 
     def second_look(self, first: SparseVectors, dimension: int | None, fingerprint: str | None) -> SparseVectors | None:
         """The queries that re-order the candidates of `first`, one each, if any. Raises InvalidInput, WrongSpace."""
+        if self.after is not None and not isinstance(self.after, str):
+            raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {self.after!r:.80}')
         if self.after is not None and (self.rescore is not None or len(first) != 1):
             found = "rescore=" if self.rescore is not None else f"{len(first)} queries"
             raise InvalidInput(f"after= reads on in the ranking of one query, without rescore=; found {found}")

@@ -60,6 +60,8 @@ class ResidualConfig(_Strict):
     """components of each codeword"""
     name: str
     """of the codes: other tensors make others"""
+    signed: bool = False
+    """whether the first byte of a code speaks of all the others, too; of models that were learned before it does not"""
 
 
 class NewcomersConfig(_Strict):

@@ -69,7 +69,9 @@ class Model:
     @cached_property
     def residuals(self) -> ResidualCodes | None:
         kept = self.config.residual
-        return None if kept is None else ResidualCodes(self.tensors, self.tensors["mean"], kept.groups, kept.name)
+        if kept is None:
+            return None
+        return ResidualCodes(self.tensors, self.tensors["mean"], kept.groups, kept.name, signed=kept.signed)
 
     def documents(self, rows: Dense, nnz: int | None) -> SparseVectors:
         return self._ours(encoded(rows, self.document_projection, _shortened(self.config.documents.cut(), nnz)))

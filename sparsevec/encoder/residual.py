@@ -3,7 +3,8 @@
 A unit row x with the stored sparse code s leaves r = x - mean - D s, for a decoder D that was learned. In the basis in
 which errors count for as much as queries make them count, z = T r, bytes are spent where z varies:
 
-    byte 0      names the model that made the code (`ResidualConfig.name`), so that codes of another are found out
+    byte 0      the signature of the model that made the code (`ResidualConfig.name`): a sum of the other bytes times
+                odd numbers that the name stands for, so that codes of another model, and changed ones, are found out
     byte 1      the length of z, one of 256 gains
     byte 2 + g  the codeword of the g-th group of components of z / gain, the nearest of 256
 
@@ -74,9 +75,13 @@ class ResidualCodes:
     """Encodes, and scores, with `TENSORS`: decoder (dimension, columns); basis and queries (p, columns), the rows of T
     and what meets them on the query's side; codewords (p, 256); gains (256,) ascending."""
 
-    def __init__(self, tensors: Mapping[str, Float32s], mean: Float32s, sizes: Sequence[int], name: str) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Float32s], mean: Float32s, sizes: Sequence[int], name: str, *, signed: bool = True
+    ) -> None:
         decoder, basis, queries, codewords, gains = (tensors[tensor] for tensor in TENSORS)
         self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
+        key = np.frombuffer(hashlib.shake_256(name.encode()).digest(self.width - 1), np.uint8)
+        self._key = (key | 1 if signed else 0 * key).astype(np.float64)
         self._starts = np.concatenate(([0], np.cumsum(sizes)))
         self._components, self._shape = np.arange(sum(sizes)), (len(sizes), sum(sizes))  # of groups, and components
         self._table_starts = 256 * np.arange(len(sizes))
@@ -113,7 +118,6 @@ class ResidualCodes:
         whole = np.rint(np.ldexp(components, _BITS)).astype(np.int64)
         lengths = np.ldexp(np.sqrt(np.einsum("ij,ij->i", whole, whole).astype(np.float64)), -_BITS)
         codes = np.empty((len(rows), self.width), np.uint8)
-        codes[:, 0] = self._tag
         codes[:, 1] = np.searchsorted((self._gains[1:] + self._gains[:-1]) / 2, lengths)
         shaped = components / self._gains[codes[:, 1]][:, None]
         shaped = np.rint(np.ldexp(np.clip(shaped, -64, 64), _BITS))
@@ -121,7 +125,12 @@ class ResidualCodes:
             words = self._codewords[first:stop]
             nearness = shaped[:, first:stop] @ (2 * words) - np.square(words).sum(axis=0)
             codes[:, HEADER + group] = nearness.argmax(axis=1)
+        codes[:, 0] = self._signatures(codes)
         return codes
+
+    def _signatures(self, codes: UInt8s) -> UInt8s:
+        """The first byte of each code (m,): whoever changes one other byte changes it. Exact in float64."""
+        return ((self._tag + codes[:, 1:] @ self._key) % 256).astype(np.uint8)
 
     # ---- queries
 
@@ -200,11 +209,11 @@ class ResidualCodes:
                 f"residual codes of this model are uint8 of {self.width} bytes a document, found {codes.dtype} of "
                 f"shape {codes.shape}; they were made by another model, or for another number of bytes"
             )
-        if len(others := np.flatnonzero(codes[:, 0] != self._tag)):
+        if len(others := np.flatnonzero(codes[:, 0] != self._signatures(codes))):
             raise InvalidInput(
-                f"the residual code of document {ids[others[0]]!r} was made by another model than {self.name}, and so "
-                f"were {len(others)} of {len(codes)} here; write the documents again with the codes of this one: a "
-                "model that was refined again makes other codes"
+                f"the residual code of document {ids[others[0]]!r} was made by another model than {self.name}, or was "
+                f"changed since, and so were {len(others)} of {len(codes)} here; write the documents again with the "
+                "codes of this one: a model that was refined again makes other codes"
             )
 
 

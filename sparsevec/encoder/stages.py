@@ -190,7 +190,7 @@ def residual_codes(
     """Of unit rows (n, columns), their codes and who asks (q, columns); head: its weights and its mean."""
     learn = learning("residual").learned_residual_codes
     learned, groups = learn(documents, codes, asking, head, width, ResidualRecipe(), seed, whole)
-    return learned, ResidualConfig(bytes=width, groups=groups, name=name_of(learned, head[1]))
+    return learned, ResidualConfig(bytes=width, groups=groups, name=name_of(learned, head[1]), signed=True)
 
 
 def _with_second_look(

@@ -4,6 +4,7 @@ one in a ranking."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -63,6 +64,9 @@ def read_place(after: str) -> tuple[float, bytes]:
     """The score and the key of the last hit that was given. Raises InvalidInput."""
     try:
         score, key = after.split(" ")
-        return float.fromhex(score), bytes.fromhex(key)
-    except (ValueError, AttributeError):
+        place = float.fromhex(score), bytes.fromhex(key)
+        if math.isnan(place[0]):
+            raise ValueError
+        return place
+    except (ValueError, AttributeError, TypeError, OverflowError):
         raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}') from None

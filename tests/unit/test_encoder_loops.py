@@ -21,6 +21,7 @@ from sparsevec.encoder.head import LOOPS, Cut, Float64s, Projection, Purse, _spa
 from sparsevec.encoder.newcomers import Newcomers, packed
 from sparsevec.encoder.recipe import NewcomerRecipe
 from sparsevec.encoder.residual import ResidualCodes, shapes
+from sparsevec.errors import InvalidInput
 from sparsevec.vectors import Float32s, SparseVectors
 from tests import strategies
 from tests.unit.test_engine import BROKEN_NUMBA, IN_PYTHON, NOWHERE_TO_CACHE, WITHOUT_NUMBA
@@ -200,7 +201,7 @@ def test_newcomers_are_the_bits_of_numpy(data: st.DataObject) -> None:
 # ---- residual scores
 
 
-def some_codes(dimension: int, columns: int, groups: int, seed: int) -> ResidualCodes:
+def some_codes(dimension: int, columns: int, groups: int, seed: int, name: str = "ab") -> ResidualCodes:
     generator = np.random.default_rng(seed)
     sizes = generator.multinomial(columns - groups, np.full(groups, 1 / groups)) + 1
     made = {
@@ -210,7 +211,7 @@ def some_codes(dimension: int, columns: int, groups: int, seed: int) -> Residual
     made["residual_gains"] = np.sort(np.abs(made["residual_gains"]))
     made["residual_codewords"][::3] = np.round(made["residual_codewords"][::3])
     mean = 0.1 * generator.standard_normal(columns)
-    return ResidualCodes(made, mean.astype(np.float32), sizes.tolist(), "ab")
+    return ResidualCodes(made, mean.astype(np.float32), sizes.tolist(), name)
 
 
 @settings(max_examples=150, deadline=None)
@@ -225,6 +226,21 @@ def test_residual_scores_are_the_bits_of_numpy(data: st.DataObject) -> None:
     scores = residuals.scores(query[None], stored, codes)
     assert scores.tobytes() == in_numpy(lambda: residuals.scores(query[None], stored, codes)).tobytes()
     assert scores.tobytes() == residuals.scores(query[None], stored, np.asfortranarray(codes)).tobytes()
+
+
+def test_a_code_of_another_model_or_of_one_other_byte_is_found_out() -> None:
+    """Also of a model whose name begins alike, of which no single byte would tell."""
+    generator = np.random.default_rng(0)
+    ours, rows = some_codes(40, 30, 6, 0), generator.standard_normal((50, 30), np.float32)
+    codes = ours.encoded(rows, SparseVectors.from_dense(np.eye(50, 40, dtype=np.float32) / 4))
+    ours.check(codes, range(50))
+    for byte in range(ours.width):
+        changed = codes[:1].copy()
+        changed[0, byte] += generator.integers(1, 256, dtype=np.uint8)
+        with pytest.raises(InvalidInput, match="of document 0 was made by another model than ab, or was changed since"):
+            ours.check(changed, [0])
+    with pytest.raises(InvalidInput, match="another model than ab1"):
+        some_codes(40, 30, 6, 0, "ab1").check(codes, range(50))
 
 
 def test_codes_that_are_not_as_many_as_vectors_are_not_read_beyond_their_end() -> None:

@@ -42,7 +42,7 @@ def unlearned() -> SparseEncoder:
     codewords = generator.standard_normal((COLUMNS, 256)).astype(np.float32) / np.float32(2)
     decoder, gains = directions / np.float32(4 * COLUMNS), np.linspace(0.1, 2, 256, dtype=np.float32)
     tensors |= dict(zip(TENSORS, (decoder, turned, turned, codewords, gains), strict=True))
-    residual = ResidualConfig(bytes=HEADER + len(GROUPS), groups=GROUPS, name=name_of(tensors, none))
+    residual = ResidualConfig(bytes=HEADER + len(GROUPS), groups=GROUPS, name=name_of(tensors, none), signed=True)
     rows, codes = np.eye(COLUMNS, dtype=np.float32), SparseVectors.from_dense(np.eye(COLUMNS, DIMENSION))
     cut = CutConfig(cap=WEIGHTS, threshold=0, sixteenths=16)
     config = Config(
