@@ -303,8 +303,10 @@ def check_options(
 
 def check_seed(seed: object) -> int:
     """Raises InvalidInput unless it is a whole number of at least 0, and below 2**63."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
-        raise InvalidInput(f"seed must be a whole number of at least 0, and below 2**63, found {seed!r:.80}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InvalidInput(f"seed must be a whole number of at least 0, found {seed!r:.80}")
+    if seed >= 2**63:
+        raise InvalidInput(f"seed must be below 2**63, found {seed!r:.80}")
     return int(seed)
 
 

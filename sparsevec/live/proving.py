@@ -18,8 +18,10 @@ _IN_MEMORY = 200_000  # documents: 32 weights each are 50 MB
 
 
 def proved(adapter: Adapter, encoder: SparseEncoder, rows: Float32s) -> VerifyReport | None:
-    """With some of the dense `rows` (n, input_dim) as queries. None when what the backend holds is too much for memory,
-    or others write all the time, so that what was read is not what was searched."""
+    """With some of the dense `rows` (n, input_dim) as queries. None when there are none, when what the backend holds is
+    too much for memory, or others write all the time, so that what was read is not what was searched."""
+    if not len(rows):
+        return None
     queries = encoder.encode_query(rows[:_QUERIES])
     for _ in range(_TRIES):
         if (held := _held(adapter)) is None:

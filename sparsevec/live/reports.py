@@ -168,7 +168,7 @@ class RetrofitReport(BaseModel):
         if self.verified is not None:
             lines.append(f"  {self.verified}")
         else:
-            lines.append("  not verified: not asked for, or others write at this moment")
+            lines.append("  not verified: not asked for, nothing to ask, or others write at this moment")
         return "\n".join(lines)
 
 

@@ -91,7 +91,7 @@ def filled(adapter: sv.Reference, documents: sv.SparseVectors, ids: Sequence[Id]
 # ---- honest engines
 
 
-@given(vectors(dimension=5), vectors(dimension=5), st.integers(1, 9), st.data())
+@given(vectors(dimension=5), vectors(dimension=5, min_rows=1), st.integers(1, 9), st.data())
 def test_the_reference_is_exact_whatever_the_ids_and_k(
     documents: sv.SparseVectors, queries: sv.SparseVectors, k: int, data: st.DataObject
 ) -> None:
@@ -103,7 +103,7 @@ def test_the_reference_is_exact_whatever_the_ids_and_k(
 
 @given(
     vectors(dimension=5, weights=signed_weights, max_rows=12),
-    vectors(dimension=5, weights=signed_weights),
+    vectors(dimension=5, weights=signed_weights, min_rows=1),
     st.integers(1, 9),
     st.integers(0, 2**32),
 )
