@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -143,10 +143,16 @@ class BlockLists:
         """The blocks, in as many parts as one query's postings are worth threads."""
         parts = min(_processors(), self._blocks)
         if parts > 1:
-            starts = self.lists.starts.reshape(self._blocks, -1)
-            postings = int((starts[:, columns + 1] - starts[:, columns]).sum(dtype=np.int64))
-            parts = max(1, min(parts, postings // _WORTH_A_THREAD))
+            parts = max(1, min(parts, int(self._postings[columns].sum()) // _WORTH_A_THREAD))
         return list(pairwise(self._blocks * part // parts for part in range(parts + 1)))
+
+    @cached_property
+    def _postings(self) -> Int64s:
+        """Of each dimension, in all blocks, (w,)."""
+        totals = np.zeros(self._width, np.int64)
+        for block in self.lists.starts.reshape(self._blocks, -1):
+            totals += block[1:] - block[:-1]
+        return totals
 
     def _some(self, loops: Any, asked: Any, k: int, mask: Mask, first: int, end: int, *blocks: int) -> list[Top]:
         """The answers to queries first to end, from some blocks."""
