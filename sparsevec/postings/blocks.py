@@ -143,13 +143,13 @@ class BlockLists:
         """The blocks, in as many parts as one query's postings are worth threads."""
         parts = min(_processors(), self._blocks)
         if parts > 1:
-            parts = max(1, min(parts, int(self._postings[columns].sum()) // _WORTH_A_THREAD))
+            parts = max(1, min(parts, int(self._postings[columns].sum(dtype=np.int64)) // _WORTH_A_THREAD))
         return list(pairwise(self._blocks * part // parts for part in range(parts + 1)))
 
     @cached_property
-    def _postings(self) -> Int64s:
+    def _postings(self) -> npt.NDArray[np.uint32]:
         """Of each dimension, in all blocks, (w,)."""
-        totals = np.zeros(self._width, np.int64)
+        totals = np.zeros(self._width, np.uint32)
         for block in self.lists.starts.reshape(self._blocks, -1):
             totals += block[1:] - block[:-1]
         return totals
