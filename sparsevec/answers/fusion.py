@@ -14,15 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from sparsevec.contract.adapter import Hits
-from sparsevec.contract.checks import Id, Payload, check_k
+from sparsevec.contract.checks import Id, Payload, as_real, check_k
 from sparsevec.contract.payloads import is_unicode
+from sparsevec.contract.searches import as_given
 from sparsevec.errors import InvalidInput
 
 __all__ = ["Fusion", "reciprocal_rank_fusion", "weighted_sum"]
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def weighted_sum(rankings: Sequence[Hits], k: int = 10, *, weights: Sequence[flo
     """The k documents with the largest weighted sum of scores, each ranking's scores first scaled to [0, 1].
 
     Scaled by its own least and greatest score; where all are equal, each counts 1. A document that a ranking lacks
-    gets 0 from it. Raises InvalidInput.
+    gets 0 from it. Raises InvalidInput, for NaN among the scores, too.
     """
     rankings, shares = _weighted(rankings, weights)
     scores: dict[Id, float] = {}
@@ -102,17 +106,18 @@ def _weighted(rankings: Iterable[Hits], weights: Iterable[float] | None) -> tupl
 
 
 def _checked_weights(weights: Iterable[float], n: int) -> list[float]:
-    try:
-        numbers = [float(weight) for weight in weights]
-    except (TypeError, ValueError, OverflowError):
-        numbers = []
-    if len(numbers) != n or not all(math.isfinite(weight) and weight >= 0 for weight in numbers):
+    several = isinstance(weights, Iterable) and not isinstance(weights, str | bytes)
+    found = [as_real(weight) for weight in weights] if several else []
+    numbers = [weight for weight in found if weight is not None and math.isfinite(weight) and weight >= 0]
+    if not len(numbers) == len(found) == n:
         raise InvalidInput(f"expected {n} weights of at least 0, one for each ranking, found {weights!r:.80}")
     return numbers
 
 
 def _scaled(hits: Hits) -> list[float]:
-    scores = hits.scores.astype(np.float64)
+    if np.isnan(hits.scores).any():
+        raise InvalidInput("a ranking has a score that is no number (NaN), and cannot be scaled by its scores")
+    scores = np.clip(hits.scores.astype(np.float64), -_LARGEST, _LARGEST)  # those beyond float32 are infinite there
     if not len(scores):
         return []
     least, span = scores.min(), np.ptp(scores)
@@ -130,6 +135,6 @@ def _best(scores: Mapping[Id, float], rankings: Sequence[Hits], k: int) -> Hits:
     known = all(hits.payloads is not None for hits in rankings)
     return Hits(
         best,
-        np.array([scores[id_] for id_ in best], np.float32),
+        as_given(np.array([scores[id_] for id_ in best], np.float64)),
         tuple(payloads[id_] for id_ in best) if known else None,
     )

@@ -91,16 +91,18 @@ def verified(
 
 
 class _Came:
-    """An adapter's `send` that keeps what came back of one query: the last ranking, or all that the filter left."""
+    """An adapter's `send` that keeps what came back of one query: the last ranking, or all that the filter left. A
+    search without the filter, for whether anybody has a dense row, is not of it."""
 
-    def __init__(self, adapter: Adapter) -> None:
-        self._adapter = adapter
+    def __init__(self, adapter: Adapter, where: Where | None) -> None:
+        self._adapter, self._where = adapter, where
         self.hits, self.depth = Hits((), np.empty(0, np.float32), ()), 0
         self.all_: Documents | None = None
 
     def send(self, call: Call) -> Any:
         found = getattr(self._adapter, call.name)(*call.given, **call.named)
-        if call.name in ("search", "matching", "matching_or_search"):
+        aside = call.name == "search" and call.named["where"] is not self._where
+        if call.name in ("search", "matching", "matching_or_search") and not aside:
             self.all_ = found if isinstance(found, Documents) else None
             if isinstance(found, list):
                 (self.hits,), self.depth = found, call.given[1]
@@ -126,7 +128,7 @@ class _Truth:
         self._judge = Judge(adapter, documents, names, allowed)
 
     def judge(self, report: AnswersReport, number: int, asked: Asked) -> None:
-        came = _Came(self._adapter)
+        came = _Came(self._adapter, asked.where)
         (answers,) = run(self._ranking.search(asked, self._adapter.stored), came.send)
         report.answers += len(answers)
         if came.all_ is None:

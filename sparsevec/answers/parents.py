@@ -40,10 +40,16 @@ def parents_of(hits: Hits, field: str) -> list[str]:
 
 
 def _parent(payload: Payload, field: str, id_: Id) -> str:
-    value: Any = payload
-    for key in field.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = _value(payload, field.split("."))
     return f"itself {id_!r}" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _value(held: Any, keys: list[str]) -> Any:
+    """Others' documents may have dots in their keys, which an engine reads as the path that they spell."""
+    if not keys or not isinstance(held, Mapping):
+        return None if keys else held
+    ways = (_value(held.get(".".join(keys[:n])), keys[n:]) for n in range(1, len(keys) + 1))
+    return next((value for value in ways if value is not None), None)
 
 
 def proves(hits: Hits, field: str, k: int) -> bool:

@@ -205,6 +205,8 @@ class Ranking:
         if not held.ids:
             raise InvalidInput(f"id {id_!r} holds no vector of ours in this collection")
         _check_read(sparse, held)
+        if isinstance(self.way, Residual) and not held.vectors.nnz:
+            raise InvalidInput(f"id {id_!r} has no weights, so no residual code either, and is no answer by these")
         held = replace(held, vectors=stored(held.vectors))
         why = self._why(rows[0], sparse, held)
         if not examples or not len(why):

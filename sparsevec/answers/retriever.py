@@ -21,7 +21,7 @@ more, and behind a filter half as many again for residual codes and dense rows. 
 
 A re-ranked score is *defined* (`answers.scoring`), so the answers are the same on every backend where the candidates
 and what is stored of them are; `sv.verify(retriever, ...)` holds it to that. Ties go to the candidate that the sparse
-search had higher.
+search had higher; of documents that are the same in everything, the engine's own order chooses.
 
 **Filters that leave few documents.** A filter that leaves at most 2 × `candidates` documents, 3 × for dense rows and
 1 × for a callable (of the 100 or 300 without a filter, where not given), is answered from all of them, without the

@@ -347,12 +347,13 @@ class Own:
 
     def scores(self, prepared: Float32s, number: int, documents: Documents) -> Float64s:
         """In float64, by which they are ordered: float32 takes seconds of a year's dates for one."""
-        given = self._scorer(prepared[number], documents)
+        given = self._scorer(prepared[number].copy(), documents)  # its own: the row may be the caller's
         try:
             scores = np.asarray(given)
             if np.iscomplexobj(scores):
                 raise TypeError("complex numbers")
-            scores = scores.astype(np.float64)
+            missing = np.isnat(scores) if scores.dtype.kind in "mM" else False
+            scores = np.where(missing, np.nan, scores.astype(np.float64))
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(
                 f"the re-ranker must return {len(documents.ids)} finite scores, one for each candidate, found "

@@ -105,6 +105,7 @@ def test_a_callable_re_ranks_by_its_own_scores(encoder: SparseEncoder, retriever
         lambda *given: np.full(len(given[1].ids), np.nan),
         lambda *_: ["best"],
         lambda *given: [10**400] * len(given[1].ids),
+        lambda *given: np.full(len(given[1].ids), "NaT", "datetime64[s]"),
     ],
 )
 def test_a_re_ranker_that_returns_something_else_is_refused(
@@ -204,6 +205,17 @@ def test_an_own_re_ranker_is_not_asked_about_nothing(retriever: Retriever) -> No
     own = Retriever(retriever.encoder, retriever._adapter, rerank=lambda *_: 1 / 0)  # type: ignore[arg-type]
     (hits,) = own.search(clustered(1, seed=9), where={"even": "neither"}, with_payloads=True)
     assert (hits.ids, hits.payloads) == ((), ())
+
+
+def test_an_own_re_ranker_may_write_into_its_query(encoder: SparseEncoder, retriever: Retriever) -> None:
+    def scaling(query: Float32s, documents: Documents) -> list[float]:
+        query /= 2
+        return [float(id_) for id_ in documents.ids]
+
+    asked = clustered(2, seed=9)
+    given = asked.copy()
+    Retriever(encoder, retriever._adapter, rerank=scaling).search(asked)
+    assert np.array_equal(asked, given)
 
 
 def test_a_coroutine_is_no_re_ranker(encoder: SparseEncoder) -> None:
@@ -525,6 +537,18 @@ def test_verify_counts_what_was_answered_from_all_that_a_filter_leaves(
         with pytest.raises(InvalidInput, match="codes= is for an adapter"):
             sv.verify(retriever, documents[:300], unseen_queries[:4], codes=np.zeros((300, 4), np.uint8))
     assert "all 20 answers are the exact ranking of all that the filter leaves" in str(report)
+
+
+def test_verify_does_not_take_the_look_for_dense_rows_without_the_filter_for_candidates(
+    encoder: SparseEncoder, documents: Float32s, unseen_queries: Float32s
+) -> None:
+    payloads: list[dict[str, Any]] = [{"n": n, **({"row": documents[n].tolist()} if n < 50 else {})} for n in range(60)]
+    with Retriever(encoder, Reference(), rerank="dense", dense_field="row") as retriever:
+        retriever.add(range(60), documents[:60], payloads)
+        given: dict[str, Any] = {"payloads": payloads, "where": {"n": {"gte": 50}}}
+        report = retriever.verify(documents[:60], unseen_queries[:3], **given)
+    report.require_exact()
+    assert (report.answers, report.from_all) == (0, 3)
 
 
 def test_an_encoder_without_residual_codes_is_told_how_to_get_them(encoder: SparseEncoder) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sparsevec.answers.explain import explain
 from sparsevec.answers.fusion import Fusion, reciprocal_rank_fusion, weighted_sum
+from sparsevec.answers.parents import parents_of
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors
@@ -57,7 +58,7 @@ def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
         weighted_sum([ranking(), ranking()], weights=[1])
     with pytest.raises(InvalidInput, match="of at least 0"):
         weighted_sum([ranking()], weights=[float("nan")])
-    for weights in (1, ["a", 1], [None, 1]):
+    for weights in (1, ["a", 1], [None, 1], ["1", "2"], "12", b"12", [True, True]):
         with pytest.raises(InvalidInput, match="2 weights of at least 0"):
             weighted_sum([ranking(), ranking()], weights=weights)  # type: ignore[arg-type]
     for text in ({"text": "\ud800"}, {"\ud800": "red"}, {1: "red"}, {"text": 5}):
@@ -70,6 +71,26 @@ def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
         Fusion({"text": "red"}, None, 10, 100, "ranks", [1.0])
     with pytest.raises(InvalidInput, match="rank_constant"):
         reciprocal_rank_fusion([ranking()], rank_constant=0)
+
+
+def test_scores_and_weights_beyond_float32_are_fused_in_order() -> None:
+    far, near = ranking(("a", np.inf), ("b", 2.0), ("c", -np.inf)), ranking(("b", 1.0), ("a", 0.0))
+    fused = weighted_sum([far, near])
+    assert dict(zip(fused.ids, fused.scores.tolist(), strict=True)) == {"b": 1.5, "a": 1.0, "c": 0.0}
+    assert weighted_sum([far, near], weights=[1e39, 1e39]).ids == ("b", "a", "c")
+    assert np.isinf(weighted_sum([near], weights=[1e39]).scores[0])
+
+
+def test_rankings_with_a_score_that_is_no_number_are_not_scaled() -> None:
+    with pytest.raises(InvalidInput, match="a score that is no number"):
+        weighted_sum([ranking(("a", np.nan), ("b", 1.0))])
+
+
+def test_a_parent_is_found_where_others_wrote_its_path_with_dots() -> None:
+    payloads = ({"a": {"b": {"c": 1}}}, {"a.b.c": 1}, {"a.b": {"c": 1}}, {"a": {"b.c": 1}}, {"a": {"x": 1}, "a.b.c": 1})
+    assert parents_of(Hits(tuple(range(5)), np.ones(5, np.float32), payloads), "a.b.c") == ["1"] * 5
+    without = ({"a.b": 1}, {"a": [{"b": {"c": 1}}]}, {"a.b.c": None})
+    assert len(set(parents_of(Hits((0, 1, 2), np.ones(3, np.float32), without), "a.b.c"))) == 3
 
 
 def test_contributions_add_up_to_the_score_and_the_largest_comes_first() -> None:
