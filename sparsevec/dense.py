@@ -170,6 +170,8 @@ def as_array(dense: Any, what: str = "dense vectors") -> Reals:
 def _from_torch(tensor: Any, torch: Any) -> Reals:
     if tensor.layout != torch.strided:
         raise InvalidVectors(f"dense vectors must be a strided tensor, found {tensor.layout}; use .to_dense()")
+    if tensor.device.type == "meta":
+        raise InvalidVectors("dense vectors must have numbers, found a tensor on the device 'meta', which keeps none")
     tensor = tensor.detach().cpu()
     array: Reals = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array

@@ -14,14 +14,24 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import Id
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, printable
-from sparsevec.tables import Columns, DenseFile, by_name, dense_table, may_be_vectors, rows_of, table, vector_columns
+from sparsevec.tables import (
+    IDS,
+    Columns,
+    DenseFile,
+    by_name,
+    dense_table,
+    may_be_vectors,
+    rows_of,
+    table,
+    vector_columns,
+)
 
 __all__ = ["DenseFile", "holds_texts", "read_dense", "read_ids", "read_objects", "read_qrels", "read_table"]
 
@@ -74,7 +84,7 @@ def holds_texts(path: Path, field: str) -> bool:
     try:
         kind = _kind(path)
     except InvalidInput:
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name too long
             raise
         kind = ".txt"
     if not path.stat().st_size:
@@ -174,7 +184,8 @@ def _read_npz(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
         ) from error
     names = vector_columns({name: values.ndim == 2 for name, values in columns.items()}, column, printable(path))
     n = columns[names[0]].shape[:1]
-    beside = {other: values for other, values in columns.items() if other in names or values.shape[:1] == n != ()}
+    kept = {*names, *[name for name in IDS if name in columns][:1]}  # ids of another number are no other array
+    beside = {other: values for other, values in columns.items() if other in kept or values.shape[:1] == n != ()}
     return table(beside, names[0] if len(names) == 1 else column, printable(path), _row)
 
 
@@ -234,7 +245,10 @@ def _arrow(module: str) -> Any:
 
 def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
     holds = {field.name: "list" in str(field.type).partition("<")[0] for field in schema}
-    return vector_columns(holds, column, printable(path))
+    names = vector_columns(holds, column, printable(path))
+    twice = [name for name in schema.names if name in names]
+    by_name(twice, twice, printable(path))
+    return names
 
 
 def _of_arrow(read: Any, path: Path) -> Columns:
@@ -282,7 +296,8 @@ def _read_csv(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
     found = [_cells([line[at] for line in cells], printable(path), lines) for at in range(len(names))]
     columns = by_name(names, found, printable(path))
     if not header and all(isinstance(values, np.ndarray) for values in found):
-        return DenseFile(np.stack(found, axis=1) if found else np.empty((0, 0), np.float32))
+        rows = np.stack(found, axis=1) if found else np.empty((0, 0), np.float32)
+        return DenseFile(rows_of(rows, printable(path), _row))
     return table(columns, column, printable(path), lambda row: f"line {lines[row]}")
 
 
@@ -349,13 +364,20 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, 1):
                 yield _json(line, f"{printable(path)}, line {number}")
     except OSError as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}{_beside(path)}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{printable(path)} is not UTF-8 text: {error}") from error
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig")
+    except ValueError as error:  # a NUL in its name
+        raise InvalidInput(f"{printable(path)} cannot be read: {error}") from error
 
 
 def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[int, dict[int, int]]:
@@ -383,5 +405,5 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or a NUL in its name
         raise InvalidInput(f"{printable(path)} cannot be read: {printable(error)}") from error

@@ -108,10 +108,11 @@ class Similarity:
         d = documents.shape[1]
         if near == "cosine" or not len(documents):
             return cls(near, np.zeros(d), 1.0, _SPARE * 2)
-        centre = documents.mean(axis=0, dtype=np.float64) if near == "l2" else np.zeros(d)
-        squares = np.concatenate(
-            [np.square(block.astype(np.float64) - centre).sum(axis=1) for _, block in blocks(documents)]
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            centre = documents.mean(axis=0, dtype=np.float64) if near == "l2" else np.zeros(d)
+            squares = np.concatenate(
+                [np.square(block.astype(np.float64) - centre).sum(axis=1) for _, block in blocks(documents)]
+            )
         if near == "l2" and not squares.any():  # one row, or equal ones: their own length is a scale, too
             squares += float(np.square(centre).sum()) or 1.0
         if not (np.isfinite(squares).all() and squares.any()):
@@ -152,12 +153,14 @@ class Similarity:
     def _reduced(self, rows: Dense) -> Iterator[tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
         """In blocks: the first row's number, the columns before the last (b, .), and the square of the last (b,)."""
         for start, block in blocks(rows):
-            part = block.astype(np.float64) - self.centre
-            if self.near == "l2":
-                extra = (self.length**2 - np.square(part).sum(axis=1)) / (2 * self.length)
-                part = np.concatenate([part, extra[:, None]], axis=1)
-            part /= self.reach
-            yield start, part, 1 - np.square(part).sum(axis=1)
+            with np.errstate(over="ignore"):  # what overflows is too long
+                part = block.astype(np.float64) - self.centre
+                if self.near == "l2":
+                    extra = (self.length**2 - np.square(part).sum(axis=1)) / (2 * self.length)
+                    part = np.concatenate([part, extra[:, None]], axis=1)
+                part /= self.reach
+                left = 1 - np.square(part).sum(axis=1)
+            yield start, part, left
 
     def _too_long(self, left: float) -> str:
         return (

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
 
-__all__ = ["Columns", "DenseFile", "by_name", "columns_of", "dense_table", "may_be_vectors", "table"]
+__all__ = ["IDS", "Columns", "DenseFile", "by_name", "columns_of", "dense_table", "may_be_vectors", "table"]
 
 Reals: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Any]
 """Names to arrays, lists or Arrow arrays, all of one length."""
 
-_IDS = ("id", "_id", "ids")
+IDS = ("id", "_id", "ids")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -95,7 +95,7 @@ def table(columns: Columns, column: str | None, where: str, place: Callable[[int
         rows = rows_of(columns[names[0]], f"{where}, column {names[0]!r}", place)
     else:
         rows = np.stack([_numbers(columns[name], f"{where}, column {name!r}") for name in names], axis=1)
-    ids = next((name for name in _IDS if name in columns and name not in names), None)
+    ids = next((name for name in IDS if name in columns and name not in names), None)
     others = {name: _plain(columns[name]) for name in columns if name and name not in names and name != ids}
     payloads = [dict(zip(others, row, strict=True)) for row in zip(*others.values(), strict=True)]
     return DenseFile(rows, None if ids is None else _plain(columns[ids]), payloads if others else None)
@@ -167,6 +167,7 @@ def _holds_vectors(values: Any) -> bool:
 
 def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
     """(n, d) of an array, a tensor, an Arrow column or a sequence of rows. Raises InvalidVectors."""
+    _check_unmasked(values, where)
     if hasattr(values, "null_count"):
         rows = _of_arrow(values, where, place)
     elif hasattr(values, "detach"):
@@ -191,9 +192,14 @@ def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
     return rows
 
 
+def _check_unmasked(values: Any, where: str) -> None:
+    if np.ma.isMaskedArray(values):
+        raise InvalidVectors(f"{where} must not be a masked array; .filled(0) says what stands where it is masked")
+
+
 def _of_tensor(tensor: Any) -> Reals:
-    tensor = tensor.detach().cpu()
     try:
+        tensor = tensor.detach().cpu()
         array: Reals = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
     except Exception as error:
         raise InvalidVectors(f"the tensor cannot be read as an array: {error}") from error
@@ -262,6 +268,7 @@ def _same_length(lengths: Sequence[int], where: str, place: Callable[[int], str]
 
 
 def _numbers(values: Any, where: str) -> Reals:
+    _check_unmasked(values, where)
     column = np.asarray(values)
     if column.dtype.kind not in "fiu" or column.ndim != 1:
         raise InvalidVectors(f"{where}: expected numbers, found {column.dtype}")
@@ -273,6 +280,7 @@ def _plain(values: Any) -> list[Any]:
         return list(values.to_pylist())
     if hasattr(values, "detach"):
         values = _of_tensor(values)
-    if getattr(values, "dtype", np.dtype(object)).kind == "M":  # of nanoseconds, item() would make numbers of dates
-        values = values.astype("datetime64[us]")
+    kind = getattr(values, "dtype", np.dtype(object)).kind
+    if kind in "mM":  # of nanoseconds, item() would make numbers of dates and durations
+        values = values.astype(f"{kind}8[us]")
     return [value.item() if isinstance(value, np.generic) else value for value in values]

@@ -18,6 +18,7 @@ from sparsevec.errors import InvalidInput
 __all__ = ["NNZ_PER_FLOP", "Budget", "Engine", "Limits", "check_budget", "least_cut", "resolved"]
 
 NNZ_PER_FLOP = 50
+_MOST = 2**31
 
 
 class Engine(Protocol):
@@ -59,14 +60,19 @@ class Budget:
                 raise InvalidInput(f"budget {name} must be a whole number of weights, found {weights!r}")
             if weights is not None and weights < 1:
                 raise InvalidInput(f"budget {name} must be at least 1, found {weights}")
+        for name in ("nnz", "query_nnz", "residual_bytes"):
+            number = getattr(self, name)
+            if isinstance(number, int | np.integer) and number >= _MOST:
+                raise InvalidInput(f"budget {name} must be below 2**31, found one of {int(number).bit_length()} bits")
         width = self.residual_bytes
         if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
             raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
         if self.flops is not None and not _is_positive(self.flops):
-            raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r}")
+            raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r:.80}")
         if self.milliseconds is not None and not _is_positive(self.milliseconds):
-            raise InvalidInput(f"budget milliseconds must be a positive number, found {self.milliseconds!r}")
-        if (self.milliseconds is None) != (self.engine is None) or isinstance(self.engine, str):
+            raise InvalidInput(f"budget milliseconds must be a positive number, found {self.milliseconds!r:.80}")
+        knows = callable(getattr(self.engine, "longest_query", None))
+        if (self.milliseconds is None) != (self.engine is None) or (self.engine is not None and not knows):
             raise InvalidInput(
                 "budget milliseconds are those of an engine, found "
                 f"milliseconds={self.milliseconds!r} and engine={self.engine!r:.60}; give both, the engine as its "
@@ -76,7 +82,10 @@ class Budget:
 
 def _is_positive(number: object) -> bool:
     is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
-    return is_number and math.isfinite(number) and number > 0  # type: ignore[arg-type, operator]
+    try:
+        return is_number and 0 < float(number) < math.inf  # type: ignore[arg-type]
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def check_budget(budget: object) -> Budget:
@@ -110,16 +119,11 @@ def resolved(budget: Budget, output_dim: int) -> Limits:
     Only flops: nnz = 50 F, but no more than half of what lets a query be as long as a document.
     """
     if budget.nnz is not None:
-        nnz = int(budget.nnz)
+        nnz = _sparse(int(budget.nnz), output_dim)
         flops = budget.flops if budget.flops is not None else max(nnz / NNZ_PER_FLOP, 1.5 * nnz**2 / output_dim)
     else:
         flops = float(budget.flops or 0)
-        nnz = max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5))))
-    if nnz > output_dim // 4:
-        raise InvalidInput(
-            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: expected at most a quarter, "
-            f"{output_dim // 4}; lower nnz or raise output_dim"
-        )
+        nnz = _sparse(max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5)))), output_dim)
     if flops < (least := 2 * nnz / output_dim):
         raise InvalidInput(
             f"budget flops={flops:g} cannot be met with nnz={nnz} and output_dim={output_dim}: a query of two weights "
@@ -134,6 +138,15 @@ def resolved(budget: Budget, output_dim: int) -> Limits:
         )
     limits = Limits(nnz, float(flops), None if budget.query_nnz is None else int(budget.query_nnz))
     return limits if budget.milliseconds is None else _in_time(limits, budget, output_dim)
+
+
+def _sparse(nnz: int, output_dim: int) -> int:
+    if nnz > output_dim // 4:
+        raise InvalidInput(
+            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: expected at most a quarter, "
+            f"{output_dim // 4}; lower nnz or raise output_dim"
+        )
+    return nnz
 
 
 def _in_time(limits: Limits, budget: Budget, output_dim: int) -> Limits:

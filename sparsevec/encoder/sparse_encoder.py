@@ -278,7 +278,7 @@ class SparseEncoder:
                 "as many, of the same texts in the same order"
             )
         searched = model.similarity.documents(own if documents is None else self._rows(documents, "documents"))
-        held = model.documents(searched, None) if vectors is None else vectors
+        held = model.documents(searched, None) if vectors is None else check_vectors(vectors)
         self._check_ours(held)
         if len(held) != len(searched):
             raise InvalidVectors(f"expected a vector for each of {len(searched)} documents, found {len(held)}")
@@ -415,6 +415,8 @@ class SparseEncoder:
         """
         residuals, vectors = self._residuals(), check_vectors(vectors)
         if faults:
+            if odd := [row for row in faults if not 0 <= row < len(vectors)]:
+                raise InvalidInput(f"faults are rows of the {len(vectors)} documents, found row {odd[0]!r:.80}")
             at = _sound(len(vectors), faults)
             codes = np.zeros((len(vectors), residuals.width), np.uint8)
             codes[at] = self.residual_codes(rows_without(dense, faults, self.input_dim), vectors[at])

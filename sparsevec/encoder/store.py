@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.similarity import COLUMNS
-from sparsevec.storage import whole_folder
+from sparsevec.storage import storage_errors, whole_folder
 from sparsevec.vectors import Float32s
 
 __all__ = ["fingerprint", "read", "write"]
@@ -38,7 +39,9 @@ def fingerprint(tensors: Mapping[str, Float32s]) -> str:
 
 def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
     """Write beside `folder`, then take its place. Raises StorageFailed; InvalidInput when something else is there."""
-    if folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    with storage_errors(folder):
+        theirs = folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir()))
+    if theirs:
         raise InvalidInput(f"{folder} holds something that is not a model of ours; choose an empty or a new folder")
     packed = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     config = config.model_copy(update={"tensors_sha256": hashlib.sha256(packed).hexdigest()})
@@ -61,8 +64,13 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
         raise ModelBroken(
             f"{folder}: {error.strerror or error} ({Path(error.filename or '').name}); {again}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelBroken(f"{folder}/{_CONFIG} is not JSON: {error}; {again}") from error
+    if (newer := _newer(raw)) is not None:
+        raise ModelBroken(
+            f"{folder}/{_CONFIG} is of format {newer}, and this version of sparsevec reads up to {FORMAT}; install a "
+            "newer version"
+        )
     try:
         config = Config.model_validate_json(json.dumps(_upgraded(raw)))
     except ValidationError as error:
@@ -83,6 +91,13 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
     if not config.fingerprint:
         config = config.model_copy(update={"fingerprint": fingerprint(tensors)})
     return config, tensors
+
+
+def _newer(raw: Any) -> str | None:
+    """The format of a `config.json` that a later version wrote, which may be whole."""
+    name = raw.get("format") if isinstance(raw, dict) else None
+    found = re.fullmatch(r"sparsevec\.model/([1-9][0-9]{0,8})", str(name))
+    return found[0] if found is not None and int(found[1]) > int(FORMAT.rpartition("/")[2]) else None
 
 
 def _upgraded(raw: Any) -> Any:

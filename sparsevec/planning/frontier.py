@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -37,7 +38,7 @@ class CostLimits:
 
     def __post_init__(self) -> None:
         for axis, limit in self.given.items():
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= sys.float_info.max:
                 raise InvalidInput(f"the limit of {axis} must be a positive number, found {limit!r:.80}")
         if not self.given:
             raise InvalidInput(f"expected a limit of {', '.join(AXES)} or several of them, found none")

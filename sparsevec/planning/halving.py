@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -83,7 +84,7 @@ def find_frontier(
     Raises InvalidInput where no configuration meets the limits, naming the nearest that was looked at;
     CheckpointMismatch for a folder with runs of other rows or settings; what `fit` raises.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= sys.float_info.max:
         raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
     if check_limits(limits).milliseconds is not None and latency is None:
         raise InvalidInput(

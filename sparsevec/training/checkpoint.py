@@ -53,7 +53,7 @@ class Checkpoint:
         shared: Mapping[str, Stateful | None],
         own: Mapping[str, Stateful],
     ) -> None:
-        if every < 1:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InvalidInput(f"a checkpoint is written every 1 or more steps, found every={every!r}")
         self._path, self._every = None if path is None else as_path(path, "checkpoint"), every
         self._configuration, self._own = dict(configuration), own

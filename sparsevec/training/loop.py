@@ -91,7 +91,7 @@ def _fault(plan: Plan) -> str | None:
     if plan.precision not in get_args(Precision):
         return f"precision must be one of {', '.join(get_args(Precision))}, found {plan.precision!r}"
     for name, number in (("clip", plan.clip), ("expected_nnz", plan.expected_nnz)):
-        if number is not None and not (math.isfinite(number) and number > 0):
+        if number is not None and not (isinstance(number, int | float) and math.isfinite(number) and number > 0):
             return f"{name} must be a finite number above 0, or None, found {number!r}"
     names = ("document_regularizer_weight", "query_regularizer_weight", "pair_regularizer_weight")
     weights = [getattr(plan, name) for name in names]
@@ -285,6 +285,11 @@ def train(
 def _clipped(learned: list[Tensor], longest: float | None) -> Tensor:
     """The gradient's length before; one that is short enough is only read, which takes half the time."""
     found = [parameter.grad for parameter in learned if parameter.grad is not None]
+    if not found:
+        raise InvalidInput(
+            "the loss depends on nothing that the optimizer moves: compute it from what the model gives, and do not "
+            "detach that"
+        )
     parts = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in found]
     lengths = [torch.linalg.vector_norm(part).to(found[0].device) for part in parts]
     length: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
@@ -345,7 +350,17 @@ def _without_tensors(regularizer: object) -> object:
 
 def _checked(found: Objective, plan: Plan) -> Objective:
     """Raises InvalidInput when the objective gave something else than it should."""
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise InvalidInput(
+            f"the objective must give Objective(loss, documents) or Objective(loss, documents, queries), found "
+            f"{type(found).__name__}"
+        )
     loss, documents, queries = found
+    if not isinstance(loss, Tensor):
+        raise InvalidInput(f"the objective's loss must be a tensor, found {type(loss).__name__}; leave out .item()")
+    for side in (documents,) if queries is None else (documents, queries):
+        if not isinstance(side, Tensor | TopK):
+            raise InvalidInput(f"activations must be a tensor (b, dimension) or TopK, found {type(side).__name__}")
     if loss.shape != () or not loss.requires_grad:
         raise InvalidInput(
             f"the objective's loss must be one number that depends on the weights, found shape {tuple(loss.shape)}, "

@@ -146,8 +146,14 @@ def margin_mse(teacher: Tensor, student: Tensor) -> Tensor:
 def listwise_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(softmax(teacher) || softmax(student)) along each row of scores.  (b, m), (b, m) -> (b,).
 
-    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, on similarities instead of classes.
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, on similarities instead of classes. Raises
+    InvalidInput.
     """
+    if teacher.shape != student.shape or teacher.ndim != 2:
+        raise InvalidInput(
+            f"listwise_kl needs scores (b, m) of teacher and student alike, found {tuple(teacher.shape)} and "
+            f"{tuple(student.shape)}: score the same documents with both"
+        )
     wanted = teacher.log_softmax(dim=1)
     return (wanted.exp() * (wanted - student.log_softmax(dim=1))).sum(dim=1)
 
@@ -157,9 +163,12 @@ def relative_error(reconstructed: Tensor, rows: Tensor) -> Tensor:
     return (reconstructed - rows).square().sum() / rows.square().sum()
 
 
-def _check_labels(codes: Tensor, labels: Tensor) -> None:
+def _check_labels(codes: Tensor, labels: object) -> None:
     if codes.ndim != 2 or len(codes) == 0:
         raise InvalidInput(f"codes must be (b, dimension) with at least one row, found {tuple(codes.shape)}")
+    if not isinstance(labels, Tensor):
+        found = type(labels).__name__
+        raise InvalidInput(f"labels must be a tensor of integers, found {found}: torch.as_tensor(labels) makes one")
     if labels.shape != (len(codes),):
         raise InvalidInput(
             f"labels must be ({len(codes)},), one for each row of codes, found {tuple(labels.shape)}: "

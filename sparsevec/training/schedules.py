@@ -60,7 +60,7 @@ class Ramp:
     steps: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.full) and self.full >= 0):
+        if not (isinstance(self.full, int | float) and math.isfinite(self.full) and self.full >= 0):
             raise InvalidInput(
                 f"the weight of a regularizer must be a finite number of at least 0, found {self.full!r}"
             )

@@ -173,6 +173,8 @@ def test_vectors_that_are_not_the_documents_are_refused(encoder: SparseEncoder, 
     codes = encoder.encode_document(documents)
     with pytest.raises(InvalidVectors, match="a vector for each of 1500"):
         encoder.adopt(another_model(documents), documents, vectors=codes[:10])
+    with pytest.raises(InvalidVectors, match="as SparseVectors, found int"):
+        encoder.adopt(another_model(documents), documents, vectors=3)  # type: ignore[arg-type]
     with pytest.raises(WrongSpace):
         encoder.adopt(another_model(documents), documents, vectors=codes.with_fingerprint("another"))
     with pytest.raises(NotFitted):

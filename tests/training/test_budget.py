@@ -86,11 +86,25 @@ def test_what_a_budget_leaves_open_follows_from_the_rest(
         (32, float("nan"), "positive"),
         (32, float("inf"), "positive"),
         (32, "much", "positive"),
+        (32, 10**400, "positive"),
+        (2**31, None, r"below 2\*\*31, found one of 32 bits"),
+        (10**400, None, r"below 2\*\*31"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(nnz: Any, flops: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         Budget(nnz=nnz, flops=flops)
+
+
+@pytest.mark.parametrize("engine", [3, "engine:", {"engine": "made up"}])
+def test_milliseconds_of_what_is_no_latency_model_are_refused(engine: Any) -> None:
+    with pytest.raises(InvalidInput, match="milliseconds are those of an engine"):
+        Budget(nnz=8, milliseconds=1.0, engine=engine)
+
+
+def test_a_budget_of_no_dimensions_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="not sparse in output_dim=0"):
+        resolved(Budget(nnz=8), 0)
 
 
 @pytest.mark.parametrize(

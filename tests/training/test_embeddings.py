@@ -219,6 +219,18 @@ def test_a_document_longer_than_any_that_was_learned_from_is_named() -> None:
         encoder.encode_document(rows)
 
 
+@pytest.mark.parametrize("near", ["dot", "l2"])
+def test_rows_too_long_to_square_are_refused_without_a_warning(near: Near) -> None:
+    rows = clustered(50, seed=1).astype(np.float64)
+    encoder = SparseEncoder(INPUT, 64, similarity=near).fit(rows, budget=Budget(nnz=4))
+    rows[7] *= 1e300
+    with pytest.raises(InvalidVectors, match="row 7 is inf times as long"):
+        encoder.encode_document(rows)
+    assert list(encoder.document_faults(rows)) == [7]
+    with pytest.raises(InvalidVectors, match="needs lengths that float64 can square"):
+        SparseEncoder(INPUT, 64, similarity=near).fit(rows, budget=Budget(nnz=4))
+
+
 @pytest.mark.parametrize("near", ["euclid", None, 3])
 def test_another_similarity_is_refused(near: Any) -> None:
     with pytest.raises(InvalidInput, match="similarity must be 'cosine', 'dot', 'l2'"):

@@ -196,6 +196,26 @@ def test_a_changed_config_is_refused(encoder: SparseEncoder, tmp_path: Path, cha
         SparseEncoder.load(tmp_path / "model")
 
 
+def test_a_model_of_a_later_version_is_said_to_be_one(encoder: SparseEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace("sparsevec.model/2", "sparsevec.model/10"))
+    with pytest.raises(ModelBroken, match=r"of format sparsevec\.model/10, .* install a newer version"):
+        SparseEncoder.load(tmp_path / "model")
+
+
+def test_a_config_of_nothing_but_brackets_is_no_json(encoder: SparseEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text("[" * 200_000)
+    with pytest.raises(ModelBroken, match="is not JSON"):
+        SparseEncoder.load(tmp_path / "model")
+
+
+def test_a_name_that_no_folder_can_have_is_refused(encoder: SparseEncoder, tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="could not be written: File name too long"):
+        encoder.save(tmp_path / ("x" * 300))
+
+
 def test_a_file_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("not a folder")
     with pytest.raises(ModelBroken):

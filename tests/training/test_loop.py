@@ -277,6 +277,7 @@ def test_documents_that_all_have_the_same_dimensions_stop_it_in_the_middle() -> 
         ({"precision": "float8"}, "one of float32, bfloat16, float16, found 'float8'"),
         ({"clip": 0.0}, "clip must be"),
         ({"clip": float("nan")}, "clip must be"),
+        ({"clip": "1"}, "clip must be"),
         ({"expected_nnz": -3}, "expected_nnz must be"),
         ({"document_regularizer_weight": 0.1}, r"must be a schedule, such as constant\(0.1\) .* found 0.1"),
         ({"document_regularizer_weight": None}, "must be a schedule.*found None"),
@@ -327,6 +328,11 @@ LINEAR = nn.Linear(WIDTH, DIMENSION)
         (lambda x: Objective(LINEAR(x).detach().mean(), LINEAR(x)), {}, "requires_grad=False"),
         (lambda x: Objective(LINEAR(x).mean(), LINEAR(x)[0]), {}, r"must be \(b, dimension\), .* found \(64,\)"),
         (lambda x: Objective(LINEAR(x).mean(), LINEAR(x), LINEAR(x)[:, 1:]), {}, r"\(32, 64\) and \(32, 63\)"),
+        (lambda x: LINEAR(x).mean(), {}, r"must give Objective\(loss, documents\) .* found Tensor"),
+        (lambda _: None, {}, "must give Objective.* found NoneType"),
+        (lambda x: Objective(1.0, LINEAR(x)), {}, "loss must be a tensor, found float"),  # type: ignore[arg-type]
+        (lambda x: Objective(LINEAR(x).mean(), None), {}, "or TopK, found NoneType"),  # type: ignore[arg-type]
+        (lambda x: Objective(x.clone().requires_grad_().mean(), LINEAR(x).detach()), {}, "nothing that the optimizer"),
         (lambda x: Objective(LINEAR(x).mean(), LINEAR(x)[:1]), {}, "at least 2 documents, found 1"),
         (
             lambda x: Objective(LINEAR(x).mean(), LINEAR(x)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -296,6 +298,19 @@ def test_the_gradient_of_listwise_kl_agrees_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda scores: listwise_kl(numbers(3, 4), scores), numbers(3, 4, seed=1).requires_grad_()
     )
+
+
+@pytest.mark.parametrize(("teacher", "student"), [((3, 4), (1, 4)), ((3, 4), (3, 1)), ((4,), (4,))])
+def test_listwise_kl_needs_the_same_scores_of_each_query(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInput, match="teacher and student alike"):
+        listwise_kl(torch.ones(teacher), torch.ones(student))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], np.array([0, 1]), ["a", "b"], None])
+def test_labels_that_are_no_tensor_are_refused(labels: Any) -> None:
+    for loss in (partial(triplet, margin=0.1), ArcFace(3, 2)):
+        with pytest.raises(InvalidInput, match="labels must be a tensor of integers, found"):
+            loss(numbers(2, 3), labels)
 
 
 def test_relative_error_of_zeros_is_one() -> None:

@@ -239,6 +239,13 @@ def test_vectors_that_do_not_belong_to_the_rows_are_refused(coder: SparseEncoder
         coder.residual_codes(documents, vectors.with_fingerprint("another"))
 
 
+@pytest.mark.parametrize("row", [-1, 3])
+def test_faults_that_are_no_rows_are_refused(coder: SparseEncoder, row: int) -> None:
+    vectors = coder.encode_document(clustered(3, seed=5))
+    with pytest.raises(InvalidInput, match=f"rows of the 3 documents, found row {row}"):
+        coder.residual_codes(clustered(3, seed=5), vectors, faults={row})
+
+
 def test_hits_without_what_a_score_needs_are_refused(coder: SparseEncoder) -> None:
     dense, query = clustered(300, seed=11), clustered(2, seed=12)
     hits = candidates(coder, dense, query[0])
@@ -313,3 +320,11 @@ def test_a_document_without_weights_among_few_that_a_filter_leaves_is_no_answer(
         retriever.adapter.upsert([20], bare, [{"few": True}], codes=np.zeros((1, coder.residual_bytes or 0), np.uint8))
         [answers] = retriever.search(documents[:1], k=10, where={"few": True})
     assert sorted(map(int, answers.ids)) == [0, 1, 2]
+
+
+def test_a_document_without_weights_has_no_score_by_codes_to_explain(coder: SparseEncoder, documents: Float32s) -> None:
+    with Retriever(coder, Reference(), rerank="residual") as retriever:
+        retriever.add(range(3), documents[:3])
+        retriever.adapter.upsert([3], SparseVectors([0, 0], [], [], coder.output_dim))
+        with pytest.raises(InvalidInput, match="id 3 has no weights, so no residual code"):
+            retriever.explain(documents[0], 3)

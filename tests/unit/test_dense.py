@@ -57,6 +57,7 @@ def test_whatever_holds_them_the_rows_are_the_same(held: Callable[[Any], Any]) -
         ([[1.0, 2, 3], "abc"], "found str in row 1"),
         ([ROWS, ROWS], r"found shape \(2, 4, 3\)|one row an element"),
         (torch.ones(2, 3).to_sparse(), "use .to_dense"),
+        (torch.ones(2, 3, device="meta"), "device 'meta', which keeps none"),
         (np.ones((3, 0)), "must have 3 columns"),
         (np.ma.array(ROWS, mask=ROWS > 4), "masked array; .filled"),
         ([np.ma.array(row) for row in ROWS], "masked array; .filled"),

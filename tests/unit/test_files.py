@@ -6,6 +6,8 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 
 from sparsevec import files
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, SparsevecError
-from sparsevec.files import read_dense, read_ids, read_objects, read_qrels, read_table
+from sparsevec.files import holds_texts, read_dense, read_ids, read_objects, read_qrels, read_table
 from sparsevec.vectors import SparseVectors
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -262,6 +264,8 @@ def test_a_column_is_named_where_several_could_be_the_vectors(tmp_path: Path) ->
         ("v.jsonl", '{"v": 1}\n', r"found none\. There are v"),
         ("v.jsonl", "[1, 2]\n\x1b[0m\n", r"v\.jsonl, line 2, is not JSON"),
         ("v.jsonl", "", r"v\.jsonl: found no vectors"),
+        ("v.csv", "", r"v\.csv: found no vectors"),
+        ("v.csv", "\n\n", r"v\.csv: found no vectors"),
         ("v.csv", "a,b\n1\n", r"line 2: found 1 cells, expected 2"),
         ("v.csv", 'id,emb\n1,"[1, 2]"\n\n2,"[1]"\n', r"line 4: found 1 numbers, expected 2 as in line 2"),
         ("v.csv", 'emb\n"[1,"\n', r"v\.csv, line 2, is not JSON"),
@@ -315,6 +319,9 @@ def test_an_array_that_holds_no_vectors_is_refused(tmp_path: Path, array: Any, m
         ({"v": [[1.0]], "year": 1}, "column 'year': expected a value for each row, found 1"),
         (None, "found object|NoneType"),
         ([[1.0], "x"], "row 1: expected a list of numbers, found 'x'"),
+        (np.ma.array(ROWS, mask=ROWS > 2), "must not be a masked array"),
+        ({"x0": np.ma.array([1.0, 2.0], mask=True), "x1": [1.0, 2.0]}, "column 'x0' must not be a masked"),
+        (torch.ones(2, 3, device="meta"), "the tensor cannot be read as an array"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named_with_its_row(source: Any, message: str) -> None:
@@ -407,10 +414,39 @@ def test_a_date_of_a_frame_stays_a_date_whatever_its_unit() -> None:
         assert second["day"] is None
 
 
+def test_a_duration_of_a_frame_is_no_number_of_nanoseconds() -> None:
+    frame = pandas.DataFrame({"v": [[1.0]], "took": pandas.to_timedelta([1500], unit="ms")})
+    assert read_table(frame).payloads == [{"took": timedelta(seconds=1.5)}]
+
+
 def test_a_name_that_no_file_can_have_is_said_to_be_none() -> None:
-    for name in ("a\0b.npy", "x" * 5000 + ".npy"):
-        with pytest.raises(InvalidInput, match="cannot be read"):
-            read_dense(name)
+    for name in map(Path, ("a\0b.jsonl", "x" * 5000 + ".jsonl")):
+        for read in (
+            read_dense,
+            partial(holds_texts, field="text"),
+            partial(read_ids, n=None),
+            lambda path: list(read_objects(path)),
+            partial(read_qrels, ids=[], query_ids=[]),
+        ):
+            with pytest.raises(InvalidInput, match="cannot be read"):
+                read(name)
+
+
+@pytest.mark.parametrize("ids", [np.arange(2), np.int64(7)])
+def test_ids_of_a_npz_that_are_not_one_a_row_are_not_left_out_in_silence(tmp_path: Path, ids: Any) -> None:
+    np.savez(tmp_path / "v.npz", v=np.ones((3, 2)), id=ids)
+    with pytest.raises(InvalidInput, match=r"found 3 values in 'v' and 2 in 'id'|a value for each row"):
+        read_table(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("read", [read_dense, read_table])
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_vectors_that_are_there_twice_are_refused(tmp_path: Path, read: Any, kind: str) -> None:
+    twice = pyarrow.table([[[1.0]], [[2.0]]], names=["v", "v"])
+    write = pyarrow.parquet.write_table if kind == "parquet" else pyarrow.feather.write_feather
+    write(twice, tmp_path / f"v.{kind}")
+    with pytest.raises(InvalidInput, match="has two columns 'v'; rename one"):
+        read(tmp_path / f"v.{kind}")
 
 
 def test_a_folder_of_sparse_vectors_is_told_from_one_of_dense_ones(tmp_path: Path) -> None:

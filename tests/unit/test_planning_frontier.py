@@ -120,10 +120,12 @@ def test_a_budget_that_nothing_meets_names_the_nearest() -> None:
         best_within(EVERY, CostLimits(flops=0.01))
 
 
-@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, True, "much"])
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, True, "much", 10**400])
 def test_a_limit_that_makes_no_sense_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInput, match="limit of bytes"):
         CostLimits(bytes=wrong)
+    with pytest.raises(InvalidInput, match="seconds must be"):
+        sv.find_frontier(np.eye(3), limits=CostLimits(bytes=100), seconds=wrong)
 
 
 def test_no_limit_at_all_is_refused() -> None:
