@@ -111,5 +111,5 @@ def test_any_writes_and_deletes_leave_what_the_reference_holds(adapter: Adapter,
         due, found = judge.fetch(list(seen)), adapter.fetch(list(seen))
         assert (found.ids, found.vectors, found.payloads) == (due.ids, due.vectors, due.payloads)
         assert adapter.count() == judge.count()
-        queries = data.draw(vectors(dimension=DIMENSION, weights=signed_weights))
+        queries = data.draw(vectors(dimension=DIMENSION, weights=signed_weights, min_rows=1))
         verify(adapter, due.vectors, queries, 3, ids=due.ids).require_exact()

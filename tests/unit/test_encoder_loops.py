@@ -236,7 +236,7 @@ def test_a_code_of_another_model_or_of_one_other_byte_is_found_out() -> None:
     ours.check(codes, range(50))
     for byte in range(ours.width):
         changed = codes[:1].copy()
-        changed[0, byte] += generator.integers(1, 256, dtype=np.uint8)
+        changed[:, byte] += generator.integers(1, 256, 1, dtype=np.uint8)
         with pytest.raises(InvalidInput, match="of document 0 was made by another model than ab, or was changed since"):
             ours.check(changed, [0])
     with pytest.raises(InvalidInput, match="another model than ab1"):
