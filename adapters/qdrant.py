@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from sparsevec.contract.adapter import Adapter, AsyncAdapter
+from sparsevec.contract.checks import check_pattern
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.credentials import Fault, check_credentials, function, headers, key, refused, seconds, trust
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
-from sparsevec.contract.payloads import is_unicode
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendUnsupported, ClientMissing, InvalidInput
@@ -93,9 +93,7 @@ class QdrantAdapter(SyncAdapter, SyncRanks, SyncCopies):
 
         Raises InvalidInput for what is no text.
         """
-        if not isinstance(pattern, str) or not pattern or not is_unicode(pattern):
-            raise InvalidInput(f"expected a name or a pattern such as 'products-*', found {pattern!r:.80}")
-        return self._run(self._operations.names(pattern))
+        return self._run(self._operations.names(check_pattern(pattern)))
 
     def stands_for(self) -> str:
         """The collection that the name stands for now. Raises BackendUnsupported but over REST, which copies go by."""

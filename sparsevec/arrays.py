@@ -23,6 +23,7 @@ __all__ = [
     "as_dimension",
     "as_float32",
     "as_plain_array",
+    "check_unmasked",
     "checked",
     "frozen",
     "narrowest",
@@ -120,9 +121,14 @@ def as_float32(values: npt.ArrayLike) -> Float32s:
         return _converted(floats, np.float32)
 
 
-def as_plain_array(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
+def check_unmasked(array: object, what: str) -> None:
+    """Raises InvalidVectors for a masked array, whose numbers are there still where it is masked."""
     if np.ma.isMaskedArray(array):
-        raise InvalidVectors(f"{name} must not be a masked array; .filled(0) says what stands where it is masked")
+        raise InvalidVectors(f"{what} must not be a masked array; .filled(0) says what stands where it is masked")
+
+
+def as_plain_array(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
+    check_unmasked(array, name)
     try:
         return np.asarray(array)
     except Exception as error:  # a ragged list, a tensor with gradients or on another device

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.arrays import check_unmasked
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s
 
@@ -153,8 +154,7 @@ def as_array(dense: Any, what: str = "dense vectors") -> Reals:
         return _from_torch(dense, torch)
     if type(dense).__module__.partition(".")[0] == "pyarrow":
         return _from_arrow(dense, what)
-    if np.ma.isMaskedArray(dense):
-        raise InvalidVectors(f"{what} must not be a masked array; .filled(0) says what stands where it is masked")
+    check_unmasked(dense, what)
     first = dense[0] if isinstance(dense, list | tuple) and len(dense) else None
     if first is not None and not isinstance(first, list | tuple) and not np.isscalar(first):  # arrays, tensors
         return _stacked(dense, what)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.arrays import check_unmasked
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
 
@@ -167,7 +168,7 @@ def _holds_vectors(values: Any) -> bool:
 
 def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
     """(n, d) of an array, a tensor, an Arrow column or a sequence of rows. Raises InvalidVectors."""
-    _check_unmasked(values, where)
+    check_unmasked(values, where)
     if hasattr(values, "null_count"):
         rows = _of_arrow(values, where, place)
     elif hasattr(values, "detach"):
@@ -190,11 +191,6 @@ def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
             f"{where} must hold numbers of shape (n, d), one row a vector; found {rows.dtype} of shape {rows.shape}"
         )
     return rows
-
-
-def _check_unmasked(values: Any, where: str) -> None:
-    if np.ma.isMaskedArray(values):
-        raise InvalidVectors(f"{where} must not be a masked array; .filled(0) says what stands where it is masked")
 
 
 def _of_tensor(tensor: Any) -> Reals:
@@ -268,7 +264,7 @@ def _same_length(lengths: Sequence[int], where: str, place: Callable[[int], str]
 
 
 def _numbers(values: Any, where: str) -> Reals:
-    _check_unmasked(values, where)
+    check_unmasked(values, where)
     column = np.asarray(values)
     if column.dtype.kind not in "fiu" or column.ndim != 1:
         raise InvalidVectors(f"{where}: expected numbers, found {column.dtype}")

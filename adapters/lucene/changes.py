@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparsevec.contract.adapter import Page
-from sparsevec.contract.checks import check_size
+from sparsevec.contract.checks import check_pattern, check_size
 from sparsevec.contract.operations import SyncAdapter
-from sparsevec.contract.payloads import is_unicode
-from sparsevec.errors import InvalidInput
 
 from .operations import LuceneOperations
 
@@ -27,9 +25,7 @@ class SaysChanges(SyncAdapter):
 
         Raises InvalidInput for what is no text.
         """
-        if not isinstance(pattern, str) or not pattern or not is_unicode(pattern):
-            raise InvalidInput(f"expected a name or a pattern such as 'products-*', found {pattern!r:.80}")
-        return self._run(self._operations.names(pattern))
+        return self._run(self._operations.names(check_pattern(pattern)))
 
     def checkpoint(self) -> str | None:
         """Where the index is now: `changed` brings what is written after it, and perhaps a little of what was before.

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import InvalidInput
+from sparsevec.contract.searches import no_place
 
 from . import points
 from .answers import read_hits
@@ -59,5 +59,5 @@ def _place(after: str) -> tuple[str, list[Any]]:
     except (ValueError, TypeError):
         point = score = document = None
     if not (isinstance(point, str) and isinstance(score, float) and isinstance(document, int)):
-        raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}')
+        raise no_place(after)
     return point, [score, document]

@@ -75,18 +75,14 @@ class Searching:
             known = yield from self._session.knowing(known, wanted)
             yield from self._session.refresh()
             asking = _Search(known, depth, wanted, search, most)
-            if search.after is not None:
-                page = yield from self._page(asking, asked[0], search.after)
-                now = (yield from self._again(asking)) if asking.seen else None
-                if now is None and not asking.seen <= known.target.names:
-                    raise PlaceForgotten(ELSEWHERE)
-                if now is None:
-                    return [page]
-                known = now
-                continue
-            hits = yield from self._asked(asking, asked)
-            now = (yield from self._again(asking)) if asked.nnz else None
+            if search.after is None:
+                hits, tells = (yield from self._asked(asking, asked)), asked.nnz > 0
+            else:
+                hits, tells = [(yield from self._page(asking, asked[0], search.after))], bool(asking.seen)
+            now = (yield from self._again(asking)) if tells else None
             if now is None:
+                if search.after is not None and not asking.seen <= known.target.names:
+                    raise PlaceForgotten(ELSEWHERE)
                 return hits if second is None else _again_ranked(hits, second, k, search)
             known = now
         raise self._moving()
@@ -201,8 +197,13 @@ class Searching:
                 f"the query has {len(query)} weights, and this server reads on for {room} at most: its largest weights "
                 "(encode_query(row, nnz=k)) make one that it takes, and a search without after= answers the whole of it"
             )
+
+        def takes(hit: Json) -> bool:
+            search.see([hit])
+            return search.takes(hit)
+
         reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
-        taken, place = yield from reading.behind(after, search.k, lambda hit: search.takes(*search.see([hit])))
+        taken, place = yield from reading.behind(after, search.k, takes)
         return replace(search.hits(taken), after=place)
 
     def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:

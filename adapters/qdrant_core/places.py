@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from sparsevec.errors import InvalidInput
+from sparsevec.contract.searches import no_place
 
 from .ids import Point
 
@@ -94,9 +94,7 @@ class _Place:
             if not ranks or type(tied) is not list or not {int, str}.issuperset(map(type, tied)):
                 raise ValueError
         except (ValueError, TypeError, RecursionError):
-            raise InvalidInput(
-                f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}'
-            ) from None
+            raise no_place(after) from None
         return cls(score, above, tuple(tied))
 
     def __str__(self) -> str:

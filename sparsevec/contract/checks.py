@@ -301,6 +301,13 @@ def check_options(
         raise InvalidInput(f"{backend} has no routing; leave routing= out")
 
 
+def check_pattern(pattern: str) -> str:
+    """Raises InvalidInput for what names no collections: no text, none at all, or no valid unicode."""
+    if not isinstance(pattern, str) or not pattern or not is_unicode(pattern):
+        raise InvalidInput(f"expected a name or a pattern such as 'products-*', found {pattern!r:.80}")
+    return pattern
+
+
 def check_seed(seed: object) -> int:
     """Raises InvalidInput unless it is a whole number of at least 0, and below 2**63."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:

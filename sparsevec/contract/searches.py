@@ -14,7 +14,7 @@ from sparsevec.contract.filters import Where
 from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
-__all__ = ["Search", "as_given", "products", "rescored"]
+__all__ = ["Search", "as_given", "no_place", "products", "rescored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Search:
     def second_look(self, first: SparseVectors, dimension: int | None, fingerprint: str | None) -> SparseVectors | None:
         """The queries that re-order the candidates of `first`, one each, if any. Raises InvalidInput, WrongSpace."""
         if self.after is not None and not isinstance(self.after, str):
-            raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {self.after!r:.80}')
+            raise no_place(self.after)
         if self.after is not None and (self.rescore is not None or len(first) != 1):
             found = "rescore=" if self.rescore is not None else f"{len(first)} queries"
             raise InvalidInput(f"after= reads on in the ranking of one query, without rescore=; found {found}")
@@ -60,6 +60,11 @@ class Search:
                 "the collection keeps no residual codes; create(dimension, code_bytes=...) makes one that does, and "
                 "a search without with_codes= works here"
             )
+
+
+def no_place(after: object) -> InvalidInput:
+    """For an `after` that no hits gave."""
+    return InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}')
 
 
 def rescored(hits: Hits, query: SparseVector, k: int, *, with_vectors: bool) -> Hits:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from sparsevec.contract.checks import as_real
 from sparsevec.errors import InvalidInput
 
 __all__ = ["NNZ_PER_FLOP", "Budget", "Engine", "Limits", "check_budget", "least_cut", "resolved"]
@@ -81,11 +82,8 @@ class Budget:
 
 
 def _is_positive(number: object) -> bool:
-    is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
-    try:
-        return is_number and 0 < float(number) < math.inf  # type: ignore[arg-type]
-    except OverflowError:  # an int beyond every float
-        return False
+    real = as_real(number)
+    return real is not None and 0 < real < math.inf
 
 
 def check_budget(budget: object) -> Budget:

@@ -94,6 +94,24 @@ def dots(weights: _Array, rows: _Array, query: _Array, found: _Array) -> None:
         found[at] = _dot(weights[rows[at]], query)
 
 
+@compiled(float32(float32[::1], int64, int32[::1]))
+def _kth_largest(values: _Array, k: int, numbers: _Array) -> Any:
+    """Of values (m,); `numbers` (m,) is room."""
+    ordered(values.view(np.int32), numbers)
+    least, found = kth(numbers, k), np.float32(np.inf)
+    for at in range(len(values)):
+        found = min(found, values[at] if numbers[at] >= least else found)
+    return found
+
+
+@compiled(void(int64, float64[::1], int64[::1], float64[::1], int64[::1]))
+def _keep(size: int, found: _Array, at_found: _Array, values: _Array, indices: _Array) -> None:
+    """The k best of `size` candidates, best first, equal ones by index: `values` and `indices` (k,)."""
+    in_order(size, found, at_found)
+    for place in range(len(values)):
+        values[place], indices[place] = found[place], at_found[place]
+
+
 _rough = (given(float32, 2), given(float32), given(float64), int64, int64)
 _exact = (given(float32, 2), given(float64, 2), float64, given(float64))
 
@@ -127,10 +145,7 @@ def largest(
             for group in range(len(line)):
                 activation = line[group] + more[group]
                 maxima[group] = activation if start == 0 or activation > maxima[group] else maxima[group]
-        ordered(maxima.view(np.int32), numbers)
-        least, lowest = kth(numbers, k), np.float32(np.inf)
-        for group in range(groups):
-            lowest = min(lowest, maxima[group] if numbers[group] >= least else lowest)
+        lowest = _kth_largest(maxima, k, numbers)
         bar = np.nextafter(np.float32(lowest - 2 * errors[row]), np.float32(-np.inf))
         candidates = 0
         for group in range(groups):
@@ -143,9 +158,7 @@ def largest(
                     return False
                 found[candidates], at_found[candidates] = _dot(weights[at], rows[row]) * scale + bias[at], at
                 candidates += 1
-        in_order(candidates, found, at_found)
-        for place in range(k):
-            values[row, place], indices[row, place] = found[place], at_found[place]
+        _keep(candidates, found, at_found, values[row], indices[row])
     return True
 
 
@@ -223,11 +236,7 @@ def largest_of_few(
     found, at_found = np.empty(n // 4), np.empty(n // 4, np.int64)
     for row in range(len(rows)):
         bounds(small, steps, errors, bias, rows[row], mean, longest, least, x, lows, highs)
-        ordered(lows.view(np.int32), numbers)
-        least_number, bar = kth(numbers, k), np.float32(np.inf)
-        for group in range(groups):
-            bar = min(bar, lows[group] if numbers[group] >= least_number else bar)
-        candidates = 0
+        bar, candidates = _kth_largest(lows, k, numbers), 0
         for at in range(n):
             if not highs[at] >= bar:
                 continue
@@ -235,9 +244,7 @@ def largest_of_few(
                 return False
             found[candidates], at_found[candidates] = _dot(weights[at], x) * scale + bias[at], at
             candidates += 1
-        in_order(candidates, found, at_found)
-        for place in range(k):
-            values[row, place], indices[row, place] = found[place], at_found[place]
+        _keep(candidates, found, at_found, values[row], indices[row])
     return True
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents
 from sparsevec.contract.checks import Id, Payload, dense_row
-from sparsevec.errors import InvalidInput
+from sparsevec.contract.searches import no_place
 from sparsevec.vectors import SparseVector, SparseVectors
 
 __all__ = ["Row", "documents_of", "id_of", "key_of", "place_of", "read_place", "row_of", "with_dense"]
@@ -69,4 +69,4 @@ def read_place(after: str) -> tuple[float, bytes]:
             raise ValueError
         return place
     except (ValueError, AttributeError, TypeError, OverflowError):
-        raise InvalidInput(f'expected after="" to begin, or the `after` of earlier hits, found {after!r:.80}') from None
+        raise no_place(after) from None

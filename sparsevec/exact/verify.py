@@ -66,7 +66,7 @@ _TINY = 2.0**-126  # the smallest normal float32
 _SHOWN = 5  # offences that a report prints; it holds all of them
 
 Float64s = npt.NDArray[np.float64]
-Asked = TypeVar("Asked", SparseVectors, Float32s)
+_Queries = TypeVar("_Queries", SparseVectors, Float32s)
 
 
 class Offence(BaseModel):
@@ -205,7 +205,7 @@ def verify(
     return report
 
 
-def check_asked(queries: Asked) -> Asked:
+def check_asked(queries: _Queries) -> _Queries:
     """Raises InvalidInput where there are none: what asks nothing would find every collection exact."""
     if not len(queries):
         raise InvalidInput("expected queries to judge the answers of, one at least, found none")

@@ -15,7 +15,7 @@ from sparsevec.errors import InvalidInput
 from sparsevec.measure.intervals import Interval
 from sparsevec.planning.trials import Goal, Shape
 
-__all__ = ["AXES", "HEADER", "Axis", "Configuration", "CostLimits", "Frontier", "check_limits"]
+__all__ = ["AXES", "HEADER", "Axis", "Configuration", "CostLimits", "Frontier", "check_limits", "is_positive"]
 
 Axis: TypeAlias = Literal["flops", "bytes", "milliseconds"]
 AXES: dict[Axis, str] = {
@@ -23,6 +23,11 @@ AXES: dict[Axis, str] = {
     "bytes": "bytes a document",
     "milliseconds": "milliseconds a query",
 }
+
+
+def is_positive(number: object) -> bool:
+    """Whether it is a plain number above 0 that a float can hold."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 < number <= sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class CostLimits:
 
     def __post_init__(self) -> None:
         for axis, limit in self.given.items():
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= sys.float_info.max:
+            if not is_positive(limit):
                 raise InvalidInput(f"the limit of {axis} must be a positive number, found {limit!r:.80}")
         if not self.given:
             raise InvalidInput(f"expected a limit of {', '.join(AXES)} or several of them, found none")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.recipe import CalibrationRecipe
 from sparsevec.encoder.residual import most_bytes
 from sparsevec.errors import InvalidInput
-from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, check_limits
+from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, check_limits, is_positive
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.notebook import Notebook, Settings
@@ -84,7 +83,7 @@ def find_frontier(
     Raises InvalidInput where no configuration meets the limits, naming the nearest that was looked at;
     CheckpointMismatch for a folder with runs of other rows or settings; what `fit` raises.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= sys.float_info.max:
+    if not is_positive(seconds):
         raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
     if check_limits(limits).milliseconds is not None and latency is None:
         raise InvalidInput(
