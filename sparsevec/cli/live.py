@@ -251,7 +251,7 @@ class _Calls:
         self.say(report)
 
     def say(self, report: Any) -> None:
-        say(report, as_json=self._json, sound=report.complete or self._settings.every is not None)
+        say(report, as_json=self._json, sound=report.complete)
 
 
 @failing

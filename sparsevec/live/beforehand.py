@@ -13,7 +13,7 @@ from sparsevec.live.codes import Codes, keep_refined
 from sparsevec.live.folder import Folder, Note
 from sparsevec.live.opening import place_of
 from sparsevec.live.rows import DenseSource, source_name
-from sparsevec.live.sample import Sample, dense_source, drawn
+from sparsevec.live.sample import Sample, drawn, noted_source
 from sparsevec.live.telling import Telling
 from sparsevec.progress import Listener
 from sparsevec.similarity import misfit
@@ -64,12 +64,7 @@ def find(adapter: Adapter, folder: Folder, asked: DenseSource | None, most: int,
     note = folder.note_of(place_of(adapter), info)
     encoder = folder.load() if folder.has_encoder() else None
     _check_field(info, note, encoder)
-    dense = dense_source(info, asked)
-    if note is not None and note.dense != source_name(dense):
-        raise InvalidInput(
-            f"{note.place} was filled from {note.dense!r}, this call names {source_name(dense)!r}; undo it first, or "
-            f"name another field for the vectors of that one"
-        )
+    dense = noted_source(info, asked, note)
     sample = drawn(adapter, dense, most, encoder=encoder, seed=lessons.seed)
     check_order(info, dense, encoder, sample)
     if lessons.refine:

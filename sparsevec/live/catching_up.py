@@ -20,7 +20,7 @@ from sparsevec.live.looks import Looking, patient
 from sparsevec.live.opening import check_rate, opened, place_of
 from sparsevec.live.reports import CatchUpReport, Look
 from sparsevec.live.rows import DenseSource, pages_of, source_name
-from sparsevec.live.sample import dense_source
+from sparsevec.live.sample import drawn, noted_source
 from sparsevec.live.seen import Seen
 from sparsevec.live.telling import Telling
 from sparsevec.progress import Listener
@@ -28,6 +28,7 @@ from sparsevec.progress import Listener
 __all__ = ["catch_up", "follow", "repeated"]
 
 _Report = TypeVar("_Report")
+_SAMPLE = 1000  # dense rows of a field that was filled by hand, which are looked at first
 
 
 def catch_up(
@@ -59,10 +60,16 @@ def catch_up(
         encoder, info, place = folder.load(), adapter.info(), place_of(adapter)
         note = folder.note_of(place, info)
         _check_same(info, encoder, place)
-        if dense_field is None and note is not None and note.dense:
-            dense_field = note.dense
-        dense = dense_source(info, dense_field)
-        known = note or Note(place=place, dense=source_name(dense), fingerprint=encoder.fingerprint, added="was there")
+        dense = noted_source(info, dense_field, note)
+        if note is None and adapter.count():  # who has no row loses our vector, so that a field of nobody's is refused
+            drawn(adapter, dense, _SAMPLE, encoder=encoder)
+        known = note or Note(
+            place=place,
+            dense=source_name(dense),
+            made=callable(dense),
+            fingerprint=encoder.fingerprint,
+            added="was there",
+        )
         seen = Seen(folder.path, place)
         telling.stage = "catching up"
         looking = Looking(

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.contract.copies import Copies, Marks, RawId, among, marks_of
 from sparsevec.errors import JournalMismatch, printable
-from sparsevec.ingestion.patience import SYSTEM_TIME, Patience
+from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience
 from sparsevec.storage import whole_file
 
 __all__ = ["CopyLook", "Marked", "compared", "late"]
+
+T = TypeVar("T")
 
 _LOOKS = 5  # of one call: where others write all the time, what is left comes over after the switch
 _NAMED = 10  # reasons and ids that a report holds
@@ -80,7 +83,7 @@ def _look(old: Copies, new: Copies, deadline: float) -> CopyLook:
         needed = [page.ids[row] for row in np.flatnonzero(~among(page.marks, there.marks)).tolist()]
         looked, copied = looked + len(page.ids), copied + len(needed)
         if needed:
-            refused |= patience.ask(partial(new.take, name, needed)).refused
+            refused |= _asked(patience, partial(new.take, name, needed)).refused
     here = np.sort(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
     removed = 0
     if not among(there.ids, here).all():
@@ -88,7 +91,7 @@ def _look(old: Copies, new: Copies, deadline: float) -> CopyLook:
             gone = [page.ids[row] for row in np.flatnonzero(~among(_of_ids(page.ids), here)).tolist()]
             removed += len(gone)
             if gone:
-                patience.ask(partial(new.discard, gone))
+                _asked(patience, partial(new.discard, gone))
     return _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed)
 
 
@@ -120,7 +123,7 @@ def late(
         chosen = came & (untouched | ~(there | at_all))
         left += [page.ids[row] for row in np.flatnonzero(came & ~chosen).tolist()]
         if some := [page.ids[row] for row in np.flatnonzero(chosen).tolist()]:
-            taken = patience.ask(partial(new.take, name, some, before.marks))
+            taken = _asked(patience, partial(new.take, name, some, before.marks))
             copied, refused, left = (
                 copied + len(some) - len(taken.left),
                 refused | dict(taken.refused),
@@ -132,9 +135,17 @@ def late(
         some = [page.ids[row] for row in np.flatnonzero(gone).tolist()]
         removed += len(some)
         if some:
-            patience.ask(partial(new.discard, some, before.marks))
+            _asked(patience, partial(new.discard, some, before.marks))
     look = _told(began, refused, looked=looked, copied=copied - len(refused), removed=removed, left=left)
     return look, list(refused)
+
+
+def _asked(patience: Patience, call: Callable[[], T]) -> T:
+    """The answer, which is waited for until the deadline. Raises BackendDown."""
+    try:
+        return patience.ask(call)
+    except OutOfPatience as over:
+        raise over.__cause__ or over from None  # what the backend said last
 
 
 def _told(
@@ -184,9 +195,9 @@ class Marked:
     def read(cls, file: Path) -> Marked:
         """What `keep` wrote. Raises JournalMismatch."""
         try:
-            with np.load(file, allow_pickle=False) as kept:
+            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
                 return cls(kept["ids"], kept["states"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise JournalMismatch(
                 f"{printable(file)} cannot be read, and without it nothing tells what came late"
             ) from error

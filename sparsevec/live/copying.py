@@ -125,18 +125,24 @@ def copy_beside(
     one's with `-sparse`. `options`: those of `retrofit`, as are the other arguments. May be called again, after a kill
     too, and copies what differs since. Raises, before anything is made, InvalidInput where the url names the collection
     itself (nothing could be moved under its readers), BackendUnsupported with the reason where documents cannot be read
-    back whole, CollectionError where the new name is taken; and what `retrofit` raises.
+    back whole, CollectionError where the new name is taken or the alias stands for another collection by now,
+    StorageFailed while another copy or switch works with the folder; and what `retrofit` raises.
     """
+    if options.get("dry_run"):
+        raise InvalidInput("a copy is made or not, expected no dry_run=; check and preview change nothing")
     check_sample(sample)
     check_seed(seed)
     check_deadline(deadline)
     secrets = credentials or {}
     with ExitStack() as stack:
-        first, kept = _opened(stack, where, Path(model), secrets)
+        first, _ = _opened(stack, where, Path(model), secrets)
+        stack.enter_context(Folder(model).locked(make=True, whose="copy"))
+        kept = _kept(Path(model), where)
         if kept is not None and kept.state != "filling":
             raise InvalidInput(f"{kept.old} was copied to {kept.new}, which serves now; a catch-up does the rest")
         collection = kept.old if kept is not None else first.stands_for()
         copy = kept or _Copy(url=where, old=collection, new=name or f"{collection}-sparse")
+        _expect(first, copy, copy.old)
         old, new = (stack.enter_context(connect(_named(where, one), **secrets)) for one in (copy.old, copy.new))
         dense = dense_source(old.info(), dense_field)
         with Folder(model).locked(make=True) as folder:
@@ -145,10 +151,11 @@ def copy_beside(
                 folder.save(lessons.fitted(drawn(old, dense, sample, seed=seed).rows, on_progress))
             encoder = folder.load()
             drawn(old, dense, _ROWS, encoder=encoder)  # refuses rows of another width
-            _made(folder, copy, old, new, encoder, source_name(dense), fresh=kept is None)
+            _made(folder, copy, old, new, encoder, dense, fresh=kept is None)
         looks = compared(old, new, deadline)
         given: dict[str, Any] = {"dense_field": dense_field, "sample": sample, "seed": seed, "on_progress": on_progress}
         filled = retrofit(_named(where, copy.new), model=model, deadline=deadline, **given, **options, **secrets)
+        _expect(first, copy, copy.old)
         looks += compared(old, new, deadline)
     return _report(first, copy, looks, filled=filled)
 
@@ -176,11 +183,7 @@ def _opened(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any])
     check_urls(where)
     first = stack.enter_context(connect(where, **secrets))
     _copies(first).stands_for()  # over a wire that copies
-    kept = _read(folder)
-    if kept is not None and kept.url != where:
-        raise InvalidInput(
-            f"{printable(folder)} holds a copy of {kept.url}; name another folder, or drop that one first"
-        )
+    kept = _kept(folder, where)
     stands_for = _copies(first).stands_for()
     asked = Url.parse(where).path.rpartition("/")[2]
     if kept is None and stands_for == asked:
@@ -189,6 +192,24 @@ def _opened(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any])
             f"an alias of it, let readers and writers go by that, and name the alias here"
         )
     return first, kept
+
+
+def _kept(folder: Path, where: str) -> _Copy | None:
+    kept = _read(folder)
+    if kept is not None and kept.url != where:
+        raise InvalidInput(
+            f"{printable(folder)} holds a copy of {kept.url}; name another folder, or drop that one first"
+        )
+    return kept
+
+
+def _expect(first: Copies, copy: _Copy, *serving: str) -> None:
+    """Raises CollectionError where others moved the alias: what serves would be written over, or moved for nothing."""
+    if (now := first.stands_for()) not in serving:
+        raise CollectionError(
+            f"{copy.url} stands for {now!r} now, expected {' or '.join(map(repr, serving))}; {copy.old!r} was copied "
+            f"to {copy.new!r}: let it stand for that again, or copy {now!r} with another folder"
+        )
 
 
 def _copies(adapter: Any) -> Copies:
@@ -204,7 +225,7 @@ def _named(where: str, name: str) -> str:
 
 
 def _made(
-    folder: Folder, copy: _Copy, old: Adapter, new: Adapter, encoder: SparseEncoder, dense: str, *, fresh: bool
+    folder: Folder, copy: _Copy, old: Adapter, new: Adapter, encoder: SparseEncoder, dense: DenseSource, *, fresh: bool
 ) -> None:
     """The new collection is there, and the folder knows it, also when the process ends in between."""
     there = _there(new)
@@ -220,7 +241,8 @@ def _made(
     info, place = new.info(), place_of(new)
     if info.exists and folder.note_of(place, info) is None:  # a vector that could only be made with the collection
         identity, fingerprint = info.identity, encoder.fingerprint or ""
-        folder.keep(Note(place=place, dense=dense, fingerprint=fingerprint, added="made", identity=identity))
+        name, made = source_name(dense), callable(dense)
+        folder.keep(Note(place=place, dense=name, made=made, fingerprint=fingerprint, added="made", identity=identity))
 
 
 def _there(adapter: Adapter) -> bool:
@@ -235,28 +257,37 @@ def _there(adapter: Adapter) -> bool:
 
 
 def switch_copy(
-    where: str, *, model: str | os.PathLike[str], deadline: float = 300.0, credentials: dict[str, Any] | None = None
+    where: str,
+    *,
+    model: str | os.PathLike[str],
+    dense_field: DenseSource | None = None,
+    deadline: float = 300.0,
+    credentials: dict[str, Any] | None = None,
 ) -> CopyReport:
     """Move every alias of the old collection to its copy, at one stroke, and bring over what came late.
 
     Before that the copy is made the same once more, counts and contents of every document, and its vectors are caught
-    up with. The old collection stays. May be called again after a kill, and where the new collection refused some of
-    what came late, which is then tried alone. Raises InvalidInput where the folder knows of no copy, CollectionError
-    where the copy did not take every document, and then nothing is moved.
+    up with. The old collection stays. `dense_field`: as for `copy_beside`, where it is a function. May be called again
+    after a kill, and where the new collection refused some of what came late, which is then tried alone. Raises
+    InvalidInput where the folder knows of no copy, CollectionError where the copy did not take every document or the
+    alias stands for a third collection, and then nothing is moved; StorageFailed as `copy_beside` does.
     """
     check_deadline(deadline)
     secrets = credentials or {}
     with ExitStack() as stack:
         first, copy, old, new = _known(stack, where, Path(model), secrets)
+        serving = {"filling": [copy.old], "switching": [copy.old, copy.new], "switched": [copy.new]}
+        _expect(first, copy, *serving[copy.state])
         looks: list[CopyLook] = []
         folder = Path(model)
         if copy.state == "filling" or (copy.state == "switching" and first.stands_for() == copy.old):
             looks += compared(old, new, deadline)
             if looks[-1].refused:
                 raise CollectionError(f"{copy.new} did not take every document, and nothing is moved: {looks[-1]}")
-            catch_up(_named(where, copy.new), model=model, deadline=deadline, **secrets)
+            catch_up(_named(where, copy.new), model=model, dense_field=dense_field, deadline=deadline, **secrets)
             looks += compared(old, new, deadline)
             Marked.of(new).keep(folder / _MARKS)
+            _expect(first, copy, copy.old)
             _keep(folder, copy.model_copy(update={"state": "switching"}))
             old.move_names(copy.new)
         again = copy.refused if copy.state == "switched" and _there(old) else None
@@ -264,7 +295,7 @@ def switch_copy(
             look, refused = late(old, new, Marked.read(folder / _MARKS), deadline, again)
             looks.append(look)
             _keep(folder, copy.model_copy(update={"state": "switched", "refused": tuple(refused)}))
-        caught = catch_up(where, model=model, deadline=deadline, **secrets)
+        caught = catch_up(where, model=model, dense_field=dense_field, deadline=deadline, **secrets)
     return _report(first, copy, looks, caught=caught)
 
 
@@ -292,6 +323,7 @@ def drop_copied(where: str, *, model: str | os.PathLike[str], credentials: dict[
 
 
 def _known(stack: ExitStack, where: str, folder: Path, secrets: dict[str, Any]) -> tuple[Any, _Copy, Any, Any]:
+    stack.enter_context(Folder(folder).locked(whose="copy"))
     first, copy = _opened(stack, where, folder, secrets)
     if copy is None:
         raise InvalidInput(f"{printable(folder)} knows of no copy of {where}; copy it first")

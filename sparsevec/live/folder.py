@@ -3,7 +3,7 @@
 config.json model.safetensors README.md    the encoder, as `SparseEncoder.save` writes it
 retrofit.json                              a `Note` for each collection: what was added to it
 status.json                                how far the run is, or what `stopped` it; any process may read it at any time
-retrofit.lock                              held while a run lasts; it ends with its process
+retrofit.lock copy.lock                    held while a run, or all of a copy or a switch, lasts; ends with its process
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sparsevec.storage import as_path, storage_errors, whole_file
 
 __all__ = ["Folder", "Note"]
 
-_NOTES, _STATUS, _LOCK, _CONFIG = "retrofit.json", "status.json", "retrofit.lock", "config.json"
+_NOTES, _STATUS, _CONFIG = "retrofit.json", "status.json", "config.json"
 _EVERY = 2.0  # seconds between two statuses
 
 
@@ -37,6 +37,8 @@ class Note(BaseModel):
     place: str
     """the collection and our field in it, as messages name them"""
     dense: str
+    made: bool = False
+    """`dense` is the name of a function that made the rows, which nobody can find by it"""
     fingerprint: str
     """of the encoder"""
     added: Literal["making", "made", "was there"]
@@ -66,9 +68,9 @@ class Folder:
         self._told = 0.0
 
     @contextmanager
-    def locked(self, *, make: bool = False) -> Iterator[Folder]:
+    def locked(self, *, make: bool = False, whose: Literal["retrofit", "copy"] = "retrofit") -> Iterator[Folder]:
         """`make` it where it is not there. Raises StorageFailed while another process, or another call of this one,
-        works here, InvalidInput where it is no folder."""
+        does the same kind of work here, InvalidInput where it is no folder."""
         with storage_errors(self.path, "looked for"):
             there, folder = self.path.exists(), self.path.is_dir()
         if there and not folder:
@@ -77,13 +79,14 @@ class Folder:
             raise InvalidInput(f"there is no folder {printable(self.path)}; name the one of the retrofit with model=")
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(self.path / f"{whose}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                kind = "retrofit or catch-up" if whose == "retrofit" else "copy or switch"
                 raise StorageFailed(
-                    f"another retrofit or catch-up works with {printable(self.path)} at this moment; wait for its end "
+                    f"another {kind} works with {printable(self.path)} at this moment; wait for its end "
                     f"({_STATUS} there says how far it is), or stop it"
                 ) from None
             yield self

@@ -32,7 +32,7 @@ from sparsevec.live.proving import proved
 from sparsevec.live.reports import CatchUpReport, RetrofitReport
 from sparsevec.live.retrofitting import retrofit
 from sparsevec.live.rows import DenseSource
-from sparsevec.live.sample import drawn
+from sparsevec.live.sample import drawn, noted_source
 from sparsevec.live.serving import forget_moved, keep_moved, moved_from
 from sparsevec.live.undoing import UndoReport, undo_retrofit
 from sparsevec.progress import Listener
@@ -119,8 +119,9 @@ def migrate(
     first = _first(model, to)
     if dense_field is None:
         with opened(where, secrets) as adapter:
-            note = first.note_of(place_of(adapter), adapter.info())
-        dense_field = note.dense if note is not None else None
+            info = adapter.info()
+            note = first.note_of(place_of(adapter), info)
+            dense_field = None if note is None else noted_source(info, None, note)
     return retrofit(second, model=to, dense_field=dense_field, **options, **secrets)
 
 
@@ -154,7 +155,8 @@ def switch(
     """
     second, first = field_beside(where, into), _first(model, to)
     note = _filled(first, second, to, credentials)
-    dense = note.dense if dense_field is None else dense_field
+    with opened(second, credentials) as new:
+        dense = noted_source(new.info(), dense_field, note)
     caught: list[CatchUpReport] = []
     while len(caught) < _TRIES and not (caught and caught[-1].look.settled):
         caught.append(catch_up(second, model=to, dense_field=dense, deadline=deadline, **credentials))
@@ -221,8 +223,9 @@ def switch_back(
         if not adapter.info().exists:
             raise CollectionError(f"{place_of(adapter)} was dropped, so that no reads can go back there")
     with Folder(to).locked() as folder:
+        note = _note(folder, second, credentials)
         forget_moved(first.path)
-        folder.keep(_note(folder, second, credentials).model_copy(update={"serves": False}))
+        folder.keep(note.model_copy(update={"serves": False}))
     return SwitchReport(reads=where, model=str(model))
 
 

@@ -133,6 +133,7 @@ def _made(found: Found, encoder: SparseEncoder) -> Note:
     note = found.note or Note(
         place=place_of(found.adapter),
         dense=found.named,
+        made=callable(found.dense),
         fingerprint=encoder.fingerprint,
         added="was there" if found.info.exists else "making",
     )

@@ -12,10 +12,11 @@ from sparsevec.contract.checks import Id
 from sparsevec.dense import row_fault
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
-from sparsevec.live.rows import DenseSource, Widths, faults_of, named, pages_of
+from sparsevec.live.folder import Note
+from sparsevec.live.rows import DenseSource, Widths, faults_of, named, pages_of, source_name
 from sparsevec.vectors import Float32s
 
-__all__ = ["Sample", "dense_source", "drawn"]
+__all__ = ["Sample", "dense_source", "drawn", "noted_source"]
 
 _READ = 10  # documents that are read for each row of a sample, at most: the rest of a large collection is not
 
@@ -55,6 +56,22 @@ def dense_source(info: Info, asked: DenseSource | None) -> DenseSource:
             "name it with dense_field="
         )
     raise InvalidInput(f"the collection has dense rows in {sorted(info.dense)}; name one with dense_field=")
+
+
+def noted_source(info: Info, asked: DenseSource | None, note: Note | None) -> DenseSource:
+    """Where the dense rows of our field are, which its `note` says where there is one. Raises InvalidInput where they
+    were elsewhere when it was filled: documents would get codes of other rows, or lose theirs for want of one."""
+    if note is None:
+        return dense_source(info, asked)
+    if asked is None and note.made:
+        raise InvalidInput(f"{note.place} was filled by the function {note.dense!r}; give it again as dense_field=")
+    dense = dense_source(info, note.dense if asked is None else asked)
+    if note.dense != source_name(dense):
+        raise InvalidInput(
+            f"{note.place} was filled from {note.dense!r}, this call names {source_name(dense)!r}; undo it first, or "
+            f"name another field for the vectors of that one"
+        )
+    return dense
 
 
 def drawn(
