@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k, check_several
+from sparsevec.dense import as_array
 from sparsevec.errors import EmbedderFailed, InvalidInput, InvalidVectors, SparsevecError, printable
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "embed",
     "embedded",
     "named",
+    "real_numbers",
 ]
 
 Embedder: TypeAlias = Callable[[list[str]], Any]
@@ -160,14 +162,8 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) -> npt.NDArray[np.float32]:
-    if callable(detach := getattr(found, "detach", None)):
-        found = detach().cpu()
     which = _which(texts, first)
-    try:
-        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-            rows = np.asarray(found, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidVectors(f"the embedder returned no (n, d) numbers for {which}: {error}") from error
+    rows = real_numbers(found, f"what the embedder returned for {which}")
     if rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:
         raise InvalidVectors(f"expected a row for each of {which} ({len(texts)}, d), found shape {rows.shape}")
     if width is not None and rows.shape[1] != width:
@@ -176,3 +172,12 @@ def _checked(found: Any, texts: Sequence[str], first: int, width: int | None) ->
         at = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise InvalidVectors(f"the embedder returned NaN or infinity for text {first + at}: {texts[at]!r:.60}")
     return rows
+
+
+def real_numbers(given: Any, what: str) -> npt.NDArray[np.float32]:
+    """Whatever holds rows, or one row, as an array. Raises InvalidVectors for what is not made of real numbers."""
+    rows = as_array(given, what)
+    if rows.dtype.kind not in "fiu":
+        raise InvalidVectors(f"{what} is not made of real numbers: found {rows.dtype}")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        return rows.astype(np.float32, copy=False)

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from copy import deepcopy
+from enum import Enum
 from functools import cached_property
 from typing import Any, Literal, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -39,6 +41,7 @@ with guest("haystack-ai", "haystack"):
 __all__ = ["AlreadyThere", "FilterRefused", "SparsevecDocumentStore", "SparsevecRetriever", "where_of"]
 
 Result = TypeVar("Result")
+Policy = TypeVar("Policy", bound=Enum)
 
 _SOME = 500  # documents whose fields are changed in one request
 
@@ -68,9 +71,13 @@ class SparsevecDocumentStore:
         """Connects when it is first used, and makes the collection when it is not there.
 
         `rerank` and `candidates` are those of `sparsevec.Retriever`; "usual" and None are what it does when they are
-        not given. `credentials` are those of `sparsevec.connect`.
+        not given. `credentials` are those of `sparsevec.connect`. Raises InvalidInput for those that are no Secrets.
         """
         self._named: dict[str, Any] = {"url": url, "model": str(model), "rerank": rerank, "candidates": candidates}
+        if not isinstance(credentials, Mapping | None) or not all(
+            isinstance(secret, Secret) for secret in (credentials or {}).values()
+        ):
+            raise InvalidInput("credentials must be a mapping of names to Secrets, as haystack.utils has them")
         self._credentials = dict(credentials or {})
         self._text_key, self._embedding_key = text_key, embedding_key
         self._retriever: Retriever | None = None
@@ -95,6 +102,7 @@ class SparsevecDocumentStore:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The store that `to_dict` wrote."""
+        data = deepcopy(data)
         credentials = data["init_parameters"].get("credentials") or {}
         deserialize_secrets_inplace(credentials, keys=credentials.keys())
         made: Self = default_from_dict(cls, data)
@@ -157,14 +165,15 @@ class SparsevecDocumentStore:
     ) -> int:
         """How many were written; NONE is FAIL. `options` are those of `sparsevec.ingest`.
 
-        Raises AlreadyThere before anything is written, WriteFailed with the report when a document was not written,
-        InvalidVectors for an embedding of another width or not finite.
+        Raises AlreadyThere before anything is written, InvalidInput for what this store does not keep, WriteFailed with
+        the report when a document was not written, InvalidVectors for an embedding of another width or not finite.
         """
         return self._run(self._written(documents, policy, options))
 
     def _written(self, documents: list[Document], policy: DuplicatePolicy, options: dict[str, Any]) -> Operation[int]:
         if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
             raise InvalidInput(f"expected a list of Documents, found {documents!r:.80}")
+        policy = _one_of(DuplicatePolicy, policy, "policy")
         looked = policy != DuplicatePolicy.OVERWRITE
         if looked:
             documents = yield from self._new(documents, policy)
@@ -178,8 +187,8 @@ class SparsevecDocumentStore:
 
     def _new(self, documents: list[Document], policy: DuplicatePolicy) -> Operation[list[Document]]:
         """Those that are not there, each once."""
+        found = yield from self.store.fetched([document.id for document in documents])
         new = {document.id: document for document in reversed(documents)}  # the first of each id stays
-        found = yield from self.store.fetched(list(new))
         there = {str(id_) for id_, _ in found}
         if policy != DuplicatePolicy.SKIP and (there or len(new) < len(documents)):
             ids = [document.id for document in documents]
@@ -192,6 +201,11 @@ class SparsevecDocumentStore:
         if unkept:
             raise InvalidInput(f"document {document.id!r:.80} has a {unkept[0]}, which this store does not keep")
         payload = dict(self.store.payload(document.content, document.meta))
+        if self._embedding_key in payload:
+            raise InvalidInput(
+                f"document {document.id!r:.80} has a field {self._embedding_key!r}, where its embedding goes: choose "
+                "another embedding_key"
+            )
         if document.embedding is not None and self._embedding_key is not None:
             payload[self._embedding_key] = list(document.embedding)
         return payload
@@ -323,13 +337,13 @@ class SparsevecRetriever:
         document_store: SparsevecDocumentStore,
         filters: dict[str, Any] | None = None,
         top_k: int = 10,
-        filter_policy: FilterPolicy = FilterPolicy.REPLACE,
+        filter_policy: FilterPolicy | Literal["replace", "merge"] = FilterPolicy.REPLACE,
     ) -> None:
-        """Raises InvalidInput for a store of another kind."""
+        """Raises InvalidInput for a store of another kind, or a policy that is none."""
         if not isinstance(document_store, SparsevecDocumentStore):
             raise InvalidInput(f"expected a SparsevecDocumentStore, found {type(document_store).__name__}")
         self.document_store, self.filters, self.top_k = document_store, filters, top_k
-        self.filter_policy = filter_policy
+        self.filter_policy = _one_of(FilterPolicy, filter_policy, "filter_policy")
 
     def to_dict(self) -> dict[str, Any]:
         """For a pipeline's file."""
@@ -345,9 +359,9 @@ class SparsevecRetriever:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The component that `to_dict` wrote."""
+        data = deepcopy(data)
         given = data["init_parameters"]
         given["document_store"] = SparsevecDocumentStore.from_dict(given["document_store"])
-        given["filter_policy"] = FilterPolicy.from_str(given["filter_policy"])
         made: Self = default_from_dict(cls, data)
         return made
 
@@ -369,6 +383,14 @@ class SparsevecRetriever:
     def _asked(self, filters: dict[str, Any] | None, top_k: int | None) -> tuple[dict[str, Any] | None, int]:
         merged = apply_filter_policy(self.filter_policy, self.filters, filters)
         return merged, self.top_k if top_k is None else top_k
+
+
+def _one_of(kind: type[Policy], given: Any, what: str) -> Policy:
+    """A policy of theirs, also by its name."""
+    try:
+        return kind(given)
+    except ValueError:
+        raise InvalidInput(f"{what} must be one of {[one.value for one in kind]}, found {given!r:.80}") from None
 
 
 def where_of(filters: dict[str, Any] | None, *, text_key: str = "content") -> Where | None:

@@ -19,7 +19,7 @@ _NOTHING: Where = {"$any": [{"$not": {}}]}
 def condition_of(given: dict[str, Any], text_key: str) -> Where:
     """One of theirs as ours (C11); `text_key`: where the text lies. Raises InvalidInput for one that is not whole, or
     cannot be answered exactly."""
-    if "field" in given:
+    if isinstance(given, Mapping) and "field" in given:
         return _of_field(given, text_key)
     operator, parts = _part(given, "operator"), _part(given, "conditions")
     if operator not in (*_LOGIC, "NOT") or not isinstance(parts, list) or not parts:

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from sparsevec import AsyncRetriever, RemovalReport, Retriever
-from sparsevec.contract.checks import Payload, check_several
+from sparsevec.contract.checks import Payload, check_k, check_several
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.embedders import as_far_as_it_comes, as_far_as_it_comes_async
 from sparsevec.integrations.guest import guest
-from sparsevec.integrations.store import Store
+from sparsevec.integrations.store import Store, check_share
 
 with guest("langchain-core", "langchain"):
     from langchain_core.documents import Document
@@ -47,7 +47,9 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         asynchronous: AsyncRetriever | None = None,
     ) -> None:
         """Makes the collection when it is not there. `asynchronous`, over `aconnect` of the same collection, is what
-        asynchronous calls use. Raises what `Adapter.create` raises."""
+        asynchronous calls use. Raises InvalidInput, and what `Adapter.create` raises."""
+        if not callable(getattr(embedding, "embed_documents", None)):
+            raise InvalidInput(f"expected an Embeddings of LangChain, found {type(embedding).__name__}")
         self._embedding, self._store = embedding, Store(retriever, text_key, asynchronous)
 
     @property
@@ -119,7 +121,7 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
         given = list(check_several("texts", texts))
         asked = [None] * len(given) if ids is None else list(check_several("ids", ids))
         named = [str(uuid.uuid4()) if id_ is None or id_ == "" else id_ for id_ in asked]
-        beside = metadatas if metadatas is not None else [{} for _ in given]
+        beside = [{} for _ in given] if metadatas is None else list(check_several("metadatas", metadatas))
         if not len(given) == len(named) == len(beside):
             raise InvalidInput(
                 f"found {len(given)} texts, {len(named)} ids and {len(beside)} metadatas: expected as many"
@@ -283,7 +285,9 @@ class SparsevecVectorStore(VectorStore):  # type: ignore[misc]
     def _apart(
         self, dense: Any, k: int, fetch_k: int, lambda_mult: float, where: Where | None, options: dict[str, Any]
     ) -> Operation[list[Document]]:
-        hits = yield from self._store.search(dense, fetch_k, where, **options)
+        check_k(k)
+        check_share(lambda_mult, "lambda_mult")
+        hits = yield from self._store.search(dense, check_k(fetch_k, "fetch_k"), where, **options)
         if not len(hits):
             return []
         query, rows, held = yield from self._store.near(dense, hits)

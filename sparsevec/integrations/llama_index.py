@@ -16,7 +16,8 @@ of every node. Asynchronous calls go through an AsyncRetriever, where one is giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sparsevec import AsyncRetriever, Hits, Retriever
@@ -25,7 +26,7 @@ from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation
 from sparsevec.errors import InvalidInput
 from sparsevec.integrations.guest import guest
-from sparsevec.integrations.store import Asked, Store
+from sparsevec.integrations.store import Asked, Store, check_share, strings
 
 with guest("llama-index-core", "llama-index"):
     from llama_index.core.bridge.pydantic import PrivateAttr
@@ -99,18 +100,21 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
         return ids
 
     def _payload(self, node: BaseNode) -> Any:
-        fields = node_to_metadata_dict(node, remove_text=True)
-        lost = {name: value for name, value in node.metadata.items() if fields[name] is None}  # NaN, by way of JSON
+        try:
+            fields = node_to_metadata_dict(node, remove_text=True)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"node {node.node_id!r:.80} holds what JSON has no word for: {error}") from error
+        lost = {name: value for name, value in node.metadata.items() if _holds_nan(value)}  # None, by way of JSON
         return self._store.payload(node.get_content(), fields | lost)
 
     def delete(self, ref_doc_id: str, **options: Any) -> None:
         """Take the nodes of one document away. Raises InvalidInput for options, WriteFailed with the report."""
         self._check_none(options)
-        self._store.run(self._store.remove(where={_PARENT: ref_doc_id}))
+        self._store.run(self._store.remove(where=_of_documents(None, [ref_doc_id])))
 
     async def adelete(self, ref_doc_id: str, **options: Any) -> None:
         self._check_none(options)
-        await self._store.arun(self._store.remove(where={_PARENT: ref_doc_id}))
+        await self._store.arun(self._store.remove(where=_of_documents(None, [ref_doc_id])))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
@@ -158,7 +162,7 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     def _matching(self, node_ids: list[str] | None, where: Where | None) -> Operation[list[tuple[Any, Any]]]:
         if where is None and node_ids is not None:
             return (yield from self._store.fetched(node_ids))
-        asked = None if node_ids is None else set(node_ids)
+        asked = None if node_ids is None else set(strings(node_ids))
         found = yield from self._store.matching(where)
         return [(id_, payload) for id_, payload in found if asked is None or str(id_) in asked]
 
@@ -186,6 +190,8 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
     ) -> Operation[VectorStoreQueryResult]:
         """Nodes that differ; how near two are is the cosine of their sparse vectors."""
         k, dense = query.similarity_top_k, query.query_embedding
+        if query.mmr_threshold is not None:
+            check_share(query.mmr_threshold, "mmr_threshold")
         usual = max(check_k(k), min(_PREFETCH * k, _CANDIDATES))
         hits = yield from self._store.search(dense, options.pop("mmr_prefetch_k", usual), where, **options)
         if not len(hits):
@@ -221,7 +227,18 @@ class SparsevecVectorStore(BasePydanticVectorStore):  # type: ignore[misc]
             raise InvalidInput(f"expected no options, found {sorted(options)}")
 
 
+def _holds_nan(value: Any) -> bool:
+    """Or infinity, at any depth."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_nan, value.values()))
+    if isinstance(value, list | tuple | set):
+        return any(map(_holds_nan, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def _check_query(query: VectorStoreQuery) -> None:
+    if not isinstance(query, VectorStoreQuery):
+        raise InvalidInput(f"expected a VectorStoreQuery, found {query!r:.80}")
     modes = [VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.SPARSE]
     modes += [VectorStoreQueryMode.MMR, VectorStoreQueryMode.HYBRID]
     if query.mode not in modes:
@@ -237,13 +254,17 @@ def _check_query(query: VectorStoreQuery) -> None:
 def _of_documents(where: Where | None, documents: list[str] | None) -> Where | None:
     if documents is None:
         return where
-    among: Where = {_PARENT: list(documents)}
+    among: Where = {_PARENT: strings(documents, "documents")}
     return among if where is None else {"$all": [where, among]}
 
 
 def where_of(filters: MetadataFilters | None) -> Where | None:
     """Their filters as ours (C11). Raises InvalidInput, naming what cannot be said."""
-    if filters is None or not filters.filters:
+    if filters is None:
+        return None
+    if not isinstance(filters, MetadataFilters):
+        raise InvalidInput(f"expected MetadataFilters, found {filters!r:.80}; MetadataFilters.from_dicts makes some")
+    if not filters.filters:
         return None
     parts = [where_of(one) or {} if isinstance(one, MetadataFilters) else _condition(one) for one in filters.filters]
     if filters.condition == FilterCondition.NOT:

@@ -97,7 +97,8 @@ class _Block:
         return list(self._rows.to_arrow().column(name).to_pylist())
 
     def numbers(self, name: str) -> Any:
-        return self._rows.to_numpy(name)
+        found = self._rows.to_numpy(name)
+        return found if found.ndim > 1 or found.dtype == object else self.plain(name)  # NaN for all, where all are None
 
 
 class _Sink(Datasink):  # type: ignore[misc]  # Ray has no types where it is not installed

@@ -32,13 +32,13 @@ from sparsevec import (
 )
 from sparsevec.answers.beside_loop import BesideLoop
 from sparsevec.answers.calls import Call
-from sparsevec.contract.checks import Id, Payload, check_several
+from sparsevec.contract.checks import Id, Payload, as_real, check_several
 from sparsevec.contract.filters import EngineFilter, Where
 from sparsevec.contract.operations import Operation, arun, run
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError, WriteFailed
-from sparsevec.integrations.embedders import Embedded
+from sparsevec.integrations.embedders import Embedded, real_numbers
 
-__all__ = ["Asked", "Store", "Work"]
+__all__ = ["Asked", "Store", "Work", "check_share", "strings"]
 
 Result = TypeVar("Result")
 
@@ -93,11 +93,13 @@ class Store:
     # ---- write
 
     def payload(self, text: str | None, metadata: Mapping[str, Any]) -> Payload:
-        """Raises InvalidInput for metadata that is no dict, or has a field where the text goes."""
+        """Raises InvalidInput for metadata that is no dict, or has a field where the text or a mark of ours goes."""
         if not isinstance(metadata, Mapping):
             raise InvalidInput(f"expected metadata as a dict, {{}} for none, found {metadata!r:.80}")
         if self.text_key in metadata:
             raise InvalidInput(f"metadata has a field {self.text_key!r}, where the text goes: choose another text_key")
+        if _BARE in metadata:
+            raise InvalidInput(f"metadata has a field {_BARE!r}, which marks what no query may find: name it otherwise")
         return dict(metadata) if text is None else {**metadata, self.text_key: text}
 
     def write_embedded(
@@ -136,6 +138,7 @@ class Store:
         """
         reports: list[IngestReport] = []
         try:
+            ids = strings(ids)
             if self.ours:  # one write would mix the fields of both (C3)
                 ids, dense, payloads = _last_of_each(ids, dense, payloads)
             payloads = [
@@ -143,6 +146,12 @@ class Store:
                 for row, payload in zip(dense, payloads, strict=True)
             ]
             rows = _rows(ids, dense, self.retriever.encoder.input_dim)
+            named = [name for name in ("failed", "journal") if options.get(name) is not None]
+            if named and 0 < len(rows) < len(ids):
+                raise InvalidInput(
+                    f"{named[0]}= names the file of one run, and documents with an embedding and without are two: "
+                    "expected either in one call"
+                )
             if not new:
                 yield from self._forget_fields(ids, payloads)
             for request in self._writes(ids, rows, dense, payloads, options):
@@ -207,11 +216,9 @@ class Store:
         query = self.query(dense)
         hits: Hits
         (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
-        if len(hits) < k and where is None:
-            where = {self.text_key: {"exists": True}}
-            (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
+        few = len(hits) < k and not where
         bare = any(_BARE in (hit.payload or {}) for hit in hits)  # few documents are answered from all of them
-        if bare and not isinstance(where, EngineFilter):
+        if few or (bare and not isinstance(where, EngineFilter)):
             where = {"$all": [where or {}, {_BARE: {"exists": False}}]}
             (hits,) = yield Asked("search", (query, k), {**options, "where": where, "with_payloads": True})
         return hits
@@ -231,7 +238,7 @@ class Store:
 
     def fetched(self, ids: Sequence[str]) -> Operation[list[tuple[Id, Payload]]]:
         """Those that are there, with their payloads, in the order asked for."""
-        asked, found = self._ids(dict.fromkeys(check_several("ids", ids))), list[tuple[Id, Payload]]()
+        asked, found = self._ids(dict.fromkeys(strings(ids))), list[tuple[Id, Payload]]()
         for start in range(0, len(asked), _SOME):
             held: Documents = yield Call("fetch", (asked[start : start + _SOME],))
             found += zip(held.ids, held.payloads, strict=True)
@@ -256,12 +263,25 @@ class Store:
         return None if text is None else str(text), metadata
 
     def _ids(self, ids: Iterable[str]) -> list[Id]:
-        given = list(check_several("ids", ids))
-        if odd := [id_ for id_ in given if not isinstance(id_, str)]:
-            raise InvalidInput(f"expected ids as strings, found {odd[0]!r:.80}; str(id) makes one")
+        given = strings(ids)
         if self.ours:
             return [*given]
         return [int(id_) if _WHOLE.fullmatch(id_) and int(id_) < 2**64 else id_ for id_ in given]
+
+
+def strings(ids: Iterable[str], what: str = "ids") -> list[str]:
+    """These ids. Raises InvalidInput for what is no string, or one alone."""
+    given = list(check_several(what, ids))
+    if odd := [id_ for id_ in given if not isinstance(id_, str)]:
+        raise InvalidInput(f"expected {what} as strings, found {odd[0]!r:.80}; str(id) makes one")
+    return given
+
+
+def check_share(given: object, what: str) -> None:
+    """Raises InvalidInput unless it is a number in [0, 1]."""
+    share = as_real(given)
+    if share is None or not 0 <= share <= 1:
+        raise InvalidInput(f"{what} must be a number in [0, 1], found {given!r:.80}")
 
 
 def _send(retriever: Retriever, request: Call | Work) -> Any:
@@ -294,11 +314,7 @@ def _rows(ids: Sequence[str], dense: Iterable[Any], width: int) -> npt.NDArray[n
 
 
 def _row(what: str, row: Any, width: int) -> npt.NDArray[np.float32]:
-    try:
-        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-            found = np.asarray(row, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidVectors(f"{what} is not made of numbers: {error}") from error
+    found = real_numbers(row, what)
     if found.shape != (width,):
         raise InvalidVectors(f"{what} has shape {found.shape}, expected ({width},)")
     if not np.isfinite(found).all():

@@ -44,9 +44,16 @@ def test_it_says_how_far_it_is() -> None:
     assert seen == [2, 4, 5]
 
 
-def test_a_tensor_with_a_gradient_is_taken() -> None:
-    rows = embed(TEXTS, lambda texts: torch.ones(len(texts), 4, requires_grad=True))
-    assert rows.shape == (5, 4)
+@pytest.mark.parametrize(
+    "embedder",
+    [
+        lambda texts: torch.ones(len(texts), 4, requires_grad=True),
+        lambda texts: [torch.ones(4, requires_grad=True) for _ in texts],
+        lambda texts: torch.ones(len(texts), 4, dtype=torch.bfloat16),
+    ],
+)
+def test_tensors_are_taken_with_a_gradient_row_by_row_and_of_sixteen_bits(embedder: Callable[..., Any]) -> None:
+    assert np.array_equal(embed(TEXTS, embedder), np.ones((5, 4), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,10 @@ def test_a_tensor_with_a_gradient_is_taken() -> None:
         (lambda texts: [[float("nan") if text == "far away" else 1.0] for text in texts], "text 3: 'far away'"),
         (lambda texts: [[1e300]] * len(texts), "NaN or infinity for text 0"),
         (lambda _: np.ones((1, 2)), "a row for each of texts 0 to 1"),
-        (lambda _: "no", "no .* numbers for texts 0 to 1"),
+        (lambda _: "no", "texts 0 to 1 is not made of real numbers"),
+        (lambda _: [["1"], ["2"]], "texts 0 to 1 is not made of real numbers: found <U1"),
+        (lambda _: np.ones((2, 1), complex), "real numbers: found complex128"),
+        (lambda _: np.ma.masked_equal([[1.0], [0.0]], 0), "masked array"),
         (lambda texts: [[]] * len(texts), "expected a row for each"),
     ],
 )

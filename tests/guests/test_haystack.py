@@ -228,10 +228,12 @@ def test_what_cannot_be_held_or_said_is_refused_by_name(store: SparsevecDocument
         (lambda: store.filter_documents({"operator": "XOR", "conditions": [SOME]}), "XOR"),
         (lambda: store.filter_documents({"field": "id", "operator": "==", "value": "d0"}), "a document's id"),
         (lambda: store.filter_documents({"field": "n", "operator": ["=="], "value": 1}), "as strings"),
+        (lambda: store.filter_documents({"operator": "AND", "conditions": [3]}), "missing in 3"),
         (lambda: store.filter_documents({"field": None, "operator": "==", "value": 1}), "as strings"),
         (lambda: store.update_by_filter(SOME, {"content": "another"}), "text_key"),
         (lambda: store.update_by_filter(SOME, None), "metadata as a dict"),  # type: ignore[arg-type]
         (lambda: store.delete_documents("d1"), "a sequence of ids"),  # type: ignore[arg-type]
+        (lambda: store.write_documents([Document(id=["d1"])]), "ids as strings"),
         (lambda: store.to_dict(), "url"),
         (lambda: SparsevecRetriever(None), "SparsevecDocumentStore"),  # type: ignore[arg-type]
     ):
@@ -251,6 +253,65 @@ def test_the_text_is_filtered_by_wherever_it_lies(retriever: sv.Retriever, dense
     for field, value in (("content", "text"), ("meta.content", "other"), ("meta.id", "b")):
         (found,) = store.filter_documents({"field": field, "operator": "==", "value": value})
         assert (found.id, found.content) == ("a", "text")
+
+
+def test_documents_without_a_text_are_found(retriever: sv.Retriever, dense: Float32s) -> None:
+    store = SparsevecDocumentStore.of(retriever)
+    store.write_documents([Document(id=f"d{at}", embedding=dense[at].tolist()) for at in range(8)])
+    found = store.embedding_retrieval(dense[3].tolist(), top_k=8)
+    assert {document.id for document in found} == {f"d{at}" for at in range(8)}
+
+
+def test_a_field_where_the_embedding_goes_is_told(retriever: sv.Retriever, dense: Float32s) -> None:
+    store = SparsevecDocumentStore.of(retriever, embedding_key="emb")
+    for row in (dense[0].tolist(), None):
+        with pytest.raises(InvalidInput, match="choose another embedding_key"):
+            store.write_documents([Document(id="a", content="b", meta={"emb": "mine"}, embedding=row)])
+    with pytest.raises(InvalidInput, match="choose another embedding_key"):
+        SparsevecDocumentStore.of(retriever, embedding_key="content").write_documents(documents(dense))
+
+
+def test_policies_have_names_and_others_are_refused(store: SparsevecDocumentStore, dense: Float32s) -> None:
+    even = {"field": "meta.even", "operator": "==", "value": True}
+    merging = SparsevecRetriever(store, filters=SOME, filter_policy="merge", top_k=40)
+    assert len(merging.run(dense[0].tolist(), filters=even)["documents"]) == 15
+    assert store.write_documents(documents(dense), "overwrite") == 40
+    with pytest.raises(InvalidInput, match=r"filter_policy must be one of \['replace', 'merge'\], found 'perhaps'"):
+        SparsevecRetriever(store, filter_policy="perhaps")
+    with pytest.raises(InvalidInput, match=r"policy must be one of .*, found 'perhaps'"):
+        store.write_documents(documents(dense), "perhaps")
+
+
+def test_a_file_is_read_twice_and_needs_no_more_than_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    from haystack.utils import Secret
+
+    monkeypatch.setenv("PRODUCTS_KEY", "secret")
+    store = SparsevecDocumentStore(
+        "elasticsearch://localhost/x", "model/", credentials={"api_key": Secret.from_env_var("PRODUCTS_KEY")}
+    )
+    whole = SparsevecRetriever(store).to_dict()
+    brief = {"type": whole["type"], "init_parameters": {"document_store": store.to_dict()}}
+    for said in (whole, whole, brief, brief):
+        assert SparsevecRetriever.from_dict(said).to_dict() == whole
+
+
+def test_credentials_that_are_no_secrets_are_refused_and_not_shown() -> None:
+    for wrong in ({"api_key": "hunter2"}, "hunter2"):
+        with pytest.raises(InvalidInput, match="to Secrets") as refused:
+            SparsevecDocumentStore("elasticsearch://localhost/x", "model/", credentials=wrong)  # type: ignore[arg-type]
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["failed", "journal"])
+def test_a_file_of_one_run_is_not_given_to_documents_with_an_embedding_and_without(
+    store: SparsevecDocumentStore, dense: Float32s, tmp_path: Path, option: str
+) -> None:
+    two = [Document(id="with", embedding=dense[0].tolist()), Document(id="without")]
+    with pytest.raises(InvalidInput, match=f"{option}= names the file of one run"):
+        store.write_documents(two, **{option: tmp_path / "file"})
+    assert store.count_documents() == 40
+    for one in two:
+        assert store.write_documents([one], **{option: tmp_path / one.id}) == 1
 
 
 def test_of_a_document_that_is_given_twice_the_last_stays_with_its_own_fields(

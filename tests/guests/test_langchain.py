@@ -168,6 +168,10 @@ def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:
         (lambda: store.add_texts("hello"), "expected a sequence of texts, found 'hello'"),
         (lambda: store.add_texts(["a"], ids="7"), "expected a sequence of ids, found '7'"),
         (lambda: store.add_texts(["a"], ids=[0]), "expected ids as strings, found 0"),  # type: ignore[list-item]
+        (lambda: store.add_texts(["a"], ids=[["7"]]), "expected ids as strings, found"),  # type: ignore[list-item]
+        (lambda: store.get_by_ids([["7"]]), "expected ids as strings, found"),  # type: ignore[list-item]
+        (lambda: store.add_texts(["a"], 3), "expected a sequence of metadatas, found 3"),  # type: ignore[arg-type]
+        (lambda: SparsevecVectorStore(len, store._store.retriever), "expected an Embeddings"),
         (lambda: store.add_texts(["a"], [None]), "metadata as a dict, {} for none, found None"),  # type: ignore[list-item]
         (lambda: store.delete("7"), "expected a sequence of ids, found '7'"),  # type: ignore[arg-type]
         (lambda: store.get_by_ids("7"), "expected a sequence of ids, found '7'"),
@@ -179,7 +183,9 @@ def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:
             wrong()
     rows: list[tuple[Any, str]] = [
         ([1.0, 2.0], r"the query has shape \(2,\), expected \(6,\)"),
-        (["a"] * 6, "the query is not made of numbers"),
+        (["a"] * 6, "the query is not made of real numbers"),
+        (["1"] * 6, "the query is not made of real numbers"),
+        (np.ma.masked_equal(np.arange(6.0), 0), "the query must not be a masked array"),
         ([[1.0] * 6] * 2, r"the query has shape \(2, 6\)"),
         ([1e300] * 6, "the query holds NaN or infinity"),
     ]
@@ -188,6 +194,34 @@ def test_wrong_uses_are_refused_in_words(store: SparsevecVectorStore) -> None:
             with pytest.raises(InvalidVectors, match=said):
                 ask(row)
     assert store.get_by_ids(["7"])
+
+
+def test_a_filter_that_leaves_all_finds_as_many_as_none(store: SparsevecVectorStore) -> None:
+    assert store.similarity_search("text 3", k=40, filter={}) == store.similarity_search("text 3", k=40)
+    assert len(store.similarity_search("text 3", k=40, filter={})) == 40
+
+
+def test_a_mark_of_the_store_is_no_field_of_metadata(store: SparsevecVectorStore) -> None:
+    with pytest.raises(InvalidInput, match="metadata has a field '_without_embedding'"):
+        store.add_texts(["marked"], [{"_without_embedding": True}])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"k": 0}, "k must be an int of at least 1, found 0"),
+        ({"k": "2"}, "k must be an int of at least 1"),
+        ({"fetch_k": 0}, "fetch_k must be an int of at least 1"),
+        ({"lambda_mult": float("nan")}, r"lambda_mult must be a number in \[0, 1\], found nan"),
+        ({"lambda_mult": 2}, "lambda_mult must be a number"),
+        ({"lambda_mult": None}, "lambda_mult must be a number"),
+    ],
+)
+def test_what_marginal_relevance_cannot_weigh_is_refused(
+    store: SparsevecVectorStore, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        store.max_marginal_relevance_search("text 3", **wrong)
 
 
 def test_of_an_id_that_is_given_twice_the_last_document_stays_with_its_own_fields(store: SparsevecVectorStore) -> None:

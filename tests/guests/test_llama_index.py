@@ -205,10 +205,13 @@ def test_a_node_without_an_embedding_is_accounted(store: SparsevecVectorStore, d
 
 def test_metadata_that_a_backend_cannot_hold_is_accounted(store: SparsevecVectorStore, dense: Float32s) -> None:
     row = dense[0].tolist()
-    wrong = TextNode(id_="wrong", text="a", embedding=row, metadata={"at": float("nan")})
-    with pytest.raises(WriteFailed, match="wrong") as failed:
-        store.add([TextNode(id_="fine", text="a", embedding=row), wrong])
-    assert failed.value.report.written == 1
+    for at in (float("nan"), [float("inf")], {"x": (float("nan"),)}):
+        wrong = TextNode(id_="wrong", text="a", embedding=row, metadata={"at": at})
+        with pytest.raises(WriteFailed, match="wrong") as failed:
+            store.add([TextNode(id_="fine", text="a", embedding=row), wrong])
+        assert failed.value.report.written == 1
+    with pytest.raises(InvalidInput, match="node 'wrong' holds what JSON has no word for"):
+        store.add([TextNode(id_="wrong", text="a", embedding=row, metadata={"at": np.int64(3)})])
 
 
 @pytest.mark.parametrize("row", [[1.0, 2.0], [float("nan")] * 24], ids=["narrow", "nan"])
@@ -228,6 +231,9 @@ def test_what_cannot_be_asked_is_refused_by_name(store: SparsevecVectorStore, de
     for said, word in (
         ({"mode": VectorStoreQueryMode.SVM}, "svm"),
         ({"node_ids": ["node 0"]}, "node_ids"),
+        ({"doc_ids": "document 1"}, "expected a sequence of documents, found 'document 1'"),
+        ({"doc_ids": [1]}, "expected documents as strings, found 1"),
+        ({"mode": VectorStoreQueryMode.MMR, "mmr_threshold": float("nan")}, "mmr_threshold must be a number"),
         ({"filters": match}, "text_match"),
         ({"mode": VectorStoreQueryMode.HYBRID}, "query_str"),
     ):
@@ -245,10 +251,28 @@ def test_what_cannot_be_asked_is_refused_by_name(store: SparsevecVectorStore, de
         store.delete_nodes("node 1")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="clear"):
         store.delete_nodes()
+    red: Any = {"colour": "red"}
+    for wrong in (lambda: store.get_nodes(filters=red), lambda: store.query(asked(dense[0], filters=red))):
+        with pytest.raises(InvalidInput, match=r"expected MetadataFilters, found \{'colour': 'red'\}"):
+            wrong()
+    with pytest.raises(InvalidInput, match="expected a VectorStoreQuery, found None"):
+        store.query(None)
     with pytest.raises(InvalidInput, match="text_key"):
         store.add([TextNode(text="a", embedding=dense[0].tolist(), metadata={"text": "b"})])
     with pytest.raises(InvalidInput, match=r"sparsevec\.Retriever"):
         SparsevecVectorStore(store)
+
+
+def test_ids_that_are_none_are_refused_beside_a_filter_as_without_one(store: SparsevecVectorStore) -> None:
+    wrong: Any
+    for wrong in ("node 3", [3]):
+        for call in (store.get_nodes, store.delete_nodes):
+            with pytest.raises(InvalidInput, match=r"expected (a sequence of ids|ids as strings)"):
+                call(wrong, SINGLE[0])
+    for wrong in (3, None, ["document 1"]):
+        with pytest.raises(InvalidInput, match="expected documents as strings"):
+            store.delete(wrong)
+    assert len(store.get_nodes()) == 60
 
 
 def test_a_hybrid_query_of_an_engine_without_text_says_so(store: SparsevecVectorStore, dense: Float32s) -> None:

@@ -339,6 +339,20 @@ def test_a_row_that_cannot_be_encoded_keeps_no_other_from_being_written(
     assert (letter.id, letter.reason) == ("d0", "its dense row has 7 numbers, and the encoder takes 24")
 
 
+def test_a_part_without_a_single_row_keeps_no_other_from_being_written(
+    ours: str, encoder: sv.SparseEncoder, dense: Float32s, tmp_path: Path
+) -> None:
+    rows: list[Any] = [None] * 40 + dense[40:80].tolist()
+    told = tmp_path / "failed.jsonl"
+    for vectors in (rows, [None] * 80):  # a block of the first has some, or none; a whole dataset of none has no type
+        report = write(dataset(dense[:80], vector=vectors), ours, model=encoder, failed=told)
+        assert (report.given, report.failed) == (80, vectors.count(None))
+        assert {letter.reason for letter in read_dead_letters(told)} == {"it has no dense row"}
+        told.unlink()
+    with sv.connect(ours) as adapter:
+        assert adapter.count() == 40
+
+
 def test_a_collection_that_is_not_there_is_told_before_a_task_begins(
     url: str, encoder: sv.SparseEncoder, dense: Float32s
 ) -> None:
