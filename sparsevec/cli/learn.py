@@ -17,6 +17,7 @@ from sparsevec.cli.screen import as_json_text, failing, figures, note, say
 from sparsevec.demo.compare import too_few
 from sparsevec.encoder import Budget, Figures, SparseEncoder
 from sparsevec.encoder.config import AdoptedConfig
+from sparsevec.encoder.store import check_place
 from sparsevec.errors import InvalidInput
 from sparsevec.files import read_dense, read_ids, read_qrels
 from sparsevec.measure.recall import evaluate
@@ -82,6 +83,11 @@ def fit(
     ```
     """
     check_output(output, _CONFIG)
+    check_place(output)
+    if checkpoint is not None and output.resolve() in (checkpoint.resolve(), *checkpoint.resolve().parents):
+        raise InvalidInput(
+            f"--checkpoint {checkpoint} lies in the folder that the model takes, {output}; name one beside it"
+        )
     rows, sample = read_dense(dense), None if queries is None else read_dense(queries)
     if not len(rows):
         raise InvalidInput(f"expected documents to learn from in {dense}, found no rows")
@@ -167,6 +173,7 @@ def adopt(
     ```
     """
     check_output(output, _CONFIG)
+    check_place(output)
     encoder = SparseEncoder.load(model)
     with progress("learning") as done:
         adopted = encoder.adopt(

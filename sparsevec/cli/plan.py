@@ -95,6 +95,11 @@ def cost(
     at_least(0, candidates, "--candidates")
     if max(nnz, query_nnz) > dimension:
         raise InvalidInput(f"{max(nnz, query_nnz):g} weights do not fit in --dimension {dimension}")
+    if at_least(0, flops, "F") > min(nnz, query_nnz):
+        raise InvalidInput(
+            f"--flops {flops:g} cannot be: a pair has no more multiplications than either side has weights, "
+            f"{min(nnz, query_nnz):g}"
+        )
     if encoder is not None:
         config = SparseEncoder.load(encoder).config
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops

@@ -113,15 +113,22 @@ class Limits(NamedTuple):
 def resolved(budget: Budget, output_dim: int) -> Limits:
     """`budget` with what it leaves open filled in; raises InvalidInput when `output_dim` cannot meet it.
 
-    Only nnz: F = nnz / 50, but no less than a query as long as a document costs when the dimensions are used evenly.
+    Only nnz: F = nnz / 50, but no less than a query as long as a document costs when the dimensions are used evenly,
+    nor than one of two weights.
     Only flops: nnz = 50 F, but no more than half of what lets a query be as long as a document.
     """
     if budget.nnz is not None:
-        nnz = _sparse(int(budget.nnz), output_dim)
-        flops = budget.flops if budget.flops is not None else max(nnz / NNZ_PER_FLOP, 1.5 * nnz**2 / output_dim)
+        nnz = _sparse(int(budget.nnz), output_dim, "nnz")
+        flops = budget.flops or max(nnz / NNZ_PER_FLOP, 1.5 * nnz**2 / output_dim, 2 * nnz / output_dim)
     else:
         flops = float(budget.flops or 0)
-        nnz = _sparse(max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5)))), output_dim)
+        if flops > output_dim:
+            raise InvalidInput(
+                f"budget flops={flops:g} cannot be spent: a pair has no more multiplications than dimensions, "
+                f"output_dim={output_dim}; lower it"
+            )
+        paid = max(1, round(min(NNZ_PER_FLOP * flops, math.sqrt(flops * output_dim / 1.5))))
+        nnz = _sparse(paid, output_dim, f"flops={flops:g}, which pays for nnz")
     if flops < (least := 2 * nnz / output_dim):
         raise InvalidInput(
             f"budget flops={flops:g} cannot be met with nnz={nnz} and output_dim={output_dim}: a query of two weights "
@@ -138,11 +145,11 @@ def resolved(budget: Budget, output_dim: int) -> Limits:
     return limits if budget.milliseconds is None else _in_time(limits, budget, output_dim)
 
 
-def _sparse(nnz: int, output_dim: int) -> int:
+def _sparse(nnz: int, output_dim: int, said: str) -> int:
     if nnz > output_dim // 4:
         raise InvalidInput(
-            f"budget nnz={nnz} is not sparse in output_dim={output_dim}: expected at most a quarter, "
-            f"{output_dim // 4}; lower nnz or raise output_dim"
+            f"budget {said}={nnz} is not sparse in output_dim={output_dim}: expected at most a quarter, "
+            f"{output_dim // 4}; lower it or raise output_dim"
         )
     return nnz
 

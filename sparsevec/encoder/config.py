@@ -283,3 +283,5 @@ class Config(_Strict):
     fingerprint: str = ""
     """names the space of the documents: made by `fit`, kept by `refine`"""
     tensors_sha256: str = ""
+    config_sha256: str = ""
+    """of all the others, as they are written"""

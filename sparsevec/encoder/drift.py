@@ -151,10 +151,9 @@ def _reasons(
 ) -> list[str]:
     """new: which of the dense top tens are newcomers (q, 10); asking_new: which of those that ask (q,)."""
     config, said = model.config, []
-    if flops > _BUDGET * config.flops:
-        said.append(
-            f"a query costs F {flops:.3f}, the budget is {config.flops:.3g}: documents use other dimensions now"
-        )
+    allowed = max(config.flops, config.figures.allowed_flops or 0)  # among too few to learn from, more than the budget
+    if flops > _BUDGET * allowed:
+        said.append(f"a query costs F {flops:.3f}, the budget is {allowed:.3g}: documents use other dimensions now")
     if nnz > _BUDGET * config.nnz:
         said.append(f"documents have {nnz:.1f} weights, the budget is {config.nnz}")
     kept = next((kind.recall_10 for kind in config.figures.kinds if kind.kind == "documents"), None)

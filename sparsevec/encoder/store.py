@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,17 @@ from safetensors.numpy import save as save_tensors
 from sparsevec.encoder import newcomers
 from sparsevec.encoder.config import FORMAT, Config
 from sparsevec.encoder.residual import name_of, shapes
-from sparsevec.errors import InvalidInput, ModelBroken
+from sparsevec.errors import InvalidInput, ModelBroken, printable
 from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.similarity import COLUMNS
 from sparsevec.storage import storage_errors, whole_folder
 from sparsevec.vectors import Float32s
 
-__all__ = ["fingerprint", "read", "write"]
+__all__ = ["check_place", "fingerprint", "read", "write"]
 
 _CONFIG, _TENSORS, _CARD = "config.json", "model.safetensors", "README.md"
+_OF_IT = {"documents": "header.json", "refined": "keys.npy"}
+"""Folders of codes that a model made and of which another has no use, by a file in each."""
 
 
 def fingerprint(tensors: Mapping[str, Float32s]) -> str:
@@ -37,14 +40,30 @@ def fingerprint(tensors: Mapping[str, Float32s]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
-    """Write beside `folder`, then take its place. Raises StorageFailed; InvalidInput when something else is there."""
+def check_place(folder: Path) -> None:
+    """Raises InvalidInput when what is at `folder` must not be replaced by a model, StorageFailed when it cannot be."""
     with storage_errors(folder):
-        theirs = folder.exists() and not (folder / _CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir()))
-    if theirs:
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        whole = not folder.exists() or (folder.is_dir() and (not names or (folder / _CONFIG).is_file()))
+        beside = next(path for path in folder.absolute().parents if path.exists())
+        if beside.is_dir():
+            TemporaryFile(dir=beside).close()  # where it would be written first
+    if not whole:
         raise InvalidInput(f"{folder} holds something that is not a model of ours; choose an empty or a new folder")
+    of_it = {name for name, file in _OF_IT.items() if (folder / name / file).is_file()}
+    if others := sorted(names - {_CONFIG, _TENSORS, _CARD} - of_it):
+        raise InvalidInput(
+            f"{folder} holds {printable(', '.join(others), 80)} beside a model, which saving there would remove; "
+            "choose an empty or a new folder, or move that away"
+        )
+
+
+def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str) -> None:
+    """Write beside `folder`, then take its place. Raises what `check_place` raises."""
+    check_place(folder)
     packed = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     config = config.model_copy(update={"tensors_sha256": hashlib.sha256(packed).hexdigest()})
+    config = config.model_copy(update={"config_sha256": _checksum(json.loads(config.model_dump_json()))})
     contents = {_TENSORS: packed, _CARD: card.encode(), _CONFIG: config.model_dump_json(indent=2).encode() + b"\n"}
 
     def fill(new: Path) -> None:
@@ -52,6 +71,12 @@ def write(folder: Path, config: Config, tensors: dict[str, Float32s], card: str)
             (new / name).write_bytes(content)
 
     whole_folder(folder, fill)
+
+
+def _checksum(raw: dict[str, Any]) -> str:
+    """Of what `config.json` says besides: cuts and purses make codes as much as tensors do."""
+    said = {name: value for name, value in raw.items() if name != "config_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
@@ -77,6 +102,8 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ModelBroken(f"{folder}/{_CONFIG}: {where}: {first['msg']}; {again}") from error
+    if config.config_sha256 not in ("", _checksum(raw)):  # models of before have none
+        raise ModelBroken(f"{folder}/{_CONFIG} was changed since it was saved: its SHA-256 is another; {again}")
     if (found := hashlib.sha256(packed).hexdigest()) != config.tensors_sha256:
         raise ModelBroken(
             f"{folder}/{_TENSORS} ({len(packed)} bytes) has SHA-256 {found[:12]}…, "

@@ -29,7 +29,7 @@ def interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
 
     Percentile bootstrap (Efron, 1979): queries are drawn again with replacement, a thousand times. Raises InvalidInput.
     """
-    found = np.asarray(values, np.float64)
+    found = _numbers(values)
     if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
         raise InvalidInput(f"an interval needs one finite number for each query, found shape {found.shape}")
     generator = np.random.default_rng(seed)
@@ -38,12 +38,19 @@ def interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
     return Interval(low, high)
 
 
+def _numbers(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"an interval needs one finite number for each query, found {values!r:.80}") from error
+
+
 def paired_interval(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, seed: int = 0) -> Interval:
     """Of the mean of ours - theirs, both (q,) and of the same queries in the same order.
 
     "No worse" is said where the high end is at least 0; "better" where the low end is above 0. Raises InvalidInput.
     """
-    pair = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    pair = _numbers(ours), _numbers(theirs)
     if pair[0].shape != pair[1].shape:
         raise InvalidInput(
             f"a paired interval compares the same queries, found {pair[0].shape} and {pair[1].shape} numbers"

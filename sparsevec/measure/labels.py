@@ -48,7 +48,7 @@ def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = 
     """
     measures, relevant, rankings = _ir_measures(), _qrels(relevant), _rows(rankings)
     depths = sorted({check_k(k) for k in check_several("depths", at)})
-    judged = {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
+    judged = _with_relevant(relevant)
     _check(rankings, judged)
     average, kinds = measures.AP, (measures.P, measures.R, measures.nDCG)
     asked = [average, *(measure @ k for measure in kinds for k in depths)]
@@ -58,16 +58,21 @@ def quality(rankings: Sequence[Int64s], relevant: Qrels, *, at: Iterable[int] = 
 
 
 def ndcgs(rankings: Sequence[Int64s], relevant: Qrels, k: int) -> npt.NDArray[np.float64]:
-    """nDCG at k of the `rankings`, for each query that `relevant` names, in ascending order of their numbers.
+    """nDCG at k of the `rankings`, for each query that has a `relevant` document, in ascending order of their numbers.
 
-    Raises ClientMissing without ir-measures, InvalidInput when no query is named.
+    Raises ClientMissing without ir-measures, InvalidInput when no query has one.
     """
     measures, relevant, rankings = _ir_measures(), _qrels(relevant), _rows(rankings)
-    judged = {query: relevant[query] for query in sorted(relevant)}
+    judged = _with_relevant(relevant)
     _check(rankings, judged)
     found = measures.iter_calc([measures.nDCG @ check_k(k)], *_as_trec(rankings, judged))
     by_query = {metric.query_id: float(metric.value) for metric in found}
-    return np.array([by_query[str(query)] for query in judged])
+    return np.array([by_query[str(query)] for query in sorted(judged)])
+
+
+def _with_relevant(relevant: Qrels) -> Qrels:
+    """Of the queries for which it names somebody with a grade above 0: of the others nothing can be found."""
+    return {query: rows for query, rows in relevant.items() if any(grade > 0 for grade in rows.values())}
 
 
 def _qrels(relevant: Any) -> Qrels:
@@ -76,9 +81,16 @@ def _qrels(relevant: Any) -> Qrels:
         raise InvalidInput(f"{expected} {type(relevant).__name__}; sparsevec.files.read_qrels makes it of a file")
     each = {id(grades): grades for grades in relevant.values()}.values()  # those of a label are one
     numbers = chain(relevant, *(chain(grades, grades.values()) for grades in each))
-    if (odd := next((one for one in numbers if not isinstance(one, int | np.integer)), None)) is not None:
-        raise InvalidInput(f"{expected} {odd!r:.80} among them; sparsevec.files.read_qrels makes rows of ids")
+    if odd := next((f"{one!r:.80}" for one in numbers if not _is_small(one)), None):
+        raise InvalidInput(
+            f"{expected} {odd} among them; each must be below 2**31, and sparsevec.files.read_qrels makes rows of ids"
+        )
     return relevant
+
+
+def _is_small(number: Any) -> bool:
+    """Whether trec_eval counts with it: a grade that wraps in C is worth nothing there."""
+    return isinstance(number, int | np.integer) and -(2**31) <= int(number) < 2**31 - 1
 
 
 def _rows(rankings: Sequence[Any]) -> list[Int64s]:

@@ -174,7 +174,10 @@ class Frontier(BaseModel):
         return best_within(self.configurations, limits)
 
     def front(self, axis: Axis) -> list[Configuration]:
-        """Those that nothing cheaper on that axis is as good as, cheapest first; within the other limits."""
+        """Those that nothing cheaper on that axis is as good as, cheapest first; within the other limits. Raises
+        InvalidInput for another axis."""
+        if axis not in AXES:
+            raise InvalidInput(f"axis must be one of {', '.join(AXES)}, found {axis!r:.80}")
         others = {name: limit for name, limit in self.limits.given.items() if name != axis}
         return pareto((one for one in self.configurations if one.excess(others) <= 1), axis)
 

@@ -35,6 +35,7 @@ from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import check_adapter, check_k, check_seed, check_vectors
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
+from sparsevec.planning.transformers import at_least
 from sparsevec.postings import Float64s
 from sparsevec.storage import as_path
 from sparsevec.vectors import SparseVectors
@@ -117,8 +118,8 @@ class LatencyModel(BaseModel):
         return np.array([self.base, self.per_list, self.per_posting, self.per_touched, self.per_hit])
 
     def predict(self, counted: npt.ArrayLike) -> Float64s:
-        """Milliseconds (q,) of `features` (q, 4)."""
-        return _with_base(np.atleast_2d(np.asarray(counted, np.float64))) @ self.coefficients
+        """Milliseconds (q,) of `features` (q, 4). Raises InvalidInput."""
+        return _with_base(_checked(counted)) @ self.coefficients
 
     def of(self, lists: float, flops: float, touched: float, hits: int, documents: float | None = None) -> float:
         """Milliseconds of a query of so many lists and hits, of F `flops`, that touches that share of the documents.
@@ -140,6 +141,8 @@ class LatencyModel(BaseModel):
         Of codes with `nnz` weights a document, evenly over `dimension`, whose F is at most `flops`, and that touch what
         `touched_by_chance` says. Raises InvalidInput, naming the least that can be met, when eight weights take longer.
         """
+        for name, number in (("milliseconds", milliseconds), ("nnz", nnz), ("flops", flops)):
+            at_least(0, number, name)
 
         def taken(lists: int) -> float:
             spent = min(flops, lists * nnz / dimension)
@@ -154,8 +157,13 @@ class LatencyModel(BaseModel):
         return bisect.bisect_right(range(1, dimension + 1), milliseconds, key=taken)
 
     def shares(self, counted: npt.ArrayLike) -> dict[str, float]:
-        """Which part of the mean time goes to a request as such, to lists, postings, touched documents and hits."""
-        parts = _with_base(np.atleast_2d(np.asarray(counted, np.float64))).mean(axis=0) * self.coefficients
+        """Which part of the mean time goes to a request as such, to lists, postings, touched documents and hits.
+
+        Raises InvalidInput.
+        """
+        if not len(rows := _checked(counted)):
+            raise InvalidInput("expected the features of at least one query, found none")
+        parts = _with_base(rows).mean(axis=0) * self.coefficients
         total = parts.sum() or 1.0
         return {name: float(part / total) for name, part in zip(("request", *FEATURES), parts, strict=True)}
 
@@ -279,6 +287,20 @@ def _timed(
             "no probe found a document: expected the collection to hold the documents that the probes were made from"
         )
     return np.asarray(np.median(taken[1:], axis=0))
+
+
+def _checked(counted: npt.ArrayLike) -> Float64s:
+    """(q, 4)"""
+    try:
+        rows = np.atleast_2d(np.asarray(counted, np.float64))
+    except (TypeError, ValueError, OverflowError):
+        rows = np.empty((0, 0))
+    if rows.ndim != 2 or rows.shape[1] != len(FEATURES) or not (np.isfinite(rows) & (rows >= 0)).all():
+        raise InvalidInput(
+            f"expected the {', '.join(FEATURES)} of each query, (q, 4) numbers of at least 0 as `features` counts "
+            f"them, found {counted!r:.80}"
+        )
+    return rows
 
 
 def _with_base(counted: Float64s) -> Float64s:

@@ -54,7 +54,17 @@ class Stage:
 
 def embedding(model: Transformer, document_tokens: float, query_tokens: float, *, name: str = "embedding") -> Stage:
     """The embedding model over texts of so many tokens, in the mean."""
-    return Stage(name, query=model.flops(query_tokens).total, document=model.flops(document_tokens).total)
+    query, document = _of_a_text(model, query_tokens), _of_a_text(model, document_tokens)
+    return Stage(name, query=query, document=document)
+
+
+def _of_a_text(model: Transformer, tokens: float, outputs: int = 0) -> float:
+    if not isinstance(model, Transformer):
+        raise InvalidInput(
+            f"expected a model's shape, a Transformer, found {model!r:.80}; Transformer.from_config(…) reads it from "
+            "the model's config.json"
+        )
+    return model.flops(tokens, outputs).total
 
 
 def sparse_head(input_dim: int, dimension: int) -> Stage:
@@ -104,7 +114,7 @@ def model_rerank(
     model: Transformer, candidates: int, tokens: float, outputs: int = 0, *, name: str = "re-rank, model"
 ) -> Stage:
     """A cross-encoder (`outputs` 0) or a language model, called once a candidate with `tokens` of prompt and texts."""
-    return Stage(name, query=at_least(0, candidates, "candidates") * model.flops(tokens, outputs).total)
+    return Stage(name, query=at_least(0, candidates, "candidates") * _of_a_text(model, tokens, outputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,8 @@ class Pipeline:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, tuple | list) or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise InvalidInput(f"expected a tuple of stages, as retrieval(…) makes them, found {self.stages!r:.80}")
         if not self.stages:
             raise InvalidInput("expected at least one stage, found none")
 
@@ -176,5 +188,5 @@ def _costs(flops: float | npt.ArrayLike) -> npt.NDArray[np.float64]:
 def _numbers(what: str, given: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"expected {what} as numbers, found {given!r:.80}") from error

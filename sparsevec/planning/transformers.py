@@ -23,7 +23,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -81,6 +81,8 @@ class Transformer:
     name: str = "transformer"
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InvalidInput(f"kind must be one of {', '.join(get_args(Kind))}, found {self.kind!r:.80}")
         for field in ("layers", "width", "inner", "key_value", "feed_forward"):
             at_least(1, getattr(self, field), field)
         for field in ("vocabulary", "decoder_layers"):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput
+from sparsevec.training.settings import check_real, check_whole, is_positive
 
 __all__ = ["Activation", "JumpReLU", "relu", "soft_threshold", "top_k", "unit"]
 
@@ -30,8 +31,7 @@ def soft_threshold(x: Tensor, threshold: float = 0.5) -> Tensor:
 
     Elasticsearch and OpenSearch hold no negative weight; Qdrant does. Raises InvalidInput below 0.
     """
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise InvalidInput(f"a soft threshold must be a finite number of at least 0, found {threshold!r}")
+    check_real("a soft threshold must be a finite number of at least 0", threshold, lambda real: real >= 0)
     return (x - threshold).relu() - (-x - threshold).relu()
 
 
@@ -41,8 +41,10 @@ def top_k(x: Tensor, k: int) -> Tensor:
     Never more than k of a row, also where several are equal. The gradient reaches what was kept and nothing else.
     Raises InvalidInput for a k outside 1 ... dimension.
     """
-    if not 1 <= k <= x.shape[-1]:
-        raise InvalidInput(f"top_k keeps 1 to {x.shape[-1]} of {x.shape[-1]} dimensions, found k={k!r}")
+    expected = f"top_k keeps 1 to {x.shape[-1]} of {x.shape[-1]} dimensions"
+    check_whole(expected, k, 1)
+    if k > x.shape[-1]:
+        raise InvalidInput(f"{expected}, found {k}")
     values, indices = x.topk(k, dim=-1, sorted=False)
     return torch.zeros_like(x).scatter(-1, indices, values.relu())
 
@@ -63,9 +65,9 @@ class JumpReLU(nn.Module):
 
     def __init__(self, dimension: int, *, threshold: float = 0.001, bandwidth: float = 0.001) -> None:
         super().__init__()
-        for name, value in (("dimension", dimension), ("threshold", threshold), ("bandwidth", bandwidth)):
-            if not (math.isfinite(value) and value > 0):
-                raise InvalidInput(f"JumpReLU needs a {name} above 0, found {value!r}")
+        check_whole("JumpReLU needs a dimension above 0", dimension, 1)
+        for name, value in (("threshold", threshold), ("bandwidth", bandwidth)):
+            check_real(f"JumpReLU needs a {name} above 0", value, is_positive)
         self.bandwidth = bandwidth
         self.log_threshold = nn.Parameter(torch.full((dimension,), math.log(threshold)))
 

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from sparsevec.contract.checks import as_real
 from sparsevec.errors import InvalidInput, TrainingCollapsed
 from sparsevec.measure.cost import r_sub
 from sparsevec.progress import Progress
@@ -91,8 +92,14 @@ def _fault(plan: Plan) -> str | None:
     if plan.precision not in get_args(Precision):
         return f"precision must be one of {', '.join(get_args(Precision))}, found {plan.precision!r}"
     for name, number in (("clip", plan.clip), ("expected_nnz", plan.expected_nnz)):
-        if number is not None and not (isinstance(number, int | float) and math.isfinite(number) and number > 0):
+        if number is not None and not 0 < (as_real(number) or 0) < math.inf:
             return f"{name} must be a finite number above 0, or None, found {number!r}"
+    for name in ("regularizer", "query_regularizer"):
+        if (given := getattr(plan, name)) is not None and not callable(given):
+            return f"{name} must be a function of activations, such as flops or l1, found {given!r:.80}"
+    settings: object = plan.settings
+    if not isinstance(settings, Mapping):
+        return f"settings must be a mapping of names to what they are set to, found {settings!r:.80}"
     names = ("document_regularizer_weight", "query_regularizer_weight", "pair_regularizer_weight")
     weights = [getattr(plan, name) for name in names]
     for name, weight in zip(names, weights, strict=True):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sparsevec.errors import InvalidInput
 from sparsevec.training.activations import unit
+from sparsevec.training.settings import check_real, check_whole, is_positive
 
 __all__ = ["ArcFace", "info_nce", "listwise_kl", "margin_mse", "relative_error", "triplet"]
 
@@ -28,6 +29,7 @@ def triplet(codes: Tensor, labels: Tensor, *, margin: float) -> Tensor:
 
     Raises InvalidInput for a batch without two rows of one label, or without two labels.
     """
+    check_real("the margin of a triplet must be a finite number", margin)
     _check_labels(codes, labels)
     same = labels[:, None] == labels  # (b, b)
     pairs = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -68,10 +70,10 @@ class ArcFace(nn.Module):
 
     def __init__(self, dimension: int, classes: int, *, scale: float = 64.0, margin: float = 0.5) -> None:
         super().__init__()
-        if not (math.isfinite(scale) and scale > 0):
-            raise InvalidInput(f"ArcFace needs a scale above 0, found {scale!r}")
-        if not 0 <= margin < math.pi:
-            raise InvalidInput(f"ArcFace needs a margin in [0, pi) radians, found {margin!r}")
+        for name, number in (("dimension", dimension), ("number of classes", classes)):
+            check_whole(f"ArcFace needs a {name} of at least 1", number, 1)
+        check_real("ArcFace needs a scale above 0", scale, is_positive)
+        check_real("ArcFace needs a margin in [0, pi) radians", margin, lambda real: 0 <= real < math.pi)
         self.scale, self.margin = scale, margin
         self.directions = nn.Parameter(F.normalize(torch.randn(classes, dimension), dim=1))
 
@@ -117,8 +119,7 @@ def info_nce(queries: Tensor, documents: Tensor, *, temperature: float, document
             "info_nce needs a document for each query, (b, dimension) and (b, dimension), found "
             f"{tuple(queries.shape)} and {tuple(documents.shape)}: give row i of the documents as the answer to query i"
         )
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise InvalidInput(f"the temperature of info_nce must be above 0, found {temperature!r}; try 0.05")
+    check_real("the temperature of info_nce must be above 0", temperature, is_positive, "; try 0.05")
     scores = _products(queries, documents) / temperature  # (b, b)
     if document_ids is not None:
         _check_labels(documents, document_ids)
@@ -159,7 +160,15 @@ def listwise_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def relative_error(reconstructed: Tensor, rows: Tensor) -> Tensor:
-    """Squared error over squared length, summed over the batch: 1 is what zeros give.  (b, d), (b, d) -> ()."""
+    """Squared error over squared length, summed over the batch: 1 is what zeros give.  (b, d), (b, d) -> ().
+
+    Raises InvalidInput.
+    """
+    if reconstructed.shape != rows.shape:  # one row would be compared with all
+        raise InvalidInput(
+            f"relative_error needs (b, d) and (b, d), found {tuple(reconstructed.shape)} and {tuple(rows.shape)}: give "
+            "the rows that were reconstructed"
+        )
     return (reconstructed - rows).square().sum() / rows.square().sum()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sparsevec.errors import InvalidInput
 from sparsevec.training.codes import TopK
+from sparsevec.training.settings import check_real, is_positive
 
 __all__ = ["Regularizer", "df_flops", "flops", "flops_unbiased", "l0_mask", "l1", "pair_flops", "priced"]
 
@@ -70,8 +71,9 @@ def df_flops(activations: Tensor | TopK, document_frequency: Tensor, *, alpha: f
     come from DF-FLOPS (Bloomberg, SIGIR 2025, arXiv 2505.15070); its normalisation is not settled by what we could
     read. Ours leaves the weight outside the square, so that all w = 1 give `flops`. Raises InvalidInput.
     """
-    if not (0 < alpha < 1 and math.isfinite(beta) and beta > 0):
-        raise InvalidInput(f"df_flops needs alpha in (0, 1) and beta above 0, found alpha={alpha!r} and beta={beta!r}")
+    expected = "df_flops needs alpha in (0, 1) and beta above 0"
+    check_real(expected, alpha, lambda real: 0 < real < 1)
+    check_real(expected, beta, is_positive)
     magnitudes = _magnitudes(activations)
     if document_frequency.shape != magnitudes.shape[1:]:
         raise InvalidInput(
@@ -100,8 +102,7 @@ def l0_mask(activations: Tensor | TopK, most: int) -> Tensor:
     Rows that are sparse enough are left alone, and still count in b. The l0 mask loss of Shen, Geng & Yang, "Exploring
     l0 Sparsification for Inference-free Sparse Retrievers", 2025. Raises InvalidInput for `most` below 0.
     """
-    if most < 0:
-        raise InvalidInput(f"l0_mask spares rows of up to `most` non-zeros, at least 0, found {most!r}")
+    check_real("l0_mask spares rows of up to `most` non-zeros, at least 0", most, lambda real: real >= 0)
     magnitudes = _magnitudes(activations)
     too_long = magnitudes.count_nonzero(dim=1) > most  # (b,)
     return flops(magnitudes * too_long[:, None])
@@ -111,7 +112,13 @@ def pair_flops(queries: Tensor, documents: Tensor) -> Tensor:
     """sum_j a^q_j a^d_j for the mean magnitudes a^q, a^d (dimension,) of queries and documents.  -> ().
 
     The relaxation of F for two sides that differ. The sides are independent samples, so it has no bias to remove.
+    Raises InvalidInput.
     """
+    if queries.ndim != 1 or queries.shape != documents.shape:
+        raise InvalidInput(
+            "pair_flops takes the mean magnitudes (dimension,) of queries and of documents, found "
+            f"{tuple(queries.shape)} and {tuple(documents.shape)}"
+        )
     return queries @ documents
 
 
@@ -131,4 +138,6 @@ def _means(activations: Tensor | TopK) -> Tensor:
 def _magnitudes(activations: Tensor | TopK) -> Tensor:
     """(b, dimension)"""
     activations = activations.dense() if isinstance(activations, TopK) else activations
+    if activations.ndim != 2:  # its mean would be of something else
+        raise InvalidInput(f"activations must be (b, dimension), found {tuple(activations.shape)}")
     return activations.to(torch.promote_types(activations.dtype, torch.float32)).abs()

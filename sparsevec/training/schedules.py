@@ -17,6 +17,7 @@ import numpy as np
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import r_sub
 from sparsevec.training.codes import Shares
+from sparsevec.training.settings import check_real, check_whole, is_positive
 
 __all__ = ["BudgetController", "Evenness", "Limits", "Ramp", "Schedule", "Seen", "constant", "quadratic_ramp"]
 
@@ -60,12 +61,9 @@ class Ramp:
     steps: int
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.full, int | float) and math.isfinite(self.full) and self.full >= 0):
-            raise InvalidInput(
-                f"the weight of a regularizer must be a finite number of at least 0, found {self.full!r}"
-            )
-        if self.steps < 0:
-            raise InvalidInput(f"a ramp must take a number of steps of at least 0, found {self.steps!r}")
+        expected = "the weight of a regularizer must be a finite number of at least 0"
+        check_real(expected, self.full, lambda real: real >= 0)
+        check_whole("a ramp must take a number of steps of at least 0", self.steps, 0)
 
     def weight(self, step: int) -> float:
         return self.full * min(1.0, step / self.steps) ** 2 if self.steps else self.full
@@ -100,6 +98,9 @@ class Limits(Protocol):
     def flops(self) -> float | None: ...
 
 
+_STARTS = "the controller multiplies its weight, so it must start above 0"
+
+
 class BudgetController:
     """Finds the weight at which what is measured meets `budget`: nnz, flops, or whichever of both is harder to meet.
 
@@ -118,10 +119,13 @@ class BudgetController:
     """
 
     def __init__(self, budget: Limits, *, weight: float, ramp: int) -> None:
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput(f"the controller multiplies its weight, so it must start above 0, found {weight!r}")
-        if ramp < 1:
-            raise InvalidInput(f"the aim must fall over a ramp of at least 1 step, found {ramp!r}")
+        check_real(_STARTS, weight, is_positive)
+        check_whole("the aim must fall over a ramp of at least 1 step", ramp, 1)
+        limits = [getattr(budget, name, None) for name in ("nnz", "flops")]
+        if limits == [None, None]:
+            raise InvalidInput(f"the controller needs a budget with nnz, flops or both, found {budget!r:.80}")
+        for limit in limits:
+            check_real("the limits of a budget must be above 0", limit if limit is not None else 1, is_positive)
         self._budget, self._guess, self._ramp = budget, weight, ramp
         self._state = {"seen": 0.0, "nnz": 0.0, "flops": 0.0, "first_excess": 0.0, "error": 0.0, "log_factor": 0.0}
 
@@ -184,14 +188,14 @@ class Evenness:
         least: float = 1.0,
         most: float = 300.0,
     ) -> None:
-        if not (math.isfinite(spread) and spread > 0):
-            raise InvalidInput(f"the R_sub to aim at must be above 0, found {spread!r}; 1 is even")
-        if not 0 < least <= most < math.inf:
+        check_real("the R_sub to aim at must be above 0", spread, is_positive, "; 1 is even")
+        for bound in (least, most):
+            check_real("the weight must stay within positive bounds", bound, is_positive)
+        if least > most:
             raise InvalidInput(f"the weight must stay within positive bounds, found [{least!r}, {most!r}]")
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput(f"the controller multiplies its weight, so it must start above 0, found {weight!r}")
-        if not (0 < smoothing <= 1 and gain >= 0):
-            raise InvalidInput(f"expected smoothing in (0, 1] and gain from 0, found {smoothing!r} and {gain!r}")
+        check_real(_STARTS, weight, is_positive)
+        check_real("expected smoothing in (0, 1]", smoothing, lambda real: 0 < real <= 1)
+        check_real("expected gain from 0", gain, lambda real: real >= 0)
         self._spread, self._smoothing, self._gain, self._bounds = spread, smoothing, gain, (least, most)
         self._began, self._weight = weight, weight
         self._queries: Shares | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from sparsevec.errors import InvalidInput, ModelBroken
 from sparsevec.storage import as_path, whole_file
 from sparsevec.training.activations import Activation, relu, unit
+from sparsevec.training.settings import check_real, check_whole
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["SparseTower"]
@@ -40,8 +42,12 @@ class SparseTower(nn.Module):
     ) -> None:
         super().__init__()
         for name, number in (("width", width), ("dimension", dimension)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise InvalidInput(f"{name} must be a whole number of at least 1, found {number!r}")
+            check_whole(f"{name} must be a whole number of at least 1", number, 1)
+        if not callable(backbone) or not callable(activation):
+            raise InvalidInput(
+                f"expected a backbone and an activation that can be called, found {backbone!r:.80} and "
+                f"{activation!r:.80}; give an nn.Module, and relu or another function of a row"
+            )
         self.backbone, self.head = backbone, nn.Linear(width, dimension)
         self.activation, self.normalize = activation, normalize
 
@@ -65,8 +71,7 @@ class SparseTower(nn.Module):
         Queries and documents may be cut differently: call it with another threshold for each. Tensors are moved to the
         device of the head. Raises InvalidVectors when a weight is not finite.
         """
-        if not threshold >= 0:
-            raise InvalidInput(f"threshold must be a magnitude of at least 0, found {threshold!r}")
+        check_real("threshold must be a magnitude of at least 0", threshold, lambda real: real >= 0)
         device, rows = self.head.weight.device, [SparseVectors.from_dense(np.empty((0, self.head.out_features)))]
         with _evaluating(self), torch.inference_mode():
             for batch in batches:
@@ -80,7 +85,8 @@ class SparseTower(nn.Module):
         Raises StorageFailed.
         """
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
-        whole_file(path, safetensors.torch.save(tensors, metadata=self._settings()))
+        checksum = {"sha256": _checksum(safetensors.torch.save(tensors))}
+        whole_file(path, safetensors.torch.save(tensors, metadata=self._settings() | checksum))
 
     def _settings(self) -> dict[str, str]:
         return {"activation": _described(self.activation), "normalize": str(self.normalize)}
@@ -100,13 +106,15 @@ class SparseTower(nn.Module):
             ) from error
         except safetensors.SafetensorError as error:
             raise ModelBroken(f"{path} is not a whole file of weights: {error}; save the tower again") from error
+        saved, settings = _metadata(content), self._settings()
+        if saved.get("sha256", checksum := _checksum(content)) != checksum:
+            raise ModelBroken(f"{path} was changed since it was saved: its SHA-256 is another; save the tower again")
         here, there = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (self.state_dict(), found))
         if wrong := [name for name in {**here, **there} if here.get(name) != there.get(name)]:
             raise ModelBroken(
                 f"{path} holds {wrong[0]} as {there.get(wrong[0])}, this tower has {here.get(wrong[0])}; "
                 "make the tower with the backbone, width and dimension that were saved"
             )
-        saved, settings = _metadata(content), self._settings()
         if wrong := [name for name in settings if saved.get(name, settings[name]) != settings[name]]:
             raise ModelBroken(
                 f"{path} was saved by a tower with {wrong[0]}={saved[wrong[0]]}, this one has "
@@ -129,9 +137,19 @@ def _described(activation: object) -> str:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """Of a whole safetensors file: 8 bytes that say how long the header is, then the header as JSON."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    """Of a whole safetensors file."""
+    header = json.loads(content[8 : _end_of_header(content)])
     return dict(header.get("__metadata__") or {})
+
+
+def _checksum(content: bytes) -> str:
+    """Of the numbers in a whole safetensors file, whatever its header says."""
+    return hashlib.sha256(memoryview(content)[_end_of_header(content) :]).hexdigest()
+
+
+def _end_of_header(content: bytes) -> int:
+    """8 bytes say how long it is, then it follows as JSON, then the numbers."""
+    return 8 + int.from_bytes(content[:8], "little")
 
 
 @contextmanager

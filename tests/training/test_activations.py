@@ -73,7 +73,7 @@ def test_the_gradient_of_top_k_reaches_what_was_kept_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("k", [0, 5, -1])
 def test_top_k_refuses_more_than_there_are_and_fewer_than_one(k: int) -> None:
-    with pytest.raises(InvalidInput, match=f"1 to 4 of 4 dimensions, found k={k}"):
+    with pytest.raises(InvalidInput, match=f"1 to 4 of 4 dimensions, found {k}"):
         top_k(torch.ones(2, 4), k)
 
 

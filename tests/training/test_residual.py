@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -306,7 +307,8 @@ def test_a_model_whose_codewords_were_changed_is_broken(coder: SparseEncoder, tm
     coder.save(tmp_path / "model")
     config = tmp_path / "model" / "config.json"
     name = coder.config.residual.name if coder.config.residual else ""
-    config.write_text(config.read_text().replace(name, "0123456789abcdef"))
+    said = json.loads(config.read_text().replace(name, "0123456789abcdef"))
+    config.write_text(json.dumps(said | {"config_sha256": ""}))
     with pytest.raises(ModelBroken, match="residual codes are not those of 0123456789abcdef"):
         SparseEncoder.load(tmp_path / "model")
 

@@ -159,6 +159,17 @@ def test_a_code_that_is_not_finite_is_refused() -> None:
         tower().encode([rows(3) * float("nan")])
 
 
+@pytest.mark.parametrize("place", [-1, -100, -1000])
+def test_a_file_of_weights_with_a_changed_bit_is_refused(place: int, tmp_path: Path) -> None:
+    it, path = tower(), tmp_path / "tower.safetensors"
+    it.save(path)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelBroken, match="was changed since it was saved"):
+        it.load(path)
+
+
 def test_a_file_of_weights_that_is_not_whole_or_not_this_towers_is_refused(tmp_path: Path) -> None:
     it, path = tower(), tmp_path / "tower.safetensors"
     it.save(path)

@@ -91,6 +91,7 @@ def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -
         (["--dimension", "0"], "--dimension must be a number of at least 1, found 0"),
         (["--candidates", "-5"], "--candidates must be a number of at least 0, found -5"),
         (["--dimension", "64"], "180 weights do not fit in --dimension 64"),
+        (["--flops", "5", "--nnz", "4"], "--flops 5 cannot be: a pair has no more multiplications"),
     ],
 )
 def test_cost_refuses_what_it_cannot_count(options: list[str], said: str) -> None:
