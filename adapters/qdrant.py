@@ -33,6 +33,7 @@ from sparsevec.contract.checks import check_pattern
 from sparsevec.contract.copies import SyncCopies
 from sparsevec.contract.credentials import Fault, check_credentials, function, headers, key, refused, seconds, trust
 from sparsevec.contract.operations import AsyncAdapterBase, SyncAdapter
+from sparsevec.contract.payloads import is_unicode
 from sparsevec.contract.ranking import AsyncRanks, SyncRanks
 from sparsevec.contract.urls import Url
 from sparsevec.errors import BackendUnsupported, ClientMissing, InvalidInput
@@ -72,21 +73,23 @@ class QdrantAdapter(SyncAdapter, SyncRanks, SyncCopies):
         vector_name: str = "sparse",
         max_request_bytes: int = REQUEST_BYTES,
         owns_client: bool = False,
+        place: str | None = None,
         origin: str | None = None,
     ) -> None:
         """`owns_client`: `close` closes it too. `max_request_bytes`: what the server, or a proxy before it, takes.
-        `origin` is the url that opens it again. Raises InvalidInput for a client that is no QdrantClient."""
+        `place` names the collection in messages; `origin` is the url that opens it again. Raises InvalidInput for a
+        client that is no QdrantClient, and for names that are none."""
         if not isinstance(client, QdrantClient):
             raise InvalidInput(_wrong_client(client, "QdrantClient", "aconnect"))
         operations = _operations(client, collection, vector_name, max_request_bytes)
-        place = origin or _place(client, collection, vector_name)
+        place = place or origin or _place(client, collection, vector_name)
         super().__init__(operations, sync_wire(client, owns_client=owns_client), place, origin)
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
         """`timeout` (seconds, 60 when not given), `api_key`, `verify` (a CA file), ... are keyword arguments."""
-        client, names, origin = _opened(QdrantClient, url, credentials)
-        return cls(client, **names, owns_client=True, origin=origin)
+        client, names = _opened(QdrantClient, url, credentials)
+        return cls(client, **names, owns_client=True)
 
     def names(self, pattern: str) -> list[str]:
         """Of the collections that `pattern` stands for: names, wildcards, aliases, with commas between.
@@ -122,19 +125,20 @@ class AsyncQdrantAdapter(AsyncAdapterBase, AsyncRanks):
         vector_name: str = "sparse",
         max_request_bytes: int = REQUEST_BYTES,
         owns_client: bool = False,
+        place: str | None = None,
         origin: str | None = None,
     ) -> None:
         if not isinstance(client, AsyncQdrantClient):
             raise InvalidInput(_wrong_client(client, "AsyncQdrantClient", "connect"))
         operations = _operations(client, collection, vector_name, max_request_bytes)
-        place = origin or _place(client, collection, vector_name)
+        place = place or origin or _place(client, collection, vector_name)
         super().__init__(operations, async_wire(client, owns_client=owns_client), place, origin)
 
     @classmethod
     def connect(cls, url: Url, **credentials: Any) -> Self:
         """As `QdrantAdapter.connect`."""
-        client, names, origin = _opened(AsyncQdrantClient, url, credentials)
-        return cls(client, **names, owns_client=True, origin=origin)
+        client, names = _opened(AsyncQdrantClient, url, credentials)
+        return cls(client, **names, owns_client=True)
 
     @classmethod
     def from_client(cls, client: AsyncQdrantClient, *, collection: str, vector_name: str = "sparse") -> Self:
@@ -154,6 +158,9 @@ def _wrong_client(client: object, expected: str, other_door: str) -> str:
 
 
 def _operations(client: Any, collection: str, vector_name: str, request_bytes: int) -> QdrantOperations:
+    for what, name in (("collection", collection), ("vector_name", vector_name)):
+        if not isinstance(name, str) or name in ("", ".", "..") or not is_unicode(name):  # a url would lead elsewhere
+            raise InvalidInput(f"{what} must be a name of valid unicode, found {name!r:.80}")
     backend = "qdrant-client in local mode" if is_local(client) else "qdrant"
     return QdrantOperations(collection, vector_name, backend=backend, request_bytes=request_bytes)
 
@@ -164,15 +171,16 @@ def _place(client: Any, collection: str, vector_name: str) -> str:
     return f"qdrant collection {collection}, vector {vector_name}, {where}"
 
 
-def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str | None]:
-    """A client of this kind, the names of collection and vector, and the url that opens it again, if one does."""
+def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A client of this kind, the names of collection and vector, the url, and the url that opens it again, if one
+    does."""
     url.expect_options("vector_name")
     check_credentials(credentials, _CREDENTIALS)
     names = {"vector_name": url.option("vector_name", "sparse")}
     if url.variant == "memory":
         if url.host:
             raise InvalidInput(f"qdrant+memory: is in this process, found the host {url.host!r}; leave it out")
-        return kind(":memory:"), {"collection": url.path or "sparsevec", **names}, None
+        return kind(":memory:"), {"collection": url.path or "sparsevec", **names}
     prefix, _, collection = url.path.rpartition("/")
     _check(url, prefix, collection)
     over_grpc = url.variant.startswith("grpc")
@@ -189,7 +197,8 @@ def _opened(kind: Any, url: Url, credentials: Mapping[str, Any]) -> tuple[Any, d
         )
     except (TypeError, ValueError, OSError) as error:
         raise refused("Qdrant", error, credentials) from None
-    return client, {"collection": collection, **names}, None if credentials else str(replace(url, options=names))
+    place = str(replace(url, options=names))
+    return client, {"collection": collection, **names, "place": place, "origin": None if credentials else place}
 
 
 def _with_context(credentials: Mapping[str, Any]) -> dict[str, Any]:

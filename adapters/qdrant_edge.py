@@ -47,7 +47,6 @@ from sparsevec.contract.checks import (
     Payload,
     Queries,
     check_batch,
-    check_code_bytes,
     check_codes,
     check_ids,
     check_k,
@@ -64,7 +63,7 @@ from sparsevec.contract.urls import Url
 from sparsevec.errors import ClientMissing, CollectionError, InvalidInput
 from sparsevec.vectors import Float32s, SparseVectors
 
-from .qdrant_core.embedded import Folder, Marker, engine_errors
+from .qdrant_core.embedded import Folder, Marker, close_shard, engine_errors
 from .qdrant_core.ids import ORIGINAL, id_from_wire
 from .qdrant_core.payloads import dense_from_wire, has_null, payload_from_wire
 from .qdrant_core.records import (
@@ -144,18 +143,18 @@ class QdrantEdgeAdapter(Connection):
         self.check_open()
         marker = self._marker
         about = "no collection yet" if marker is None else f"a collection of dimension {marker.dimension}"
+        with engine_errors(self._folder):
+            disk = self._folder.space_finding()
         return [
             Finding("fine", "version", self._name),
             Finding("fine", "collection", f"{self._folder} holds {about}"),
-            self._folder.space_finding(),
+            disk,
         ]
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
-        code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
-        self.check_open()
         marker = Marker(dimension, fingerprint, uuid4().hex, code_bytes)
-        codes = {} if code_bytes is None else {CODE: code_params(code_bytes)}
+        self.check_open()
+        codes = {} if marker.code_bytes is None else {CODE: code_params(marker.code_bytes)}
         config = edge.EdgeConfig(vectors=codes, sparse_vectors={VECTOR: edge.EdgeSparseVectorParams()})
         with self._writing, engine_errors(self._folder):
             if self._marker is not None:
@@ -331,7 +330,7 @@ class QdrantEdgeAdapter(Connection):
         self.check_open()
         with self._writing, engine_errors(self._folder):
             if self._shard is not None:
-                self._shard.close()
+                close_shard(self._shard)
             self._shard = self._marker = None
             self._folder.clear()
 
@@ -339,7 +338,7 @@ class QdrantEdgeAdapter(Connection):
         if self._close_once():
             with self._writing, engine_errors(self._folder):
                 if self._shard is not None:
-                    self._shard.close()  # flushes
+                    close_shard(self._shard)
                 self._shard = None
 
     def index_payload(self, field: str, kind: str) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from sparsevec.contract.adapter import Finding, Info
 from sparsevec.contract.capabilities import Capabilities
-from sparsevec.contract.checks import check_code_bytes
+from sparsevec.contract.checks import check_code_bytes, check_making
 from sparsevec.contract.counting import CountOperations
 from sparsevec.contract.operations import Operation, Operations
 from sparsevec.contract.ranking import RankOperations
@@ -197,10 +197,10 @@ class LuceneOperations:
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
+        dimension = check_making(dimension, fingerprint)
         session = self._session
         target = yield from session.look()
-        noted = (session.field, int(dimension), uuid4().hex, "index", fingerprint, claim_name(session.field))
+        noted = (session.field, dimension, uuid4().hex, "index", fingerprint, claim_name(session.field))
         claim = Claim(*noted, code_bytes=code_bytes, packed=self._packs and code_bytes is not None)
         if target is None and (yield from self._make_index(claim)):
             yield from session.look()

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from sparsevec.contract.adapter import Finding
+from sparsevec.contract.checks import check_code_bytes, check_making
 from sparsevec.errors import (
     AdapterClosed,
     AdapterError,
     ClientMissing,
     CollectionError,
     InvalidInput,
+    InvalidVectors,
     SparsevecError,
     StorageFailed,
 )
@@ -30,7 +33,7 @@ try:
 except ImportError as error:
     raise ClientMissing.extra("qdrant-edge-py", "qdrant") from error
 
-__all__ = ["Folder", "Marker", "engine_errors", "filter_to_engine"]
+__all__ = ["Folder", "Marker", "close_shard", "engine_errors", "filter_to_engine"]
 
 _FORMAT = "sparsevec.qdrant-edge/1"
 _RESERVE = 64 * 2**20  # bytes; the engine maps files that it grows in steps, and dies of a bus error where it cannot
@@ -125,17 +128,35 @@ def _translated(place: object, error: Exception) -> AdapterError | StorageFailed
     return AdapterError(f"the engine in {place} refused: {text}")
 
 
+def close_shard(shard: edge.EdgeShard) -> None:
+    """Flushes it and lets go of its files, after the calls of other threads that are under way."""
+    while True:
+        try:
+            return shard.close()
+        except RuntimeError as error:
+            if "borrowed" not in str(error):
+                raise
+            time.sleep(0.001)  # the engine refuses instead of waiting
+
+
 # ---- the folder
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What `sparsevec.json` says of a collection."""
+    """What `sparsevec.json` says of a collection.
+
+    Raises InvalidVectors and InvalidInput for a dimension, a fingerprint and a code that no vectors could have.
+    """
 
     dimension: int
     fingerprint: str | None = None
     identity: str | None = None
     code_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dimension", check_making(self.dimension, self.fingerprint))
+        object.__setattr__(self, "code_bytes", check_code_bytes(self.code_bytes))
 
 
 class Folder:
@@ -151,19 +172,22 @@ class Folder:
 
     def read(self) -> Marker | None:
         """Of the collection in it; None when there is none. Raises CollectionError when the folder is not ours."""
-        if not self._path.parent.is_dir():
-            raise CollectionError(f"the folder of {self} does not exist; make it first")
         try:
+            if not self._path.parent.is_dir():
+                raise CollectionError(f"the folder of {self} does not exist; make it first")
             if not self._path.exists() or not any(self._path.iterdir()):
                 return None
             said = json.loads(self._marker.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CollectionError(f"{self} is not a folder of ours ({error}); use another path") from error
         if not isinstance(said, dict) or said.get("format") != _FORMAT:
             raise CollectionError(f"{self._marker} does not say {_FORMAT!r}; use another path")
         if said.get("dimension") is None:
             return None
-        return Marker(int(said["dimension"]), said.get("fingerprint"), said.get("identity"), said.get("code_bytes"))
+        try:
+            return Marker(said["dimension"], said.get("fingerprint"), said.get("identity"), said.get("code_bytes"))
+        except (InvalidInput, InvalidVectors) as error:
+            raise CollectionError(f"{self._marker} is damaged ({error}); use another path") from error
 
     @contextmanager
     def making(self) -> Iterator[None]:

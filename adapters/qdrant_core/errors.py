@@ -65,14 +65,20 @@ def client_errors(*, local: bool = False) -> Iterator[None]:
         raise _by_transport(error) from error
     except grpc.RpcError as error:
         raise _by_code(error) from error
-    except RuntimeError as error:
+    except (RuntimeError, grpc.aio.UsageError) as error:
         if "closed" not in str(error) and not local:
             raise
-        raise AdapterClosed(f"qdrant-client refused: {error}") from error
+        raise _closed(error) from error
     except (KeyError, ValueError, sqlite3.Error) as error:
+        if "on closed channel" in str(error):  # gRPC
+            raise _closed(error) from error
         if not local:
             raise
         raise _by_local(error) from error
+
+
+def _closed(error: Exception) -> AdapterClosed:
+    return AdapterClosed(f"qdrant-client refused: {error}; connect again")
 
 
 def _by_local(error: Exception) -> SparsevecError:
@@ -159,7 +165,9 @@ def _by_transport(source: Exception) -> SparsevecError:
         return AdapterError("the request could not be made: a header holds characters that HTTP does not allow")
     if isinstance(source, httpx.TransportError):
         return BackendDown(f"no answer from the server: {type(source).__name__} {source}")
-    if isinstance(source, ValueError):  # not JSON, or not Qdrant's: the answer was lost on the way
+    if isinstance(source, RuntimeError) and "closed" in str(source):
+        return _closed(source)
+    if isinstance(source, ValueError | httpx.DecodingError):  # not JSON, or not Qdrant's: it was lost on the way
         return BackendDown(f"the server's answer cannot be read: {source}")
     return AdapterError(f"the request could not be made: {source}")
 

@@ -44,6 +44,7 @@ Clause: TypeAlias = dict[str, Any]
 """A condition, or a filter, of Qdrant's."""
 
 _EXACT = 2**53  # beyond it float64 skips ints
+_INT64 = range(-(2**63), 2**63)  # that the server compares as such
 _READ = _EXACT // 10  # beyond it "n.0" in JSON has digits that the server reads one off
 _NEVER: Clause = {"has_id": []}
 
@@ -161,12 +162,19 @@ def _at(path: str, test: Mapping[str, Any]) -> Clause:
 
 # ---- paths
 
+_DEEPEST = 10  # keys of a path, which is walked in 1024 ways
+
 
 def _walks(condition: AnyOf | Range | DateRange | Exists, indexes: Indexes) -> list[str]:
     """Every way Qdrant may have to walk to what the field means: `"a"."b"`, `"a"[]."b"`, ..."""
     keys = condition.field.split(".")
     if any("\\" in key for key in keys):
         raise OutOfLimits(f"Qdrant has no way to write the field {condition.field!r} in a filter: it holds a backslash")
+    if len(keys) > _DEEPEST:
+        raise OutOfLimits(
+            f"the filter's field {condition.field!r:.80} leads through {len(keys)} keys, and each may be a list, which "
+            f"doubles what Qdrant must look at; {_DEEPEST} are the most. Keep what you ask for nearer the top"
+        )
     plain, *others = _ways(keys)
     return [plain, *filter(indexes.walks, others)]
 
@@ -187,7 +195,7 @@ def _tests(condition: AnyOf | Range) -> Iterator[Clause]:
     if strings := [value for value in condition.values if isinstance(value, str)]:
         yield {"match": {"any": strings}}
     for value in condition.values:
-        if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _READ):
+        if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _READ and value in _INT64):
             yield {"match": {"value": value}}
         elif not isinstance(value, str):
             number = _number(value, condition.field)
@@ -195,7 +203,7 @@ def _tests(condition: AnyOf | Range) -> Iterator[Clause]:
 
 
 def _number(number: float, field: str) -> float:
-    if _EXACT <= abs(number) <= 2**64:
+    if _EXACT <= abs(number) <= 2**64 or float(number) != number:
         raise OutOfLimits(
             f"the filter on {field!r} compares with {number}; Qdrant compares as float64, which is exact below 2**53. "
             "Store such numbers as strings, or ask for an exact int"

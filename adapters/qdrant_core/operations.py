@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from sparsevec.contract.adapter import Finding, Info
-from sparsevec.contract.checks import check_code_bytes
+from sparsevec.contract.checks import check_code_bytes, check_making
 from sparsevec.contract.operations import Operation, Operations
 from sparsevec.contract.ranking import RankOperations
 from sparsevec.errors import CollectionError
@@ -52,8 +52,7 @@ class QdrantOperations(Writes, Reads, Ranking, Copying):
 
     def create(self, dimension: int, fingerprint: str | None, code_bytes: int | None) -> Operation[None]:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
-        note = Note.new(self._vector, dimension, fingerprint, code_bytes)
+        note = Note.new(self._vector, check_making(dimension, fingerprint), fingerprint, code_bytes)
         if (found := (yield from self._look())) is None:
             yield from self._need(LOWEST, "collections that carry metadata")
             yield from self._ask(

@@ -87,7 +87,7 @@ class PgvectorAdapter(Connection):
         return [fine, sv.Finding("fine", "table", f"{self._place} is ours, or not there yet")]
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
-        sv.SparseVectors([0], [], [], dimension)  # refuses a dimension that vectors could not have
+        dimension = checks.check_making(dimension, fingerprint)
         about = _About(dimension, fingerprint, uuid4().hex, checks.check_code_bytes(code_bytes))
         if dimension > _DIMENSIONS:
             raise OutOfLimits(f"pgvector holds at most {_DIMENSIONS:,} dimensions, found {dimension:,}")

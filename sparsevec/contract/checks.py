@@ -35,6 +35,7 @@ __all__ = [
     "check_dimension",
     "check_ids",
     "check_k",
+    "check_making",
     "check_options",
     "check_queries",
     "check_seed",
@@ -148,6 +149,11 @@ def check_batch(
 def first_repeated(ids: Iterable[Id]) -> Id:
     """The first that stands there twice, of ids of which one does."""
     return next(id_ for id_, times in Counter(ids).items() if times > 1)
+
+
+def check_making(dimension: int, fingerprint: str | None) -> int:
+    """The dimension of a collection to be made, a plain int. Raises InvalidVectors for what no vectors could have."""
+    return SparseVectors([0], [], [], dimension, fingerprint=fingerprint).dimension
 
 
 def check_code_bytes(code_bytes: int | None) -> int | None:

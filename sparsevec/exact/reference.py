@@ -44,6 +44,7 @@ from sparsevec.contract.checks import (
     check_codes,
     check_ids,
     check_k,
+    check_making,
     check_options,
     check_queries,
     check_size,
@@ -110,7 +111,7 @@ class Reference(Database):
 
     def create(self, dimension: int, *, fingerprint: str | None = None, code_bytes: int | None = None) -> None:
         code_bytes = check_code_bytes(code_bytes)
-        SparseVectors([0], [], [], dimension, fingerprint=fingerprint)  # refuses what vectors could not have
+        dimension = check_making(dimension, fingerprint)
         self._open(make=True)
         with self._transaction():
             if self._look() is not None:

@@ -94,6 +94,12 @@ def html(exchange: Exchange) -> None:
     exchange.answer(Answer(200, {"content-type": "text/html"}, b"<html>welcome</html>"))
 
 
+def garbled(exchange: Exchange) -> None:
+    """A proxy packs the answer, and not as it says."""
+    exchange.body()
+    exchange.answer(Answer(200, {**JSON, "content-encoding": "gzip"}, b"packed otherwise"))
+
+
 NO_SPACE = "Service internal error: No space left on device (os error 28)"
 TRANSIENT: dict[str, Fault] = {
     "answer lost after the write": answer_lost,
@@ -101,6 +107,7 @@ TRANSIENT: dict[str, Fault] = {
     "half a request": request_torn,
     "acknowledged, not applied": not_yet_applied,
     "a stranger's success": html,
+    "an answer that cannot be unpacked": garbled,
     "408": status(408),
     "429": status(429),
     "429 with seconds": status(429, retry_after="7"),

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from sparsevec_adapters.qdrant import AsyncQdrantAdapter, QdrantAdapter
@@ -23,6 +24,7 @@ import sparsevec as sv
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.connect import aconnect
 from sparsevec.contract.deadlines import within
+from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterClosed, BackendDown, BackendUnsupported, InvalidInput
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
@@ -57,6 +59,14 @@ def adapter(url: str) -> Iterator[Adapter]:
     adapter = sv.connect(url)
     yield adapter
     adapter.close()
+
+
+def test_a_dimension_and_a_width_of_numpys_are_noted_as_plain_ints(adapter: Adapter) -> None:
+    dimension: Any = np.int64(10)
+    width: Any = np.int32(4)
+    adapter.create(dimension, code_bytes=width)
+    found = adapter.info()
+    assert [(type(one), one) for one in (found.dimension, found.code_bytes)] == [(int, 10), (int, 4)]
 
 
 # ---- threads, forks, asyncio
@@ -153,6 +163,41 @@ def test_the_wrong_kind_of_client_is_shown_the_right_door() -> None:
         QdrantAdapter.from_client(object(), collection="c")
 
 
+@pytest.mark.parametrize("url", ["memory", "rest", "grpc"], indirect=True)
+def test_a_client_that_its_owner_closed_is_named_as_closed(url: str, shim: QdrantShim) -> None:
+    async def closed_under_asyncio() -> None:
+        client = AsyncQdrantClient(**options(url, shim))
+        adapter = await aconnect(client, collection="c")
+        await client.close()
+        with pytest.raises(AdapterClosed, match="connect again"):
+            await adapter.count()
+
+    client = QdrantClient(**options(url, shim))
+    adapter = sv.connect(client, collection="c")
+    client.close()
+    for call in (adapter.count, lambda: adapter.create(10)):
+        with pytest.raises(AdapterClosed, match="connect again"):
+            call()
+    asyncio.run(closed_under_asyncio())
+
+
+def options(url: str, shim: QdrantShim) -> dict[str, Any]:
+    """Of a client that leads where `url` does."""
+    if url == "qdrant+memory:":
+        return {"location": ":memory:"}
+    grpc = {"prefer_grpc": True, "grpc_port": Url.parse(url).port} if "grpc" in url else {}
+    return {"url": shim.url, "check_compatibility": False, **grpc}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "\udc80", 5, None])
+def test_what_is_no_name_of_a_collection_or_a_vector_is_refused(name: Any) -> None:
+    with closing(QdrantClient(":memory:")) as client:
+        with pytest.raises(InvalidInput, match="collection must be a name"):
+            sv.connect(client, collection=name)
+        with pytest.raises(InvalidInput, match="vector_name must be a name"):
+            sv.connect(client, collection="c", vector_name=name)
+
+
 # ---- copies
 
 
@@ -232,7 +277,7 @@ def test_a_key_with_a_line_break_is_refused_without_being_repeated(options: Any)
 
 def test_a_repr_shows_the_url_and_no_key(shim: QdrantShim) -> None:
     adapter = sv.connect(f"qdrant+https://127.0.0.1:{shim.port}/c", api_key="hush")
-    assert "hush" not in repr(adapter)
+    assert repr(adapter) == f"<QdrantAdapter qdrant+https://127.0.0.1:{shim.port}/c?vector_name=sparse>"
     adapter.close()
     plain = sv.connect(f"qdrant://127.0.0.1:{shim.port}/c?vector_name=v")
     assert repr(plain) == f"<QdrantAdapter qdrant://127.0.0.1:{shim.port}/c?vector_name=v>"

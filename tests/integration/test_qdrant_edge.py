@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Event
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -17,7 +19,7 @@ from sparsevec_adapters.qdrant_core.ids import NAMESPACE
 
 import sparsevec as sv
 from sparsevec.contract.adapter import Adapter
-from sparsevec.errors import AdapterError, CollectionError, InvalidInput
+from sparsevec.errors import AdapterError, CollectionError, InvalidInput, StorageFailed
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.documents import ask, corpus, fill, rows
 from sparsevec.testing.forks import in_a_forked_child
@@ -63,9 +65,21 @@ def test_a_marker_of_somebody_elses_is_refused(folder: Path) -> None:
         sv.connect(f"qdrant+edge:{folder}")
 
 
+@pytest.mark.parametrize(
+    "damage", [{"dimension": "x"}, {"dimension": 7.5}, {"dimension": []}, {"fingerprint": 5}, {"code_bytes": "x"}]
+)
+def test_a_damaged_marker_is_named_as_that(folder: Path, adapter: Adapter, damage: dict[str, object]) -> None:
+    fill(adapter, [1], rows({1: 1.0}))
+    adapter.close()
+    marker = folder / "sparsevec.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), **damage}))
+    with pytest.raises(CollectionError, match=r"sparsevec\.json is damaged"):
+        sv.connect(f"qdrant+edge:{folder}")
+
+
 def test_a_file_and_a_folder_that_nobody_made_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file", tmp_path / "missing" / "edge"):
+    for path in (tmp_path / "file", tmp_path / "missing" / "edge", tmp_path / ("x" * 300) / "edge"):
         with pytest.raises(CollectionError):
             sv.connect(f"qdrant+edge:{path}")
 
@@ -123,6 +137,42 @@ def test_an_interrupted_create_or_drop_can_be_done_again(folder: Path, marker: o
     assert adapter.info().dimension is None
     fill(adapter, [1], rows({1: 1.0}))
     adapter.close()
+
+
+def test_a_disk_that_is_gone_is_found_by_check_in_words(tmp_path: Path) -> None:
+    parent = tmp_path / "disk"
+    parent.mkdir()
+    with closing(sv.connect(f"qdrant+edge:{parent}/edge")) as adapter:
+        parent.rmdir()
+        with pytest.raises(StorageFailed):
+            adapter.check()
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_the_end_waits_for_the_searches_of_other_threads(
+    folder: Path, adapter: Adapter, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The engine refuses to close while another thread is inside it."""
+    fill(adapter, [1], rows({1: 1.0}))
+    busy = Busy(adapter._shard)  # type: ignore[attr-defined]
+    monkeypatch.setattr(adapter, "_shard", busy)
+    getattr(adapter, end)()
+    assert busy.refusals == 0
+    with closing(sv.connect(f"qdrant+edge:{folder}")) as again:
+        assert again.info().exists == (end == "close")
+
+
+class Busy:
+    """A shard that other threads are searching."""
+
+    def __init__(self, shard: Any) -> None:
+        self._shard, self.refusals = shard, 3
+
+    def close(self) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise RuntimeError("Already borrowed")
+        self._shard.close()
 
 
 def test_a_shard_that_is_gone_or_broken_is_an_error_of_ours(folder: Path, adapter: Adapter) -> None:

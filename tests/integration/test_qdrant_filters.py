@@ -224,6 +224,12 @@ def test_an_index_on_a_path_through_a_list_is_used(strict: tuple[QdrantShim, Ada
     again.close()
 
 
+def test_a_path_of_more_keys_than_can_be_walked_is_refused_at_once(adapter: Adapter) -> None:
+    for condition in (1, {"gte": "2024-01-01"}, {"exists": True}, {"not": 1}):
+        with pytest.raises(OutOfLimits, match="leads through 30 keys"):
+            adapter.count({".".join("a" * 30): condition})
+
+
 def test_a_filter_that_would_look_at_too_many_documents_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparsevec_adapters.qdrant_core.reads._CANDIDATES", 50)
     adapter = sv.connect("qdrant+memory:")

@@ -121,7 +121,10 @@ def test_a_filter_says_whether_it_is_all_that_was_asked(where: Any, exact: bool)
     assert asked.filter is None or models.Filter.model_validate(asked.filter)  # the client's own model takes it
 
 
-@pytest.mark.parametrize("where", [{"n": 2.0**53}, {"n": {"lt": 2**60}}, {"back\\slash": 1}])
+@pytest.mark.parametrize(
+    "where",
+    [{"n": 2.0**53}, {"n": {"lt": 2**60}}, {"n": 2**63}, {"n": 2**70 + 1}, {"back\\slash": 1}],
+)
 def test_what_qdrant_cannot_decide_exactly_is_refused(where: Any) -> None:
     with pytest.raises(OutOfLimits):
         to_wire(conditions(where))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sparsevec.contract.adapter import Adapter
@@ -49,6 +51,13 @@ class Creating(Suite):
             made = [dimension for dimension in pool.map(create, range(len(adapters))) if dimension is not None]
         assert len(made) == 1
         assert adapter.info().dimension == made[0]
+
+    def test_c1_a_dimension_of_numpys_is_one(self, adapter: Adapter) -> None:
+        dimension: Any = np.int64(DIMENSION)
+        adapter.create(dimension)
+        adapter.upsert([1], rows({1: 1.0}))
+        assert ask(adapter, {1: 1.0}).ids == (1,)
+        assert adapter.info().dimension == DIMENSION
 
     def test_c1_a_dimension_that_no_vector_has_is_refused(self, adapter: Adapter) -> None:
         with pytest.raises(InvalidVectors):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.filters import EngineFilter, Where
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, OutOfLimits
 from sparsevec.exact.verify import verify
 from sparsevec.testing.conformance.documents import (
     COMPOSED_FILTERS,
@@ -128,6 +129,13 @@ class Filtering(Suite):
         filters: list[Where] = [{"shelf": 3}, {"brand": "acme"}, {"shelf": {"gte": 2, "lt": 5}, "brand": ["zeta", "x"]}]
         for where in filters:
             verify(adapter, documents, corpus(10, seed=3), where=where, payloads=payloads).require_exact()
+
+    def test_c11_a_long_text_comes_back_whole_and_is_found_or_refused(self, adapter: Adapter) -> None:
+        text = "x" * 20_000
+        fill(adapter, [1, 2], rows({1: 1.0}, {1: 2.0}), [{"text": f"{text}a"}, {"text": f"{text}b"}])
+        assert adapter.fetch([2, 1]).payloads == ({"text": f"{text}b"}, {"text": f"{text}a"})
+        with suppress(OutOfLimits):  # both outcomes are conforming
+            assert ask(adapter, {1: 1.0}, where={"text": f"{text}a"}).ids == (1,)
 
     def test_c11_filters_see_what_a_rewrite_changed(self, adapter: Adapter) -> None:
         fill(adapter, [1, 2], rows({1: 1.0}, {1: 2.0}), [{"n": 1}, {"n": 2}])

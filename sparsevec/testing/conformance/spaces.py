@@ -40,6 +40,8 @@ class Spaces(Suite):
         adapter.upsert([1], ROW.with_fingerprint(SPACE))
         with pytest.raises(WrongSpace, match=rf"(?s){SPACE}.*{OTHER}"):
             adapter.search(ROW.with_fingerprint(OTHER), 5)
+        with pytest.raises(WrongSpace, match=rf"(?s){SPACE}.*{OTHER}"):
+            adapter.search(ROW, 5, rescore=ROW.with_fingerprint(OTHER))
 
     def test_c18_another_adapter_refuses_them_as_well(self, adapter: Adapter) -> None:
         adapter.create(DIMENSION, fingerprint=SPACE)

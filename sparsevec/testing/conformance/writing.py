@@ -102,6 +102,18 @@ class Writing(Suite):
             adapter.upsert([1], SparseVectors.from_rows([{1: 1.0}], dimension=DIMENSION - 1))
         assert adapter.count() == 0
 
+    def test_c9_payloads_stay_the_callers_and_documents_the_backends(self, adapter: Adapter) -> None:
+        payloads: list[dict[str, Any]] = [{"deep": {"n": [1]}, "large": 2**62 + 1}, {}]
+        fill(adapter, [1, "a"], rows({1: 1.0}, {1: 1.0}), payloads)
+        assert payloads == [{"deep": {"n": [1]}, "large": 2**62 + 1}, {}]
+        payloads[0]["deep"]["n"].append(2)
+        payloads[1]["late"] = True
+        found: Any = adapter.fetch([1, "a"]).payloads
+        assert found == ({"deep": {"n": [1]}, "large": 2**62 + 1}, {})
+        found[0]["deep"]["n"].append(3)
+        (hits,) = adapter.search(rows({1: 1.0}), where={"deep.n": 1}, with_payloads=True)
+        assert hits.payloads == ({"deep": {"n": [1]}, "large": 2**62 + 1},)
+
     def test_c9_what_was_reported_as_written_is_there(self, adapter: Adapter) -> None:
         ids: list[Id] = [*range(30), "a", "x" * 5000, 2**64 - 1]
         documents = corpus(len(ids))
@@ -124,7 +136,7 @@ class Writing(Suite):
     def test_c17_in_ours_it_fails_when_told(self, adapter: Adapter) -> None:
         fill(adapter, [1], rows({1: 1.0}), [{"n": 1}])
         report = adapter.upsert([2, 1], rows({2: 1.0}, {2: 1.0}), [{"m": 2}, {"m": 1}], missing="fail")
-        assert report.written == (1,)
+        assert (report.written, dict(report.skipped)) == ((1,), {})
         assert {id_: (f.kind, f.retryable) for id_, f in report.failed.items()} == {2: ("missing", False)}
         assert adapter.fetch([1, 2]).payloads == ({"n": 1, "m": 1},)
         assert adapter.count() == 1
@@ -178,6 +190,16 @@ class Writing(Suite):
         fill(adapter, [1], rows({1: 1.0}))
         assert adapter.fetch([]).ids == ()
         assert len(adapter.fetch([2]).vectors) == 0
+
+    def test_c12_one_call_fetches_and_deletes_as_many_as_are_given(self, adapter: Adapter) -> None:
+        given = 2_100  # more than a backend may take in one request
+        fill(adapter, range(given), rows(*[{1: 1.0}] * given), [{"late": i >= 1_050} for i in range(given)])
+        backwards = tuple(range(given))[::-1]
+        assert adapter.fetch(backwards).ids == backwards
+        adapter.delete(range(1_040))
+        assert adapter.count() == 1_060
+        adapter.delete(where={"late": True})
+        assert adapter.fetch(backwards).ids == tuple(range(1_049, 1_039, -1))
 
     # ---- all of them together
 
