@@ -13,8 +13,7 @@ from sparsevec.contract.checks import Id
 
 __all__ = ["from_id", "from_ids", "id_fault", "to_id"]
 
-_INT = "int:"
-_INT_ID = re.compile(rf"{_INT}(0|[1-9][0-9]{{0,19}})", re.ASCII)
+_INT_ID = re.compile(r"int:(0|[1-9][0-9]{0,19})", re.ASCII)
 _MAX_ID_BYTES = 512
 
 
@@ -32,7 +31,7 @@ def from_id(text: str, ours: bool) -> Id:
 def from_ids(texts: Iterable[str], ours: bool) -> tuple[Id, ...]:
     if not ours:
         return tuple(texts)
-    return tuple([from_id(text, ours) if text.startswith(_INT) else text for text in texts])
+    return tuple([text if (number := _int_id(text)) is None else number for text in texts])
 
 
 def id_fault(id_: Id, ours: bool) -> str | None:
@@ -47,6 +46,7 @@ def id_fault(id_: Id, ours: bool) -> str | None:
 
 
 def _int_id(text: str) -> int | None:
-    match = _INT_ID.fullmatch(text)
-    number = int(match[1]) if match else 2**64
+    if (match := _INT_ID.fullmatch(text)) is None:
+        return None
+    number = int(match[1])
     return number if number < 2**64 else None

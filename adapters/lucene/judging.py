@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sparsevec.contract.filters import Condition, EngineFilter, Predicate, fields, predicate
 
@@ -13,10 +13,12 @@ from .index import Target
 
 __all__ = ["Judge"]
 
+Hit = TypeVar("Hit", bound=Mapping[str, Any])
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """`clauses` let through at least every document that matches; `takes` looks at the `fields` of its `_source`."""
+    """`clauses` let through at least every document that matches; `taken` looks at the `fields` of its `_source`."""
 
     clauses: Sequence[Any]
     fields: Sequence[str]
@@ -36,9 +38,9 @@ class Judge:
         certain = most if all(clauses == most for clauses in others_most) else None
         return cls(least, sorted(fields(wanted)), certain, predicate(wanted) if wanted else None)
 
-    def takes(self, hit: Mapping[str, Any]) -> bool:
-        """Whether a hit matches, by its `_source`."""
-        return self._met is None or self._met(_undotted(hit.get("_source", {})))
+    def taken(self, hits: list[Hit]) -> list[Hit]:
+        """Those that match, by their `_source`."""
+        return hits if self._met is None else [hit for hit in hits if self._met(_undotted(hit.get("_source", {})))]
 
 
 def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""The inner loop of bodies, compiled by numba when this is imported; `sparsevec.compiler` does that in a thread."""
+"""The inner loops of bodies and of answers, compiled by numba when this is imported; `sparsevec.compiler` does that in
+a thread."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, uint8, uint32, void
+from numba import boolean, int64, uint8, uint32, void
 
 from sparsevec.compiler import compiled, given
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "unpack"]
 
 _Array: TypeAlias = npt.NDArray[Any]
 
@@ -51,3 +52,34 @@ def assemble(text: _Array, ends: _Array, indptr: _Array, indices: _Array, out: _
         out[at] = 125  # }
         at += 1
     starts[len(indptr) - 1] = at
+
+
+@compiled(int64(given(uint8), int64, int64))
+def _number(record: _Array, start: int, bits: int) -> int:
+    """Of so many bits, 57 at most, from the bit `start` on."""
+    number, stop = 0, start + bits
+    for place in range(start >> 3, (stop + 7) >> 3):
+        number = number << 8 | record[place]
+    return number >> (-stop & 7) & ((1 << bits) - 1)
+
+
+@compiled(boolean(given(uint8, 2), int64, int64, int64, int64, int64[::1], int64[::1], uint32[::1]))
+def unpack(
+    records: _Array, most: int, low: int, bits: int, middle: int, indptr: _Array, indices: _Array, values: _Array
+) -> bool:
+    """What `Packing.unpacked` reads in records (m, width) of at most so many weights, whose lower bits begin at
+    `middle`; `values` as the bits of float32. False where one has more."""
+    end = 0
+    for row in range(len(records)):
+        record, first = records[row], end
+        top = _number(record, 0, 16)
+        for bit in range(16, middle):
+            if record[bit >> 3] >> (7 - (bit & 7)) & 1:
+                place = end - first
+                if place == most:
+                    return False
+                indices[end] = (bit - 16 - place) << low | _number(record, middle + place * low, low)
+                values[end] = (top - _number(record, middle + most * low + place * bits, bits)) << 15
+                end += 1
+        indptr[row + 1] = end
+    return True

@@ -14,17 +14,23 @@ A document with more weights than that, or weaker ones, has none; it is read the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.adapter import UInt8s
 from sparsevec.errors import InvalidVectors
-from sparsevec.vectors import Int64s, SparseVectors
+from sparsevec.vectors import Float32s, Int64s, SparseVectors
+
+from .text import LOOPS
 
 __all__ = ["Packing"]
+
+_Read: TypeAlias = tuple[Int64s, Int64s, Float32s]
+"""indptr, indices and values, not looked at yet"""
 
 _TOP = 16  # bits
 _WORD = 8  # bytes
@@ -88,6 +94,22 @@ class Packing:
 
     def unpacked(self, records: UInt8s) -> SparseVectors | None:
         """The vectors (m, dimension) of records (m, width) that hold their document; None where one is no record."""
+        loops = LOOPS.get(len(records) * self.weights)
+        read = self._read(records) if loops is None else self._read_by(loops.unpack, records)
+        try:
+            return None if read is None else SparseVectors(*read, self.dimension)
+        except InvalidVectors:
+            return None
+
+    def _read_by(self, unpack: Callable[..., bool], records: UInt8s) -> _Read | None:
+        room, middle = len(records) * self.weights, _TOP + self._highs
+        indptr = np.zeros(len(records) + 1, np.int64)
+        indices, values = np.empty(room, np.int64), np.empty(room, np.float32)
+        given = records, self.weights, self._low, self.bits, middle
+        whole = unpack(*given, indptr, indices, values.view(np.uint32))
+        return (indptr, indices[: indptr[-1]], values[: indptr[-1]]) if whole else None
+
+    def _read(self, records: UInt8s) -> _Read | None:
         words, start = _Words(records), _TOP + self._highs
         bits = np.unpackbits(records, axis=1, count=start)
         bits[:, :_TOP] = 0
@@ -101,10 +123,7 @@ class Packing:
         steps = words.at(rows, start + self.weights * self._low + place * self.bits, self.bits)
         top = words.at(np.arange(len(records)), 0, _TOP)
         values = ((top[rows] - steps).astype(np.uint32) << 15).view(np.float32)
-        try:
-            return SparseVectors(np.concatenate(([0], ends)), indices, values, self.dimension)
-        except InvalidVectors:
-            return None
+        return np.concatenate(([0], ends)), indices, values
 
     def _parts(self, bits: UInt8s) -> tuple[UInt8s, UInt8s]:
         """Views of the lower bits of dimensions (n, weights, low), and of the steps (n, weights, bits)."""

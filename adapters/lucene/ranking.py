@@ -121,7 +121,7 @@ class Ranking:
         while True:
             asked = [{**_narrowed(body, clauses, depth, knn=knn), **shown, "size": depth} for body in bodies]
             answers = [read_hits(one) for one in (yield from self._session.msearch(asked))]
-            taken = [list(filter(judge.takes, hits)) for hits in answers]
+            taken = list(map(judge.taken, answers))
             done = all(len(some) >= k or len(hits) < depth for some, hits in zip(taken, answers, strict=True))
             if done or depth >= most:
                 return [_hits(known, some[:k], with_payloads) for some in taken]

@@ -31,8 +31,10 @@ class Reading:
         """Of the search `body`; no request asks for more than `most` hits."""
         self._session, self._body, self._most = session, body, most
 
-    def behind(self, after: str, k: int, takes: Callable[[Json], bool]) -> Operation[tuple[list[Json], str | None]]:
-        """The next k hits that the search takes, and the place behind them; None at the end."""
+    def behind(
+        self, after: str, k: int, take: Callable[[list[Json]], list[Json]]
+    ) -> Operation[tuple[list[Json], str | None]]:
+        """The next k of the hits that the search takes, and the place behind them; None at the end."""
         point, place = (
             _place(after)
             if after
@@ -43,7 +45,7 @@ class Reading:
             size = min(self._most, k + 1 - len(taken))  # one more says whether there is more
             found = yield from points.page(reading_body(self._body, point, _KEEP, size, place), _GONE)
             hits, point = read_hits(found), found.get("pit_id", point)
-            taken += [{**hit, "_score": hit["sort"][0]} for hit in hits if takes(hit)]
+            taken += [{**hit, "_score": hit["sort"][0]} for hit in take(hits)]
             if len(taken) > k:
                 return taken[:k], orjson.dumps([point, taken[k - 1]["sort"]]).decode()
             if len(hits) < size:

@@ -65,7 +65,7 @@ class Scanning:
         one_more = size + 1  # says whether there is more
         body = page_body(point, _KEEP, field, place, one_more, source, vectors, codes=codes, filters=judge.clauses)
         hits, following = yield from self._hits(target.names, point, body, size)
-        hits = [hit for hit in hits if judge.takes(hit)]
+        hits = judge.taken(hits)
         after = None if following is None else orjson.dumps(following).decode()
         return _page(hits, target, field, after, vectors=vectors, payloads=payloads, dense=dense, codes=codes)
 

@@ -165,7 +165,7 @@ class Searching:
                 return hits
             (response,) = yield from self._session.msearch([search.body(query)])
         page = search.see(read_hits(response))
-        found = [hit for hit in page if search.takes(hit)]
+        found = search.taken(page)
         if len(page) == search.page and len(found) < search.k:  # deeper than one answer goes
             found = yield from self._scroll(search, search.body(query), search.k)
         return search.hits(found)
@@ -198,12 +198,11 @@ class Searching:
                 "(encode_query(row, nnz=k)) make one that it takes, and a search without after= answers the whole of it"
             )
 
-        def takes(hit: Json) -> bool:
-            search.see([hit])
-            return search.takes(hit)
+        def take(hits: list[Json]) -> list[Json]:
+            return search.taken(search.see(hits))
 
         reading = Reading(self._session, search.body(query), min(PAGE, search.known.target.window - 1))
-        taken, place = yield from reading.behind(after, search.k, takes)
+        taken, place = yield from reading.behind(after, search.k, take)
         return replace(search.hits(taken), after=place)
 
     def _scroll(self, search: _Search, body: Json, k: int | None = None) -> Operation[list[Json]]:
@@ -215,7 +214,7 @@ class Searching:
         taken: list[Json] = []
         try:
             while hits := search.see(read_hits(answer)):
-                taken += filter(search.takes, hits)
+                taken += search.taken(hits)
                 if len(hits) < size or (k is not None and len(taken) >= k):
                     break
                 goes_on = {"scroll": _SCROLL, "scroll_id": answer["_scroll_id"]}
@@ -313,7 +312,7 @@ class Searching:
             left.see(read_hits(anyone))
             if not left.few(response):
                 return None
-            found = [hit for hit in page if left.takes(hit)]
+            found = left.taken(page)
             if scored is None:
                 return _documents(known, found, dense, strict=left.with_codes)
             packed = read_packed(found, known.field, codes=True)
@@ -327,13 +326,13 @@ class Searching:
         body = left.judging()
         (response,) = yield from self._session.msearch([body])
         page = left.see(read_hits(response))
-        held = list(filter(left.takes, page))
+        held = left.taken(page)
         if len(page) == body["size"] and len(held) <= left.most:
             held = yield from self._scroll(left, body, left.most + 1)
         if len(held) > left.most:
             return None
         found = yield from self._found(left.known, [hit["_id"] for hit in held], dense)
-        return _documents(left.known, list(filter(left.takes, found.values())), dense, strict=left.with_codes)
+        return _documents(left.known, left.taken(list(found.values())), dense, strict=left.with_codes)
 
     def _found(self, known: Known, keys: Sequence[str], dense: str | None = None) -> Operation[dict[str, Json]]:
         """Hits with payload and vector, by `_id`."""
@@ -410,13 +409,13 @@ class _Search:
         self.seen.update(hit["_index"] for hit in hits)
         return hits
 
-    def takes(self, hit: Json) -> bool:
-        return self._judge.takes(hit)
+    def taken(self, hits: list[Json]) -> list[Json]:
+        return self._judge.taken(hits)
 
-    def packed_hits(self, query: SparseVector, page: Sequence[Json]) -> Hits | None:
+    def packed_hits(self, query: SparseVector, page: list[Json]) -> Hits | None:
         """Of an answer with packed weights; None where these will not do: one hit has none, or others than it was
         scored by, since something else wrote its vector; or more hits are needed."""
-        found, field = [hit for hit in page if self.takes(hit)], self.known.field
+        found, field = self.taken(page), self.known.field
         if len(page) == self.page and len(found) < self.k:
             return None
         key = field.key if self._keyed else None

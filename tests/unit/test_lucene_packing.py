@@ -13,10 +13,16 @@ from sparsevec_adapters.lucene.answers import read_packed
 from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.index import Field
 from sparsevec_adapters.lucene.packing import Packing
+from sparsevec_adapters.lucene.text import LOOPS
 from sparsevec_adapters.lucene.weights import stored
 
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    LOOPS.load(wait=True)
 
 
 def corpus(n: int, nnz: int, dimension: int = 8192) -> SparseVectors:
@@ -26,12 +32,19 @@ def corpus(n: int, nnz: int, dimension: int = 8192) -> SparseVectors:
     return SparseVectors(np.arange(0, n * nnz + 1, nnz), indices, values, dimension)
 
 
+def by_numpy(packing: Packing, records: np.ndarray) -> SparseVectors | None:
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(LOOPS, "_module", None)
+        read: SparseVectors | None = packing.unpacked(records)
+    return read
+
+
 @given(vectors())
 def test_what_is_unpacked_is_what_the_engine_keeps(given: SparseVectors) -> None:
     packing = Packing.fitting(given)
     records, held = packing.packed(given)
     assert held.all()
-    assert packing.unpacked(records) == stored(given)
+    assert packing.unpacked(records) == by_numpy(packing, records) == stored(given)
 
 
 def test_bytes_that_something_else_wrote_are_no_vectors() -> None:
@@ -45,8 +58,24 @@ def test_any_bytes_are_vectors_or_none(given: SparseVectors, data: st.DataObject
     packing = Packing.fitting(given)
     records, _ = packing.packed(given)
     noise = data.draw(arrays(np.uint8, records.shape))
-    read = packing.unpacked(records ^ noise & data.draw(st.sampled_from([0x11, 0xFF])))
+    records ^= noise & data.draw(st.sampled_from([0x00, 0x01, 0x11, 0xFF]))
+    read = packing.unpacked(records)
     assert read is None or len(read) == len(given)
+    assert read == by_numpy(packing, records)
+
+
+@given(st.integers(1, 5), st.integers(0, 300), st.integers(1, 16), st.data())
+def test_the_loop_and_numpy_read_the_same_of_any_bytes(weights: int, more: int, bits: int, data: st.DataObject) -> None:
+    packing = Packing(weights + more, weights, bits)
+    records = data.draw(arrays(np.uint8, (3, packing.width)))
+    assert packing.unpacked(records) == by_numpy(packing, records)
+
+
+def test_dimensions_beyond_31_bits_are_unpacked() -> None:
+    given = SparseVectors([0, 3], [5, 2**31, 2**32 - 1], [0.5, 0.25, 1.0], 2**32)
+    packing = Packing.fitting(given)
+    records, _ = packing.packed(given)
+    assert packing.unpacked(records) == by_numpy(packing, records) == given
 
 
 @given(vectors(weights=signed_weights, dimension=64), st.integers(1, 4), st.integers(1, 16))
