@@ -114,8 +114,8 @@ class SparseVectors:
         self._set(*csr, fingerprint)
 
     def _set(self, indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None) -> None:
-        if fingerprint is not None and not isinstance(fingerprint, str):
-            raise InvalidVectors(f"fingerprint must be a string or None, found {fingerprint!r:.80}")
+        if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint.isprintable()):
+            raise InvalidVectors(f"fingerprint must be a printable string or None, found {fingerprint!r:.80}")
         for name, value in zip(self.__slots__, (dimension, fingerprint, indices, indptr, values), strict=True):
             object.__setattr__(self, name, value)
 

@@ -81,7 +81,8 @@ def to_error(status: int, answer: Any, retry_after: float | None = None) -> Adap
     if status == 413:
         return OutOfLimits(f"the request was too large ({said}); send fewer documents at once", splittable=True)
     if kind == "cluster_block_exception" and status in (403, 429):
-        return CollectionError(f"{reason} free disk space, then lift the block with PUT INDEX/_settings")
+        first = "free disk space, then " if "disk" in reason else ""
+        return CollectionError(f"{reason} {first}lift the block with PUT INDEX/_settings")
     if status in (408, 429) or status >= 500:
         busy = status in (429, 503)
         return BackendDown(f"the backend answered {status} ({said})", retry_after=retry_after, busy=busy)
@@ -93,7 +94,9 @@ def to_error(status: int, answer: Any, retry_after: float | None = None) -> Adap
         return BackendUnsupported(f"the credentials lack a privilege ({said})")
     if kind == "index_not_found_exception":
         return CollectionError(f"the index is not there ({reason}); create(dimension) makes it")
-    if kind in ("resource_already_exists_exception", "index_closed_exception"):
+    if kind == "index_closed_exception":
+        return CollectionError(f"{said}; open the index with POST INDEX/_open")
+    if kind == "resource_already_exists_exception":
         return CollectionError(said)
     if kind == "media_type_header_exception":
         return BackendUnsupported(

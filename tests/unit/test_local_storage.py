@@ -99,7 +99,7 @@ def test_a_path_that_names_no_file_is_refused(engine: str, path: str, error: typ
 @pytest.mark.parametrize("fingerprint", [5, b"x", ["a"]])
 def test_a_fingerprint_that_is_no_text_is_refused_before_it_is_kept(engine: str, fingerprint: Any) -> None:
     with connect(f"{engine}:") as adapter:
-        with pytest.raises(InvalidVectors, match="fingerprint must be a string or None"):
+        with pytest.raises(InvalidVectors, match="fingerprint must be a printable string or None"):
             adapter.create(8, fingerprint=fingerprint)
         assert not adapter.info().exists
 

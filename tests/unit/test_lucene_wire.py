@@ -374,6 +374,22 @@ def test_each_answer_has_its_error(status: int, kind: str, raised: type[AdapterE
     assert "because" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "reason", "way_out"),
+    [
+        (403, "cluster_block_exception", "[FORBIDDEN/8/index write (api)];", "]; lift the block with PUT"),
+        (429, "cluster_block_exception", "[12/disk usage exceeded];", "]; free disk space, then lift the block"),
+        (400, "index_closed_exception", "closed", "closed; open the index with POST INDEX/_open"),
+    ],
+)
+def test_what_keeps_an_index_shut_is_told_with_the_way_to_open_it(
+    status: int, kind: str, reason: str, way_out: str
+) -> None:
+    error = errors.to_error(status, {"error": {"type": kind, "reason": reason}, "status": status})
+    assert isinstance(error, CollectionError)
+    assert way_out in str(error)
+
+
 def test_a_busy_backend_says_how_long_to_wait_and_a_large_request_can_be_split() -> None:
     busy, large = errors.to_error(429, "busy", 2.5), errors.to_error(413, None)
     assert isinstance(busy, BackendDown)

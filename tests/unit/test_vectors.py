@@ -400,6 +400,7 @@ def test_bad_rows_are_refused_by_number(rows: Any, message: str) -> None:
         (lambda: SparseVectors.from_torch(torch.tensor([[1e6]]).half()), "row 0: values must be finite"),
         (lambda: SparseVectors.from_torch(torch.ones(1, 2).to_sparse_csc()), "to_sparse_csr"),
         (lambda: SparseVectors([0], [], [], 3, fingerprint=7), "fingerprint"),  # type: ignore[arg-type]
+        (lambda: SparseVectors([0], [], [], 3, fingerprint="\ud800"), "printable"),
         (lambda: SparseVectors.concat([{0: 1.0}]), "found dict"),  # type: ignore[list-item]
         (lambda: SparseVectors.from_dense(np.array([["a"]])), "real numbers"),
         (lambda: SparseVectors.from_scipy(np.zeros((1, 1))), "scipy sparse"),
