@@ -78,7 +78,7 @@ VECTORS: list[Case] = [
         "a fingerprint that is a number",
         lambda _: BATCH.with_fingerprint(7),
         InvalidVectors,
-        "must be a string or None, found 7",
+        "must be a printable string or None, found 7",
     ),
     (
         "one dense row",
