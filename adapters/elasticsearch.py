@@ -236,7 +236,7 @@ class _AsyncElasticWire(_Way):
                 return Answer(answer.meta.status, answer.body)
             except ApiError as error:
                 return _refused(error)
-            except (UnsupportedProductError, TransportError) as error:
+            except (UnsupportedProductError, TransportError, RuntimeError) as error:
                 if hosts < 1 or not never_connected(error):
                     raise _lost(error) from error
 

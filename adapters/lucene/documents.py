@@ -68,10 +68,13 @@ class Line(NamedTuple):
     version: Version | None = None
     routing: str | None = None
 
-    def body(self, *, create: bool = False, routing: str | None = None, script: bool = False) -> bytes:
+    def body(
+        self, *, create: bool = False, twice: bool = False, routing: str | None = None, script: bool = False
+    ) -> bytes:
         """Its update, which makes it where it is not there only when told to `create`.
 
-        With a `script` objects replace what was there; without, they are merged with it: see `replaced`.
+        With a `script` objects replace what was there; without, they are merged with it: see `replaced`. Said `twice`,
+        as the change and as what is made, it passes by a default pipeline, which runs over what is said once.
         """
         guard = {} if self.version is None else read_version(self.version)
         action = _update(self.key, routing or self.routing, guard)
@@ -80,7 +83,8 @@ class Line(NamedTuple):
             source = orjson.dumps(_REPLACE)
             change = b'{"script":{"lang":"painless","source":%b,"params":{"doc":%b}}%b}'
             return b"%b%b\n" % (action, change % (source, self.doc, upsert))
-        upsert = b',"doc_as_upsert":true' if create else b""
+        made = b',"upsert":%b' % self.doc if twice else b',"doc_as_upsert":true'
+        upsert = made if create else b""
         return b'%b{"doc":%b%b}\n' % (action, self.doc, upsert)
 
     def replaced(self, source: Json) -> Json | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sparsevec.contract.urls import Url
-from sparsevec.errors import AdapterError, BackendDown, BackendUnsupported, InvalidInput
+from sparsevec.errors import AdapterClosed, AdapterError, BackendDown, BackendUnsupported, InvalidInput
 
 __all__ = ["hosts_of", "lost", "never_connected", "place", "url_options"]
 
@@ -49,6 +49,11 @@ def place(url_engine: str, hosts: Sequence[Mapping[str, Any]], index: str, field
 def lost(engine: str, error: BaseException, *, tls: bool) -> AdapterError:
     """What it means that no whole answer came."""
     found = str(getattr(error, "message", "") or error)
+    if any(type(cause) is RuntimeError or type(cause).__name__ == "ClosedPoolError" for cause in _causes(error, 6)):
+        return AdapterClosed(
+            f"the client of {engine} was closed, or lives in another event loop, that of its first request ({found}); "
+            "connect again, once in each loop"
+        )
     if not tls:
         return BackendDown(f"no answer from {engine}: {found}")
     said = found.lower()

@@ -15,7 +15,7 @@ from sparsevec.errors import AdapterError, BackendUnsupported, CollectionError
 from .claims import PREFIX
 from .index import Index, Target
 
-__all__ = ["Hazard", "final_pipeline", "hazards", "source_fault", "writable", "write_fault"]
+__all__ = ["Hazard", "default_pipeline", "final_pipeline", "hazards", "source_fault", "writable", "write_fault"]
 
 _COPY = "copy it to a new index without that, and move the alias over: retrofit --copy"
 _ROUTED = {"index_routing", "search_routing"}
@@ -69,6 +69,12 @@ def source_fault(target: Target) -> AdapterError | None:
         if _off(index.mappings.get("_source", {}).get("enabled", True)) or _source_mode(index) == "disabled":
             return _no_source(index).to_error()
     return None
+
+
+def default_pipeline(index: Index) -> str | None:
+    """Its name; the server sends what is made through it, unless told otherwise."""
+    name: str = index.settings.get("index.default_pipeline", "_none")
+    return None if name == "_none" else name
 
 
 def final_pipeline(index: Index) -> AdapterError | None:
@@ -197,7 +203,7 @@ def _of_blocks(index: Index) -> Iterator[Hazard]:
 
 
 def _of_pipelines(index: Index) -> Iterator[Hazard]:
-    if (default := index.settings.get("index.default_pipeline", "_none")) != "_none":
+    if (default := default_pipeline(index)) is not None:
         yield Hazard(
             "warning",
             "pipelines",

@@ -19,7 +19,7 @@ from sparsevec.contract.operations import Operation
 from sparsevec.errors import BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s
 
-from .answers import read_hits
+from .answers import clause_limit, read_hits
 from .claims import HIDDEN
 from .hazards import source_fault
 from .ids import from_id, to_id
@@ -120,7 +120,13 @@ class Ranking:
         depth = check_k(k)
         while True:
             asked = [{**_narrowed(body, clauses, depth, knn=knn), **shown, "size": depth} for body in bodies]
-            answers = [read_hits(one) for one in (yield from self._session.msearch(asked))]
+            responses = yield from self._session.msearch(asked)
+            if room := next(filter(None, map(clause_limit, responses)), None):
+                raise OutOfLimits(
+                    f"words and filter make more clauses than the {room} that {self._session.engine} takes "
+                    "(indices.query.bool.max_clause_count); give fewer words"
+                )
+            answers = list(map(read_hits, responses))
             taken = list(map(judge.taken, answers))
             done = all(len(some) >= k or len(hits) < depth for some, hits in zip(taken, answers, strict=True))
             if done or depth >= most:

@@ -40,7 +40,7 @@ from .documents import (
 )
 from .errors import failure, says
 from .firsts import ROUNDS, adopt, pack, prepare
-from .hazards import final_pipeline, writable, write_fault
+from .hazards import default_pipeline, final_pipeline, writable, write_fault
 from .ids import to_id
 from .index import Field, Index, Target
 from .session import Session
@@ -143,10 +143,10 @@ class Writing:
         if missing == "create" and index.ours:  # where nobody routes, a missing document is made at once
             items = yield from self._ours(index, lines)
         else:
-            items = yield from self._routed(index, [self._sent(line, create=False) for line in lines])
+            items = yield from self._routed(index, [self._sent(index, line, create=False) for line in lines])
         if missing == "create":
             gone = [i for i, item in enumerate(items) if lost_routing(item) and lines[i].version is None]
-            made = yield from self._items(index, [self._sent(lines[i], create=True) for i in gone])
+            made = yield from self._items(index, [self._sent(index, lines[i], create=True) for i in gone])
             for i, item in zip(gone, made, strict=True):
                 items[i] = item
         if not self._session.scripts:
@@ -156,14 +156,16 @@ class Writing:
                 items[merged[key]] = item
         return items
 
-    def _sent(self, line: Line, *, create: bool) -> _Sent:
+    def _sent(self, index: Index, line: Line, *, create: bool) -> _Sent:
+        twice = default_pipeline(index) is not None
+
         def body(routing: str | None) -> bytes:
-            return line.body(create=create, routing=routing, script=self._session.scripts)
+            return line.body(create=create, twice=twice, routing=routing, script=self._session.scripts)
 
         return _Sent(line.key, body, plain=True)
 
-    def _first(self, line: Line) -> _Sent:
-        return _Sent(line.key, line.creation) if line.version is None else self._sent(line, create=False)
+    def _first(self, index: Index, line: Line) -> _Sent:
+        return _Sent(line.key, line.creation) if line.version is None else self._sent(index, line, create=False)
 
     def _replace(self, index: Index, lines: Mapping[str, Line]) -> Operation[dict[str, Json]]:
         """Without scripts an update merges objects: those that kept more than was given are written anew, whole."""
@@ -181,14 +183,15 @@ class Writing:
         """
         news = self._session.news
         sent = [
-            self._sent(line, create=True) if line.version is None and not news else self._first(line) for line in lines
+            self._sent(index, line, create=True) if line.version is None and not news else self._first(index, line)
+            for line in lines
         ]
         items = yield from self._routed(index, sent)
         there = [i for i, item in enumerate(items) if lines[i].version is None and _is_there(item, created=news)]
         self._session.news = 2 * len(there) <= len(lines)
         if not news:
             return items
-        updated = yield from self._routed(index, [self._sent(lines[i], create=True) for i in there])
+        updated = yield from self._routed(index, [self._sent(index, lines[i], create=True) for i in there])
         for i, item in zip(there, updated, strict=True):
             items[i] = item
         return items

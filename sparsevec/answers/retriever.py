@@ -30,7 +30,8 @@ Ties go to the lower id, ints before strings. So the answers there are those of 
 and OpenSearch count what a filter leaves in the request that searches, or that reads where the last filter on the same
 fields left few: one request, and two where that changes. What only a document's own words decide there (`not` of a
 number, a date in a keyword field) is counted with what the engine lets through, and judged in further requests where a
-query finds fewer candidates than it asks for; if every query finds them all, they answer.
+query finds fewer candidates than it asks for; if every query finds them all, they answer. On Qdrant, `exists` and dates
+count as what the engine lets through, so that such a filter may be searched though it leaves few.
 
 **Chunks.** `group_by="parent"` gives the k best parents, each by its best hit; `answers.parents` defines what a parent
 is, and proves the k. Re-ranked, the candidates are the first of `candidates`, twice, four times ... as many documents
@@ -316,12 +317,9 @@ class AsyncRetriever(_Answering):
         **options: Any,
     ) -> IngestReport:
         """Encode and write, accounted for, as `Retriever.add` does. A task that is cancelled stops at the next request,
-        and what was settled by then stays."""
+        for which it waits some seconds at most, and what was settled by then stays."""
         bridge = BesideLoop(self._adapter, asyncio.get_running_loop())
-        try:
-            return await asyncio.to_thread(_written, self._ranking, bridge, ids, dense, payloads, vectors, options)
-        finally:
-            bridge.leave()
+        return await bridge.run(_written, self._ranking, bridge, ids, dense, payloads, vectors, options)
 
     async def delete(self, ids: Sequence[Id]) -> None:
         """Remove documents, or our vector from those of others (C12)."""
@@ -348,10 +346,8 @@ class AsyncRetriever(_Answering):
             "vectors": vectors,
             "group_by": group_by,
         }
-        try:
-            return await asyncio.to_thread(verified, self._ranking, bridge, dense, queries, k, **asked)
-        finally:
-            bridge.leave()
+        report: AnswersReport = await bridge.run(verified, self._ranking, bridge, dense, queries, k, **asked)
+        return report
 
     async def explain(self, query: Any, id_: Id, *, examples: int = 0) -> Explanation:
         """Why a document is where it is, as `Retriever.explain` says it."""

@@ -206,8 +206,8 @@ def counted(page: Callable[..., Operation[Page]], where: Where | None) -> Operat
 
 def _deleting(operations: Operations, ids: Sequence[Id] | None, where: Where | None) -> Operation[None]:
     """Of these, or page by page of what a filter leaves."""
-    if ids_or_where(ids, where) is not None:
-        yield from operations.delete(ids or [])
+    if (given := ids_or_where(ids, where)) is not None:
+        yield from operations.delete(given)
         return
     after: str | None = None
     while True:

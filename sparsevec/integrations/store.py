@@ -295,10 +295,7 @@ def _send(retriever: Retriever, request: Call | Work) -> Any:
 async def _asend(retriever: AsyncRetriever, request: Call | Work) -> Any:
     if isinstance(request, Work):
         bridge = BesideLoop(retriever.adapter, asyncio.get_running_loop())
-        try:
-            return await asyncio.to_thread(request.function, bridge)
-        finally:
-            bridge.leave()
+        return await bridge.run(request.function, bridge)
     target = retriever if isinstance(request, Asked) else retriever.adapter
     found = getattr(target, request.name)(*request.given, **request.named)
     return [page async for page in found] if isinstance(found, AsyncIterator) else await found

@@ -173,6 +173,14 @@ def test_where_the_engine_has_no_dense_index_rows_are_read_from_documents(opense
             retriever.fuse(QUERIES[0], 5, dense="emb")
 
 
+@pytest.mark.opensearch
+def test_more_words_than_the_server_ranks_by_are_named_as_a_limit(opensearch: str) -> None:
+    with connect(opensearch) as adapter:
+        retriever = Retriever(unlearned(), filled(adapter))
+        with pytest.raises(OutOfLimits, match="give fewer words"):
+            retriever.fuse(QUERIES[0], 5, text={"text": "green " * 3000})
+
+
 @pytest.mark.qdrant
 def test_qdrant_picks_the_nearest_candidates_and_fuses_its_dense_ranking(qdrant: str) -> None:
     with connect(qdrant) as adapter:

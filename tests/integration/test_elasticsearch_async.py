@@ -131,3 +131,13 @@ def test_a_host_that_is_down_among_two_is_passed_over(place: Place) -> None:
     asyncio.run(talk())
     with connect(both) as adapter:
         assert [adapter.count() for _ in range(6)] == [3] * 6
+
+
+def test_another_event_loop_is_told_to_connect_again_there(place: Place) -> None:
+    first = asyncio.new_event_loop()
+    adapter = first.run_until_complete(aconnect(url(place)))
+    assert not first.run_until_complete(adapter.info()).exists
+    with pytest.raises(AdapterClosed, match="connect again, once in each loop"):
+        asyncio.run(adapter.info())
+    first.run_until_complete(adapter.close())
+    first.close()

@@ -124,6 +124,20 @@ def test_a_document_that_was_deleted_in_the_meantime_does_not_come_back(shop: Pl
     assert total(shop) == 4
 
 
+@pytest.mark.parametrize("make", [lambda _: None, lambda place: place.make({})], ids=["ours", "theirs"])
+def test_what_is_made_or_written_again_passes_by_a_default_pipeline(
+    place: Place, make: Callable[[Place], None]
+) -> None:
+    make(place)
+    created(place)
+    place.http("PUT", "_settings", {"index.default_pipeline": "not-there"})
+    adapter = place.connect()
+    for first in (0, 1, 2):
+        ids = range(first, first + 4)  # made first, then there but for one
+        assert adapter.upsert(ids, rows(*[ONE] * 4), [{"n": 1}] * 4, missing="create").failed == {}
+    assert adapter.count() == 6
+
+
 def test_an_object_is_replaced_while_readers_see_it_whole_at_every_moment(shop: Place) -> None:
     adapter = created(shop)
     adapter.upsert(["1", "routed"], rows(ONE, ONE), [{"maker": {"name": "a", "old": 1}}] * 2)

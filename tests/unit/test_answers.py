@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sparsevec.answers.explain import explain
 from sparsevec.answers.fusion import Fusion, reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.parents import parents_of
+from sparsevec.answers.retriever import AsyncRetriever
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id
+from sparsevec.contract.connect import aconnect
 from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.testing.conformance.answering import dense, unlearned
 from sparsevec.vectors import SparseVectors
 
 
@@ -64,9 +74,9 @@ def test_a_fusion_of_nothing_or_with_a_wrong_weight_is_refused() -> None:
     for text in ({"text": "\ud800"}, {"\ud800": "red"}, {1: "red"}, {"text": 5}):
         with pytest.raises(InvalidInput, match="text must map text fields to words, all valid unicode, found"):
             Fusion(text, None, 10, 100, "ranks", None)  # type: ignore[arg-type]
-    for dense in (5, "\ud800"):
+    for field in (5, "\ud800"):
         with pytest.raises(InvalidInput, match="dense must name a field with dense rows, or be None, found"):
-            Fusion({}, dense, 10, 100, "ranks", None)  # type: ignore[arg-type]
+            Fusion({}, field, 10, 100, "ranks", None)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="expected 2 weights"):
         Fusion({"text": "red"}, None, 10, 100, "ranks", [1.0])
     with pytest.raises(InvalidInput, match="rank_constant"):
@@ -111,3 +121,26 @@ def test_a_batch_in_place_of_a_row_is_refused() -> None:
     rows = SparseVectors.from_rows([{1: 2.0}], dimension=10)
     with pytest.raises(InvalidVectors, match=r"vectors\[0\]"):
         explain(rows, rows[0])  # type: ignore[arg-type]
+
+
+def test_a_cancelled_add_lets_go_of_its_journal_so_that_the_same_call_goes_on(tmp_path: Path) -> None:
+    rows, begun = dense(40, seed=1), threading.Event()
+
+    def slowly() -> Iterator[Id]:
+        for id_ in range(40):
+            begun.set()
+            time.sleep(0.01)
+            yield id_
+
+    async def talk() -> tuple[int, int]:
+        async with AsyncRetriever(unlearned(), await aconnect("local:")) as retriever:
+            ids: Any = slowly()
+            add = asyncio.create_task(retriever.add(ids, rows, journal=tmp_path / "x.journal", batch_count=5))
+            await asyncio.to_thread(begun.wait)
+            add.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await add
+            report = await retriever.add(range(40), rows, journal=tmp_path / "x.journal", batch_count=5)
+            return report.written, await retriever.adapter.count()
+
+    assert asyncio.run(talk()) == (40, 40)

@@ -191,6 +191,12 @@ class Writing(Suite):
         assert adapter.fetch([]).ids == ()
         assert len(adapter.fetch([2]).vectors) == 0
 
+    def test_c12_ids_of_numpys_are_deleted(self, adapter: Adapter) -> None:
+        fill(adapter, range(3), rows({1: 1.0}, {1: 1.0}, {1: 1.0}))
+        ids: Any = np.arange(2)
+        adapter.delete(ids)
+        assert adapter.fetch([0, 1, 2]).ids == (2,)
+
     def test_c12_one_call_fetches_and_deletes_as_many_as_are_given(self, adapter: Adapter) -> None:
         given = 2_100  # more than a backend may take in one request
         fill(adapter, range(given), rows(*[{1: 1.0}] * given), [{"late": i >= 1_050} for i in range(given)])
