@@ -119,7 +119,7 @@ def test_what_is_written_after_a_switch_is_not_put_back_by_a_copy_of_somebody_el
 
     with monkeypatch.context() as patch:
         patch.setattr(copying, "compared", meanwhile)
-        sv.copy_beside(aliased.url, model=model, check=False)
+        sv.copy_beside(aliased.url, model=model, dense_field="emb", check=False)
     sv.switch_copy(aliased.url, model=model)
     users = aliased.through(aliased.alias)
     users.put({N + 1: {"title": "new", "emb": dense_rows(1)[0].tolist()}})
