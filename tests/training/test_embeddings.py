@@ -107,7 +107,7 @@ def test_a_budget_holds_on_rows_that_are_trouble(trouble: dict[str, Any], least:
     ("nnz", "output_dim", "least"),
     [  # at 256 a query has no more activations above 0 to buy
         (2, 1024, 0.95),
-        (64, 256, 0.95),
+        pytest.param(64, 256, 0.95, marks=pytest.mark.slow),
         pytest.param(256, 1024, 0.7, marks=pytest.mark.slow),
     ],
 )
