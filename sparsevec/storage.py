@@ -20,11 +20,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO, TypeVar
 
 from sparsevec.errors import InvalidInput, StorageFailed, printable
 
-__all__ = ["append_synced", "as_path", "read_folder", "storage_errors", "sync_folder", "whole_file", "whole_folder"]
+__all__ = [
+    "append_synced",
+    "as_path",
+    "check_writable",
+    "read_folder",
+    "storage_errors",
+    "sync_folder",
+    "whole_file",
+    "whole_folder",
+]
 
 Read = TypeVar("Read")
 
@@ -49,6 +59,16 @@ def storage_errors(place: object, doing: str = "written") -> Iterator[None]:
         if isinstance(error, StorageFailed):
             raise
         raise StorageFailed(f"{printable(place)} could not be {doing}: {error.strerror or error}") from error
+
+
+def check_writable(folder: Path, place: Path | None = None) -> None:
+    """Before any work is done: make `folder` where it is not there, and a file in it that is gone again.
+
+    Raises StorageFailed, of `place` where the folder serves another one.
+    """
+    with storage_errors(place or folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
 
 
 def whole_file(path: str | os.PathLike[str], *content: bytes | memoryview, private: bool = False) -> None:

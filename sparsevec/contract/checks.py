@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
@@ -275,6 +276,20 @@ def as_real(given: object) -> float | None:
         return float(given)
     except OverflowError:
         return math.inf if given > 0 else -math.inf
+
+
+def is_positive(number: object) -> bool:
+    """Whether it is a finite number above 0."""
+    real = as_real(number)
+    return real is not None and 0 < real < math.inf
+
+
+def as_floats(expected: str, given: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """An array of any shape, NaN and infinity too. Raises InvalidInput for what is not made of numbers."""
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"{expected}, found {given!r:.80}") from error
 
 
 def check_space(vectors: SparseVectors, fingerprint: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sparsevec.contract.checks import as_real
+from sparsevec.contract.checks import is_positive
 from sparsevec.errors import InvalidInput
 
 __all__ = ["NNZ_PER_FLOP", "Budget", "Engine", "Limits", "check_budget", "least_cut", "resolved"]
@@ -68,9 +68,9 @@ class Budget:
         width = self.residual_bytes
         if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
             raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
-        if self.flops is not None and not _is_positive(self.flops):
+        if self.flops is not None and not is_positive(self.flops):
             raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r:.80}")
-        if self.milliseconds is not None and not _is_positive(self.milliseconds):
+        if self.milliseconds is not None and not is_positive(self.milliseconds):
             raise InvalidInput(f"budget milliseconds must be a positive number, found {self.milliseconds!r:.80}")
         knows = callable(getattr(self.engine, "longest_query", None))
         if (self.milliseconds is None) != (self.engine is None) or (self.engine is not None and not knows):
@@ -79,11 +79,6 @@ class Budget:
                 f"milliseconds={self.milliseconds!r} and engine={self.engine!r:.60}; give both, the engine as its "
                 "latency model: sv.latency_model(adapter, documents), or --engine with what `latency --json` printed"
             )
-
-
-def _is_positive(number: object) -> bool:
-    real = as_real(number)
-    return real is not None and 0 < real < math.inf
 
 
 def check_budget(budget: object) -> Budget:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +27,7 @@ from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
 from sparsevec.similarity import Near, Similarity, check_similarity
-from sparsevec.storage import as_path, storage_errors
+from sparsevec.storage import as_path, check_writable
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 
 __all__ = ["SparseEncoder"]
@@ -162,7 +160,9 @@ class SparseEncoder:
             whole.at("measure", 1, 1, str(self.figures))
             return self
         rows = self._split(documents, asking, similarity)
-        self._model = fitted(task, rows, whole, _writable(kept))
+        if kept is not None:
+            check_writable(kept)
+        self._model = fitted(task, rows, whole, kept)
         return self
 
     def refine(
@@ -199,7 +199,9 @@ class SparseEncoder:
         rows = self._split(documents, asking, model.similarity)
         if config.figures.too_few:  # its purse is theirs, and its figures
             model = recalibrated(model, task, rows, Whole(None, {}))
-        self._model, codes = refined(model, task, rows, whole, _writable(kept))
+        if kept is not None:
+            check_writable(kept)
+        self._model, codes = refined(model, task, rows, whole, kept)
         return codes
 
     def at(
@@ -539,15 +541,6 @@ class SparseEncoder:
         encoder = cls(config.input_dim, config.output_dim, config.seed, config.similarity)
         encoder._model = model
         return encoder
-
-
-def _writable(folder: Path | None) -> Path | None:
-    """The folder, made: what cannot be written is found before any work is done. Raises StorageFailed."""
-    if folder is not None:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=folder).close()
-    return folder
 
 
 def _sound(n: int, faults: Collection[int]) -> Int64s:

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.errors import InvalidInput, ModelBroken, printable
 from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.similarity import COLUMNS
-from sparsevec.storage import storage_errors, whole_folder
+from sparsevec.storage import check_writable, storage_errors, whole_folder
 from sparsevec.vectors import Float32s
 
 __all__ = ["check_place", "fingerprint", "read", "write"]
@@ -47,7 +46,7 @@ def check_place(folder: Path) -> None:
         whole = not folder.exists() or (folder.is_dir() and (not names or (folder / _CONFIG).is_file()))
         beside = next(path for path in folder.absolute().parents if path.exists())
         if beside.is_dir():
-            TemporaryFile(dir=beside).close()  # where it would be written first
+            check_writable(beside, folder)  # where it would be written first
     if not whole:
         raise InvalidInput(f"{folder} holds something that is not a model of ours; choose an empty or a new folder")
     of_it = {name for name, file in _OF_IT.items() if (folder / name / file).is_file()}

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.contract.checks import as_floats
 from sparsevec.errors import InvalidInput
 
 __all__ = ["Interval", "interval", "paired_interval"]
 
+_EXPECTED = "an interval needs one finite number for each query"
 _RESAMPLES = 1000  # the ends then move by about a tenth of the interval's half from one seed to another
 
 
@@ -29,20 +31,13 @@ def interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
 
     Percentile bootstrap (Efron, 1979): queries are drawn again with replacement, a thousand times. Raises InvalidInput.
     """
-    found = _numbers(values)
+    found = as_floats(_EXPECTED, values)
     if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
-        raise InvalidInput(f"an interval needs one finite number for each query, found shape {found.shape}")
+        raise InvalidInput(f"{_EXPECTED}, found shape {found.shape}")
     generator = np.random.default_rng(seed)
     means = [found[generator.integers(len(found), size=len(found))].mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     return Interval(low, high)
-
-
-def _numbers(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"an interval needs one finite number for each query, found {values!r:.80}") from error
 
 
 def paired_interval(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, seed: int = 0) -> Interval:
@@ -50,7 +45,7 @@ def paired_interval(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, seed: int = 0
 
     "No worse" is said where the high end is at least 0; "better" where the low end is above 0. Raises InvalidInput.
     """
-    pair = _numbers(ours), _numbers(theirs)
+    pair = as_floats(_EXPECTED, ours), as_floats(_EXPECTED, theirs)
     if pair[0].shape != pair[1].shape:
         raise InvalidInput(
             f"a paired interval compares the same queries, found {pair[0].shape} and {pair[1].shape} numbers"

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.optimize import nnls
 
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import check_adapter, check_k, check_seed, check_vectors
+from sparsevec.contract.checks import as_floats, check_adapter, check_k, check_seed, check_vectors
 from sparsevec.errors import InvalidInput, printable
 from sparsevec.measure.cost import document_frequency, touched_by_each
 from sparsevec.planning.transformers import at_least
@@ -291,15 +291,12 @@ def _timed(
 
 def _checked(counted: npt.ArrayLike) -> Float64s:
     """(q, 4)"""
-    try:
-        rows = np.atleast_2d(np.asarray(counted, np.float64))
-    except (TypeError, ValueError, OverflowError):
-        rows = np.empty((0, 0))
+    expected = (
+        f"expected the {', '.join(FEATURES)} of each query, (q, 4) numbers of at least 0 as `features` counts them"
+    )
+    rows = np.atleast_2d(as_floats(expected, counted))
     if rows.ndim != 2 or rows.shape[1] != len(FEATURES) or not (np.isfinite(rows) & (rows >= 0)).all():
-        raise InvalidInput(
-            f"expected the {', '.join(FEATURES)} of each query, (q, 4) numbers of at least 0 as `features` counts "
-            f"them, found {counted!r:.80}"
-        )
+        raise InvalidInput(f"{expected}, found {counted!r:.80}")
     return rows
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sparsevec.contract.checks import as_floats
 from sparsevec.errors import InvalidInput
 from sparsevec.planning.transformers import Transformer, at_least
 
@@ -170,7 +171,7 @@ def queries_per_petaflop(flops: float | npt.ArrayLike) -> float:
 
 def quality_per_petaflop(quality: Sequence[float] | npt.ArrayLike, flops: float | npt.ArrayLike) -> float:
     """RPP: the mean over queries of m(q) / (C_q / 10^15). `quality` (q,); `flops` (q,), or of every query."""
-    measured, costs = _numbers("the quality of each query", quality), _costs(flops)
+    measured, costs = as_floats("expected the quality of each query as numbers", quality), _costs(flops)
     if measured.ndim != 1 or not len(measured) or not np.isfinite(measured).all():
         raise InvalidInput(f"expected the quality of each query, finite (q,), found shape {measured.shape}")
     if costs.size not in (1, len(measured)):
@@ -179,14 +180,7 @@ def quality_per_petaflop(quality: Sequence[float] | npt.ArrayLike, flops: float 
 
 
 def _costs(flops: float | npt.ArrayLike) -> npt.NDArray[np.float64]:
-    costs = np.atleast_1d(_numbers("FLOPs of queries", flops))
+    costs = np.atleast_1d(as_floats("expected FLOPs of queries as numbers", flops))
     if costs.ndim != 1 or not costs.size or not (np.isfinite(costs) & (costs > 0)).all():
         raise InvalidInput("FLOPs of queries must be positive numbers (q,), or one for all")
     return costs
-
-
-def _numbers(what: str, given: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    try:
-        return np.asarray(given, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"expected {what} as numbers, found {given!r:.80}") from error

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsevec.contract.checks import is_positive
 from sparsevec.errors import InvalidInput
-from sparsevec.training.settings import check_real, check_whole, is_positive
+from sparsevec.training.settings import check_real, check_whole
 
 __all__ = ["Activation", "JumpReLU", "relu", "soft_threshold", "top_k", "unit"]
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sparsevec.contract.checks import is_positive
 from sparsevec.errors import InvalidInput
 from sparsevec.training.activations import unit
-from sparsevec.training.settings import check_real, check_whole, is_positive
+from sparsevec.training.settings import check_real, check_whole
 
 __all__ = ["ArcFace", "info_nce", "listwise_kl", "margin_mse", "relative_error", "triplet"]
 

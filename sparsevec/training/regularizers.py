@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsevec.contract.checks import is_positive
 from sparsevec.errors import InvalidInput
 from sparsevec.training.codes import TopK
-from sparsevec.training.settings import check_real, is_positive
+from sparsevec.training.settings import check_real
 
 __all__ = ["Regularizer", "df_flops", "flops", "flops_unbiased", "l0_mask", "l1", "pair_flops", "priced"]
 

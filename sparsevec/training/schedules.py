@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sparsevec.contract.checks import is_positive
 from sparsevec.errors import InvalidInput
 from sparsevec.measure.cost import r_sub
 from sparsevec.training.codes import Shares
-from sparsevec.training.settings import check_real, check_whole, is_positive
+from sparsevec.training.settings import check_real, check_whole
 
 __all__ = ["BudgetController", "Evenness", "Limits", "Ramp", "Schedule", "Seen", "constant", "quadratic_ramp"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsevec.contract.checks import as_real
 from sparsevec.errors import InvalidInput
 
-__all__ = ["check_real", "check_whole", "is_positive"]
+__all__ = ["check_real", "check_whole"]
 
 
 def check_real(expected: str, number: object, holds: Callable[[float], bool] = math.isfinite, hint: str = "") -> None:
@@ -25,7 +25,3 @@ def check_whole(expected: str, number: object, least: int) -> None:
     """Raises InvalidInput for what is no whole number of at least `least`."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or not least <= number < 2**63:
         raise InvalidInput(f"{expected}, found {number!r:.80}")
-
-
-def is_positive(real: float) -> bool:
-    return real > 0

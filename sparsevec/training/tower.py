@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -85,7 +85,7 @@ class SparseTower(nn.Module):
         Raises StorageFailed.
         """
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
-        checksum = {"sha256": _checksum(safetensors.torch.save(tensors))}
+        checksum = {"sha256": _checksum(tensors)}
         whole_file(path, safetensors.torch.save(tensors, metadata=self._settings() | checksum))
 
     def _settings(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ class SparseTower(nn.Module):
         except safetensors.SafetensorError as error:
             raise ModelBroken(f"{path} is not a whole file of weights: {error}; save the tower again") from error
         saved, settings = _metadata(content), self._settings()
-        if saved.get("sha256", checksum := _checksum(content)) != checksum:
+        if saved.get("sha256", checksum := _checksum(found)) != checksum:
             raise ModelBroken(f"{path} was changed since it was saved: its SHA-256 is another; save the tower again")
         here, there = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (self.state_dict(), found))
         if wrong := [name for name in {**here, **there} if here.get(name) != there.get(name)]:
@@ -137,19 +137,18 @@ def _described(activation: object) -> str:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """Of a whole safetensors file."""
-    header = json.loads(content[8 : _end_of_header(content)])
+    """Of a whole safetensors file: 8 bytes that say how long the header is, then the header as JSON."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return dict(header.get("__metadata__") or {})
 
 
-def _checksum(content: bytes) -> str:
-    """Of the numbers in a whole safetensors file, whatever its header says."""
-    return hashlib.sha256(memoryview(content)[_end_of_header(content) :]).hexdigest()
-
-
-def _end_of_header(content: bytes) -> int:
-    """8 bytes say how long it is, then it follows as JSON, then the numbers."""
-    return 8 + int.from_bytes(content[:8], "little")
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager
