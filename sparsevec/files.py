@@ -9,6 +9,8 @@ import csv
 import json
 import os
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +30,7 @@ from sparsevec.tables import (
     by_name,
     dense_table,
     may_be_vectors,
+    of_vectors,
     rows_of,
     table,
     vector_columns,
@@ -50,7 +53,7 @@ _KINDS = {
 _MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet", b"ARROW1": ".arrow"}
 _LONGEST = 20  # digits of a whole number that is read as one: ids have up to 64 bits
 _SPARSE = {"header.json", "indptr.npy", "indices.npy", "values.npy"}  # a folder of `SparseVectors.save`
-_GRADE = re.compile(r"-?[0-9]+")  # TREC has some below 0, of what is worse than not relevant
+_GRADE = re.compile(r"-?[0-9]{1,9}")  # TREC has some below 0, of what is worse than not relevant
 _PADDED = re.compile(r"\s*[+-]?0\d").match
 _BATCH = 8192  # rows of a Parquet file that are read at a time
 _LISTED = 10  # files of a folder that a message names
@@ -112,13 +115,16 @@ def _kind(path: Path) -> str:
     """By what it begins with, else by its name."""
     try:
         folder = path.is_dir()
-        begins = b"" if folder else _begins(path)
+        piped = path.exists() and not folder and not path.is_file()
+        begins = b"" if folder or piped else _begins(path)
     except OSError as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}{_beside(path)}") from error
     except ValueError as error:  # a NUL in its name
         raise InvalidInput(f"{printable(path)} cannot be read: {error}") from error
     if folder:
         raise InvalidInput(f"{printable(path)} is a folder, expected a file of vectors{_holding(path)}")
+    if piped:  # to look at it takes from it, and who opens it again may wait for ever
+        raise InvalidInput(f"{printable(path)} is a pipe or a device, expected a regular file; write one first")
     kind = next((kind for magic, kind in _MAGIC.items() if begins.startswith(magic)), None)
     if kind is None and (kind := _KINDS.get(path.suffix.lower())) is None:
         raise InvalidInput(f"{printable(path)} is no file of vectors that is known here: expected {', '.join(_KINDS)}")
@@ -175,6 +181,8 @@ def _read_npz(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             columns = {name: packed[name] for name in packed.files}
+        if strange := [name for name, values in columns.items() if not isinstance(values, np.ndarray)]:
+            raise ValueError(f"{strange[0]} in it is no array")
     except OSError:
         raise
     except Exception as error:
@@ -231,6 +239,7 @@ def _read_arrow(path: Path, column: str | None, only: bool) -> DenseFile:
         whole = _begins(path).startswith(b"ARROW1")  # else a stream, as `datasets` keeps its files
         read = (pyarrow.ipc.open_file if whole else pyarrow.ipc.open_stream)(source).read_all()
         read = read.select(_vectors_of(read.schema, column, path)) if only else read
+        read.validate(full=True)  # offsets out of bounds would end the process
     except pyarrow.ArrowException as error:
         raise InvalidInput(f"{printable(path)} is not a whole Arrow file: {printable(error, 300)}") from error
     return table(_of_arrow(read, path), column, printable(path), _row)
@@ -244,7 +253,7 @@ def _arrow(module: str) -> Any:
 
 
 def _vectors_of(schema: Any, column: str | None, path: Path) -> list[str]:
-    holds = {field.name: "list" in str(field.type).partition("<")[0] for field in schema}
+    holds = {field.name: of_vectors(field.type) for field in schema}
     names = vector_columns(holds, column, printable(path))
     twice = [name for name in schema.names if name in names]
     by_name(twice, twice, printable(path))
@@ -280,13 +289,14 @@ def _read_csv(path: Path, column: str | None, only: bool) -> DenseFile:  # noqa:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         cells, ends = [], []
+        limit = csv.field_size_limit(sys.maxsize)  # of the process; a text, or a row of many columns, may be longer
         try:
             for line in reader:
                 if line:
                     cells.append(line)
                     ends.append(reader.line_num)
-        except csv.Error as error:
-            raise InvalidInput(f"{printable(path)}, line {reader.line_num}, is not CSV: {error}") from error
+        finally:
+            csv.field_size_limit(limit)
     header = bool(cells) and _is_header(cells[0])
     names = cells.pop(0) if header else list(map(str, range(len(cells[0]) if cells else 0)))
     lines = ends[header:]
@@ -309,7 +319,7 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
     """A column of a CSV: lists where it holds JSON lists, else numbers where it holds nothing else, else text, as are
-    numbers that begin with a zero: codes, of which 007 is not 7."""
+    numbers that begin with a zero or are longer than any id: codes, of which 007 is not 7."""
     if cells and all(cell.lstrip().startswith("[") for cell in cells):
         return [_json(cell, f"{where}, line {line}") for cell, line in zip(cells, lines, strict=True)]
     numbers = [_number(cell) for cell in cells]
@@ -321,17 +331,29 @@ def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
 
 
 def _number(cell: str) -> int | float | None:
+    whole = cell.strip("+-").isdecimal()
+    if "_" in cell or not cell.isascii() or (whole and len(cell) > _LONGEST):  # 1_000 is a number to Python alone
+        return None
     try:
-        return int(cell) if cell.strip("+-").isdecimal() and len(cell) <= _LONGEST else float(cell)
+        return int(cell) if whole else float(cell)
     except ValueError:
         return None
 
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}, is not JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each name of which is there once: json would keep the last and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has {twice!r:.80} more than once")
+    return found
 
 
 _READERS: dict[str, Callable[[Path, str | None, bool], DenseFile]] = {
@@ -385,8 +407,7 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
 
     Queries that we do not ask are passed over; a document that we do not have is an error.
     """
-    rows = {str(id_): row for row, id_ in enumerate(ids)}
-    queries = {str(id_): row for row, id_ in enumerate(query_ids)}
+    rows, queries = _by_text(ids), _by_text(query_ids)
     qrels: dict[int, dict[int, int]] = {}
     for number, line in enumerate(_text(path).splitlines(), 1):
         query, *_, document, grade = line.split() if len(line.split()) in (3, 4) else ("", "", "")
@@ -400,6 +421,14 @@ def read_qrels(path: Path, ids: Sequence[Id], query_ids: Sequence[Id]) -> dict[i
         if query in queries:
             qrels.setdefault(queries[query], {})[rows[document]] = int(grade)
     return qrels
+
+
+def _by_text(ids: Sequence[Id]) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for row, id_ in enumerate(ids):
+        if rows.setdefault(str(id_), row) != row:
+            raise InvalidInput(f"relevance names its documents and queries by id: found {id_!r:.80} twice")
+    return rows
 
 
 def _text(path: Path) -> str:

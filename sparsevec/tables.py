@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -19,7 +21,17 @@ from sparsevec.arrays import check_unmasked
 from sparsevec.contract.checks import Id
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
 
-__all__ = ["IDS", "Columns", "DenseFile", "by_name", "columns_of", "dense_table", "may_be_vectors", "table"]
+__all__ = [
+    "IDS",
+    "Columns",
+    "DenseFile",
+    "by_name",
+    "columns_of",
+    "dense_table",
+    "may_be_vectors",
+    "of_vectors",
+    "table",
+]
 
 Reals: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Any]
@@ -27,6 +39,7 @@ Columns: TypeAlias = Mapping[str, Any]
 
 IDS = ("id", "_id", "ids")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
+_MAY_BE_NUMBERS = re.compile(r"u?int|float|halffloat|double|decimal|null|\w*list").match
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class DenseFile:
     ids: Sequence[Id] | None = None
     """(n,); None where there is no column `id`"""
     payloads: Sequence[dict[str, Any]] | None = None
-    """(n,): all other columns; None where there are none"""
+    """(n,): all other columns, as JSON; None where there are none"""
 
 
 def dense_table(source: Any, *, column: str | None = None) -> DenseFile:
@@ -97,9 +110,14 @@ def table(columns: Columns, column: str | None, where: str, place: Callable[[int
     else:
         rows = np.stack([_numbers(columns[name], f"{where}, column {name!r}") for name in names], axis=1)
     ids = next((name for name in IDS if name in columns and name not in names), None)
-    others = {name: _plain(columns[name]) for name in columns if name and name not in names and name != ids}
+    others = {
+        name: _as_json(_plain(columns[name], f"{where}, column {name!r}"))
+        for name in columns
+        if name and name not in names and name != ids
+    }
     payloads = [dict(zip(others, row, strict=True)) for row in zip(*others.values(), strict=True)]
-    return DenseFile(rows, None if ids is None else _plain(columns[ids]), payloads if others else None)
+    own = None if ids is None else _plain(columns[ids], f"{where}, column {ids!r}")
+    return DenseFile(rows, own, payloads if others else None)
 
 
 def _check_lengths(columns: Columns, where: str) -> None:
@@ -155,15 +173,23 @@ def _numbered(names: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
+def of_vectors(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists that may be vectors."""
+    return "list" in str(kind).partition("<")[0] and _MAY_BE_NUMBERS(str(kind.value_type)) is not None
+
+
 def _holds_vectors(values: Any) -> bool:
+    """Whether it holds lists, and not of texts, objects and the like, as tags and offers are."""
     if hasattr(values, "null_count"):
-        return "list" in str(values.type).partition("<")[0]
+        return of_vectors(values.type)
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return values.dtype.kind in "fiu"
     if hasattr(values, "detach"):
         return bool(values.ndim == 2)
-    first = next((value for value in values if value is not None), None)
-    return isinstance(first, (list, tuple, np.ndarray)) or hasattr(first, "detach")
+    first = next((value for value in values if not isinstance(value, list | tuple | None) or value), None)
+    if isinstance(first, list | tuple):
+        return not isinstance(first[0], str | dict)
+    return isinstance(first, np.ndarray) or hasattr(first, "detach")
 
 
 def rows_of(values: Any, where: str, place: Callable[[int], str]) -> Reals:
@@ -271,12 +297,33 @@ def _numbers(values: Any, where: str) -> Reals:
     return column
 
 
-def _plain(values: Any) -> list[Any]:
+def _plain(values: Any, where: str) -> list[Any]:
     if hasattr(values, "to_pylist"):
-        return list(values.to_pylist())
+        try:
+            return list(values.to_pylist())
+        except Exception as error:  # text that is not UTF-8, a date after the year 9999, a time zone that is none
+            raise InvalidInput(f"{where} holds what Python cannot: {printable(error, 300)}") from error
     if hasattr(values, "detach"):
         values = _of_tensor(values)
     kind = getattr(values, "dtype", np.dtype(object)).kind
     if kind in "mM":  # of nanoseconds, item() would make numbers of dates and durations
         values = values.astype(f"{kind}8[us]")
     return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def _as_json(values: list[Any]) -> list[Any]:
+    """What columns hold and JSON does not: dates and times in ISO 8601, decimals as the nearest number."""
+    return values if _PLAIN.issuperset(map(type, values)) else list(map(_json_of, values))
+
+
+def _json_of(value: Any) -> Any:
+    if isinstance(value, date | time):
+        return value.isoformat() if value == value else None  # NaT of pandas
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return list(map(_json_of, value))
+    return {name: _json_of(inner) for name, inner in value.items()} if isinstance(value, dict) else value

@@ -8,6 +8,13 @@ __all__ = ["main"]
 
 def main() -> None:
     try:
+        _run()
+    except KeyboardInterrupt:  # while it loads: a command says itself that it was stopped
+        sys.exit(130)
+
+
+def _run() -> None:
+    try:
         from sparsevec.cli.app import app
     except ModuleNotFoundError as error:
         sys.exit(f"the command line needs {error.name}; install it with: pip install 'sparsevec[cli]'")

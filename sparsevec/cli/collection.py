@@ -133,6 +133,8 @@ def index(
     texts = model is not None and holds_texts(documents, field)
     if codes is not None and (model is None or texts):
         raise InvalidInput("--documents belongs to --model and dense vectors: it names their sparse ones")
+    if skip_empty and empty == Empty.write:
+        raise InvalidInput("expected --skip-empty or --empty write, found both")
     check_file(journal)
     check_file(failed)
     if model is None:

@@ -83,9 +83,9 @@ def embed(
     if output.suffix != ".npy":
         raise InvalidInput(f"expected a .npy file to write, found {output.name}")
     check_file(output)
-    lines = sum(1 for _ in read_texts(texts, field))  # counted and checked, before anything is embedded
+    lines = list(read_texts(texts, field))  # once, and before anything is embedded: it may be a pipe
     with progress("embedding") as done:
-        rows = embedded(read_texts(texts, field), named(embedder), on_batch=lambda count: done(count / max(1, lines)))
+        rows = embedded(lines, named(embedder), on_batch=lambda count: done(count / len(lines)))
     packed = io.BytesIO()
     np.save(packed, rows)
     whole_file(output, packed.getvalue())
@@ -112,7 +112,7 @@ def read_texts(path: Path, field: str) -> Iterator[str]:
     except OSError as error:
         raise InvalidInput(f"{printable(path)} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"expected text in UTF-8 in {path}: {error}") from error
+        raise InvalidInput(f"expected text in UTF-8 in {printable(path)}: {error}") from error
 
 
 def _field(line: dict[str, Any], field: str, number: int) -> str:

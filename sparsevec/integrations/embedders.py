@@ -180,4 +180,4 @@ def real_numbers(given: Any, what: str) -> npt.NDArray[np.float32]:
     if rows.dtype.kind not in "fiu":
         raise InvalidVectors(f"{what} is not made of real numbers: found {rows.dtype}")
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return rows.astype(np.float32, copy=False)
+        return rows.astype(np.float32)  # a copy: an embedder may fill the same array again

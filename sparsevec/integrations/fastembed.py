@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sparsevec import SparseVectors
+from sparsevec.contract.checks import check_several
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.integrations.guest import guest
 
@@ -28,16 +29,19 @@ def dimension_of(model: str) -> int:
     Raises InvalidInput for a model that fastembed does not list.
     """
     for known in SparseTextEmbedding.list_supported_models():
-        if str(known["model"]).casefold() == model.casefold():
+        if str(known["model"]).casefold() == str(model).casefold():
             return int(known.get("vocab_size") or _HASHED)
     raise InvalidInput(f"fastembed lists no sparse model {model!r:.80}; say dimension= yourself")
 
 
 def from_fastembed(embeddings: Iterable[SparseEmbedding], *, dimension: int) -> SparseVectors:
-    """A row for each embedding, indices in order, weights as float32. Raises InvalidVectors, naming the row."""
+    """A row for each embedding, indices in order, weights as float32.
+
+    Raises InvalidInput for what holds none, InvalidVectors, naming the row.
+    """
     if isinstance(embeddings, SparseEmbedding):
         embeddings = [embeddings]
-    rows = list(embeddings)
+    rows = list(check_several("embeddings", embeddings))
     wrong = next((at for at, row in enumerate(rows) if not isinstance(row, SparseEmbedding)), None)
     if wrong is not None:
         raise InvalidVectors(f"row {wrong} must be a SparseEmbedding of fastembed, found {type(rows[wrong]).__name__}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, printable
 from sparsevec.integrations.guest import guest
 
 with guest("sentence-transformers", "sentence-transformers"):
@@ -42,8 +42,9 @@ def embedder(model: str = "", *, prompt: str | None = None) -> Any:
         raise InvalidInput("name a model or its folder: sentence-transformers:all-MiniLM-L6-v2")
     try:
         loaded = SentenceTransformer(model)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"no sentence-transformers model at {model!r:.120}: {error!s:.200}") from error
+    except Exception as error:  # of theirs, of transformers, of safetensors, of the hub
+        said = printable(error, 200)
+        raise InvalidInput(f"no sentence-transformers model at {model!r:.120}: {said}") from error
     return lambda texts: loaded.encode(texts, prompt_name=prompt, show_progress_bar=False, convert_to_numpy=True)
 
 

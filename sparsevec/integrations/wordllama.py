@@ -17,7 +17,7 @@ __all__ = ["embedder"]
 def embedder(model: str = "") -> Any:
     """Texts to rows of length 1 (n, 256). Raises ClientMissing; InvalidInput for a model: there is one."""
     if model:
-        raise InvalidInput(f"wordllama brings one model; write --embedder wordllama, found wordllama:{model:.40}")
+        raise InvalidInput(f"wordllama brings one model; write --embedder wordllama, found wordllama:{model!s:.40}")
     with guest("wordllama", "text"), _logging_kept():
         import wordllama
     inside = Path(wordllama.__file__).parent  # where the package keeps the weights; elsewhere it would download them

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -100,6 +102,16 @@ def test_what_is_no_text_is_named() -> None:
             named(spec)  # type: ignore[arg-type]
 
 
+def test_an_embedder_may_fill_the_same_array_again() -> None:
+    buffer = np.empty((2, 3), np.float32)
+
+    def embedder(texts: list[str]) -> np.ndarray:
+        buffer[: len(texts)] = lengths(texts)
+        return buffer[: len(texts)]
+
+    assert np.array_equal(embed(TEXTS, embedder, batch=2), np.array(lengths(TEXTS), np.float32))
+
+
 # ---- a package
 
 
@@ -128,6 +140,14 @@ def test_a_sentence_transformers_model_embeds(dense_model: Path) -> None:
     assert rows.shape == (5, 16)
 
 
+def test_a_sentence_transformers_model_that_was_cut_short_is_named(dense_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_model, tmp_path / "cut")
+    (weights,) = (tmp_path / "cut").rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InvalidInput, match="no sentence-transformers model at"):
+        named(f"sentence-transformers:{tmp_path / 'cut'}")
+
+
 # ---- an endpoint
 
 
@@ -136,12 +156,17 @@ class Endpoint(BaseHTTPRequestHandler):
 
     failures: ClassVar[list[int]] = []
     asked: ClassVar[list[dict[str, Any]]] = []
+    instead: ClassVar[Any] = None
+    """what it says in place of rows"""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body | {"authorization": self.headers.get("Authorization")})
         if (status := self.failures.pop(0) if self.failures else 200) != 200:
-            self._say(status, {"error": {"message": "not now"}})
+            self._say(status, {"error": {"message": "not now\x1b[0m"}})
+            return
+        if self.instead is not None:
+            self._say(200, self.instead)
             return
         rows = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(lengths(body["input"]))]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -162,7 +187,7 @@ class Endpoint(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Endpoint.failures, Endpoint.asked = [], []
+    Endpoint.failures, Endpoint.asked, Endpoint.instead = [], [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
@@ -189,10 +214,38 @@ def test_an_endpoint_that_stays_busy_is_down_and_one_that_refuses_says_why(endpo
     Endpoint.failures = [429] * 2
     with pytest.raises(BackendDown, match="said 429") as down:
         embed(TEXTS, openai.embedder("small", retries=1))
+    Endpoint.failures = [529]
+    with pytest.raises(BackendDown, match="said 529"):
+        embed(TEXTS, openai.embedder("small", retries=0))
     Endpoint.failures = [401]
-    with pytest.raises(BackendUnsupported, match="not now") as refused:
+    with pytest.raises(BackendUnsupported, match=r"not now\\x1b\[0m") as refused:
         embed(TEXTS, named("openai:small"))
     assert "sk-secret" not in f"{down.value}{refused.value}"
+
+
+@pytest.mark.parametrize("instead", [{"error": "no quota"}, {"data": None, "said": "no quota"}, ["no quota"]])
+def test_an_endpoint_that_gives_something_else_is_told_with_what_it_said(endpoint: str, instead: Any) -> None:
+    Endpoint.instead = instead
+    with pytest.raises(BackendUnsupported, match=r"gave no embeddings, but: .*no quota"):
+        embed(TEXTS, named("openai:small"))
+
+
+def test_an_address_that_is_none_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:hidden:1/v1")
+    with pytest.raises(InvalidInput, match="OPENAI_BASE_URL, must be the address of an endpoint") as refused:
+        named("openai:small")
+    assert "hidden" not in str(refused.value)
+
+
+def test_texts_of_a_pipe_are_embedded(endpoint: str, tmp_path: Path) -> None:
+    out, into = os.pipe()
+    os.write(into, b"a cat\nhome\n")
+    os.close(into)
+    said = ["embed", f"/dev/fd/{out}", "-o", str(tmp_path / "rows.npy"), "--embedder", "openai:small"]
+    ran = CliRunner().invoke(app, said)
+    os.close(out)
+    assert ran.exit_code == 0, ran.output
+    assert np.array_equal(np.load(tmp_path / "rows.npy"), lengths(["a cat", "home"]))
 
 
 def test_an_endpoint_that_is_not_there_is_down(monkeypatch: pytest.MonkeyPatch) -> None:

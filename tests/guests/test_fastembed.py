@@ -55,6 +55,8 @@ def test_models_that_hash_their_tokens_have_room_for_every_hash() -> None:
 
 
 def test_what_is_none_of_theirs_is_refused_by_row() -> None:
+    with pytest.raises(InvalidInput, match="expected a sequence of embeddings, found None"):
+        from_fastembed(None, dimension=3)  # type: ignore[arg-type]
     nan = SparseEmbedding(values=np.array([np.nan]), indices=np.array([3]))
     for wrong in ([embeddings(1)[0], {1: 2.0}], [nan], [SparseEmbedding(np.array([1.0]), np.array([99999]))]):
         with pytest.raises(InvalidVectors):

@@ -860,6 +860,23 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert result.stderr.strip() == "the command line needs typer; install it with: pip install 'sparsevec[cli]'"
 
 
+INTERRUPTED = """
+import sys
+from sparsevec.cli import main
+class Stop:
+    def find_spec(name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop)
+main()
+"""
+
+
+def test_ctrl_c_while_it_loads_is_no_traceback() -> None:
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("line", ["[1, 2]", '{"number": 1}', "1.5", "-1", "null"])
 def test_a_line_that_is_no_id_is_named_and_nothing_deleted(place: Place, url: str, tmp_path: Path, line: str) -> None:
     assert sparsevec("index", url, place / "docs", "--create").exit_code == 0
@@ -891,3 +908,10 @@ def test_the_documents_of_another_model_are_not_evaluated(place: Place, tmp_path
     asked = ("eval", place / "model", place / "dense.npy", place / "asked.npy", "--documents", tmp_path / "others")
     refused = sparsevec(*asked)
     assert (refused.exit_code, "made by another encoder" in " ".join(refused.output.split())) == (2, True)
+
+
+def test_what_becomes_of_empty_vectors_is_said_once(place: Place, tmp_path: Path) -> None:
+    said = ("index", f"local:{tmp_path}/x.db", place / "docs", "--create", "--skip-empty")
+    refused = sparsevec(*said, "--empty", "write")
+    assert (refused.exit_code, "--skip-empty or --empty write, found both" in refused.output) == (2, True)
+    assert sparsevec(*said, "--empty", "skip").exit_code == 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sparsevec import files
+from sparsevec.contract.payloads import payload_fault
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.files import holds_texts, read_dense, read_ids, read_objects, read_qrels, read_table
 from sparsevec.vectors import SparseVectors
@@ -274,6 +279,7 @@ def test_a_column_is_named_where_several_could_be_the_vectors(tmp_path: Path) ->
         ("v.txt", "1 2", r"v\.txt is no file of vectors that is known here: expected \.npy"),
         ("v.npy", "no", r"v\.npy is not a NumPy \.npy file"),
         ("v.npz", "PK\x03\x04", r"v\.npz is not a NumPy \.npz file"),
+        ("v.jsonl", '{"id": 1, "v": [1], "id": 2}\n', r"v\.jsonl, line 1, .*'id' more than once"),
         ("v.parquet", "PAR1PAR1PAR1", r"v\.parquet is not a whole Parquet file"),
         ("v.parquet", "no", r"v\.parquet is not a whole Parquet file"),
         ("v.arrow", "ARROW1ARROW1", r"v\.arrow is not a whole Arrow file"),
@@ -404,14 +410,51 @@ def test_arrays_of_a_npz_are_numbered_columns_or_named(tmp_path: Path) -> None:
         read_dense(path, column="scale")
 
 
-def test_a_date_of_a_frame_stays_a_date_whatever_its_unit() -> None:
+def test_a_date_of_a_frame_is_told_in_iso_8601_whatever_its_unit() -> None:
     days = pandas.Series(pandas.to_datetime(["2024-05-01", None]))
     for unit in ("s", "us", "ns"):
         first, second = (
             read_table(pandas.DataFrame({"v": [[1.0], [2.0]], "day": days.astype(f"M8[{unit}]")})).payloads or ()
         )
-        assert str(first["day"]) == "2024-05-01 00:00:00"
+        assert first["day"] == "2024-05-01T00:00:00"
         assert second["day"] is None
+
+
+def test_dates_and_decimals_of_a_parquet_file_are_written_as_json_says_them(tmp_path: Path) -> None:
+    columns = {
+        "v": pyarrow.array([[1.0], [2.0]]),
+        "day": pyarrow.array([date(2024, 5, 1), None]),
+        "at": pyarrow.array([datetime(2024, 5, 1, 12, tzinfo=UTC), None], pyarrow.timestamp("us", "UTC")),
+        "price": pyarrow.array([Decimal("12.30"), None]),
+        "offers": pyarrow.array([[{"until": date(2024, 6, 1)}], []]),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "v.parquet")
+    said = {
+        "day": "2024-05-01",
+        "at": "2024-05-01T12:00:00+00:00",
+        "price": 12.3,
+        "offers": [{"until": "2024-06-01"}],
+    }
+    payloads = read_table(tmp_path / "v.parquet").payloads or ()
+    assert payloads == [said, {"day": None, "at": None, "price": None, "offers": []}]
+    assert [payload_fault(payload) for payload in payloads] == [None, None]
+
+
+def test_lists_of_texts_or_objects_beside_the_vectors_are_no_vectors(tmp_path: Path) -> None:
+    lines = [{"v": [1.0], "tags": [], "offers": [{"by": 1}]}, {"v": [2.0], "tags": ["a"], "offers": []}]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), tmp_path / "v.parquet")
+    beside = [{name: line[name] for name in ("tags", "offers")} for line in lines]
+    for source in (tmp_path / "v.jsonl", tmp_path / "v.parquet", pandas.DataFrame(lines)):
+        read = read_table(source)
+        assert np.array_equal(read.rows, [[1.0], [2.0]])
+        assert read.payloads == beside
+
+
+def test_a_time_zone_of_a_frame_and_what_is_no_time_there_are_told() -> None:
+    days = pandas.to_datetime(pandas.Series(["2024-05-01", None])).dt.tz_localize("Europe/Berlin")
+    read = read_table(pandas.DataFrame({"v": [[1.0], [2.0]], "day": days}))
+    assert read.payloads == [{"day": "2024-05-01T00:00:00+02:00"}, {"day": None}]
 
 
 def test_a_duration_of_a_frame_is_no_number_of_nanoseconds() -> None:
@@ -482,3 +525,63 @@ def test_a_column_of_a_frame_is_taken_as_rows() -> None:
     assert np.array_equal(read_dense(FRAME["emb"]), ROWS)
     with pytest.raises(InvalidVectors, match="row 1: expected a list of numbers, found 'x'"):
         read_dense(pandas.Series([[1.0], "x"]))
+
+
+def test_an_archive_of_other_files_is_no_npz(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "v.xlsx", "w") as archive:
+        archive.writestr("sheet.xml", "<sheet/>")
+    with pytest.raises(InvalidInput, match=r"v\.xlsx is not a NumPy \.npz file.*sheet\.xml in it is no array"):
+        read_table(tmp_path / "v.xlsx")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "v.npy")
+    with pytest.raises(InvalidInput, match=r"v\.npy is a pipe or a device, expected a regular file"):
+        read_dense(tmp_path / "v.npy")  # nobody writes to it: opening it would never end
+
+
+def test_what_only_python_calls_a_number_stays_text_in_a_csv(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(f'id,v,digits,code\n1_0,"[1]",\uff11\uff12,{"9" * 24}\n')
+    found = read_table(tmp_path / "v.csv")
+    assert (found.ids, found.payloads) == (["1_0"], [{"digits": "\uff11\uff12", "code": "9" * 24}])
+
+
+def test_a_long_text_in_a_csv_is_read(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "v.csv").write_text(f'v,text\n"[1]",{"x" * 200_000}\n')
+    assert read_table(tmp_path / "v.csv").payloads == [{"text": "x" * 200_000}]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pyarrow.array([2**50], pyarrow.timestamp("s")),  # a year that Python's dates do not reach
+        pyarrow.array([0], pyarrow.timestamp("us", tz="Nowhere/Land")),
+        pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff"]).buffers()),
+    ],
+)
+def test_a_value_that_python_cannot_hold_is_named_with_its_column(tmp_path: Path, odd: Any) -> None:
+    told = pyarrow.table({"v": [[1.0]], "odd": odd})
+    pyarrow.parquet.write_table(told, tmp_path / "v.parquet")
+    for source in (told, tmp_path / "v.parquet"):
+        with pytest.raises(InvalidInput, match="column 'odd' holds what Python cannot"):
+            read_table(source)
+
+
+def test_offsets_out_of_bounds_in_an_arrow_file_are_refused(tmp_path: Path) -> None:
+    offsets = pyarrow.array([0, 2**30, 1], pyarrow.int32())
+    told = pyarrow.table({"v": [[1.0], [2.0]], "tags": pyarrow.ListArray.from_arrays(offsets, pyarrow.array(["a"]))})
+    with pyarrow.ipc.new_file(str(tmp_path / "v.arrow"), told.schema) as file:
+        file.write_table(told)
+    with pytest.raises(InvalidInput, match=r"v\.arrow is not a whole Arrow file"):
+        read_table(tmp_path / "v.arrow", column="v")
+
+
+def test_relevance_of_ids_that_read_alike_or_of_a_grade_of_many_digits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "qrels").write_text("q 1 1\n")
+    with pytest.raises(InvalidInput, match="found '1' twice"):
+        read_qrels(tmp_path / "qrels", [1, "1"], ["q"])
+    (tmp_path / "qrels").write_text(f"q 1 1\nq 1 {'9' * 5000}\n")
+    with pytest.raises(InvalidInput, match="line 2: expected a query, a known document and a grade"):
+        read_qrels(tmp_path / "qrels", [1], ["q"])
