@@ -57,11 +57,11 @@ def read_vectors(found: Sequence[Json], field: Field) -> SparseVectors:
     objects = [hit.get("fields", {}).get(field.name) or [{}] for hit in found]
     try:
         rows = [{int(token): weight for token, weight in parts[0].items()} for parts in objects]
-    except ValueError as error:
+        vectors = SparseVectors.from_rows(rows, dimension=field.dimension or MAX_DIMENSION)
+    except ValueError as error:  # InvalidVectors, too
         raise CollectionError(
             f"field {field.name!r} holds features that are not dimensions in decimal ({error}); others wrote it"
         ) from None
-    vectors = SparseVectors.from_rows(rows, dimension=field.dimension or MAX_DIMENSION)
     return vectors.with_fingerprint(field.fingerprint)
 
 

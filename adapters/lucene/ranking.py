@@ -7,8 +7,8 @@ candidates as there are ids and to score each again by its whole row, and an ind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id, check_k
 from sparsevec.contract.filters import Where, conditions
 from sparsevec.contract.operations import Operation
-from sparsevec.errors import BackendUnsupported, InvalidInput, OutOfLimits
+from sparsevec.errors import BackendDown, BackendUnsupported, InvalidInput, OutOfLimits
 from sparsevec.vectors import Float32s
 
 from .answers import clause_limit, read_hits
@@ -31,10 +31,13 @@ from .wire import json
 __all__ = ["Ranking"]
 
 Json = Mapping[str, Any]
+_Bodies: TypeAlias = Callable[[Known], Operation[list[dict[str, Any]]]]
+"""What to ask of the index that the name stands for, checked against it."""
 
 _RESCORES = (8, 18)
 _LEAST = 100
 _MOST = 10_000  # candidates of one knn search, as shipped
+_LOOKS = 3  # at an index that is another one at each
 _WORDS = frozenset({"text", "match_only_text", "search_as_you_type", "annotated_text", "semantic_text"})
 _WHOLE = frozenset({"keyword", "constant_keyword", "wildcard"})  # ranked too, by whole values
 
@@ -42,7 +45,7 @@ _WHOLE = frozenset({"keyword", "constant_keyword", "wildcard"})  # ranked too, b
 class Ranking:
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._ranked: set[str] = set()  # fields seen to be of text
+        self._ranked: set[tuple[frozenset[str], str]] = set()  # fields of indices, seen to be of text
 
     def nearest(
         self,
@@ -53,18 +56,20 @@ class Ranking:
         where: Where | None,
         with_payloads: bool,
     ) -> Operation[list[Hits]]:
-        known = yield from self._session.existing()
-        yield from self._check(known, dense)
-        bodies = []
-        for number, row in enumerate(rows):
-            ids = None if among is None else [to_id(id_, known.target.ours) for id_ in among[number]]
-            depth = check_k(k) if ids is None else max(1, len(ids))
-            knn: dict[str, Any] = {"field": dense, "query_vector": row.tolist()}
-            knn |= {"k": min(depth, _MOST), "num_candidates": min(max(depth, _LEAST), _MOST)}
-            if ids is not None:
-                knn |= {"filter": {"ids": {"values": ids}}, "rescore_vector": {"oversample": 1.0}}
-            bodies.append({"knn": knn})
-        return (yield from self._asked(known, bodies, k, where, with_payloads, knn=True))
+        def bodies(known: Known) -> Operation[list[dict[str, Any]]]:
+            yield from self._check(known, dense)
+            asked = []
+            for number, row in enumerate(rows):
+                ids = None if among is None else [to_id(id_, known.target.ours) for id_ in among[number]]
+                depth = check_k(k) if ids is None else max(1, len(ids))
+                knn: dict[str, Any] = {"field": dense, "query_vector": row.tolist()}
+                knn |= {"k": min(depth, _MOST), "num_candidates": min(max(depth, _LEAST), _MOST)}
+                if ids is not None:
+                    knn |= {"filter": {"ids": {"values": ids}}, "rescore_vector": {"oversample": 1.0}}
+                asked.append({"knn": knn})
+            return asked
+
+        return (yield from self._asked(bodies, k, where, with_payloads, knn=True))
 
     def _check(self, known: Known, dense: str) -> Operation[None]:
         if self._session.engine != "elasticsearch":
@@ -80,25 +85,46 @@ class Ranking:
     def by_text(
         self, texts: Sequence[str], k: int, field: str, where: Where | None, with_payloads: bool
     ) -> Operation[list[Hits]]:
-        known = yield from self._session.existing()
-        yield from self._check_text(field)
-        bodies = [{"query": {"match": {field: text}}} for text in texts]
-        return (yield from self._asked(known, bodies, k, where, with_payloads, knn=False))
+        def bodies(known: Known) -> Operation[list[dict[str, Any]]]:
+            yield from self._check_text(known, field)
+            return [{"query": {"match": {field: text}}} for text in texts]
 
-    def _check_text(self, field: str) -> Operation[None]:
+        return (yield from self._asked(bodies, k, where, with_payloads, knn=False))
+
+    def _check_text(self, known: Known, field: str) -> Operation[None]:
         """A field that is not there matches nothing, which nobody would notice. Raises InvalidInput."""
-        if field in self._ranked:
+        if (known.target.names, field) in self._ranked:
             return
         caps = yield from json("GET", self._session.path("_field_caps"), params={"fields": field})
         kinds = set(caps.get("fields", {}).get(field, {})) - {"unmapped"}
         if not kinds & (_WORDS | _WHOLE):
             found = f"is of type {', '.join(sorted(kinds))}" if kinds else "is not there"
             raise InvalidInput(f"{field!r} {found} in {self._session.asked!r}, expected a field of text to rank by")
-        self._ranked.add(field)
+        if any(_apart(field, index.mappings) for index in known.target.indices):
+            raise InvalidInput(
+                f"{field!r} lies in nested objects of {self._session.asked!r}, whose words no ranking of documents "
+                "sees: expected a field of the document itself (include_in_root: true makes it one)"
+            )
+        self._ranked.add((known.target.names, field))
 
     def _asked(
-        self, known: Known, bodies: list[dict[str, Any]], k: int, where: Where | None, with_payloads: bool, *, knn: bool
+        self, bodies: _Bodies, k: int, where: Where | None, with_payloads: bool, *, knn: bool
     ) -> Operation[list[Hits]]:
+        """Asked again where the name turns out to stand for another index: filters are narrowed by its mapping."""
+        known = yield from self._session.existing()
+        for _ in range(_LOOKS):
+            asked = yield from bodies(known)
+            known, found = yield from self._taken(known, asked, k, where, with_payloads, knn=knn)
+            seen = {hit["_index"] for hits in found for hit in hits}
+            now = known if seen and seen <= known.target.names else (yield from self._session.existing(0.0))
+            if now.target == known.target:
+                return [_hits(known, hits, with_payloads) for hits in found]
+            known = now
+        raise BackendDown(f"{self._session.asked!r} stands for another index at every look")
+
+    def _taken(
+        self, known: Known, bodies: list[dict[str, Any]], k: int, where: Where | None, with_payloads: bool, *, knn: bool
+    ) -> Operation[tuple[Known, list[list[Json]]]]:
         """One multi-search; where documents have to be judged by what they hold, deeper until enough match."""
         most, limit = known.target.window, "index.max_result_window"
         if knn and most > _MOST:
@@ -130,8 +156,22 @@ class Ranking:
             taken = list(map(judge.taken, answers))
             done = all(len(some) >= k or len(hits) < depth for some, hits in zip(taken, answers, strict=True))
             if done or depth >= most:
-                return [_hits(known, some[:k], with_payloads) for some in taken]
+                return known, [some[:k] for some in taken]
             depth = min(depth * 8, most)
+
+
+def _apart(path: str, mappings: Json) -> bool:
+    """Whether a field lies in nested objects, which are documents of their own, and in no other."""
+    nested = [inside for inside in _way(path, mappings) if inside.get("type") == "nested"]
+    return bool(nested) and not any(inside.get("include_in_" + of) for inside in nested for of in ("root", "parent"))
+
+
+def _way(path: str, parent: Json) -> Iterator[Json]:
+    """The objects in which it lies."""
+    head, _, rest = path.partition(".")
+    if rest and head in (properties := parent.get("properties", {})):
+        yield properties[head]
+        yield from _way(rest, properties[head])
 
 
 def _narrowed(body: Json, clauses: list[Json], depth: int, *, knn: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from sparsevec.contract.checks import Payload
 from sparsevec.contract.filters import Condition, predicate
+from sparsevec.errors import CollectionError, InvalidVectors
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors
 
 from .ids import ORIGINAL
@@ -71,7 +72,8 @@ def vector_to_wire(row: SparseVector, dimension: int | None) -> dict[str, Any]:
 def vectors_from_wire(
     rows: Sequence[tuple[Sequence[int], Sequence[float]]], dimension: int | None, fingerprint: str | None = None
 ) -> SparseVectors:
-    """From (indices, values) pairs. Zeros, ours and those that others may have stored, score nothing: left out."""
+    """From (indices, values) pairs. Zeros, ours and those that others may have stored, score nothing: left out.
+    Raises CollectionError for what no vector of this dimension holds."""
     counts = [len(indices) for indices, _ in rows]
     columns = np.fromiter(chain.from_iterable(indices for indices, _ in rows), np.int64, sum(counts))
     weights = np.fromiter(chain.from_iterable(values for _, values in rows), np.float32, sum(counts))
@@ -81,9 +83,11 @@ def vectors_from_wire(
         order = np.lexsort((columns, at))
         columns, weights = columns[order], weights[order]
     indptr = np.concatenate(([0], np.cumsum(np.bincount(at, minlength=len(rows)))))
-    return SparseVectors(
-        indptr, columns, weights, MAX_DIMENSION if dimension is None else dimension, fingerprint=fingerprint
-    )
+    known = MAX_DIMENSION if dimension is None else dimension
+    try:
+        return SparseVectors(indptr, columns, weights, known, fingerprint=fingerprint)
+    except InvalidVectors as error:
+        raise CollectionError(f"the collection holds vectors that are not ours ({error}); others wrote them") from None
 
 
 def dense_from_wire(value: object) -> Float32s | None:

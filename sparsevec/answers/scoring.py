@@ -260,6 +260,11 @@ class DenseRows:
                 'rerank="dense" needs dense_field=, the name of the field or vector that holds the dense rows, found '
                 f"{field!r:.80}"
             )
+        if encoder.similarity != "cosine" and encoder.config.adopted is not None:
+            raise InvalidInput(
+                f"rows of an adopted model have no length, which similarity={encoder.similarity!r} needs; choose "
+                'rerank="second look" or "residual"'
+            )
         self.dense_field: str | None = field
         self._field, self._columns, self._encoder = field, encoder.input_dim, encoder
         self._near = encoder.similarity

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.contract.checks import as_floats
+from sparsevec.contract.checks import as_floats, check_seed
 from sparsevec.errors import InvalidInput
 
 __all__ = ["Interval", "interval", "paired_interval"]
@@ -34,7 +34,7 @@ def interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
     found = as_floats(_EXPECTED, values)
     if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
         raise InvalidInput(f"{_EXPECTED}, found shape {found.shape}")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_seed(seed))
     means = [found[generator.integers(len(found), size=len(found))].mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     return Interval(low, high)

@@ -95,7 +95,10 @@ def _is_small(number: Any) -> bool:
 
 def _rows(rankings: Sequence[Any]) -> list[Int64s]:
     """Lists of rows too, as arrays."""
-    found = list(map(np.asarray, check_several("rankings", rankings)))
+    try:
+        found = list(map(np.asarray, check_several("rankings", rankings)))
+    except ValueError as error:  # of several lengths
+        raise InvalidInput(f"expected rankings of rows, whole numbers (m,): {error}") from error
     odd = next((rows for rows in found if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu")), None)
     if odd is not None:
         raise InvalidInput(f"expected rankings of rows, whole numbers (m,), found {odd.dtype} of shape {odd.shape}")
@@ -159,7 +162,7 @@ def _ir_measures() -> Any:
 def _as_trec(rankings: Sequence[Int64s], judged: Qrels) -> tuple[dict[str, Any], dict[str, Any]]:
     """qrels and run."""
     run = {str(query): _positions(rankings[query]) for query in judged}
-    return {str(query): {str(row): grade for row, grade in rows.items()} for query, rows in judged.items()}, run
+    return {str(query): {str(row): int(grade) for row, grade in rows.items()} for query, rows in judged.items()}, run
 
 
 def _check(rankings: Sequence[Int64s], judged: Qrels) -> None:

@@ -126,6 +126,21 @@ def test_text_and_dense_rankings_of_elasticsearch_are_fused_as_by_hand(elastic: 
 
 
 @pytest.mark.elasticsearch
+def test_words_in_nested_objects_are_refused_unless_they_are_the_documents_own_too(engine_url: Any) -> None:
+    texts = {"properties": {"text": {"type": "text"}}, "type": "nested"}
+    with place_at(engine_url("elasticsearch9")) as place:
+        place.make({"apart": texts, "shared": {**texts, "include_in_root": True}})
+        place.put({"0": {"apart": [{"text": "red"}], "shared": [{"text": "red"}]}})
+        with place.connect() as adapter:
+            adapter.create(unlearned().output_dim, fingerprint=unlearned().fingerprint)
+            assert Retriever(unlearned(), adapter).add(["0"], ROWS[:1]).written == 1
+            own: Any = adapter
+            assert own.by_text(["red"], 5, field="shared.text")[0].ids == ("0",)
+            with pytest.raises(InvalidInput, match=r"'apart\.text' lies in nested objects"):
+                own.by_text(["red"], 5, field="apart.text")
+
+
+@pytest.mark.elasticsearch
 def test_dense_neighbours_behind_a_filter_that_the_server_does_not_decide_are_all_found(engine_url: Any) -> None:
     rows = dense(300, seed=23)
     farthest = [int(row) for row in np.argsort(rows @ QUERIES[0] / np.linalg.norm(rows, axis=1))[:5]]

@@ -210,7 +210,7 @@ def test_an_alias_that_was_moved_is_noticed_behind_every_filter(
             retriever.search(QUERIES[0], 3, where=where)
 
 
-@pytest.mark.parametrize("ask", ["search", "matching"])
+@pytest.mark.parametrize("ask", ["search", "matching", "by_text"])
 def test_an_alias_that_was_moved_to_an_index_of_another_mapping_leaves_what_that_holds(place: Place, ask: str) -> None:
     kinds = {
         "a": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
@@ -218,18 +218,20 @@ def test_an_alias_that_was_moved_to_an_index_of_another_mapping_leaves_what_that
     }
     ids = [str(n) for n in range(10)]
     for name, kind in kinds.items():
-        part(place, name).make({"kind": kind})
-        part(place, name).put({id_: {"kind": "xy"[n % 2]} for n, id_ in enumerate(ids)})
+        part(place, name).make({"kind": kind, "words": {"type": "text"}})
+        part(place, name).put({id_: {"kind": "xy"[n % 2], "words": "red"} for n, id_ in enumerate(ids)})
         with part(place, name).connect("field=emb") as adapter:
             adapter.create(unlearned().output_dim, fingerprint=unlearned().fingerprint)
             assert Retriever(unlearned(), adapter).add(ids, ROWS[:10]).written == 10
     stand_for(place, "a")
     with part(place, "now").connect("field=emb") as adapter:
+        own: Any = adapter
         asking: dict[str, Callable[[], Any]] = {
             "search": lambda: Retriever(unlearned(), adapter, candidates=10).search(
                 QUERIES[0], 10, where={"kind": "x"}
             ),
             "matching": lambda: [adapter.matching({"kind": "x"}, 20)],
+            "by_text": lambda: own.by_text(["red"], 20, field="words", where={"kind": "x"}),
         }
         (before,) = asking[ask]()
         stand_for(place, "b")

@@ -18,7 +18,7 @@ from sparsevec_adapters.qdrant_core.requests import encode
 
 from sparsevec.contract.checks import Id
 from sparsevec.contract.filters import conditions
-from sparsevec.errors import OutOfLimits
+from sparsevec.errors import CollectionError, OutOfLimits
 from sparsevec.vectors import SparseVectors
 from tests.strategies import any_float32, ids, signed_weights, vectors
 
@@ -208,3 +208,9 @@ def test_zeros_that_others_stored_are_left_out() -> None:
     (row,) = payloads.vectors_from_wire([([1, 5], [0.0, 2.0])], 10)
     assert row.to_dict() == {5: 2.0}
     assert row.values.dtype == np.float32
+
+
+@pytest.mark.parametrize("row", [([1, 10], [1.0, 2.0]), ([1], [float("inf")])])
+def test_vectors_of_others_that_cannot_be_ours_are_the_collections_fault(row: Any) -> None:
+    with pytest.raises(CollectionError, match="others wrote them"):
+        payloads.vectors_from_wire([row], 10)

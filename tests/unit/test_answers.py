@@ -15,12 +15,16 @@ import pytest
 from sparsevec.answers.explain import explain
 from sparsevec.answers.fusion import Fusion, reciprocal_rank_fusion, weighted_sum
 from sparsevec.answers.parents import parents_of
-from sparsevec.answers.retriever import AsyncRetriever
+from sparsevec.answers.retriever import AsyncRetriever, Retriever
 from sparsevec.contract.adapter import Hits
 from sparsevec.contract.checks import Id
 from sparsevec.contract.connect import aconnect
+from sparsevec.encoder import SparseEncoder
+from sparsevec.encoder.config import AdoptedConfig
+from sparsevec.encoder.model import Model
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.testing.conformance.answering import dense, unlearned
+from sparsevec.exact.reference import Reference
+from sparsevec.testing.conformance.answering import COLUMNS, dense, unlearned
 from sparsevec.vectors import SparseVectors
 
 
@@ -144,3 +148,11 @@ def test_a_cancelled_add_lets_go_of_its_journal_so_that_the_same_call_goes_on(tm
             return report.written, await retriever.adapter.count()
 
     assert asyncio.run(talk()) == (40, 40)
+
+
+def test_dense_rows_that_an_adopted_model_cannot_be_compared_with_are_refused_when_the_retriever_is_made() -> None:
+    encoder = SparseEncoder(COLUMNS, 96, similarity="l2")
+    config = unlearned().config.model_copy(update={"adopted": AdoptedConfig(columns=COLUMNS), "similarity": "l2"})
+    encoder._model = Model(config, {"similarity": np.ones(COLUMNS + 2, np.float32)})
+    with pytest.raises(InvalidInput, match="have no length, which similarity='l2' needs"):
+        Retriever(encoder, Reference(), rerank="dense", dense_field="row")

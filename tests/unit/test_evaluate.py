@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,6 +184,12 @@ def test_pairs_tell_apart_what_intervals_of_each_side_cannot() -> None:
 def test_numbers_that_have_no_interval_are_refused(values: list[float]) -> None:
     with pytest.raises(InvalidInput, match="one finite number for each query"):
         interval(values)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x"])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
+    with pytest.raises(InvalidInput, match="seed must be a whole number"):
+        interval([0.0, 1.0], seed=seed)
 
 
 def test_a_pair_is_of_the_same_queries() -> None:

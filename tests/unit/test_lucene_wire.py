@@ -448,6 +448,8 @@ def test_fetched_vectors_come_as_an_object_or_an_array_of_one() -> None:
     assert answers.read_vectors(found, SPARSE) == SparseVectors.from_rows([{5: 0.5}, {}, {}], dimension=10)
     with pytest.raises(CollectionError, match="not dimensions"):
         answers.read_vectors([{"fields": {"emb": [{"hello": 0.5}]}}], SPARSE)
+    with pytest.raises(CollectionError, match=r"lie in \[0, 10\).*others wrote it"):
+        answers.read_vectors([{"fields": {"emb": [{"10": 0.5}]}}], SPARSE)
 
 
 JSON = st.recursive(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,11 @@ def test_an_empty_ranking_counts_as_zero_and_a_query_without_answers_not_at_all(
 def test_rankings_may_be_lists() -> None:
     assert quality([RANKING.tolist()], {0: {0: 1}}) == quality([RANKING], {0: {0: 1}})
     assert [ranking.tolist() for ranking in without_themselves([[0, 2], [0, 1]])] == [[2], [0]]  # type: ignore[list-item]
+
+
+def test_grades_may_be_numbers_of_numpy() -> None:
+    grades: Any = {np.int64(0): {np.int32(1): np.int8(1)}}
+    assert quality([np.array([2, 1])], grades, at=[1]) == quality([np.array([2, 1])], {0: {1: 1}}, at=[1])
 
 
 def test_relevant_are_the_documents_of_the_same_label() -> None:
@@ -88,6 +94,7 @@ def test_five_thousand_queries_among_fifteen_thousand_documents_are_judged() -> 
         (lambda: quality([RANKING], {0: {0: 1.0}}), "all whole numbers, found 1.0 among them"),  # type: ignore[dict-item]
         (lambda: quality([RANKING], {"q": {0: 1}}), "all whole numbers, found 'q' among them"),  # type: ignore[dict-item]
         (lambda: without_themselves([5]), r"whole numbers \(m,\), found int64 of shape \(\)"),  # type: ignore[list-item]
+        (lambda: without_themselves([[[1], [1, 2]]]), r"expected rankings of rows, whole numbers"),  # type: ignore[list-item]
         (lambda: by_label([[1], [1, 2]]), "labels must be integers or strings"),
         (lambda: by_label([0.5, 1.0]), r"integers or strings of shape \(n,\), found float64 \(2,\)"),
         (lambda: by_label([[1, 2]]), r"found int64 \(1, 2\)"),
