@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sparsevec.arrays import frozen
 from sparsevec.errors import InvalidInput, InvalidVectors, printable
-from sparsevec.storage import as_path, read_folder, whole_folder
+from sparsevec.storage import as_path, read_folder, whole_folder, write_array
 
 __all__ = ["PARTS", "read_arrays", "write_arrays"]
 
@@ -33,7 +33,7 @@ def write_arrays(
 
     def fill(new: Path) -> None:
         for name, array in arrays.items():
-            np.save(new / f"{name}.npy", array)
+            write_array(new / f"{name}.npy", array)
         (new / _HEADER).write_text(json.dumps({"format": _FORMAT, **header}))
 
     whole_folder(folder, fill)

@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from sparsevec.errors import InvalidInput, StorageFailed, printable
 
@@ -34,6 +37,7 @@ __all__ = [
     "sync_folder",
     "whole_file",
     "whole_folder",
+    "write_array",
 ]
 
 Read = TypeVar("Read")
@@ -119,6 +123,14 @@ def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> 
             sync_folder(target.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)  # what was replaced, or what came to nothing
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """The file that np.save makes, which loses in silence the end of an array that finds no room."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def _target(path: str | os.PathLike[str], expected: Callable[[int], bool], otherwise: str) -> Path:

@@ -182,10 +182,10 @@ class SparseVectors:
 
         The fingerprint is kept when they agree on it too.
         """
-        if len(batches) == 1 and isinstance(batches[0], SparseVectors):
-            return batches[0]
         if not isinstance(batches, Sequence):
             raise InvalidVectors(f"expected a list of SparseVectors to concat, found {type(batches).__name__}")
+        if len(batches) == 1 and isinstance(batches[0], SparseVectors):
+            return batches[0]
         if not batches:
             raise InvalidVectors("expected at least one batch to concat, found none")
         if wrong := [batch for batch in batches if not isinstance(batch, SparseVectors)]:

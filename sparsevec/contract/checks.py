@@ -52,6 +52,7 @@ __all__ = [
     "ids_or_where",
     "key_fault",
     "payload_fault",
+    "plain_id",
 ]
 
 MAX_CODE_BYTES = 32_000  # Lucene's doc values hold 32,766 bytes
@@ -98,7 +99,12 @@ def check_ids(ids: Iterable[Id]) -> list[Id]:
     for position, id_ in enumerate(given):
         if fault := id_fault(id_):
             raise InvalidInput(f"id {position} {fault}")
-    return [str(id_) if isinstance(id_, str) else int(id_) for id_ in given]
+    return list(map(plain_id, given))
+
+
+def plain_id(id_: Any) -> Id:
+    """An id as Python's own int or str: of a number of NumPy's or a member of an enumeration, what it stands for."""
+    return str.__str__(id_) if isinstance(id_, str) else int(id_)
 
 
 def check_several(what: str, given: Iterable[One]) -> Iterator[One]:

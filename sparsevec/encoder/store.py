@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from sparsevec.encoder.residual import name_of, shapes
 from sparsevec.errors import InvalidInput, ModelBroken, printable
 from sparsevec.measure.cost import POSTING_BYTES
 from sparsevec.similarity import COLUMNS
-from sparsevec.storage import check_writable, storage_errors, whole_folder
+from sparsevec.storage import check_writable, read_folder, storage_errors, whole_folder
 from sparsevec.vectors import Float32s
 
 __all__ = ["check_place", "fingerprint", "read", "write"]
@@ -79,11 +79,11 @@ def _checksum(raw: dict[str, Any]) -> str:
 
 
 def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
-    """What `write` wrote; raises ModelBroken, saying what is missing or wrong."""
+    """What `write` wrote, all of one `write`; raises ModelBroken, saying what is missing or wrong."""
     again = "it is not a whole model folder; save it again with SparseEncoder.save"
     try:
-        raw = json.loads((folder / _CONFIG).read_bytes())
-        packed = (folder / _TENSORS).read_bytes()
+        said, packed = read_folder(folder, _contents)
+        raw = json.loads(said)
     except OSError as error:
         raise ModelBroken(
             f"{folder}: {error.strerror or error} ({Path(error.filename or '').name}); {again}"
@@ -117,6 +117,11 @@ def read(folder: Path) -> tuple[Config, dict[str, Float32s]]:
     if not config.fingerprint:
         config = config.model_copy(update={"fingerprint": fingerprint(tensors)})
     return config, tensors
+
+
+def _contents(open_file: Callable[[str], BinaryIO]) -> tuple[bytes, bytes]:
+    with open_file(_CONFIG) as config, open_file(_TENSORS) as tensors:
+        return config.read(), tensors.read()
 
 
 def _newer(raw: Any) -> str | None:

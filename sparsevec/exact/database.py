@@ -269,6 +269,8 @@ def _opened(path: str, engine: str, *, make: bool = False) -> _Connection | None
     with storage_errors(path, "opened"):
         if path and not Path(path).parent.is_dir():
             raise CollectionError(f"the folder of {path} does not exist; make it first")
+        if path and Path(path).exists() and not Path(path).is_file():
+            raise CollectionError(f"{path} is not a regular file; use another path")
         if path and not make and _is_nothing(Path(path)):
             return None
     with _storage_errors(path or engine, engine):
@@ -311,11 +313,16 @@ def _prepare(database: _Connection, path: str) -> None:
         raise CollectionError(f"{path} is an SQLite file of somebody else's; use another path")
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if ours and version not in (2, _VERSION):
-        raise CollectionError(f"{path} was written by another version of sparsevec; make it again")
+        way = "install a newer version" if version > _VERSION else "make it again"
+        raise CollectionError(f"{path} was written by another version of sparsevec; {way}")
     if database.as_opened is None:
         _write_ahead(database)
         database.execute("PRAGMA synchronous = FULL")  # a commit is on disk before it returns
     if ours and version == 2:
+        if database.as_opened is not None:
+            raise StorageFailed(
+                f"{path} is of an earlier version, which is read where it can be written; copy it to another folder"
+            )
         _add_codes(database)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -233,7 +234,8 @@ class Reference(Database):
         met = predicate(wanted)
         while more:
             dimension, fingerprint, _, code_bytes = self._existing()
-            rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, size + 1))
+            limit = min(size + 1, sys.maxsize)  # SQLite knows none above
+            rows = self._rows("SELECT * FROM documents WHERE id > ? ORDER BY id LIMIT ?", (behind, limit))
             if not rows:
                 return
             rows, more = rows[:size], len(rows) > size

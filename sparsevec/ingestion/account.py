@@ -56,10 +56,13 @@ class Account:
             self._journal = self._files.enter_context(closing(Journal(Path(journal))))
             settled, self.entries = self._journal.settled, self._journal.entries
             self.resumed = settled is not None
-            self._journal.bind(run)
             failed = failed if failed is not None else _beside(self._journal.path)
         if failed is not None:
             self._letters = self._files.enter_context(closing(DeadLetters(Path(failed), settled=settled)))
+        if self._journal is not None:
+            self._journal.bind(run)  # a new run's header, once nothing speaks against it
+        if self._letters is not None:
+            self._letters.cut()
             first = islice(self._letters, SAMPLE)
             self._failures = [IngestFailure.of(letter.id, letter.reason) for letter in first]
 

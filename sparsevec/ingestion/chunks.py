@@ -67,10 +67,8 @@ Vectors: TypeAlias = Chunk | Iterable[Chunk] | Restartable
 
 def as_chunks(vectors: Any) -> Any:
     """One batch is a stream of one chunk."""
-    whole = (
-        isinstance(vectors, SparseVectors | Encoded) or sp.issparse(vectors) or _is_tensor(vectors) or _is_rows(vectors)
-    )
-    return [vectors] if whole else vectors
+    whole = isinstance(vectors, SparseVectors | Encoded) or sp.issparse(vectors) or _is_tensor(vectors)
+    return [vectors] if whole or (_is_rows(vectors) and vectors) else vectors
 
 
 def as_vectors(chunk: Any, before: SparseVectors | None, dimension: int | None) -> SparseVectors:
@@ -106,4 +104,4 @@ def _is_tensor(value: object) -> bool:
 
 
 def _is_rows(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(row, Mapping) for row in value)
+    return isinstance(value, (list, tuple)) and all(isinstance(row, Mapping) for row in value)

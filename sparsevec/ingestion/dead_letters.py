@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,11 @@ class DeadLetter(BaseModel):
 
 
 def _jsonable(value: object) -> object:
-    """`value` as it comes back from JSON, or its `repr`."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)
+    """`value` as it comes back from JSON, or its `repr`, or its type where even that is too much."""
+    for shown in (lambda: json.loads(json.dumps(value, allow_nan=False)), lambda: repr(value)):
+        with suppress(TypeError, ValueError, RecursionError):  # the last two also of `repr`, of what is deep or long
+            return shown()
+    return f"{type(value).__name__} that cannot be shown"
 
 
 class DeadLetters:
@@ -76,7 +77,17 @@ class DeadLetters:
             raise JournalMismatch(
                 f"{printable(path)} is there already; move it away, or name another file for the dead letters"
             )
-        self._open().cut(_end_of(path, settled))
+        self._open()
+        try:
+            self._end = _end_of(path, settled)
+        except BaseException:
+            self.close()
+            raise
+
+    def cut(self) -> None:
+        """Forget the letters that no entry counts."""
+        if self._lines is not None:
+            self._lines.cut(self._end)
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
         """On disk when this returns. Raises StorageFailed, and then none of them is there."""

@@ -36,7 +36,7 @@ from typing import NoReturn, get_args
 
 from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload, check_adapter, check_k, check_options, check_space
-from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed
+from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed, printable
 from sparsevec.ingestion.account import Account
 from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.chunks import Restartable, Vectors
@@ -102,7 +102,7 @@ def ingest(
     are waited for, however a run ends: nothing writes after `ingest` has returned.
     """
     check_adapter(adapter, "upsert")
-    _check_files(journal=journal, failed=failed)
+    _check_files(journal, failed)
     _check(empty=empty, missing=missing, deadline=deadline)
     _check_counts(batch_bytes=batch_bytes, batch_count=batch_count, in_flight=in_flight)
     check_listener(on_progress)
@@ -144,10 +144,10 @@ def _check_counts(**counts: int | None) -> None:
             check_k(count, name)
 
 
-def _check_files(**files: object) -> None:
-    for name, path in files.items():
-        if path is not None:
-            as_path(path, name)
+def _check_files(journal: object, failed: object) -> None:
+    files = [as_path(path, name) for name, path in (("journal", journal), ("failed", failed)) if path is not None]
+    if len({os.path.realpath(path) for path in files}) < len(files):
+        raise InvalidInput(f"journal and failed must be two files, found {printable(files[0])} twice")
 
 
 def _look(adapter: Adapter, patience: Patience) -> Info:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sparsevec.contract.checks import as_real
 from sparsevec.contract.deadlines import within
 from sparsevec.errors import BackendDown, InvalidInput, printable
 
@@ -48,7 +49,8 @@ class Stopped(Exception):
 
 def check_deadline(deadline: object) -> None:
     """Raises InvalidInput unless it is a number of seconds."""
-    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline >= 0:
+    seconds = as_real(deadline)
+    if seconds is None or not seconds >= 0:
         raise InvalidInput(f"deadline must be a number of seconds, found {deadline!r:.80}")
 
 
@@ -66,7 +68,7 @@ class Patience:
     when it was not. Progress of any request is progress of the run."""
 
     def __init__(self, deadline: float, timing: Timing) -> None:
-        self.deadline = deadline
+        self.deadline = as_real(deadline) or 0.0
         self.on_wait: Callable[[str], None] = lambda _reason: None
         """called with the reason before each pause"""
         self._timing = timing

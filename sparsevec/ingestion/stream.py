@@ -12,7 +12,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from sparsevec.contract.adapter import UInt8s
-from sparsevec.contract.checks import CheckedPayloads, Id, check_several, checked_payload, id_fault
+from sparsevec.contract.checks import CheckedPayloads, Id, check_several, checked_payload, id_fault, plain_id
 from sparsevec.contract.payloads import is_unicode
 from sparsevec.errors import InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.ingestion.chunks import Encoded, Restartable, Vectors, as_chunks, as_vectors, faults_of
@@ -256,10 +256,10 @@ def _document(position: int, id_: Any, payload: Any, size: int, version: Any, ro
         fault = fault or f"the code of id {id_!r} must be a row of uint8, found {type(code).__name__}"
     if fault is not None:
         return Document(position, id_, payload, "", size, fault, None, routing)
-    plain_id = str(id_) if isinstance(id_, str) else int(id_)
+    own_id = plain_id(id_)
     text = _text(plain_payload) if plain_payload else "{}"
-    size += len(text) + len(str(plain_id)) + (0 if code is None else 2 * len(code))
-    return Document(position, plain_id, plain_payload, text, size, None, version, routing, code)
+    size += len(text) + len(str(own_id)) + (0 if code is None else 2 * len(code))
+    return Document(position, own_id, plain_payload, text, size, None, version, routing, code)
 
 
 def _text_fault(value: object) -> str | None:

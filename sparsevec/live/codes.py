@@ -24,7 +24,7 @@ from sparsevec.contract.copies import marks_of
 from sparsevec.dense import dense_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidVectors, ModelBroken, WrongSpace, printable
-from sparsevec.storage import as_path, storage_errors, whole_folder
+from sparsevec.storage import as_path, storage_errors, whole_folder, write_array
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["Codes", "code_fingerprints", "keep_refined", "nine_bits", "places"]
@@ -101,7 +101,7 @@ def keep_refined(model: str | os.PathLike[str], dense: Any, documents: SparseVec
 
     def fill(new: Path) -> None:
         with storage_errors(new):
-            np.save(new / _KEYS, keys)
+            write_array(new / _KEYS, keys)
         documents[first].save(new / _CODES)
 
     whole_folder(folder / _FOLDER, fill)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,27 @@ def test_a_config_of_before_there_were_checksums_is_read(few: SparseEncoder, tmp
     del said["config_sha256"]
     path.write_text(json.dumps(said))
     assert SparseEncoder.load(tmp_path / "model").encode_query(ROWS) == few.encode_query(ROWS)
+
+
+def test_a_reader_never_mixes_two_models_however_often_they_are_replaced(few: SparseEncoder, tmp_path: Path) -> None:
+    several = [few, SparseEncoder(INPUT, 64).fit(ROWS[::2], budget=Budget(nnz=4))]
+    few.save(tmp_path / "model")
+    stop = threading.Event()
+
+    def save() -> None:
+        for number in range(10_000):
+            several[number % 2].save(tmp_path / "model")
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=save)
+    writer.start()
+    try:
+        found = {SparseEncoder.load(tmp_path / "model").fingerprint for _ in range(300)}
+    finally:
+        stop.set()
+        writer.join()
+    assert found <= {encoder.fingerprint for encoder in several}
 
 
 @pytest.mark.parametrize("name", ["retrofit.json", "notes.txt", "documents"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from sparsevec.contract.connect import connect
 from sparsevec.contract.filters import EngineFilter, conditions, matches
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterNotFound, InvalidInput, InvalidVectors
+from sparsevec.ingestion.ingest import ingest
 from sparsevec.vectors import SparseVector, SparseVectors
 from tests.strategies import distinct_ids, not_ids
 
@@ -27,6 +29,19 @@ TWO = SparseVectors.from_rows([{0: 1.0}, {1: 1.0}], dimension=4)
 @given(st.integers(0, 6).flatmap(distinct_ids))
 def test_ids_come_back_as_they_were_given(ids: list[int | str]) -> None:
     assert check_ids(iter(ids)) == ids
+
+
+def test_an_id_of_an_enumeration_or_of_numpy_is_what_it_stands_for() -> None:
+    class Of(str, Enum):  # noqa: UP042 -- its str() is "Of.A"
+        A = "a"
+
+    ids: list[Any] = [Of.A, np.str_("b"), np.uint64(3)]
+    found = check_ids(ids)
+    assert [(type(id_), id_) for id_ in found] == [(str, "a"), (str, "b"), (int, 3)]
+    adapter = connect("reference:")
+    adapter.create(4)
+    ingest(adapter, [Of.A, np.str_("b")], TWO)
+    assert list(adapter.fetch(["a", "b"]).ids) == ["a", "b"]
 
 
 @given(not_ids)

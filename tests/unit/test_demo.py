@@ -11,10 +11,11 @@ import pytest
 
 import sparsevec
 from sparsevec.demo import from_folder, shipped
-from sparsevec.demo.compare import UNTRAINED, Side, projected, random_directions, shortcoming
+from sparsevec.demo.compare import UNTRAINED, Side, _pca, projected, random_directions, shortcoming
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.run import run
 from sparsevec.demo.stages import Stages
+from sparsevec.dense import Reals
 from sparsevec.dense import unit_rows as unit
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.recall import Evaluation, Judged, dense_top
@@ -115,6 +116,27 @@ def test_a_payload_that_no_backend_holds_is_named_before_anything_is_learned(tmp
     (tmp_path / "documents.jsonl").write_text('{"id": 1}\n{"id": 2, "a.b": 1}\n')
     with pytest.raises(InvalidInput, match=r"document 1, line 2: a field must be"):
         from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("n", "queries", "says"),
+    [
+        (7, None, r"documents\.npy must hold at least 8 documents, or queries beside it .*found 7"),
+        (1, 3, r"documents\.npy must hold at least 2 documents, found 1"),
+        (64, 0, r"queries\.npy holds no query"),
+    ],
+)
+def test_too_few_to_ask_or_to_be_asked_is_noticed_before_anything_is_learned(
+    n: int, queries: int | None, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        from_folder(folder_of(tmp_path, n=n, queries=queries))
+
+
+@pytest.mark.parametrize("dense", [np.repeat(np.eye(1, 8), 20, axis=0), np.resize([1.0, -1.0], (20, 1))])
+def test_equal_rows_and_rows_of_one_column_have_principal_components_too(dense: Reals, tmp_path: Path) -> None:
+    np.save(tmp_path / "documents.npy", dense)
+    assert _pca(from_folder(tmp_path))
 
 
 def test_a_folder_without_documents_is_named_with_what_it_holds(tmp_path: Path) -> None:

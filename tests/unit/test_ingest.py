@@ -184,6 +184,11 @@ def test_an_option_that_is_none_is_refused(adapter: Misbehaving, options: Any, m
         sv.ingest(adapter, [1], some(1), **options)
 
 
+@pytest.mark.parametrize("deadline", [np.float32(5), np.int64(5), float("inf"), 10**400])
+def test_a_deadline_is_any_number_of_seconds(adapter: Misbehaving, deadline: Any) -> None:
+    assert sv.ingest(adapter, [1], some(1), deadline=deadline).written == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -280,6 +285,16 @@ def test_a_dead_letter_holds_what_json_cannot_carry_as_its_repr(adapter: Misbeha
     assert all(json.loads(line) for line in failed.read_text().splitlines())
 
 
+def test_a_dead_letter_holds_the_type_of_what_is_too_deep_for_its_repr(adapter: Misbehaving, tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    sv.ingest(adapter, [1, 2], some(2), [deep, {}], failed=tmp_path / "failed.jsonl")
+    (letter,) = read_dead_letters(tmp_path / "failed.jsonl")
+    assert letter.payload == "dict that cannot be shown"
+    assert adapter.count() == 1
+
+
 def test_no_file_is_made_when_nothing_fails(adapter: Misbehaving, tmp_path: Path) -> None:
     sv.ingest(adapter, [1], some(1), failed=tmp_path / "failed.jsonl")
     assert not (tmp_path / "failed.jsonl").exists()
@@ -292,6 +307,22 @@ def test_dead_letters_of_another_run_are_never_touched(adapter: Misbehaving, tmp
         sv.ingest(adapter, [1], some(1), failed=failed)
     assert failed.read_text() == "precious\n"
     assert adapter.count() == 0
+
+
+def test_dead_letters_of_another_run_are_not_touched_by_the_second_call_either(
+    adapter: Misbehaving, tmp_path: Path
+) -> None:
+    sv.ingest(adapter, [1], [EMPTY], failed=tmp_path / "run.failed.jsonl")
+    letters = (tmp_path / "run.failed.jsonl").read_text()
+    for _ in range(2):
+        with pytest.raises(JournalMismatch, match="is there already; move it away"):
+            sv.ingest(adapter, [2], some(1), journal=tmp_path / "run.journal")
+    assert (tmp_path / "run.failed.jsonl").read_text() == letters
+
+
+def test_a_journal_and_dead_letters_in_one_file_are_refused(adapter: Misbehaving, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="must be two files"):
+        sv.ingest(adapter, [1], some(1), journal=tmp_path / "one", failed=tmp_path / "." / "one")
 
 
 # ---- the report

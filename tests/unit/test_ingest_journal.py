@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import sparsevec as sv
 from sparsevec.errors import JournalMismatch, SparsevecError, StorageFailed
 from sparsevec.ingestion.dead_letters import read_dead_letters
 from sparsevec.ingestion.journal import Entry, Journal
+from tests.full_disk import files_up_to
 from tests.misbehaving import Interrupted, Misbehaving, honest, interrupted
 
 DIMENSION = 8
@@ -214,6 +213,16 @@ def test_dead_letters_that_were_edited_into_something_else_are_left_alone(
     assert (tmp_path / "j.failed.jsonl").read_text() == content
 
 
+def test_dead_letters_that_were_refused_and_are_mended_are_gone_on_with(adapter: Misbehaving, tmp_path: Path) -> None:
+    first = sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")
+    letters = (tmp_path / "j.failed.jsonl").read_text()
+    (tmp_path / "j.failed.jsonl").write_text("edited\n")
+    with pytest.raises(JournalMismatch, match="no dead letter of ours"):
+        sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")
+    (tmp_path / "j.failed.jsonl").write_text(letters)
+    assert sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j").failed == first.failed
+
+
 def test_dead_letters_that_were_moved_away_are_not_missed(adapter: Misbehaving, tmp_path: Path) -> None:
     first = sv.ingest(adapter, range(N), VECTORS, journal=tmp_path / "j")
     (tmp_path / "j.failed.jsonl").rename(tmp_path / "to mend")
@@ -269,17 +278,6 @@ def test_a_folder_or_a_pipe_is_not_a_journal(adapter: Misbehaving, tmp_path: Pat
 
 
 # ---- a full disk
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond `size` bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 30, 100, 300, 500, 777])

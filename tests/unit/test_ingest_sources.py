@@ -58,6 +58,12 @@ def test_they_are_taken_as_chunks_too(adapter: Misbehaving, kind: str) -> None:
     assert adapter.fetch(range(2 * N, 3 * N)).vectors == VECTORS
 
 
+def test_a_chunk_of_rows_may_be_empty(adapter: Misbehaving) -> None:
+    report = sv.ingest(adapter, range(N), [[], ROWS[:2], [], ROWS[2:], []])
+    assert report.written == N
+    assert adapter.fetch(range(N)).vectors == VECTORS
+
+
 @pytest.mark.parametrize("dense", [TENSOR, TENSOR.numpy(), TENSOR.numpy().tolist()])
 def test_dense_rows_may_be_embeddings_and_are_refused(adapter: Misbehaving, dense: Any) -> None:
     with pytest.raises(InvalidVectors, match=r"encoder\.encode_each of dense embeddings"):

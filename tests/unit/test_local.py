@@ -20,11 +20,16 @@ import pytest
 
 from sparsevec import connect
 from sparsevec.contract.adapter import Adapter, Documents, Hits
+from sparsevec.errors import CollectionError, StorageFailed
 from sparsevec.exact.local import LocalEngine, engine
+from sparsevec.exact.local.segments import Segment
 from sparsevec.exact.local.snapshot import Snapshot
+from sparsevec.exact.local.texts import Texts
 from sparsevec.exact.reference import Reference
+from sparsevec.exact.rows import key_of
 from sparsevec.postings import blocks
 from sparsevec.vectors import SparseVectors
+from tests.full_disk import files_up_to
 
 DIMENSION = 24
 FILTERS: list[dict[str, Any] | None] = [
@@ -542,6 +547,29 @@ def test_nothing_is_left_of_what_was_dropped_amid_a_merge(tmp_path: Path, caplog
         local.drop()
     assert [left.name for left in tmp_path.iterdir()] == ["f"]
     assert caplog.records == []
+
+
+def test_an_index_whose_last_bytes_find_no_room_is_not_kept(tmp_path: Path) -> None:
+    vectors = some_vectors(np.random.default_rng(0), 500)
+    segment = Segment(Texts.of(map(key_of, range(500))), vectors, Texts.of([b"{}"] * 500), None)
+    segment.save(tmp_path / "whole")
+    largest = max(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    with files_up_to(largest - 1), pytest.raises(StorageFailed, match="too large"):
+        segment.save(tmp_path / "short")
+    assert not (tmp_path / "short").exists()
+
+
+def test_what_was_dropped_answers_nothing_any_more(tmp_path: Path) -> None:
+    vectors = some_vectors(np.random.default_rng(0), 5)
+    for path in ("", f"{tmp_path}/f"):
+        with LocalEngine(path) as local:
+            local.create(DIMENSION)
+            local.upsert(range(5), vectors)
+            local.search(vectors, 1)
+            local.drop()
+            for ask in (local.count, lambda: local.count({}), lambda: local.search(vectors, 1)):
+                with pytest.raises(CollectionError, match="holds no collection yet"):
+                    ask()
 
 
 def test_where_no_thread_can_be_started_searches_and_writes_go_on(

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,18 @@ def test_a_file_that_only_the_reference_wrote_is_searched_where_nothing_can_be_w
             return [len(adapter.search(DOCUMENTS[:1], 5000)[0]) for _ in range(2)]
 
     assert as_a_guest(read, folder) == "returned [2000, 2000]"
+
+
+def test_a_file_of_an_earlier_version_says_there_that_it_must_be_copied(engine: str, folder: Path) -> None:
+    path = filled(folder / "f")
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "ALTER TABLE collection DROP COLUMN code_bytes; ALTER TABLE documents DROP COLUMN code; "
+            "PRAGMA user_version = 2"
+        )
+    found = as_a_guest(lambda: connect(f"{engine}:{path}"), folder)
+    assert "StorageFailed" in found
+    assert "copy it to another folder" in found
 
 
 def test_a_write_there_says_that_it_can_only_be_read(engine: str, folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,13 @@ def foreign_database(file: Path) -> None:
     sqlite3.connect(file).execute("CREATE TABLE theirs (x)").connection.close()
 
 
+def later_version(file: Path) -> None:
+    with Reference(str(file)) as adapter:
+        adapter.create(8)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA user_version = 1000")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -97,7 +105,9 @@ def foreign_database(file: Path) -> None:
             lambda file: file.write_bytes(b"not a database, and longer than a header" * 40),
             "not a file of the reference engine",
         ),
-        (Path.mkdir, "unable to open"),
+        (Path.mkdir, "is not a regular file; use another path"),
+        (os.mkfifo, "is not a regular file; use another path"),
+        (later_version, "another version of sparsevec; install a newer version"),
     ],
 )
 def test_a_path_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, make: Iterable[Path], message: str) -> None:
@@ -328,6 +338,13 @@ def test_a_closed_one_says_so_and_nothing_else(engine: str) -> None:
     with pytest.raises(AdapterClosed, match="was closed; connect again"):
         adapter.count()
     assert "(closed)" in repr(adapter)
+
+
+def test_a_page_of_all_there_are_can_be_as_large_as_a_number_of_the_machine() -> None:
+    with connect("reference:") as adapter:
+        adapter.create(1)
+        adapter.upsert([1, 2], SparseVectors.concat([ONE] * 2))
+        assert [page.ids for page in adapter.scan(size=sys.maxsize)] == [(1, 2)]
 
 
 def test_a_field_that_holds_a_dense_row_can_be_scanned() -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from sparsevec.errors import InvalidInput, InvalidVectors, StorageFailed
 from sparsevec.vectors import MAX_DIMENSION, SparseVectors
+from tests.full_disk import files_up_to
 from tests.strategies import signed_weights, vectors
 
 DENSE = np.array([[0, 1.5, 0, -2], [0, 0, 0, 0], [3, 0, 0, 1]], np.float32)
@@ -406,6 +407,7 @@ def test_bad_rows_are_refused_by_number(rows: Any, message: str) -> None:
         (lambda: SparseVectors.from_scipy(np.zeros((1, 1))), "scipy sparse"),
         (lambda: SparseVectors.from_scipy(sp.coo_array(([1.0, 1.0], ([0, 0], [1, 1])), shape=(1, 2))), "repeats"),
         (lambda: SparseVectors.concat([]), "at least one"),
+        (lambda: SparseVectors.concat(iter(())), "found tuple_iterator"),  # type: ignore[arg-type]
         (lambda: SparseVectors.concat([SparseVectors([0], [], [], 1), SparseVectors([0], [], [], 2)]), r"\[1, 2\]"),
     ],
 )
@@ -433,6 +435,15 @@ def test_what_was_saved_is_loaded_and_mapped(tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("vectors")
     batch.save(folder)
     assert SparseVectors.load(folder) == batch == SparseVectors.load(folder, mmap=True)
+
+
+def test_a_batch_whose_last_bytes_find_no_room_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
+    before = SparseVectors.from_rows([{1: 1.0}], dimension=4)
+    before.save(tmp_path / "v")
+    larger = SparseVectors.from_dense(np.ones((40, 40), np.float32))
+    with files_up_to(larger.nnz * 4), pytest.raises(StorageFailed, match="too large"):
+        larger.save(tmp_path / "v")
+    assert SparseVectors.load(tmp_path / "v") == before
 
 
 @pytest.mark.parametrize("part", ["header.json", "indptr.npy", "indices.npy", "values.npy"])

@@ -225,6 +225,8 @@ class LocalEngine(Reference):
 
     def drop(self) -> None:
         super().drop()
+        with self._held():
+            self._state = None  # SQLite counts no change
         self._settle()
         if self._path:
             with suppress(OSError):  # there is none, or others keep something there
