@@ -165,11 +165,16 @@ def _word_usage(corpus: Corpus, dimension: int) -> dict[str, npt.NDArray[np.floa
 def _pca(corpus: Corpus) -> dict[int, Evaluation]:
     """A 24th, 12th, 6th and third of the principal components of unit rows, compared by cosine."""
     rows, asked = _centred(corpus.dense, corpus.asked)
-    axes = np.linalg.eigh(np.cov(rows.T))[1][:, ::-1].astype(np.float32)
+    axes = np.linalg.eigh(np.atleast_2d(np.cov(rows.T)))[1][:, ::-1].astype(np.float32)
     rows, asked = rows @ axes, asked @ axes
     sizes = sorted({max(1, rows.shape[1] // share) for share in (24, 12, 6, 3)})
-    codes = {m: (unit(rows[:, :m]), unit(asked[:, :m])) for m in sizes}
+    codes = {m: (unit(_not_zero(rows[:, :m])), unit(_not_zero(asked[:, :m]))) for m in sizes}
     return {m: evaluate_dense(corpus.dense, corpus.asked, *both, qrels=corpus.answers) for m, both in codes.items()}
+
+
+def _not_zero(rows: Float32s) -> Float32s:
+    """Rows of zeros have no direction: all of these are alike."""
+    return np.where(rows.any(axis=1, keepdims=True), rows, np.float32(1))
 
 
 # ---- sparse codes without learning

@@ -25,6 +25,7 @@ _ASKED = 500  # queries that are measured and verified
 _SHOWN = 12  # searches on the page
 _ENOUGH = 200  # queries, to learn from half of them
 _WORDS = 110  # characters of a query
+_ASIDE = 8  # of so many documents one is set aside to ask, where there are no queries
 _FORMATS = ("npy", "npz", "parquet", "arrow", "feather", "csv", "tsv")
 
 
@@ -86,12 +87,15 @@ def from_folder(folder: Path) -> Corpus:
     """
     path = _file(folder, "documents")
     found = read_table(path)
-    dense = dense_rows(found.rows, what=path.name)
+    dense, asking = dense_rows(found.rows, what=path.name), _file(folder, "queries").exists()
+    if len(dense) < (least := 2 if asking else _ASIDE):
+        beside = "" if asking else ", or queries beside it (queries.npy)"
+        raise InvalidInput(f"{path} must hold at least {least} documents{beside}, found {len(dense)}")
     lines = _lines(folder, path, found, len(dense))
     ids = _distinct(check_ids(line.get("id", row) for row, line in enumerate(lines)))
     payloads = [_payload(line, row) for row, line in enumerate(lines)]
     about = f"{len(dense):,} vectors of {dense.shape[1]} dimensions from {folder}"
-    if _file(folder, "queries").exists():
+    if asking:
         return _with_queries(folder, about, dense, ids, payloads)
     return _without_queries(about, dense, ids, payloads)
 
@@ -99,6 +103,8 @@ def from_folder(folder: Path) -> Corpus:
 def _with_queries(folder: Path, about: str, dense: Float32s, ids: Sequence[Id], payloads: Sequence[Payload]) -> Corpus:
     path = _file(folder, "queries")
     queries = dense_rows(read_table(path).rows, dense.shape[1], path.name)
+    if not len(queries):
+        raise InvalidInput(f"{path} holds no query; take it away, and some of the documents are asked instead")
     lines = _objects(folder / "queries.jsonl", len(queries))
     words = [str(line.get("text", f"query {row}")) for row, line in enumerate(lines)]
     enough = len(queries) >= _ENOUGH
@@ -120,7 +126,7 @@ def _with_queries(folder: Path, about: str, dense: Float32s, ids: Sequence[Id], 
 
 
 def _without_queries(about: str, dense: Float32s, ids: Sequence[Id], payloads: Sequence[Payload]) -> Corpus:
-    aside = np.random.default_rng(0).permutation(len(dense))[: min(_ASKED, len(dense) // 8)]
+    aside = np.random.default_rng(0).permutation(len(dense))[: min(_ASKED, len(dense) // _ASIDE)]
     kept = np.setdiff1d(np.arange(len(dense)), aside)
     asked = np.asarray(dense[aside])
     return Corpus(

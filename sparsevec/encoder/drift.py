@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -156,12 +157,14 @@ def _reasons(
         said.append(f"a query costs F {flops:.3f}, the budget is {allowed:.3g}: documents use other dimensions now")
     if nnz > _BUDGET * config.nnz:
         said.append(f"documents have {nnz:.1f} weights, the budget is {config.nnz}")
-    kept = next((kind.recall_10 for kind in config.figures.kinds if kind.kind == "documents"), None)
+    asked = next((kind for kind in config.figures.kinds if kind.kind == "documents"), None)
+    spread = (between.high - between.low) / 2 * math.sqrt(len(hit))  # of one document's share, then as now
+    kept = None if asked is None else asked.recall_10 - spread / math.sqrt(asked.queries)
     before, own = config.figures.of_themselves, _of_fitted(hit, new, asking_new)
     if before is not None and own is not None:
         between, kept = own, before.low
     if kept is not None and between.high < kept:
-        said.append(f"documents find {between} of their dense top 10, {kept:.3f} when this was learned")
+        said.append(f"documents find {between} of their dense top 10, {kept:.3f} or more when this was learned")
     both = new.any(axis=1) & ~new.all(axis=1)
     if both.any():
         later, fitted = (

@@ -135,8 +135,9 @@ class SparseEncoder:
 
         `on_step` is called with each event of `sparsevec.progress`. checkpoint: a folder, written every few seconds;
         call `fit` again with the same arguments after a kill, and it goes on to the same bits. device: what torch
-        learns on, "cpu" or "cuda"; a GPU adds in no fixed order, and a processor with AMX multiplies bfloat16, so that
-        the same seed learns other bits there, and a checkpoint of one is refused on another. Needs the extra `train`.
+        learns on, "cpu" or "cuda"; a GPU adds in no fixed order, a processor with AMX multiplies bfloat16, and compiled
+        loops, of the extra `fast`, add in another order, so that the same seed learns other bits there, and a
+        checkpoint of one is refused on another. Needs the extra `train`.
 
         Raises InvalidVectors, InvalidInput when the budget cannot be met; for the checkpoint CheckpointMismatch,
         ModelBroken or StorageFailed.
@@ -282,6 +283,8 @@ class SparseEncoder:
                 "as many, of the same texts in the same order"
             )
         searched = model.similarity.documents(own if documents is None else self._rows(documents, "documents"))
+        if documents is not None and not len(searched):
+            raise InvalidInput("expected documents that queries search, found none; leave documents out to search ours")
         held = model.documents(searched, None) if vectors is None else check_vectors(vectors)
         self._check_ours(held)
         if len(held) != len(searched):

@@ -206,6 +206,12 @@ def train(
     ModelBroken or StorageFailed for the checkpoint.
     """
     began = time.perf_counter()
+    for part in (optimizer, scheduler):
+        if isinstance(part, torch.optim.LBFGS | torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise InvalidInput(
+                f"each step of {type(part).__name__} needs a closure or a figure, and here it gets none; take an "
+                "optimizer such as Adam, and a scheduler that counts steps, such as LambdaLR"
+            )
     learned, device = _learned(model, optimizer), next(model.parameters()).device.type
     half = torch.float16 if plan.precision == "float16" else torch.bfloat16
     scaler = torch.amp.GradScaler(device, enabled=plan.precision == "float16")

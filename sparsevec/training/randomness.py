@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 __all__ = ["Randomness"]
+
+_ALONE: Final = threading.RLock()
+os.register_at_fork(after_in_child=_ALONE._at_fork_reinit)  # type: ignore[attr-defined]  # who held it is not there
 
 
 class Randomness:
@@ -18,27 +23,32 @@ class Randomness:
         with randomness:
             ...                     # whoever draws here continues this state, and leaves the one outside alone
 
+    All threads share the global generators, so one is in such a block at a time, and others wait.
+
     numbers: what the state is made from, whole numbers of at least 0; other numbers, other random numbers.
     """
 
     def __init__(self, *numbers: int) -> None:
-        outside = _read()
         seeds = np.random.SeedSequence(numbers).generate_state(4, np.uint64).tolist()
-        torch.default_generator.manual_seed(seeds[0])
-        if _on_gpu():
-            torch.cuda.manual_seed(seeds[1])
-        np.random.seed(seeds[2] % 2**32)
-        random.seed(seeds[3])
-        self._inside, self._outside = _read(), outside
-        _write(outside)
+        with _ALONE:
+            outside = _read()
+            torch.default_generator.manual_seed(seeds[0])
+            if _on_gpu():
+                torch.cuda.manual_seed(seeds[1])
+            np.random.seed(seeds[2] % 2**32)
+            random.seed(seeds[3])
+            self._inside, self._outside = _read(), outside
+            _write(outside)
 
     def __enter__(self) -> None:
+        _ALONE.acquire()
         self._outside = _read()
         _write(self._inside)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._inside = _read()
         _write(self._outside)
+        _ALONE.release()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only."""

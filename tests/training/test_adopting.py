@@ -160,6 +160,11 @@ def test_pairs_that_do_not_pair_are_refused(
         encoder.adopt(another_model(documents)[:theirs], documents[:ours])
 
 
+def test_documents_of_which_there_are_none_are_refused(encoder: SparseEncoder, documents: Float32s) -> None:
+    with pytest.raises(InvalidInput, match="documents that queries search, found none"):
+        encoder.adopt(another_model(documents), documents, documents=documents[:0])
+
+
 def test_rows_that_are_no_numbers_are_refused(encoder: SparseEncoder, documents: Float32s) -> None:
     theirs = another_model(documents)
     theirs[3, 4] = np.nan

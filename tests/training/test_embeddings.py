@@ -15,6 +15,7 @@ from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.calibration import document_cut, query_purse
 from sparsevec.encoder.head import Projection, encoded
+from sparsevec.encoder.model import Model
 from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import cost, usage
@@ -283,6 +284,21 @@ def test_a_corpus_that_stayed_is_judged_as_it_was(
     assert found.active_dims == pytest.approx(8, rel=0.01)
 
 
+def test_what_few_documents_found_when_a_head_was_learned_is_no_more_certain_than_they_are_many(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    stored, model = encoder.encode_document(documents), encoder._fitted()
+    now = encoder.judge(documents, stored)
+
+    def judged(queries: int) -> bool:
+        figures, recall = model.config.figures, now.recall_10_interval.high + 0.01
+        kinds = tuple(kind.model_copy(update={"queries": queries, "recall_10": recall}) for kind in figures.kinds)
+        config = model.config.model_copy(update={"figures": figures.model_copy(update={"kinds": kinds})})
+        return SparseEncoder._of(Model(config, model.tensors)).judge(documents, stored).refine_again
+
+    assert (now.refine_again, judged(30), judged(30_000)) == (False, False, True)
+
+
 def test_a_corpus_that_moved_on_is_to_be_refined_again(refined: tuple[SparseEncoder, SparseVectors]) -> None:
     encoder, _ = refined
     others = np.random.default_rng(3).standard_normal((1500, INPUT)).astype(np.float32)
@@ -365,6 +381,13 @@ def test_one_document_is_enough_to_begin_with(near: Near) -> None:
     encoder = SparseEncoder(INPUT, OUTPUT, similarity=near).fit(rows[:1], budget=Budget(nnz=NNZ))
     assert encoder.encode_document(rows[:1]).nnz
     assert encoder.encode_query(rows[1]).nnz
+
+
+@pytest.mark.parametrize("near", ["cosine", "dot", "l2"])
+def test_a_few_documents_that_are_equal_are_enough_to_begin_with(near: Near) -> None:
+    rows = np.repeat(clustered(1, seed=1), 5, axis=0)
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity=near).fit(rows, budget=Budget(nnz=NNZ))
+    assert encoder.figures.recall_10 == 1
 
 
 def test_what_codes_without_learning_say_of_themselves_is_what_rows_that_nobody_knew_find() -> None:

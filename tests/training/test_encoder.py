@@ -8,14 +8,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from sparsevec.encoder import Budget, Progress, SparseEncoder
-from sparsevec.encoder.recipe import refine_recipe
+from sparsevec.encoder import Budget, Progress, SparseEncoder, stages
+from sparsevec.encoder.recipe import SecondLookRecipe, refine_recipe
 from sparsevec.errors import InvalidInput, ModelBroken, StorageFailed
 from sparsevec.measure.cost import cost
 from sparsevec.similarity import Near
@@ -253,6 +254,17 @@ def test_where_learning_collapses_codes_that_need_none_serve_and_the_card_says_w
     assert encoder.figures.collapsed is not None
     assert "learning collapsed" in str(encoder.figures)
     assert encoder.encode_document(rows).row_nnz.max() <= 2 * NNZ
+
+
+def test_rows_that_are_equal_but_for_one_are_served_by_codes_that_need_no_learning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages, "SecondLookRecipe", partial(SecondLookRecipe, steps=30))
+    rows = clustered(120, seed=1)
+    rows[1:] = rows[1]
+    encoder = SparseEncoder(INPUT, OUTPUT, similarity="dot").fit(rows, budget=Budget(nnz=NNZ))
+    assert encoder.config.stage == "untrained"
+    assert encoder.figures.collapsed is not None
 
 
 def test_importing_the_encoder_does_not_import_torch() -> None:

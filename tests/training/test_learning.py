@@ -21,6 +21,7 @@ import torch
 
 from sparsevec.dense import Nearest, nearest
 from sparsevec.encoder import Budget, Progress, SparseEncoder, neighbours, split, stages, towers
+from sparsevec.encoder.budget import Limits
 from sparsevec.encoder.learning import codes, learn, refining
 from sparsevec.encoder.learning.cells import nearest_in_cells
 from sparsevec.encoder.learning.decoder import ridge_decoder
@@ -30,6 +31,7 @@ from sparsevec.encoder.untrained import random_directions
 from sparsevec.errors import CheckpointMismatch, InvalidInput, ModelBroken, NotFitted
 from sparsevec.measure.cost import cost
 from sparsevec.measure.recall import evaluate
+from sparsevec.progress import Whole
 from sparsevec.similarity import Similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
@@ -198,6 +200,27 @@ def test_a_gpu_with_too_little_memory_is_told_as_that(monkeypatch: pytest.Monkey
     monkeypatch.setattr(learn, "_fit", full)
     with pytest.raises(InvalidInput, match=r"too little memory .*allocate 9\.00 GiB\); learn with device='cpu'"):
         SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
+
+
+def test_what_the_caller_has_set_of_torch_changes_no_bit_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "head_recipe", lambda *sizes: replace(head_recipe(*sizes), steps=25))
+    units = unit(SMALL)
+
+    def learned() -> list[bytes]:
+        corpus = learn.new_corpus(units, units, None, None, 20, "cpu")
+        found = learn.learned_towers(corpus, OUTPUT, Limits(NNZ, FLOPS, None), 0, Whole(None, {}), None)
+        return [tensor.tobytes() for tensor in found.values()]
+
+    due = learned()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.autocast("cpu"), torch.inference_mode():
+            assert learned() == due
+            assert (torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")) == (True, True)
+            assert torch.empty(1).device.type == "meta"
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # ---- what each mechanism is for

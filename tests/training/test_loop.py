@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,15 @@ def test_the_seed_alone_decides_and_nobody_elses_random_numbers_are_touched() ->
     other.plan = dataclasses.replace(other.plan, seed=4)
     assert [step.figures for step in other.steps()] != [step.figures for step in steps]
     assert [step.epoch for step in steps[:11]] == [0] * 5 + [1] * 5 + [2]
+
+
+def test_in_threads_side_by_side_each_training_draws_as_it_would_alone() -> None:
+    tasks = [Task() for _ in range(4)]
+    alone, outside = list(tasks[0].steps()), torch.get_rng_state()
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda task: list(task.steps()), tasks[1:]))
+    assert [[step.figures for step in steps] for steps in found] == 3 * [[step.figures for step in alone]]
+    assert torch.equal(torch.get_rng_state(), outside)
 
 
 # ---- half precision
@@ -368,6 +378,17 @@ def test_an_optimizer_that_moves_what_the_model_does_not_hold_is_refused() -> No
     task.model = nn.ModuleList([task.tower])
     with pytest.raises(InvalidInput, match=r"of shapes \[\(6, 64\)\] that `model` does not hold"):
         next(task.steps())
+
+
+def test_what_steps_by_more_than_being_told_to_is_refused_before_the_first_step() -> None:
+    it = tower()
+    adam, plan = torch.optim.Adam(it.parameters()), Plan(steps=1, document_regularizer_weight=constant(0.0))
+    objective = lambda batch: Objective(it(batch[0]).sum(), it(batch[0]))  # noqa: E731
+    with pytest.raises(InvalidInput, match="each step of LBFGS needs a closure"):
+        next(train(it, BATCHES, objective, torch.optim.LBFGS(it.parameters()), plan))
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(adam)
+    with pytest.raises(InvalidInput, match="such as LambdaLR"):
+        next(train(it, BATCHES, objective, adam, plan, scheduler=plateau))
 
 
 def test_labels_that_do_not_fit_the_batch_are_refused() -> None:

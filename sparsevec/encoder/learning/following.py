@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -23,12 +24,14 @@ _Learned = TypeVar("_Learned")
 
 
 def within_memory(learn: Callable[_Given, _Learned]) -> Callable[_Given, _Learned]:
-    """Learning that raises InvalidInput where a GPU, or the machine, has too little memory for it."""
+    """Learning that raises InvalidInput where a GPU, or the machine, has too little memory for it; to the same bits
+    whatever the caller has set of torch."""
 
     @wraps(learn)
     def told(*given: _Given.args, **named: _Given.kwargs) -> _Learned:
         try:
-            return learn(*given, **named)
+            with _as_torch_begins():
+                return learn(*given, **named)
         except torch.cuda.OutOfMemoryError as error:
             reason = str(error).partition(". GPU")[0]
             raise InvalidInput(
@@ -43,6 +46,23 @@ def within_memory(learn: Callable[_Given, _Learned]) -> Callable[_Given, _Learne
             ) from error
 
     return told
+
+
+@contextmanager
+def _as_torch_begins() -> Iterator[None]:
+    """With gradients, in float32, on the CPU where no device is named; afterwards as the caller had it."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as settings:
+        settings.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        settings.enter_context(torch.inference_mode(False))
+        settings.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                settings.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":  # each call of torch takes longer under one
+            settings.enter_context(torch.device("cpu"))
+        yield
 
 
 def chosen_device(device: str) -> torch.device:

@@ -157,6 +157,7 @@ def _looking(objective: Looking, seed: int, data: int, checkpoint: Path | None) 
         steps=recipe.steps,
         document_regularizer_weight=constant(0.0),  # the codes are what they are
         seed=seed,
+        settled=recipe.steps + 1,  # and are not judged: equal rows have equal ones
         settings=asdict(recipe) | {"data": data},
     )
     every = recipe.checkpoint_every
