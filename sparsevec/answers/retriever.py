@@ -15,7 +15,7 @@ more, and behind a filter half as many again for residual codes and dense rows. 
 - "dense": by the encoder's similarity with the dense row that the cluster holds in `dense_field`, the one the encoder
   was fitted on: the cosine, the dot product, or minus the squared distance ("l2"). A document without one is no answer;
   where no candidate has one, with or without the filter, InvalidInput says so.
-- a callable `rerank(dense_query, documents)`, (input_dim,) and `Documents` of m candidates, one at least, to m scores:
+- a callable `rerank(dense_query, documents)`, (query_dim,) and `Documents` of m candidates, one at least, to m scores:
   a cross-encoder, a dense row from elsewhere.
 - None: the order of the sparse scores.
 

@@ -333,7 +333,7 @@ class DenseRows:
 
 
 class Own:
-    """By a callable of the user's, `rerank(dense_query, documents)`: (input_dim,) and m candidates to m scores."""
+    """By a callable of the user's, `rerank(dense_query, documents)`: (query_dim,) and m candidates to m scores."""
 
     dense_field: str | None = None
     few: ClassVar[int] = 1  # it may be a cross-encoder, which must not see more than was agreed
