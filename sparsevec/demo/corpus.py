@@ -88,12 +88,12 @@ def from_folder(folder: Path) -> Corpus:
     path = _file(folder, "documents")
     found = read_table(path)
     dense, asking = dense_rows(found.rows, what=path.name), _file(folder, "queries").exists()
-    if len(dense) < (least := 2 if asking else _ASIDE):
-        beside = "" if asking else ", or queries beside it (queries.npy)"
-        raise InvalidInput(f"{path} must hold at least {least} documents{beside}, found {len(dense)}")
     lines = _lines(folder, path, found, len(dense))
     ids = _distinct(check_ids(line.get("id", row) for row, line in enumerate(lines)))
     payloads = [_payload(line, row) for row, line in enumerate(lines)]
+    if len(dense) < (least := 2 if asking else _ASIDE):
+        beside = "" if asking else ", or queries beside it (queries.npy)"
+        raise InvalidInput(f"{path} must hold at least {least} documents{beside}, found {len(dense)}")
     about = f"{len(dense):,} vectors of {dense.shape[1]} dimensions from {folder}"
     if asking:
         return _with_queries(folder, about, dense, ids, payloads)
