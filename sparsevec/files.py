@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from sparsevec.contract.checks import Id
+from sparsevec.contract.checks import Id, first_repeated
 from sparsevec.errors import ClientMissing, InvalidInput, InvalidVectors, printable
 from sparsevec.tables import (
     IDS,
@@ -351,8 +350,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, each name of which is there once: json would keep the last and say nothing."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"an object has {twice!r:.80} more than once")
+        raise ValueError(f"an object has {first_repeated(name for name, _ in pairs)!r:.80} more than once")
     return found
 
 

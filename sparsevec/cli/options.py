@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -16,7 +15,7 @@ import typer
 from sparsevec.answers.retriever import Retriever
 from sparsevec.answers.scoring import USUAL
 from sparsevec.contract.adapter import Adapter
-from sparsevec.contract.checks import Id, check_ids
+from sparsevec.contract.checks import Id, check_ids, first_repeated
 from sparsevec.contract.filters import Where
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput
@@ -151,9 +150,11 @@ def _object(text: str, option: str) -> dict[str, Any]:
 
 def _once(option: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, each name of which is there once: json would keep the last and say nothing."""
-    if twice := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
-        raise InvalidInput(f"{option} says {twice[0]!r:.80} more than once; say it once")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = first_repeated(name for name, _ in pairs)
+        raise InvalidInput(f"{option} says {twice!r:.80} more than once; say it once")
+    return found
 
 
 def check_output(folder: Path, ours: str) -> None:

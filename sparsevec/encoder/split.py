@@ -11,7 +11,7 @@ from sparsevec.encoder.recipe import SplitRecipe
 from sparsevec.errors import InvalidVectors
 from sparsevec.vectors import Float32s, Int64s
 
-__all__ = ["Split", "split"]
+__all__ = ["Split", "all_alike", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def split(documents: Dense, queries: Dense | None, documents_asking: Dense, seed
             "learn from documents alone"
         )
     some = unit_rows(documents[:: max(1, len(documents) // 1000)])
-    if float(np.ptp(some, axis=0).max()) < 1e-6:
+    if all_alike(some):
         raise InvalidVectors(
             f"the {len(documents)} documents all have the same direction; there is nothing to tell apart"
         )
@@ -69,6 +69,11 @@ def split(documents: Dense, queries: Dense | None, documents_asking: Dense, seed
     held_documents, trained_documents = _two(len(documents), recipe, generator)
     held_queries, trained_queries = _two(0 if queries is None else len(queries), recipe, generator)
     return Split(documents, queries, documents_asking, trained_documents, held_documents, trained_queries, held_queries)
+
+
+def all_alike(units: Float32s) -> bool:
+    """Whether rows of length 1 (n, d) all have the same direction."""
+    return float(np.ptp(units, axis=0).max()) < 1e-6
 
 
 def _two(n: int, recipe: SplitRecipe, generator: np.random.Generator) -> tuple[Int64s, Int64s]:

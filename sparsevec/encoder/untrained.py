@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.dense import distinct
+from sparsevec.encoder.split import all_alike
 from sparsevec.vectors import Float32s, SparseVectors
 
 __all__ = ["decoder", "own_dimensions", "random_directions"]
@@ -20,7 +21,6 @@ _COPY = 0.9  # a document fires the dimension of one that is so much like it, an
 _SHARP = 10.0  # times what is above that: of itself, its own length
 _SURE = 4.0  # a query's weight at a document's own dimension over that at a mixture; half of it finds .03 less of 82
 _RIDGE = 1e-3
-_DIFFERENT = 1e-6  # of unit rows in one column at least, as `split` has it
 
 
 def random_directions(units: Float32s, dimension: int, seed: int) -> dict[str, Float32s]:
@@ -57,8 +57,8 @@ def decoder(codes: SparseVectors, units: Float32s, mean: Float32s) -> Float32s:
 
 
 def _centred(units: Float32s) -> tuple[Float32s, Float32s]:
-    differ = len(units) and np.ptp(units, axis=0).max() >= _DIFFERENT  # less their mean, equal rows would be nothing
-    mean = units.mean(axis=0) if differ else np.zeros(units.shape[1], np.float32)
+    equal = not len(units) or all_alike(units)  # which would be nothing, less their mean
+    mean = np.zeros(units.shape[1], np.float32) if equal else units.mean(axis=0)
     return mean, units - mean
 
 
