@@ -131,7 +131,7 @@ PUBLIC_MODULES = (
     "sparsevec",
     "sparsevec.errors",
     "sparsevec.training",  # for a network of your own
-    "sparsevec.contract.adapter",  # these nine for an adapter of your own
+    "sparsevec.contract.adapter",  # these eight for an adapter of your own
     "sparsevec.contract.capabilities",
     "sparsevec.contract.checks",
     "sparsevec.contract.deadlines",
@@ -139,10 +139,12 @@ PUBLIC_MODULES = (
     "sparsevec.contract.operations",
     "sparsevec.contract.searches",
     "sparsevec.contract.urls",
+    "sparsevec.files",  # vectors, ids and payloads from files
     "sparsevec.planning.stages",  # what a search costs: pipelines and transformers
     "sparsevec.planning.transformers",
     "sparsevec.integrations.embedders",  # texts in; the module of each framework beside it is public as well
     "sparsevec.demo",  # its corpus, for a first try
+    "sparsevec.testing.blocking",  # an asynchronous adapter, for the suite
     "sparsevec.testing.conformance",
     "sparsevec.testing.plugin",  # fixtures, by their names
 )

@@ -56,6 +56,7 @@ __all__ = [
     "TrainingCollapsed",
     "WriteFailed",
     "WrongSpace",
+    "described",
     "printable",
 ]
 
@@ -182,6 +183,14 @@ class WriteFailed(AdapterError):
     def __reduce__(self) -> tuple[Any, ...]:
         """By pickle: from a worker to whoever asked it."""
         return type(self), (str(self), self.report)
+
+
+def described(value: object) -> str:
+    """What was found, for a message: 80 characters of its repr. Python writes no int of thousands of digits."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return f"{type(value).__name__} too long to be written"
 
 
 def printable(text: object, limit: int = 2000) -> str:

@@ -318,7 +318,8 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
     """A column of a CSV: lists where it holds JSON lists, else numbers where it holds nothing else, else text, as are
-    numbers that begin with a zero or are longer than any id: codes, of which 007 is not 7."""
+    numbers that begin with a zero or are longer than any id: codes, of which 007 is not 7. So are whole ones with a
+    plus where none is below 0: of telephones, and no signed numbers."""
     if cells and all(cell.lstrip().startswith("[") for cell in cells):
         return [_json(cell, f"{where}, line {line}") for cell, line in zip(cells, lines, strict=True)]
     numbers = [_number(cell) for cell in cells]
@@ -326,6 +327,8 @@ def _cells(cells: list[str], where: str, lines: Sequence[int]) -> Any:
         return cells
     if not cells or not all(isinstance(number, int) for number in numbers):
         return np.array(numbers, np.float64)
+    if any("+" in cell for cell in cells) and not any("-" in cell for cell in cells):
+        return cells
     return np.array(numbers) if max(map(abs, numbers)) < 2**63 else numbers  # type: ignore[arg-type]
 
 

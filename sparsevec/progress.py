@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Listener", "Progress", "Whole"]
+from sparsevec.errors import InvalidInput
+
+__all__ = ["Listener", "Progress", "Whole", "check_listener"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,21 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
+def check_listener(listener: object, name: str = "on_progress") -> None:
+    """Raises InvalidInput unless it is None, or can be called."""
+    if listener is not None and not callable(listener):
+        raise InvalidInput(f"{name} must be a function of one argument, found {listener!r:.80}")
+
+
 class Whole:
     """Makes events of several stages whose fraction rises once; `stages` are their names and relative durations.
 
-    A stage that is not named adds nothing to the fraction. Without a listener nothing happens.
+    A stage that is not named adds nothing to the fraction. Without a listener nothing happens. Raises InvalidInput for
+    one that cannot be called.
     """
 
     def __init__(self, listener: Listener | None, stages: Mapping[str, float]) -> None:
+        check_listener(listener, "on_step")
         self._listener, self._began, self._fraction = listener, time.perf_counter(), 0.0
         total, before = sum(stages.values()), 0.0
         self._spans: dict[str, tuple[float, float]] = {}

@@ -5,14 +5,17 @@ its place atomically; an open or mapped old one lives on until its reader lets g
 stays one: what it points to is replaced.
 
 A process that is killed in between leaves the old or the new one at its name, and perhaps a `.NAME-….new` beside it,
-which nobody reads and anybody may delete.
+which nobody reads and anybody may delete; a folder of that name goes with the next one that is written there. Where the
+filesystem cannot exchange two names, it may leave the old folder as `.NAME-….old`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -110,8 +113,8 @@ def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> 
     with storage_errors(path):
         target = _target(path, stat.S_ISDIR, "is not a folder")
         _make_folders(target.parent)
-        new = _beside(target)
-        new.mkdir()
+        _forget(target)
+        new, lock = _made(target)
         try:
             fill(new)
             _sync_tree(new)
@@ -123,6 +126,7 @@ def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> 
             sync_folder(target.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)  # what was replaced, or what came to nothing
+            os.close(lock)
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -140,9 +144,43 @@ def _target(path: str | os.PathLike[str], expected: Callable[[int], bool], other
     return target
 
 
-def _beside(target: Path) -> Path:
+def _beside(target: Path, kind: str = "new") -> Path:
     """A new name in the same folder, so on the same filesystem."""
-    return target.with_name(f".{target.name[:60]}-{secrets.token_hex(6)}.new")
+    return target.with_name(f".{target.name[:60]}-{secrets.token_hex(6)}.{kind}")
+
+
+def _made(target: Path) -> tuple[Path, int]:
+    """A new folder beside it, and a handle that keeps it from `_forget` of others while it is open."""
+    while True:
+        new = _beside(target)
+        new.mkdir()
+        with suppress(FileNotFoundError):
+            handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
+            if _locked(handle) is not False and new.exists():
+                return new, handle
+            os.close(handle)  # somebody forgets it, between its making and its lock
+
+
+def _forget(target: Path) -> None:
+    """Remove the folders beside it that killed processes left: that are locked by nobody."""
+    ours = re.compile(rf"\.{re.escape(target.name[:60])}-[0-9a-f]{{12}}\.new")
+    for left in filter(lambda path: ours.fullmatch(path.name), target.parent.iterdir()):
+        with suppress(OSError):  # no folder, of another user, or gone
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if _locked(handle):
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _locked(handle: int) -> bool | None:
+    """None where the filesystem has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if isinstance(error, BlockingIOError) else None
+    return True
 
 
 def _make_folders(folder: Path) -> None:
@@ -168,7 +206,7 @@ def _exchange(new: Path, target: Path) -> None:
     """Let the two folders change names: atomically where the system can do that, else by way of a third name."""
     if _exchanged(new, target):
         return
-    old = _beside(target)
+    old = _beside(target, "old")
     target.rename(old)
     try:
         new.rename(target)

@@ -90,13 +90,13 @@ class Session:
         """From the node itself: some answer no `GET /`, and some answer it alone."""
         wanted = {"filter_path": "nodes.*.version,nodes.*.http.max_content_length_in_bytes"}
         answer = yield from ask("GET", "/_nodes/_local/http", wanted)
-        if answer.status == 200 and answer.body.get("nodes"):
-            ((_, node),) = answer.body["nodes"].items()
+        if answer.status == 200 and (nodes := good(answer).get("nodes")):
+            ((_, node),) = nodes.items()
             return Server(node["version"], node.get("http", {}).get("max_content_length_in_bytes", _MAX_BODY))
         if answer.status == 401 or answer.status == 429 or answer.status >= 500:
             good(answer)  # raises: to be asked again
         answer = yield from ask("GET", "/")
-        return Server(answer.body["version"]["number"] if answer.status == 200 else None, _MAX_BODY)
+        return Server(good(answer)["version"]["number"] if answer.status == 200 else None, _MAX_BODY)
 
     def whole_source(self, index: Index) -> Operation[Any]:
         """What to ask `_source` for, so that nothing is left out of it."""

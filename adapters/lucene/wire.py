@@ -92,4 +92,4 @@ def path_of(index: str, *actions: str) -> str:
 def retry_after(headers: Iterable[tuple[str, str]]) -> float | None:
     """The seconds that a server asked us to wait."""
     seconds = next((value for name, value in headers if name.lower() == "retry-after"), "")
-    return float(seconds) if seconds.isdigit() else None
+    return float(seconds) if seconds.isdecimal() else None

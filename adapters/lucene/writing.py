@@ -259,7 +259,7 @@ class Writing:
 
     def _expect_there(self, index: Index, items: Sequence[Json]) -> Operation[None]:
         """Raises BackendDown where the name stands for another index than it did before: others will not find there
-        what was written.
+        what was written. Raises CollectionError where that is one that the server made for it, without our field.
 
         Of an alias, each write asks. An index itself can only have been removed and made again; what a server makes of
         its own accord, for a document that is written to an index which was removed, begins to count its writes anew.
@@ -271,6 +271,13 @@ class Writing:
             here = now.write if now is not None else None
             if here is not None and (here.name, here.uuid) == (index.name, index.uuid):
                 return
+            if made and here is not None and here.live(self._session.field) is None:
+                self._session.forget()
+                raise CollectionError(
+                    f"index {index.name!r} was removed while it was written to, and the server has made another for "
+                    "what was written, without our field; remove that one too, create(dimension) makes ours anew, and "
+                    "write all again"
+                )
             moved = set(now.names) if now is not None else {"nothing"}
         if moved:
             self._session.forget()

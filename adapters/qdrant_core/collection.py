@@ -140,7 +140,7 @@ def read(name: str, answer: Mapping[str, Any]) -> Collection:
 
 
 def _stale(since: float) -> bool:
-    return time.time() - since > _STALE
+    return abs(time.time() - since) > _STALE  # ahead of us was a clock that has been set right since, or is another's
 
 
 def _dense(params: Mapping[str, Any]) -> DenseField:

@@ -58,7 +58,7 @@ from sparsevec.contract.deadlines import check_time, within
 from sparsevec.contract.filters import Where
 from sparsevec.contract.operations import Operation, arun, run
 from sparsevec.encoder import SparseEncoder
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import CollectionError, InvalidInput
 from sparsevec.ingestion.ingest import IngestReport, ingest
 from sparsevec.vectors import SparseVectors
 
@@ -392,5 +392,10 @@ def _written(
             ranking.check_kept(adapter)
         codes = ranking.encoder.residual_codes(dense, adapter.stored(vectors), faults=written.faults)
     if not info.exists:
-        adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
+        try:
+            adapter.create(vectors.dimension, fingerprint=vectors.fingerprint, code_bytes=width)
+        except CollectionError:
+            if adapter.info().exists:  # another has made it meanwhile
+                return _written(ranking, adapter, ids, dense, payloads, vectors, options)
+            raise
     return ingest(adapter, ids, written, payloads, codes=codes, **options)

@@ -17,7 +17,7 @@ from sparsevec.cli.learn import adopt, encode, evaluate_model, fit
 from sparsevec.cli.live import preview_command, retrofit_command
 from sparsevec.cli.manage import check, delete, drop, info
 from sparsevec.cli.migrate import migrate_command
-from sparsevec.cli.options import EMBEDDER, Embedder, Json
+from sparsevec.cli.options import EMBEDDER, Embedder, Json, belongs, given
 from sparsevec.cli.plan import cost, latency
 from sparsevec.cli.screen import answers, failing, figures, out, say, shown
 from sparsevec.cli.texts import answered, embed
@@ -75,6 +75,7 @@ def main(
 
 @failing
 def demo(
+    ctx: typer.Context,
     folder: Annotated[
         Path | None,
         typer.Argument(
@@ -107,7 +108,10 @@ def demo(
     sparsevec demo --ask "a tool that renames photos by date"
     ```
     """
+    belongs(ctx, ("embedder",), "--ask", there=ask is not None)
     if ask is not None:
+        if said := given(ctx, ("dimension", "nnz")):
+            raise InvalidInput(f"{said[0]} is of a demo without --ask, which has sizes of its own; leave one out")
         if folder is not None:
             raise InvalidInput("--ask searches the packages of Debian; with a folder of your own use search --text")
         answered(ask, output / "ask", embedder=embedder, engine=engine, as_json=as_json)

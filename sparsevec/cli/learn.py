@@ -144,8 +144,9 @@ class _Fitted(BaseModel):
     def __str__(self) -> str:
         beside = {"without learning": self.figures.untrained_recall_10, "head alone": self.figures.head_recall_10}
         compared = ", ".join(f"{name} {recall:.3f}" for name, recall in beside.items() if recall is not None)
-        headline = [f"Not good: {reason}." for reason in self.poor]
-        return "\n".join([*headline, self.figures.text, f"recall@10 beside it: {compared}", f"Saved in {self.model}"])
+        lines = [*(f"Not good: {reason}." for reason in self.poor), self.figures.text]
+        lines += [f"recall@10 beside it: {compared}"] if compared else []
+        return "\n".join([*lines, f"Saved in {self.model}"])
 
 
 @failing

@@ -36,9 +36,11 @@ __all__ = [
     "TextField",
     "TopK",
     "Yes",
+    "belongs",
     "check_file",
     "check_output",
     "distinct",
+    "given",
     "read_vector",
     "read_where",
     "retriever",
@@ -155,6 +157,20 @@ def _once(option: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = first_repeated(name for name, _ in pairs)
         raise InvalidInput(f"{option} says {twice!r:.80} more than once; say it once")
     return found
+
+
+def belongs(ctx: typer.Context, names: tuple[str, ...], other: str, *, there: bool) -> None:
+    """Raises InvalidInput for one of these options where what it is of is not there: nobody would read it."""
+    if not there and (said := given(ctx, names)):
+        raise InvalidInput(f"{said[0]} belongs to {other}, without which it changes nothing; give both or neither")
+
+
+def given(ctx: typer.Context, names: tuple[str, ...]) -> list[str]:
+    """Those of these options that stand on the command line."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [
+        f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"
+    ]
 
 
 def check_output(folder: Path, ours: str) -> None:

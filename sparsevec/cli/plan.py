@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from sparsevec.cli.credentials import connected
-from sparsevec.cli.options import Json, Target
+from sparsevec.cli.options import Json, Target, belongs, given
 from sparsevec.cli.screen import failing, say
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import InvalidInput, printable
@@ -40,6 +40,7 @@ __all__ = ["cost", "latency"]
 
 @failing
 def cost(
+    ctx: typer.Context,
     documents: Annotated[float, typer.Option("--documents", help="How many are searched: 20000, 1e6.")],
     model: Annotated[
         Path | None, typer.Option("--model", help="The embedding model's config.json, or its folder.")
@@ -89,6 +90,11 @@ def cost(
         raise InvalidInput("--run and --qrels belong together: a run is judged by judgements")
     if run is not None and evaluation is not None:
         raise InvalidInput("expected --run or --evaluation, found both: one of them says the quality")
+    by_model = rerank is not None and rerank not in _WAYS
+    belongs(ctx, ("document_tokens", "query_tokens"), "--model", there=model is not None)
+    belongs(ctx, ("rerank_tokens", "rerank_outputs"), "--rerank with a model's config.json", there=by_model)
+    belongs(ctx, ("residual_bytes",), "--rerank residual", there=rerank == "residual")
+    belongs(ctx, ("measure",), "--run", there=run is not None)
     adopted, counts = None, {"--documents": documents, "--input-dim": input_dim, "--dimension": dimension}
     for name, number in {**counts, "--nnz": nnz, "--query-nnz": query_nnz}.items():
         at_least(1, number, name)
@@ -102,6 +108,10 @@ def cost(
         )
     if encoder is not None:
         config = SparseEncoder.load(encoder).config
+        said = given(ctx, ("input_dim", "dimension", "nnz", "query_nnz", "flops"))
+        said += [] if config.residual is None else given(ctx, ("residual_bytes",))
+        if said:
+            raise InvalidInput(f"expected --encoder, which says it, or {said[0]}, found both; leave one out")
         input_dim, dimension, nnz, flops = config.input_dim, config.output_dim, config.nnz, config.figures.flops
         query_nnz, adopted = config.figures.query_active_dims, config.adopted
         residual_bytes = residual_bytes if config.residual is None else config.residual.bytes
@@ -121,6 +131,9 @@ def cost(
     costs = _Costs.of(pipeline, documents, input_dim, quality, measure)
     searched = _Search.of(documents, dimension, nnz, query_nnz, flops, candidates, engine)
     say(costs.model_copy(update={"search": searched}), as_json=as_json)
+
+
+_WAYS = ("second-look", "residual", "dense")
 
 
 def _second_stage(

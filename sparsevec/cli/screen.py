@@ -158,4 +158,4 @@ def answers(searches: Sequence[Search]) -> None:
             line = Text.assemble((f"  {hit.score:.3f}  ", "dim"), (id_, "cyan"), printable(hit.text))
             out.print(line, no_wrap=True, overflow="ellipsis")
         if not search.found:
-            out.print(Text("  no document shares a dimension with it", "dim"))
+            out.print(Text("  no document, or none that the filter leaves, shares a dimension with it", "dim"))

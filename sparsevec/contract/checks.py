@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from sparsevec.contract.capabilities import Capabilities
 from sparsevec.contract.payloads import CheckedPayloads, Payload, checked_payload, is_unicode, key_fault, payload_fault
-from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, WrongSpace, described
 from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVector, SparseVectors, UInt8s
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def id_fault(id_: object) -> str | None:
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool) and 0 <= id_ < 2**64:
         return None
     advice = "; str(id) makes one" if isinstance(id_, UUID) else ""
-    return f"must be an int in [0, 2**64) or a non-empty string, found {id_!r:.80}{advice}"
+    return f"must be an int in [0, 2**64) or a non-empty string, found {described(id_)}{advice}"
 
 
 def check_batch(
@@ -338,18 +338,18 @@ def check_pattern(pattern: str) -> str:
 def check_seed(seed: object) -> int:
     """Raises InvalidInput unless it is a whole number of at least 0, and below 2**63."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InvalidInput(f"seed must be a whole number of at least 0, found {seed!r:.80}")
+        raise InvalidInput(f"seed must be a whole number of at least 0, found {described(seed)}")
     if seed >= 2**63:
-        raise InvalidInput(f"seed must be below 2**63, found {seed!r:.80}")
+        raise InvalidInput(f"seed must be below 2**63, found {described(seed)}")
     return int(seed)
 
 
 def check_k(k: int, what: str = "k") -> int:
     """Raises InvalidInput unless k, named as `what` it is, is an int of at least 1, and below 2**63."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InvalidInput(f"{what} must be an int of at least 1, found {k!r:.80}")
+        raise InvalidInput(f"{what} must be an int of at least 1, found {described(k)}")
     if k >= 2**63:
-        raise InvalidInput(f"{what} must be below 2**63, found {k!r:.80}; for all there are, give their number")
+        raise InvalidInput(f"{what} must be below 2**63, found {described(k)}; for all there are, give their number")
     return int(k)
 
 

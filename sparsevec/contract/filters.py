@@ -175,7 +175,7 @@ def _parts(name: object, value: Any, depth: int) -> tuple[Condition, ...]:
         return (All(inner) if name == "$all" else AnyIn(inner),)
     if not isinstance(name, str) or name.startswith("$") or any(key_fault(key) for key in name.split(".")):
         raise InvalidInput(f"a filter's field must be a field's name, or one of $all, $any and $not; found {name!r}")
-    return _of_field(name, value)
+    return _of_field(str.__str__(name), value)
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
@@ -191,7 +191,7 @@ def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
     if not value or set(value) - known:
         raise InvalidInput(f"the condition on {name!r} must be made of {sorted(known)}, found {value!r:.80}")
     found: list[Condition] = []
-    if bounds := {bound: limit for bound, limit in value.items() if bound in BOUNDS}:
+    if bounds := {str.__str__(bound): limit for bound, limit in value.items() if bound in BOUNDS}:
         found.append(_range(name, bounds))
     if "not" in value:
         found.append(Not(_any_of(name, value["not"])))
@@ -214,11 +214,13 @@ def _any_of(name: str, value: Any) -> AnyOf:
 
 
 def _plain(value: Any) -> Any:
-    """Scalars of numpy and of enumerations as those that payloads keep of them."""
+    """Scalars of numpy, of enumerations and of other subclasses as those that payloads keep of them."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, float):
+        return float(value)
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -1,8 +1,7 @@
 """What an adapter does, written once: `Operations`, a conversation for each clause; and the two adapters made of them.
 
 `SyncAdapter` and `AsyncAdapterBase` turn a backend's `Operations` and a wire into the two contracts. What a
-conversation is and how it is driven, `contract.conversation` says; `tests/unit/test_operations.py` has a whole backend
-in 40 lines.
+conversation is and how it is driven, `contract.conversation` says; `tests/unit/test_operations.py` has a whole backend.
 """
 
 from __future__ import annotations

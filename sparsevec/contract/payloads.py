@@ -32,8 +32,8 @@ def payload_fault(payload: object) -> str | None:
 def checked_payload(payload: Any) -> tuple[str | None, Payload]:
     """Why `payload` is not a dict of fields to JSON values that every backend holds, or None; and the payload, plain.
 
-    Plain: Python's own scalars stand in place of NumPy's, which pandas rows hold. Walks a payload once, twice when
-    there is something of NumPy's in it.
+    Plain: Python's own types stand in place of NumPy's, which pandas rows hold, and of subclasses that a client's JSON
+    encoder would refuse. Walks a payload once, twice when there is something of these in it.
     """
     if not isinstance(payload, dict):  # another mapping would be refused by each client's JSON encoder
         return f"expected JSON (a dict of fields to values), found {type(payload).__name__}", payload
@@ -43,38 +43,41 @@ def checked_payload(payload: Any) -> tuple[str | None, Payload]:
         taken = next(name for name in payload if name in _TAKEN)
         reason = f"the field {taken!r} is a name that Elasticsearch and OpenSearch keep for themselves; rename it"
         return reason, payload
-    numpys: list[object] = []
-    if (fault := _json_fault(payload, 0, numpys)) is not None:
+    others: list[object] = []
+    if (fault := _json_fault(payload, 0, others)) is not None:
         path, reason = fault
         return f"{printable(path.removeprefix('.'), 80)}: {reason}" if path else reason, payload
-    return None, _plain(payload) if numpys else payload
+    return None, _plain(payload) if others else payload
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {str.__str__(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        return value.item()
+    return float(value) if isinstance(value, float) else value
 
 
-_PYTHONS_OWN = frozenset([int, float, dict, list])
+_PYTHONS_OWN = frozenset([int, float, dict, list, tuple])
 _Fault: TypeAlias = tuple[str, str]  # the path to a value, and what is wrong with it
 
 
-def _json_fault(value: object, depth: int, numpys: list[object]) -> _Fault | None:
-    """What is wrong with `value`, or None; NumPy's scalars in it are added to `numpys`."""
+def _json_fault(value: object, depth: int, others: list[object]) -> _Fault | None:
+    """What is wrong with `value`, or None; what in it is not of Python's own types is added to `others`."""
     kind = type(value)
     if kind is bool or value is None:  # the usual ones first, a payload is walked for every document
         return None
     if isinstance(value, str):
         return None if value.isascii() or is_unicode(value) else ("", f"{value!r:.80} is not valid unicode")
-    if kind not in _PYTHONS_OWN and isinstance(value, np.generic):
-        numpys.append(value)
+    if kind not in _PYTHONS_OWN:
+        others.append(value)
+    if isinstance(value, np.generic):
         value = value.item()
         if isinstance(value, np.generic):
             return "", f"expected a JSON value, found {type(value).__name__}"
-        return _json_fault(value, depth, numpys)
+        return _json_fault(value, depth, others)
     if isinstance(value, int):
         return None if -(2**63) <= value < 2**63 else ("", f"{value} does not fit in 64 bits")
     if isinstance(value, float):
@@ -82,22 +85,24 @@ def _json_fault(value: object, depth: int, numpys: list[object]) -> _Fault | Non
     if isinstance(value, (dict, list, tuple)):
         if depth > _DEEPEST:
             return "", f"nested more than {_DEEPEST} deep, or holding itself"
-        return _fields_fault(value, depth, numpys) if isinstance(value, dict) else _list_fault(value, depth, numpys)
+        return _fields_fault(value, depth, others) if isinstance(value, dict) else _list_fault(value, depth, others)
     return "", f"expected a JSON value, found {type(value).__name__}"
 
 
-def _fields_fault(fields: dict[Any, Any], depth: int, numpys: list[object]) -> _Fault | None:
+def _fields_fault(fields: dict[Any, Any], depth: int, others: list[object]) -> _Fault | None:
     for key, inner in fields.items():
         if fault := key_fault(key):
             return "", fault
-        if found := _json_fault(inner, depth + 1, numpys):
+        if type(key) is not str:
+            others.append(key)
+        if found := _json_fault(inner, depth + 1, others):
             return f".{key}{found[0]}", found[1]
     return None
 
 
-def _list_fault(values: Iterable[Any], depth: int, numpys: list[object]) -> _Fault | None:
+def _list_fault(values: Iterable[Any], depth: int, others: list[object]) -> _Fault | None:
     for inner in values:
-        if found := _json_fault(inner, depth + 1, numpys):
+        if found := _json_fault(inner, depth + 1, others):
             return f"[]{found[0]}", found[1]
     return None
 

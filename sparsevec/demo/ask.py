@@ -14,6 +14,7 @@ from sparsevec.answers.retriever import Retriever
 from sparsevec.contract.adapter import Adapter, Hits
 from sparsevec.contract.connect import connect
 from sparsevec.demo.corpus import shipped
+from sparsevec.demo.run import collection_url
 from sparsevec.demo.stages import Stages, Watch
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import InvalidInput
@@ -55,7 +56,7 @@ def ask(
         embeds = named(embedder)
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    with connect(f"{engine}:{folder / 'collection'}") as adapter:
+    with connect(collection_url(engine, folder)) as adapter:
         encoder = _made(folder, adapter, embeds, stages)
         with stages.stage("answer"):
             asked = embed(questions, embeds)

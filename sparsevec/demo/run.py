@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -22,14 +23,15 @@ from sparsevec.demo.report import Found, Reason, Search, Story, page
 from sparsevec.demo.stages import Stages, Watch
 from sparsevec.dense import unit_rows as unit
 from sparsevec.encoder import Budget, SparseEncoder
-from sparsevec.errors import ClientMissing, InvalidInput
+from sparsevec.encoder.store import check_place
+from sparsevec.errors import ClientMissing, InvalidInput, printable
 from sparsevec.exact.verify import VerifyReport, verify
 from sparsevec.ingestion.ingest import IngestReport
 from sparsevec.measure.recall import dense_top, judged
 from sparsevec.storage import storage_errors, whole_file
 from sparsevec.vectors import Float32s
 
-__all__ = ["Outcome", "require", "run"]
+__all__ = ["Outcome", "collection_url", "require", "run"]
 
 _EXCERPT = 110  # characters of a document in a search
 _REASONS, _EXAMPLES = 4, 4  # of a hit: dimensions, and documents that use each
@@ -71,14 +73,18 @@ def run(
     engine: str = "qdrant+edge",
     watch: Watch = lambda *_: None,
 ) -> Outcome:
-    """Learn, write, search, verify and measure; leaves `model/`, `collection/` and `report.html` in `folder`."""
+    """Learn, write, search, verify and measure; leaves `model/`, `collection/` and `report.html` in `folder`.
+
+    Raises, before anything is learned, what `load`, `collection_url`, `connect` and `check_place` raise.
+    """
     stages = Stages(watch)
     with stages.stage("read the vectors"):
         corpus = load()
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    learned = _learn(corpus, dimension, Budget(nnz=nnz, residual_bytes=_code_bytes(corpus)), stages)
-    with connect(f"{engine}:{folder / 'collection'}") as adapter:
+        check_place(folder / "model")
+    with connect(collection_url(engine, folder)) as adapter:
+        learned = _learn(corpus, dimension, Budget(nnz=nnz, residual_bytes=_code_bytes(corpus)), stages)
         served = _serve(corpus, learned, adapter, stages)
     with stages.stage("measure, and the baselines beside it"):
         found = compared(corpus, learned, nnz)
@@ -110,6 +116,16 @@ def run(
         text = page(story).encode()
     whole_file(folder / "report.html", text)
     return Outcome(story, folder / "report.html", served.written, served.verdict)
+
+
+def collection_url(engine: str, folder: Path) -> str:
+    """Of the collection in a folder of any name that is valid unicode. Raises InvalidInput for another."""
+    try:
+        return f"{engine}://{quote(str((folder / 'collection').absolute()))}"
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            f"the name of {printable(folder)} is not valid unicode; name another folder with -o"
+        ) from None
 
 
 def _code_bytes(corpus: Corpus) -> int | None:
@@ -166,7 +182,7 @@ def _serve(corpus: Corpus, learned: Learned, adapter: Adapter, stages: Stages) -
     with stages.stage("verify every answer"):
         verdict = verify(retriever, corpus.dense, corpus.asked, ids=corpus.ids, vectors=documents)
         row = {id_: number for number, id_ in enumerate(corpus.ids)}
-        answers = [np.array([row[id_] for id_ in hits.ids]) for hits in retriever.search(corpus.asked)]
+        answers = [np.array([row[id_] for id_ in hits.ids], np.int64) for hits in retriever.search(corpus.asked)]
         found = judged(unit(corpus.dense), unit(corpus.asked), answers).recall_10
     return _Served(written, searches, likes, verdict, float(found.mean()))
 

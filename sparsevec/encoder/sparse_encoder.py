@@ -23,7 +23,7 @@ from sparsevec.encoder.split import Split, split
 from sparsevec.encoder.stages import fitted, recalibrated, refined
 from sparsevec.encoder.too_few import unlearned
 from sparsevec.encoder.towers import Task
-from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace
+from sparsevec.errors import InvalidInput, InvalidVectors, NotFitted, WrongSpace, described
 from sparsevec.ingestion.chunks import Encoded
 from sparsevec.progress import Listener, Whole
 from sparsevec.similarity import Near, Similarity, check_similarity
@@ -72,7 +72,7 @@ class SparseEncoder:
         self.input_dim = _whole("input_dim", input_dim, 1)
         self.output_dim = _whole("output_dim", output_dim, 16)
         if self.output_dim >= 2**31:
-            raise InvalidInput(f"output_dim must be below 2**31, found {output_dim!r:.80}")
+            raise InvalidInput(f"output_dim must be below 2**31, found {described(output_dim)}")
         self.seed = check_seed(seed)
         self.similarity = check_similarity(similarity)
         self._model: Model | None = None
@@ -283,8 +283,11 @@ class SparseEncoder:
                 "as many, of the same texts in the same order"
             )
         searched = model.similarity.documents(own if documents is None else self._rows(documents, "documents"))
-        if documents is not None and not len(searched):
-            raise InvalidInput("expected documents that queries search, found none; leave documents out to search ours")
+        if documents is not None and len(searched) < _JUDGED:
+            raise InvalidInput(
+                f"expected at least {_JUDGED} documents that queries search, found {len(searched) or 'none'}: pairs "
+                "are told apart by the ten nearest of them; leave documents out to search ours"
+            )
         held = model.documents(searched, None) if vectors is None else check_vectors(vectors)
         self._check_ours(held)
         if len(held) != len(searched):
@@ -553,5 +556,5 @@ def _sound(n: int, faults: Collection[int]) -> Int64s:
 
 def _whole(name: str, number: object, least: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-        raise InvalidInput(f"{name} must be a whole number of at least {least}, found {number!r}")
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, found {described(number)}")
     return int(number)

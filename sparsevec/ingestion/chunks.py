@@ -45,7 +45,7 @@ class Restartable(Protocol):
         class Encoding:
             identity = "products of 2026-11-25, encoded by model/"
 
-            def start(self, position: int) -> Iterator[SparseVectors]:
+            def start(self, position: int) -> Iterator[Encoded]:
                 for row in range(position, len(dense), 1000):
                     yield encoder.encode_each(dense[row : row + 1000])
 

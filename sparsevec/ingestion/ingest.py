@@ -38,7 +38,6 @@ from sparsevec.contract.adapter import Adapter, Info, Missing, UInt8s, Version
 from sparsevec.contract.checks import Id, Payload, check_adapter, check_k, check_options, check_space
 from sparsevec.errors import CollectionError, InvalidInput, SparsevecError, WriteFailed, printable
 from sparsevec.ingestion.account import Account
-from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.chunks import Restartable, Vectors
 from sparsevec.ingestion.flight import Flight
 from sparsevec.ingestion.journal import Empty, Header
@@ -47,6 +46,7 @@ from sparsevec.ingestion.report import IngestFailure, IngestProgress, IngestRepo
 from sparsevec.ingestion.requests import Requests
 from sparsevec.ingestion.resume import pass_over_settled
 from sparsevec.ingestion.stream import Batch, Stream
+from sparsevec.progress import check_listener
 from sparsevec.storage import as_path
 
 __all__ = ["IngestFailure", "IngestProgress", "IngestReport", "Restartable", "Timing", "ingest"]

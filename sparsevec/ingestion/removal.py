@@ -19,9 +19,9 @@ from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.checks import Id, check_adapter, check_k, check_several, id_fault, ids_or_where
 from sparsevec.contract.filters import Where
 from sparsevec.errors import InvalidInput, OutOfLimits, SparsevecError, WriteFailed, printable
-from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.patience import SYSTEM_TIME, OutOfPatience, Patience, Timing, check_deadline
 from sparsevec.ingestion.report import SAMPLE, IngestFailure
+from sparsevec.progress import check_listener
 
 __all__ = ["RemovalReport", "remove"]
 

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sparsevec import Adapter, Encoded, IngestReport, SparseEncoder, SparseVectors, connect, ingest
-from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, ModelBroken, SparsevecError, WrongSpace
+from sparsevec.errors import (
+    CollectionError,
+    InvalidInput,
+    InvalidVectors,
+    ModelBroken,
+    SparsevecError,
+    WrongSpace,
+    printable,
+)
 from sparsevec.storage import as_path, whole_file
 
 __all__ = ["Columns", "Job", "Part", "Table", "collected", "own_errors", "prepared"]
@@ -109,11 +117,15 @@ def prepared(
 def _check_failed(failed: str | os.PathLike[str] | None) -> None:
     if failed is None:
         return
-    path = Path(os.path.realpath(as_path(failed, "failed")))
-    if path.exists() and not (path.is_file() and path.stat().st_size == 0):
-        raise InvalidInput(f"{os.fspath(failed)} is there already; move it away, or name another file")
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-        raise InvalidInput(f"{os.fspath(failed)} cannot be made: {path.parent} is no folder that can be written to")
+    path, shown = Path(os.path.realpath(as_path(failed, "failed"))), printable(failed)
+    try:
+        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
+            raise InvalidInput(f"{shown} is there already; move it away, or name another file")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
+            folder = printable(path.parent)
+            raise InvalidInput(f"{shown} cannot be made: {folder} is no folder that can be written to")
+    except OSError as error:  # a name that is too long
+        raise InvalidInput(f"{shown} cannot be made: {error.strerror or error}; name another file") from error
 
 
 def _keeps_codes(url: str, credentials: Mapping[str, Any], model: _Model, options: Mapping[str, Any]) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from sparsevec.contract.adapter import Adapter, Info
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import CollectionError, InvalidInput, PlaceForgotten, WrongSpace
-from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.patience import check_deadline
 from sparsevec.live.changes import checkpoint_of, pages_since
 from sparsevec.live.codes import Codes
@@ -23,7 +22,7 @@ from sparsevec.live.rows import DenseSource, pages_of, source_name
 from sparsevec.live.sample import drawn, noted_source
 from sparsevec.live.seen import Seen
 from sparsevec.live.telling import Telling
-from sparsevec.progress import Listener
+from sparsevec.progress import Listener, check_listener
 
 __all__ = ["catch_up", "follow", "repeated"]
 

@@ -263,7 +263,7 @@ def catch_up_both(
     **options: Any,
 ) -> EachReport:
     """`catch_up` with the first field and with the second, each where it is there: before, during and after a
-    migration the same call."""
+    migration the same call. Raises CollectionError where neither is."""
     secrets = credentials or {}
     folders = {where: model, field_beside(where, into): to}
     there = {}
@@ -271,4 +271,8 @@ def catch_up_both(
         with opened(url, secrets) as adapter:
             if adapter.info().exists:
                 there[place_of(adapter)] = partial(catch_up, url, model=folder, **options, **secrets)
+    if not there:
+        raise CollectionError(
+            f"{' and '.join(folders)} are not there, so there is nothing to catch up with; retrofit first"
+        )
     return each(where, there)

@@ -17,7 +17,6 @@ from sparsevec.contract.adapter import Adapter, Page
 from sparsevec.contract.checks import check_seed
 from sparsevec.encoder import Budget, SparseEncoder
 from sparsevec.errors import CollectionError
-from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.patience import check_deadline
 from sparsevec.live.beforehand import Found, Lessons, find, learned
 from sparsevec.live.changes import checkpoint_of, pages_since
@@ -29,7 +28,7 @@ from sparsevec.live.reports import Look, RetrofitReport
 from sparsevec.live.rows import DenseSource, pages_of
 from sparsevec.live.seen import Seen
 from sparsevec.live.telling import Telling
-from sparsevec.progress import Listener
+from sparsevec.progress import Listener, check_listener
 
 __all__ = ["retrofit"]
 
@@ -61,8 +60,8 @@ def retrofit(
     document. `model`: a folder with an encoder; without one, an encoder of `output_dim` dimensions is learned there
     from a `sample` of the rows, and from `queries` (q, d) where there are some, within `budget` (by default
     `Budget(nnz=32, flops=0.65)`); that needs the extra `train`. With `refine` the codes are fitted to this corpus, for
-    which `sample` must be all of it; rows that come or change later get the head's. The folder also remembers what was
-    added where.
+    which `sample` must be all of it; rows that come or change later get what `encode_document` gives. The folder also
+    remembers what was added where.
 
     Writes go out at `rate` documents a second at most, slower where the backend is busy, each under the version that
     was read where the backend has versions. Nothing else of a document is touched, none is made, and what was deleted

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from sparsevec.contract.adapter import Adapter
 from sparsevec.contract.checks import Id
 from sparsevec.errors import CollectionError, InvalidInput, printable
-from sparsevec.ingestion.asked import check_listener
 from sparsevec.ingestion.ingest import ingest
 from sparsevec.ingestion.patience import check_deadline
 from sparsevec.ingestion.removal import RemovalReport, remove
@@ -22,7 +21,7 @@ from sparsevec.live.looks import patient
 from sparsevec.live.opening import opened, place_of
 from sparsevec.live.seen import Seen
 from sparsevec.live.telling import Telling
-from sparsevec.progress import Listener
+from sparsevec.progress import Listener, check_listener
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["UndoReport", "undo_retrofit"]

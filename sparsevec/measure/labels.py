@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsevec.contract.checks import check_k, check_several
-from sparsevec.errors import ClientMissing, InvalidInput, printable
+from sparsevec.errors import ClientMissing, InvalidInput, described, printable
 from sparsevec.vectors import Int64s
 
-__all__ = ["Qrels", "Quality", "by_label", "ndcgs", "quality", "run_quality", "without_themselves"]
+__all__ = ["Qrels", "Quality", "by_label", "check_rows", "ndcgs", "quality", "run_quality", "without_themselves"]
 
 Qrels = Mapping[int, Mapping[int, int]]
 """The relevance of document rows, by query row; what is not named is not relevant."""
@@ -81,11 +81,21 @@ def _qrels(relevant: Any) -> Qrels:
         raise InvalidInput(f"{expected} {type(relevant).__name__}; sparsevec.files.read_qrels makes it of a file")
     each = {id(grades): grades for grades in relevant.values()}.values()  # those of a label are one
     numbers = chain(relevant, *(chain(grades, grades.values()) for grades in each))
-    if odd := next((f"{one!r:.80}" for one in numbers if not _is_small(one)), None):
+    if odd := next((described(one) for one in numbers if not _is_small(one)), None):
         raise InvalidInput(
             f"{expected} {odd} among them; each must be below 2**31, and sparsevec.files.read_qrels makes rows of ids"
         )
     return relevant
+
+
+def check_rows(relevant: Qrels, n: int) -> None:
+    """Raises InvalidInput unless all that is relevant are rows of n documents: of others none could be found."""
+    each = {id(grades): grades for grades in _qrels(relevant).values()}.values()
+    if (odd := next((row for grades in each for row in grades if not 0 <= row < n), None)) is not None:
+        raise InvalidInput(
+            f"expected relevant documents as rows of {n:,} documents, whole numbers in [0, {n}), found {odd}; "
+            "sparsevec.files.read_qrels makes rows of ids"
+        )
 
 
 def _is_small(number: Any) -> bool:

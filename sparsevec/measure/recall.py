@@ -22,7 +22,7 @@ from sparsevec.dense import Nearest, best, dense_rows, nearest, unit_rows
 from sparsevec.errors import InvalidInput, InvalidVectors
 from sparsevec.measure.cost import Cost, cost
 from sparsevec.measure.intervals import Interval, interval
-from sparsevec.measure.labels import Qrels, ndcgs
+from sparsevec.measure.labels import Qrels, check_rows, ndcgs
 from sparsevec.postings import BlockLists, Float64s
 from sparsevec.similarity import COLUMNS, Near, Similarity, check_similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
@@ -92,13 +92,15 @@ def evaluate(
     similarity: what the dense search ranks by, "cosine", "dot" or "l2", exactly; the encoder's own,
     `encoder.similarity`. itself (q,): the document that each query is, which then finds others only; -1 where it is
     none. Raises InvalidVectors when the four do not fit together, WrongSpace for queries of another encoder than that
-    of the documents, InvalidInput for another similarity.
+    of the documents, InvalidInput for another similarity, and for relevant documents that are not rows of these.
     """
     documents, queries = check_vectors(documents), check_vectors(queries, what="queries")
     rows, asked = _units(dense, dense_queries, check_similarity(similarity))
     if (found := (len(documents), len(queries))) != (expected := (len(rows), len(asked))):
         raise InvalidVectors(f"expected as many sparse (documents, queries) as dense, {expected}, found {found}")
     check_space(queries, documents.fingerprint)
+    if qrels is not None:
+        check_rows(qrels, len(documents))
     if itself is not None:
         itself = _rows_of_queries(itself, len(queries), len(documents))
     candidates = sparse_top(documents, queries, 100, itself=itself)
@@ -107,7 +109,10 @@ def evaluate(
 
 
 def _rows_of_queries(itself: Any, q: int, n: int) -> Int64s:
-    found = np.asarray(itself)
+    try:
+        found = np.asarray(itself)
+    except ValueError:  # of several lengths
+        found = np.empty(0, object)
     if found.shape != (q,) or found.dtype.kind not in "iu" or found.min() < -1 or found.max() >= n:
         raise InvalidInput(
             f"itself must be the row of a document, or -1, for each of {q} queries, whole numbers in [-1, {n}), found "

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from sparsevec.encoder import Budget
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, described
 from sparsevec.measure.intervals import Interval
 from sparsevec.planning.trials import Goal, Shape
 
@@ -44,7 +44,7 @@ class CostLimits:
     def __post_init__(self) -> None:
         for axis, limit in self.given.items():
             if not is_positive(limit):
-                raise InvalidInput(f"the limit of {axis} must be a positive number, found {limit!r:.80}")
+                raise InvalidInput(f"the limit of {axis} must be a positive number, found {described(limit)}")
         if not self.given:
             raise InvalidInput(f"expected a limit of {', '.join(AXES)} or several of them, found none")
 

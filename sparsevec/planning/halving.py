@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -31,13 +31,13 @@ from sparsevec.encoder import Budget
 from sparsevec.encoder.budget import resolved
 from sparsevec.encoder.recipe import CalibrationRecipe
 from sparsevec.encoder.residual import most_bytes
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, described
 from sparsevec.planning.frontier import Configuration, CostLimits, Frontier, best_within, check_limits, is_positive
 from sparsevec.planning.latency import LatencyModel
 from sparsevec.planning.law import Law, Seen
 from sparsevec.planning.notebook import Notebook, Settings
 from sparsevec.planning.trials import Goal, Point, Rows, Shape, Trial, runs, tried
-from sparsevec.progress import Listener, Progress
+from sparsevec.progress import Listener, Progress, check_listener
 
 __all__ = ["DIMENSIONS", "WEIGHTS", "WIDTHS", "find_frontier", "shapes_of", "shuffled"]
 
@@ -84,15 +84,22 @@ def find_frontier(
     CheckpointMismatch for a folder with runs of other rows or settings; what `fit` raises.
     """
     if not is_positive(seconds):
-        raise InvalidInput(f"seconds must be a positive number, found {seconds!r:.80}")
+        raise InvalidInput(f"seconds must be a positive number, found {described(seconds)}")
     if check_limits(limits).milliseconds is not None and latency is None:
         raise InvalidInput(
             "a limit of milliseconds needs the engine's latency model: latency=latency_model(…), or --engine"
         )
     if latency is not None and not isinstance(latency, LatencyModel):
         raise InvalidInput(f"latency must be a sparsevec.LatencyModel, found {type(latency).__name__}")
+    check_listener(on_step, "on_step")
+    if not isinstance(refine, bool):
+        raise InvalidInput(f"refine must be True or False, found {refine!r:.80}")
     if goal not in get_args(Goal):
         raise InvalidInput(f"goal must be one of {get_args(Goal)}, found {goal!r:.80}")
+    if goal == "candidates" and widths is not None and list(check_several("widths", widths)):
+        raise InvalidInput(
+            "residual codes re-rank candidates and find no others: leave widths (--residual-bytes) out with this goal"
+        )
     rows = shuffled(dense, queries, check_seed(seed))
     used = _widths(widths, most_bytes(rows.documents.shape[1])) if goal == "answers" else ()
     competing = _feasible(shapes_of() if shapes is None else list(check_several("shapes", shapes)), limits)
@@ -167,6 +174,8 @@ class _Search:
     notebook: Notebook
     seconds: float
     on_step: Listener | None
+    competing: Set[Shape] = field(init=False)
+    """that may be the answer; runs of others are in the laws alone"""
 
     @property
     def documents(self) -> int:
@@ -176,7 +185,7 @@ class _Search:
 
     def run(self, shapes: Sequence[Shape]) -> Frontier:
         """Stage after stage, until all are made or the time is spent."""
-        shapes = _middle_first(shapes)
+        self.competing, shapes = set(shapes), _middle_first(shapes)
         for stage, size in enumerate(sizes := _sizes(self.documents)):
             known = {trial.shape for trial in self.notebook.trials if trial.documents == size}
             for run in runs([shape for shape in shapes if shape not in known]):
@@ -217,10 +226,10 @@ class _Search:
         self.on_step(replace(event, fraction=spent, text=said))
 
     def _expected(self, run: Sequence[Shape], size: int) -> float:
-        """Seconds of a run, by the training of the same dimension with fewer rows, or else by the largest; none of the
-        first, which is made in any case."""
-        if not self.notebook.trials:
-            return 0.0
+        """Seconds of a run, by the training of the same dimension with fewer rows, or else by the largest; of the first
+        of what competes so few that it is made in any case."""
+        if not any(trial.shape in self.competing for trial in self.notebook.trials):
+            return -math.inf
         known = [one for one in self.notebook.trials if one.shape.dimension == run[0].dimension]
         last = max(known or self.notebook.trials, key=lambda one: (one.documents, one.seconds))
         trainings = 1 + AGAIN * (len(run) - 1)
@@ -258,10 +267,11 @@ class _Search:
         )
 
     def _configurations(self, laws: dict[int, Law]) -> list[Configuration]:
-        """Each setting once, as measured with all documents, or else as its law predicts it from the largest run."""
+        """Each setting of what competes once, as measured with all documents, or else as its law predicts it from the
+        largest run."""
         largest = {}
         for trial in sorted(self.notebook.trials, key=lambda trial: trial.documents):
-            for point in trial.points:
+            for point in trial.points if trial.shape in self.competing else ():
                 largest[trial.shape, point.query_nnz, point.residual_bytes] = trial, point
         return [self._configuration(trial, point, laws) for trial, point in largest.values()]
 

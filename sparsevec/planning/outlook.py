@@ -25,7 +25,7 @@ from sparsevec.measure.recall import Evaluation, evaluate
 from sparsevec.planning.latency import LatencyModel, features
 from sparsevec.planning.scratch import probed, server_of
 from sparsevec.postings import Float64s
-from sparsevec.progress import Listener
+from sparsevec.progress import Listener, check_listener
 from sparsevec.vectors import Float32s
 
 __all__ = ["Preview", "preview"]
@@ -149,6 +149,7 @@ def preview(
     if latency is not None and not isinstance(latency, LatencyModel):
         raise InvalidInput(f"latency must be a sparsevec.LatencyModel, found {type(latency).__name__}")
     check_seed(seed)
+    check_listener(on_progress)
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 200:
         raise InvalidInput(f"sample must be at least 200 rows, found {sample!r:.80}")
     with opened(where, credentials) as adapter:

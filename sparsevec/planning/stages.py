@@ -1,6 +1,6 @@
 """What a search costs stage by stage, in FLOPs (one multiplication and addition = 2), and what is got for them.
 
-    pipeline = Pipeline((embedding("MiniLM", minilm, 128, 16), sparse_head(384, 8192), retrieval(20_000, 0.63), …))
+    pipeline = Pipeline((embedding(minilm, 128, 16), sparse_head(384, 8192), retrieval(20_000, 0.63)))
     print(pipeline)                             # a query, a document, and each stage's share
 
 Retrieval is 2 n F: F counts the multiplications of one query-document pair (Paria et al., ICLR 2020), each with its

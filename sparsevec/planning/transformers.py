@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, described
 from sparsevec.storage import as_path
 
 __all__ = ["Flops", "Transformer", "at_least"]
@@ -142,7 +142,7 @@ class Transformer:
 def at_least(least: float, number: object, name: str) -> float:
     """The number. Raises InvalidInput where it is none, not finite or less."""
     if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not least <= number <= _MOST:
-        raise InvalidInput(f"{name} must be a number of at least {least:g}, found {number!r:.80}")
+        raise InvalidInput(f"{name} must be a number of at least {least:g}, found {described(number)}")
     return float(number)
 
 
@@ -210,7 +210,7 @@ def _load(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidInput(f"expected a model's config.json, found no file at {path}") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InvalidInput(f"expected a model's config.json at {path}, could not read it: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"expected an object in {path}, found {type(found).__name__}")
@@ -222,7 +222,7 @@ def _number(config: Mapping[str, Any], figure: str, otherwise: int | None = None
     if isinstance(found, bool) or not isinstance(found, int) or not (found == otherwise or 1 <= found < _LARGEST):
         raise InvalidInput(
             f"this config does not say its {figure}: expected a whole number at {' or '.join(_NAMES[figure])}, "
-            f"found {found!r:.80}"
+            f"found {described(found)}"
         )
     return found
 

@@ -206,6 +206,7 @@ def train(
     ModelBroken or StorageFailed for the checkpoint.
     """
     began = time.perf_counter()
+    _check(model, batches, objective, optimizer, plan, scheduler)
     for part in (optimizer, scheduler):
         if isinstance(part, torch.optim.LBFGS | torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise InvalidInput(
@@ -293,6 +294,23 @@ def train(
             query_weight=query_weight,
             pair_weight=pair_weight,
         )
+
+
+def _check(
+    model: object, batches: object, objective: object, optimizer: object, plan: object, scheduler: object
+) -> None:
+    """Raises InvalidInput for what is something else than `train` takes."""
+    fits = {
+        "model, an nn.Module": (model, isinstance(model, nn.Module)),
+        "batches, an iterable": (batches, isinstance(batches, Iterable) or hasattr(batches, "__getitem__")),
+        "objective, a function of a batch": (objective, callable(objective)),
+        "optimizer, one of torch.optim": (optimizer, isinstance(optimizer, torch.optim.Optimizer)),
+        "plan, a Plan": (plan, isinstance(plan, Plan)),
+        "scheduler, with a step()": (scheduler, scheduler is None or callable(getattr(scheduler, "step", None))),
+    }
+    for expected, (given, fit) in fits.items():
+        if not fit:
+            raise InvalidInput(f"expected {expected}, found {given!r:.80}")
 
 
 def _clipped(learned: list[Tensor], longest: float | None) -> Tensor:

@@ -70,6 +70,23 @@ def test_an_existing_collection_is_opened_in_one_line(store: SparsevecVectorStor
     assert again.get_by_ids(["7"]) == [DOCUMENTS[7]]
 
 
+def test_two_stores_that_are_opened_at_once_share_the_collection(
+    of_six_columns: sv.SparseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"reference:{tmp_path}/ours"
+    with sv.connect(url) as adapter, sv.connect(url) as faster:
+        create = adapter.create
+
+        def overtaken(*given: Any, **named: Any) -> None:
+            faster.create(*given, **named)
+            create(*given, **named)
+
+        monkeypatch.setattr(adapter, "create", overtaken)
+        store = SparsevecVectorStore(EMBEDDING, sv.Retriever(of_six_columns, adapter))
+        store.add_documents(DOCUMENTS[:1])
+        assert faster.count() == 1
+
+
 async def test_asynchronous_calls_give_the_same(store: SparsevecVectorStore) -> None:
     assert await store.asimilarity_search("text 9", k=3) == store.similarity_search("text 9", k=3)
 

@@ -297,6 +297,7 @@ def test_a_part_without_the_column_is_told_where_the_first_part_has_it(
         ({"sparse": "indices"}, "sparse must be the columns of indices and of weights, found 'indices'"),
         ({"sparse": ("indices", "weights")}, "the dataset has no column 'indices'"),
         ({"failed": "not/there/failed.jsonl"}, "not/there/failed.jsonl cannot be made: .* is no folder"),
+        ({"failed": "x" * 300}, "xxx cannot be made: File name too long; name another file"),
         ({"failed": 3}, "failed must be the path of a file"),
         ({"model": 3}, "model must be an encoder or the folder of one"),
         ({"concurrency": 0}, "concurrency must be an int of at least 1"),

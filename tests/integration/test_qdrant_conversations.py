@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -156,6 +157,13 @@ def test_a_note_that_a_killed_create_left_is_cleared_away_by_the_next() -> None:
     path, body = script.asked[2]
     assert path == "PATCH /collections/kb"
     assert body["metadata"]["sparsevec:sparse:old"] is None
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(-1, True), (1, True), (-3600, False), (3600, False)])
+def test_a_bid_of_a_clock_that_was_ahead_does_not_count_until_that_time_comes(ahead: float, counts: bool) -> None:
+    bid = {"sparsevec-bid:id:a-writer": {"fingerprint": "blue", "since": time.time() + ahead}}
+    found = notes.read("kb", described({"sparsevec:sparse:id": {"dimension": 10, "since": 1}, **bid}))
+    assert found.has_rivals(found.notes[0], "red") is counts
 
 
 def test_notes_of_vectors_whose_names_hold_colons_are_told_apart() -> None:

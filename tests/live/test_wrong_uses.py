@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sparsevec as sv
-from sparsevec.errors import InvalidInput, ModelBroken, SparsevecError, StorageFailed
+from sparsevec.errors import CollectionError, InvalidInput, ModelBroken, SparsevecError, StorageFailed
 
 live: Any = sv  # wrong on purpose
 URL = "reference:"
@@ -50,6 +50,12 @@ def test_what_is_no_folder_of_an_encoder_is_told_by_who_serves(
     (tmp_path / "a file").touch()
     with pytest.raises(error):
         sv.Serving(URL, model=tmp_path / name)
+
+
+def test_there_is_nothing_to_catch_up_with_where_neither_field_is(tmp_path: Path) -> None:
+    first, second = f"reference:{tmp_path / 'a'}", f"reference:{tmp_path / 'b'}"
+    with pytest.raises(CollectionError, match=r"a and reference:.*b are not there, so there is nothing to catch up"):
+        sv.catch_up_both(first, model=tmp_path / "model", to=tmp_path / "model-2", into=second)
 
 
 def test_a_folder_with_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:

@@ -165,6 +165,13 @@ def test_documents_of_which_there_are_none_are_refused(encoder: SparseEncoder, d
         encoder.adopt(another_model(documents), documents, documents=documents[:0])
 
 
+def test_documents_so_few_that_all_are_among_the_nearest_of_every_pair_are_refused(
+    encoder: SparseEncoder, documents: Float32s
+) -> None:
+    with pytest.raises(InvalidInput, match="at least 11 documents that queries search, found 10: pairs are told apart"):
+        encoder.adopt(another_model(documents), documents, documents=documents[:10])
+
+
 def test_rows_that_are_no_numbers_are_refused(encoder: SparseEncoder, documents: Float32s) -> None:
     theirs = another_model(documents)
     theirs[3, 4] = np.nan

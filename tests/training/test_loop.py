@@ -391,6 +391,15 @@ def test_what_steps_by_more_than_being_told_to_is_refused_before_the_first_step(
         next(train(it, BATCHES, objective, adam, plan, scheduler=plateau))
 
 
+@pytest.mark.parametrize("wrong", ["model", "batches", "objective", "optimizer", "plan", "scheduler"])
+def test_what_is_no_part_of_a_training_is_named_before_the_first_step(wrong: str) -> None:
+    it = tower()
+    adam, plan = torch.optim.Adam(it.parameters()), Plan(steps=1, document_regularizer_weight=constant(0.0))
+    given: dict[str, Any] = {"model": it, "batches": BATCHES, "objective": it, "optimizer": adam, "plan": plan}
+    with pytest.raises(InvalidInput, match=f"expected {wrong}, .*found 5"):
+        next(train(**(given | {wrong: 5})))
+
+
 def test_labels_that_do_not_fit_the_batch_are_refused() -> None:
     with pytest.raises(InvalidInput, match="labels must be"):
         trained(tower(), batches=[(BATCHES[0][0], BATCHES[0][1][:-1])])

@@ -585,3 +585,18 @@ def test_a_row_that_cannot_be_encoded_has_failed_and_the_others_are_added(
         refined = encoder.encode_document(documents[:9])
         again = retriever.add(range(9), rows, vectors=refined)
         assert (again.written, again.failed, adapter.count()) == (7, 2, 7)
+
+
+def test_two_that_add_first_at_once_share_the_collection(
+    encoder: SparseEncoder, documents: Float32s, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Reference(str(tmp_path / "ours")) as adapter, Reference(str(tmp_path / "ours")) as faster:
+        create = adapter.create
+
+        def overtaken(*given: Any, **named: Any) -> None:
+            Retriever(encoder, faster).add(range(5), documents[:5])
+            create(*given, **named)
+
+        monkeypatch.setattr(adapter, "create", overtaken)
+        report = Retriever(encoder, adapter).add(range(5, 9), documents[5:9])
+        assert (report.written, faster.count()) == (4, 9)

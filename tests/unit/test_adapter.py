@@ -50,6 +50,13 @@ def test_what_is_not_an_id_is_named_with_its_position(wrong: Any) -> None:
         check_ids(["fine", wrong])
 
 
+def test_a_number_of_more_digits_than_python_writes_is_refused_as_any_other() -> None:
+    with pytest.raises(InvalidInput, match=r"id 1 must be an int in .*found int too long to be written"):
+        check_ids([1, 10**5000])
+    with pytest.raises(InvalidInput, match=r"k must be below 2\*\*63, found int too long"):
+        check_k(10**5000)
+
+
 @pytest.mark.parametrize("k", [0, -1, 1.0, True, "1", None])
 def test_k_must_be_a_positive_int(k: Any) -> None:
     with pytest.raises(InvalidInput, match="k must be an int of at least 1"):

@@ -495,6 +495,8 @@ def test_dense_vectors_that_are_none_are_refused_in_one_line(fault: str, tmp_pat
         (["preview", "reference:x", "--scratch"], "made on a server that a url names"),
         (["search", "http://localhost:9200/x", "asked"], "did you mean elasticsearch://"),
         (["demo", "nowhere"], "nowhere"),
+        (["demo", "--embedder", "wordllama"], "--embedder belongs to --ask"),
+        (["demo", "--ask", "words", "--nnz", "4"], "--nnz is of a demo without --ask"),
         (["demo", "--engine", "qdrant"], "one of ['qdrant+edge', 'local', 'reference']"),
         (["index", "reference:x", "docs", "--create", "--ids", "broken.jsonl"], "line 2, is not JSON"),
         (["eval", "model", "dense.npy", "asked.npy", "--qrels", "short.jsonl"], "a known document and a grade"),
@@ -692,6 +694,23 @@ def test_fit_says_who_asked_what_the_baselines_find_and_what_it_assumed(place: P
     assert "50 documents asked as queries, for want of a sample, not learned from" in words
     assert "recall@10 beside it: without learning" in words
     assert "head alone" in words
+
+
+def test_where_a_filter_leaves_nothing_the_screen_does_not_blame_the_query(tmp_path: Path) -> None:
+    url = f"reference:{tmp_path / 'x'}"
+    with sv.connect(url) as adapter:
+        adapter.create(4)
+        adapter.upsert([1], sv.SparseVectors.from_rows([{1: 1.0}], dimension=4), [{"brand": "acme"}])
+    told = sparsevec("search", url, "--vector", '{"1": 1}', "--where", '{"brand": "zeta"}')
+    assert "none that the filter leaves" in told.stdout
+
+
+def test_fit_compares_with_nothing_where_nothing_was_learned(tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32))
+    told = sparsevec("fit", tmp_path / "few.npy", "--nnz", 8, "-d", 256, "-o", tmp_path / "model")
+    assert told.exit_code == 0, told.output
+    assert "too few to learn from" in told.stdout
+    assert "beside it" not in told.stdout
 
 
 def test_fit_can_be_resumed_from_its_checkpoint(place: Place, tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ def test_cost_says_retrieval_in_every_word_that_is_used_for_it(tmp_path: Path) -
         (["--candidates", "-5"], "--candidates must be a number of at least 0, found -5"),
         (["--dimension", "64"], "180 weights do not fit in --dimension 64"),
         (["--flops", "5", "--nnz", "4"], "--flops 5 cannot be: a pair has no more multiplications"),
+        (["--query-tokens", "16"], "--query-tokens belongs to --model, without which it changes nothing"),
+        (["--rerank", "dense", "--rerank-tokens", "9"], "--rerank-tokens belongs to --rerank with a model's config"),
+        (["--residual-bytes", "60"], "--residual-bytes belongs to --rerank residual"),
+        (["--measure", "AP"], "--measure belongs to --run"),
     ],
 )
 def test_cost_refuses_what_it_cannot_count(options: list[str], said: str) -> None:

@@ -11,13 +11,14 @@ import pytest
 
 import sparsevec
 from sparsevec.demo import from_folder, shipped
+from sparsevec.demo import run as demo
 from sparsevec.demo.compare import UNTRAINED, Side, _pca, projected, random_directions, shortcoming
 from sparsevec.demo.meanings import Meanings
 from sparsevec.demo.run import run
 from sparsevec.demo.stages import Stages
 from sparsevec.dense import Reals
 from sparsevec.dense import unit_rows as unit
-from sparsevec.errors import InvalidInput, InvalidVectors
+from sparsevec.errors import CollectionError, InvalidInput, InvalidVectors, SparsevecError
 from sparsevec.measure.recall import Evaluation, Judged, dense_top
 from sparsevec.vectors import SparseVectors
 
@@ -194,6 +195,48 @@ def test_what_can_hardly_be_found_gets_no_green_page(tmp_path: Path) -> None:
     assert (outcome.story.good, outcome.verdict.exact) == (False, True)
     assert outcome.story.title.startswith("Not good on these vectors: ")
     assert '<h1 class="poor">' in outcome.page.read_text()
+
+
+def test_a_query_that_finds_nothing_and_a_folder_of_any_name_are_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reached(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "compared", reached)  # what comes after takes long
+    np.save(tmp_path / "documents.npy", rows(30, 1, seed=0))  # of one column: some are found by none of the others
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: from_folder(tmp_path), tmp_path / "a? 100%41@", dimension=64, nnz=4, engine="reference")
+    assert [path.name for path in (tmp_path / "a? 100%41@").iterdir()] == ["collection"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "error", "said"),
+    [
+        ("model/mine", InvalidInput, "something that is not a model of ours"),
+        ("collection", CollectionError, "collection"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_demo_is_told_before_anything_is_learned(
+    inside: str, error: type[SparsevecError], said: str, tmp_path: Path
+) -> None:
+    (path := tmp_path / inside).parent.mkdir(exist_ok=True)
+    path.write_text("mine" * 1000)
+    heard: list[str] = []
+    with pytest.raises(error, match=said):
+        run(
+            lambda: from_folder(folder_of(tmp_path)),
+            tmp_path,
+            engine="local",
+            watch=lambda name, *_: heard.append(name),
+        )
+    assert "learn an encoder" not in heard
+    assert path.read_text() == "mine" * 1000
+
+
+def test_a_folder_whose_name_is_no_unicode_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"out\\udcff is not valid unicode"):
+        run(lambda: from_folder(folder_of(tmp_path)), tmp_path / "out\udcff", engine="reference")
 
 
 # ---- stages and meanings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import typer.main
 
+import sparsevec
 from sparsevec.cli.app import app
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,6 +39,21 @@ def test_a_page_runs_from_its_first_line_to_its_last(brought: Path, page: Path) 
     for server, here in SERVERS.items():
         code = code.replace(server, here)
     exec(compile(code, page.name, "exec"), {"__name__": page.stem})
+
+
+@pytest.mark.parametrize("page", [*PYTHON, DOCS / "testing.md"], ids=lambda page: page.stem)
+def test_a_page_imports_from_public_modules_only(page: Path) -> None:
+    code = ast.walk(ast.parse("\n".join(blocks(page, "python"))))
+    modules = {str(node.module) for node in code if isinstance(node, ast.ImportFrom)}
+    ours = {module for module in modules if module.startswith("sparsevec")}
+    assert {module for module in ours if not module.startswith("sparsevec.integrations")} <= {*sparsevec.PUBLIC_MODULES}
+
+
+def test_the_reference_has_what_a_cluster_that_serves_needs() -> None:
+    """Each function of it that is public, by the place where it stands."""
+    page = (DOCS / "reference/python.md").read_text()
+    homes = {name: home for name, home in sparsevec._HOME_OF.items() if ".live." in home and name[0].islower()}
+    assert [name for name, home in homes.items() if f"::: {home}.{name}\n" not in page] == []
 
 
 @pytest.mark.elasticsearch

@@ -266,7 +266,12 @@ def test_what_cannot_be_evaluated_is_said() -> None:
         evaluate(ROWS, QUERIES, codes, asked, similarity="manhattan")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"expected relevant documents as .* found PosixPath"):
         evaluate(ROWS, QUERIES, codes, asked, qrels=Path("qrels.tsv"))  # type: ignore[arg-type]
-    for itself in ([0], [200] * 20, [-2] * 20, [0.5] * 20, "abc"):
+    for row in (-1, 200):
+        with pytest.raises(
+            InvalidInput, match=rf"as rows of 200 documents, .* found {row}; sparsevec.files.read_qrels"
+        ):
+            evaluate(ROWS, QUERIES, codes, asked, qrels={0: {row: 1}})
+    for itself in ([0], [200] * 20, [-2] * 20, [0.5] * 20, "abc", [[0], [1, 2]]):
         with pytest.raises(InvalidInput, match=r"itself must be the row of a document, or -1, for each of 20 queries"):
             evaluate(ROWS, QUERIES, codes, asked, itself=itself)  # type: ignore[arg-type]
 

@@ -546,6 +546,15 @@ def test_what_only_python_calls_a_number_stays_text_in_a_csv(tmp_path: Path) -> 
     assert (found.ids, found.payloads) == (["1_0"], [{"digits": "\uff11\uff12", "code": "9" * 24}])
 
 
+def test_a_plus_before_whole_numbers_of_a_csv_is_kept_where_none_is_below_zero(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text('v,phone,change,size\n"[1]",+49301234,+3,+0.5\n"[2]",49309876,-2,1\n')
+    told = read_table(tmp_path / "v.csv").payloads
+    assert told == [
+        {"phone": "+49301234", "change": 3, "size": 0.5},
+        {"phone": "49309876", "change": -2, "size": 1.0},
+    ]
+
+
 def test_a_long_text_in_a_csv_is_read(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     (tmp_path / "v.csv").write_text(f'v,text\n"[1]",{"x" * 200_000}\n')

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pytest
 import scipy.sparse as sp
 import torch
@@ -88,6 +89,20 @@ def test_scalars_of_numpy_are_taken_as_the_numbers_they_are(adapter: Misbehaving
     report = sv.ingest(adapter, [1], VECTORS[:1], [payload])
     assert (report.written, report.failed) == (1, 0)
     assert adapter.fetch([1]).payloads == ({"n": 3, "ok": True, "x": [0.5], "in": {"s": "a"}},)
+
+
+def test_subclasses_are_taken_as_what_they_are_of_so_that_every_client_can_send_them() -> None:
+    class Seconds(float):
+        pass
+
+    class Point(NamedTuple):
+        x: int
+        y: Seconds
+
+    given = {np.str_("at"): Point(1, Seconds(0.5)), "in": [{np.str_("s"): Seconds(2.0)}]}
+    fault, plain = payloads.checked_payload(given)
+    assert fault is None
+    assert orjson.loads(orjson.dumps(plain)) == {"at": [1, 0.5], "in": [{"s": 2.0}]}
 
 
 @pytest.mark.parametrize("value", [np.float64("nan"), np.datetime64("2026-01-01"), np.uint64(2**63), np.arange(2)])

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from sparsevec_adapters.lucene.operations import LuceneOperations
-from sparsevec_adapters.lucene.wire import Answer, Request
+from sparsevec_adapters.lucene.wire import Answer, Request, retry_after
 
 from sparsevec.contract.searches import Search
 from sparsevec.errors import BackendDown, BackendUnsupported, CollectionError, InvalidInput, WrongSpace
@@ -275,6 +275,18 @@ def test_a_document_of_ours_that_is_refused_for_now_was_not_there(lucene: Lucene
     assert report.failed["a"].retryable
 
 
+@pytest.mark.parametrize("page", ["OK", None, []])
+def test_an_answer_of_something_between_that_is_no_object_is_a_backend_that_is_down(
+    lucene: LuceneOperations, page: Any
+) -> None:
+    with pytest.raises(BackendDown, match="is not a JSON object"):
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), OURS, Answer(200, page))
+
+
+def test_seconds_to_wait_that_are_no_number_are_not_heard() -> None:
+    assert [retry_after([("Retry-After", text)]) for text in ("7", "\u00b2", "1.5", "tomorrow", "")] == [7, *[None] * 4]
+
+
 def test_writes_that_went_to_another_index_are_not_reported_as_written(lucene: LuceneOperations) -> None:
     elsewhere = items({**WRITTEN, "_index": "products-2"})
     with pytest.raises(BackendDown, match="was moved"):
@@ -289,9 +301,19 @@ def test_the_first_document_of_a_shard_asks_whether_the_index_is_still_the_one_t
     written = (there_still, NODE, items(first, kind="create"))
     report, requests = talk(upsert(lucene, ["a"], rows({1: 1.0})), *written, there_still)
     assert (report.written, said(requests)[-1]) == (("a",), "GET /products")
-    made_by_the_server = there(emb={"type": "object"}, settings={"index.uuid": "another"})
+    made_anew = there(emb={"type": "sparse_vector"}, settings={"index.uuid": "another"}, **note("index"))
     with pytest.raises(BackendDown, match=r"made anew .*look whether the server has made an index 'products'"):
-        talk(upsert(lucene, ["a"], rows({1: 1.0})), items(first, kind="create"), made_by_the_server)
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), items(first, kind="create"), made_anew)
+
+
+def test_an_index_that_the_server_makes_for_what_was_written_to_a_removed_one_is_no_backend_that_is_down(
+    lucene: LuceneOperations,
+) -> None:
+    ours = there(emb={"type": "sparse_vector"}, settings={"index.uuid": "ours"}, **note("index"))
+    made_by_the_server = there(emb={"type": "object"}, settings={"index.uuid": "another"})
+    first = items({**CREATED, "_seq_no": 0}, kind="create")
+    with pytest.raises(CollectionError, match="'products' was removed while it was written to, and the server"):
+        talk(upsert(lucene, ["a"], rows({1: 1.0})), ours, NODE, first, made_by_the_server)
 
 
 @pytest.mark.parametrize(

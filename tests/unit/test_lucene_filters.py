@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,15 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
 )
 def test_a_filter_narrows_as_far_as_the_mapping_allows(where: dict[str, Any], clauses: Any) -> None:
     assert narrowed(where) == clauses
+
+
+def test_names_and_numbers_of_numpy_in_a_filter_can_be_sent_by_every_client() -> None:
+    class Euros(float):
+        pass
+
+    where: dict[str, Any] = {np.str_("price"): {np.str_("gte"): Euros(2.5)}, np.str_("brand"): np.str_("acme")}
+    clauses = filter_clauses(conditions(where), MAPPINGS)
+    assert orjson.loads(orjson.dumps(clauses)) == clauses
 
 
 def test_where_objects_are_flat_a_field_is_an_object_and_a_scalar() -> None:

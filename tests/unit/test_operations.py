@@ -1,4 +1,4 @@
-"""Operations: a backend in 40 lines, which is also how an adapter is written, and what both drivers make of it."""
+"""Operations: a whole backend, which is also how an adapter is written, and what both drivers make of it."""
 
 # ruff: noqa: ARG002  # a toy leaves most of the contract out
 

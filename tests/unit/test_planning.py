@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 import sparsevec as sv
 from sparsevec.contract.adapter import Hits
 from sparsevec.errors import InvalidInput, InvalidVectors
-from sparsevec.planning import outlook
+from sparsevec.planning import outlook, stages
 from sparsevec.planning.latency import LatencyModel, features, latency_model
 from sparsevec.planning.stages import (
     Pipeline,
@@ -118,6 +118,12 @@ def build(factory: Any, config: dict[str, Any]) -> torch.nn.Module:
 
 def tokens(n: int) -> torch.Tensor:
     return torch.arange(2, n + 2)[None]
+
+
+def test_the_pipeline_that_the_module_shows_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = "\n".join(line[4:] for line in (stages.__doc__ or "").splitlines() if line.startswith("    "))
+    exec(shown, vars(stages) | {"minilm": Transformer.from_config(MINILM)})
+    assert "sparse head" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("n", [16, 128, 512])

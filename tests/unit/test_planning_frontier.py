@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -120,7 +121,10 @@ def test_a_budget_that_nothing_meets_names_the_nearest() -> None:
         best_within(EVERY, CostLimits(flops=0.01))
 
 
-@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, True, "much", 10**400])
+HUGE = pytest.param(10**5000, id="of more digits than Python writes")
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, True, "much", 10**400, HUGE])
 def test_a_limit_that_makes_no_sense_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInput, match="limit of bytes"):
         CostLimits(bytes=wrong)
@@ -148,6 +152,13 @@ def test_a_configuration_says_the_budget_that_makes_it() -> None:
 
 def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float], **asked: Any) -> list[tuple[int, int]]:
     """(dimension, rows) of each run of a search in which F falls with rows, to what it `costs` a shape among all."""
+    return found_by(monkeypatch, n, costs, **asked)[0]
+
+
+def found_by(
+    monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float], **asked: Any
+) -> tuple[list[tuple[int, int]], Frontier]:
+    """The same, and what was found."""
     made: list[tuple[int, int]] = []
 
     def tried(run: list[Shape], rows: Rows, **_: Any) -> list[Trial]:
@@ -165,8 +176,7 @@ def searched(monkeypatch: pytest.MonkeyPatch, n: int, costs: dict[Shape, float],
     monkeypatch.setattr(halving, "tried", tried)
     rows = np.random.default_rng(0).standard_normal((n + 600, 4)).astype(np.float32)
     limits = CostLimits(flops=0.5)
-    halving.find_frontier(rows[:n], rows[n:], limits=limits, shapes=list(costs), widths=(), **asked)
-    return made
+    return made, halving.find_frontier(rows[:n], rows[n:], limits=limits, shapes=list(costs), widths=(), **asked)
 
 
 def test_shapes_of_a_dimension_share_a_training() -> None:
@@ -187,6 +197,17 @@ def test_many_rows_are_learned_from_a_sixteenth_first(monkeypatch: pytest.Monkey
     costs = {Shape(dimension=d, nnz=16): 0.3 for d in (1024, 2048, 4096)}
     made = searched(monkeypatch, 80_000, costs, seconds=1e6)
     assert [rows for _, rows in made] == [5000, 5000, 5000, 20_000, 80_000]
+
+
+def test_a_folder_of_earlier_runs_answers_with_a_shape_that_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    better, given = Shape(dimension=4096, nnz=16), Shape(dimension=1024, nnz=16)
+    searched(monkeypatch, 2000, {better: 0.3}, seconds=1e6, folder=tmp_path)
+    made, found = found_by(monkeypatch, 2000, {given: 0.3}, seconds=1e-6, folder=tmp_path)
+    assert made == [(1024, 500)]  # at least one run, however long the earlier ones took
+    assert {one.shape for one in (found.best, *found.configurations)} == {given}
+    assert searched(monkeypatch, 2000, {given: 0.3}, seconds=1e6, folder=tmp_path) == [(1024, 2000)]
 
 
 def test_what_few_rows_cost_a_little_too_much_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +310,7 @@ def test_milliseconds_of_no_engine_are_not_said_to_be_too_many(frontier: Frontie
         ({"seed": "x"}, "seed must be a whole number of at least 0, found 'x'"),
         ({"seed": -1}, "seed must be a whole number of at least 0, found -1"),
         ({"seed": True}, "seed must be a whole number of at least 0, found True"),
+        ({"on_step": 5}, "on_step must be a function of one argument, found 5"),
         ({"shapes": []}, "expected a shape that competes, such as Shape"),
         ({"shapes": halving.shapes_of([100], [32])}, "whose dimension is at least 16 times the weights"),
     ],

@@ -39,6 +39,7 @@ def test_the_commands_of_the_readme_are_there() -> None:
     known = {command.name for command in app.registered_commands}
     named = set(re.findall(r"^\s*(?:\.venv/bin/)?sparsevec ([a-z]+)", README, re.MULTILINE))
     assert {"demo"} <= named <= known
+    assert known <= set(re.findall(r"(?<=`)[a-z]+(?=`)|(?<=sparsevec\s)[a-z]+", README))
 
 
 def test_nobody_is_told_to_install_what_is_on_no_index() -> None:

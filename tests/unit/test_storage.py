@@ -142,6 +142,25 @@ def test_where_names_cannot_be_exchanged_a_folder_is_replaced_by_way_of_a_third(
     assert names(tmp_path) == ["folder"]
 
 
+def test_what_a_dead_process_left_goes_with_the_next_folder_and_what_a_living_one_fills_stays(tmp_path: Path) -> None:
+    def meanwhile(_: Path) -> None:
+        whole_folder(tmp_path / "folder", filled("quick"))
+
+    def slow(folder: Path) -> None:
+        meanwhile(folder)
+        filled("slow")(folder)
+
+    dead = tmp_path / ".folder-0123456789ab.new"
+    dead.mkdir()
+    (dead / "a").write_text("half")
+    others = [".folder-mine.new", ".folder-2-0123456789ab.new"]
+    for other in others:
+        (tmp_path / other).mkdir()
+    whole_folder(tmp_path / "folder", slow)
+    assert read(tmp_path / "folder") == ["slow", "slow"]
+    assert names(tmp_path) == sorted(["folder", *others])
+
+
 def test_a_third_name_is_given_back_when_the_second_rename_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

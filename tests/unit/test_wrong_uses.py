@@ -524,6 +524,8 @@ ROWS = np.random.default_rng(0).normal(size=(600, 32)).astype(np.float32)
         ({"shapes": [(4096, 32)]}, r"expected a shape as Shape\(.*found \(4096, 32\)"),
         ({"widths": 8}, "expected a sequence of widths, found 8"),
         ({"widths": [60]}, r"must be 8 to \d+ bytes, found \[60\]"),
+        ({"goal": "candidates", "widths": [8]}, "residual codes re-rank candidates and find no others"),
+        ({"refine": "x"}, "refine must be True or False, found 'x'"),
         ({"folder": 3}, "folder must be the path of a file or folder, found 3"),
     ],
 )
