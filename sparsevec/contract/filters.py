@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from sparsevec.contract.checks import Payload, as_real, key_fault
 from sparsevec.contract.payloads import is_unicode
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, described
 
 __all__ = [
     "BOUNDS",
@@ -154,7 +154,7 @@ def conditions(where: Where | None, engine: str | None = None) -> tuple[Conditio
         return (where,)
     if where is not None and not isinstance(where, Mapping):
         raise InvalidInput(
-            f'a filter must be a mapping such as {{"brand": "acme", "price": {{"lt": 9}}}}, found {where!r:.80}'
+            f'a filter must be a mapping such as {{"brand": "acme", "price": {{"lt": 9}}}}, found {described(where)}'
         )
     return _all(where or {}, 0)
 
@@ -170,7 +170,7 @@ def _parts(name: object, value: Any, depth: int) -> tuple[Condition, ...]:
         return (Not(All(_all(_mapping("$not", value), depth + 1))),)
     if name in ("$all", "$any"):
         if not isinstance(value, (list, tuple)) or not value:
-            raise InvalidInput(f"{name} takes a list of filters, at least one, found {value!r:.80}")
+            raise InvalidInput(f"{name} takes a list of filters, at least one, found {described(value)}")
         inner = tuple(All(_all(_mapping(str(name), one), depth + 1)) for one in value)
         return (All(inner) if name == "$all" else AnyIn(inner),)
     if not isinstance(name, str) or name.startswith("$") or any(key_fault(key) for key in name.split(".")):
@@ -180,7 +180,7 @@ def _parts(name: object, value: Any, depth: int) -> tuple[Condition, ...]:
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidInput(f"{name} takes filters, mappings of fields to conditions, found {value!r:.80}")
+        raise InvalidInput(f"{name} takes filters, mappings of fields to conditions, found {described(value)}")
     return value
 
 
@@ -189,7 +189,7 @@ def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
         return (_any_of(name, value),)
     known = {*BOUNDS, "not", "exists"}
     if not value or set(value) - known:
-        raise InvalidInput(f"the condition on {name!r} must be made of {sorted(known)}, found {value!r:.80}")
+        raise InvalidInput(f"the condition on {name!r} must be made of {sorted(known)}, found {described(value)}")
     found: list[Condition] = []
     if bounds := {str.__str__(bound): limit for bound, limit in value.items() if bound in BOUNDS}:
         found.append(_range(name, bounds))
@@ -197,7 +197,7 @@ def _of_field(name: str, value: Any) -> tuple[Condition, ...]:
         found.append(Not(_any_of(name, value["not"])))
     if "exists" in value:
         if not isinstance(value["exists"], bool):
-            raise InvalidInput(f"exists of {name!r} must be True or False, found {value['exists']!r:.80}")
+            raise InvalidInput(f"exists of {name!r} must be True or False, found {described(value['exists'])}")
         found.append(Exists(name) if value["exists"] else Not(Exists(name)))
     return tuple(found)
 
@@ -208,7 +208,7 @@ def _any_of(name: str, value: Any) -> AnyOf:
     if not values or not all(map(_scalar, values)):
         raise InvalidInput(
             f"the filter on {name!r} must be a scalar (a string of valid unicode, a number that a float can hold, True "
-            f"or False), a list of some, or a condition such as {{'gte': 1}}, found {value!r:.80}"
+            f"or False), a list of some, or a condition such as {{'gte': 1}}, found {described(value)}"
         )
     return AnyOf(name, cast("tuple[Scalar, ...]", values))
 
@@ -235,7 +235,8 @@ def _range(name: str, bounds: Mapping[str, Any]) -> Condition:
     dates = {bound: instant(limit) for bound, limit in plain.items()}
     if any(found is None for found in dates.values()):
         raise InvalidInput(
-            f"the range of {name!r} must give numbers, or dates in ISO 8601 such as '2024-05-01', found {bounds!r:.80}"
+            f"the range of {name!r} must give numbers, or dates in ISO 8601 such as '2024-05-01', found "
+            f"{described(bounds)}"
         )
     return DateRange(name, tuple(cast("dict[str, datetime]", dates).items()))
 

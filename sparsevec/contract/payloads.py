@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sparsevec.errors import printable
+from sparsevec.errors import described, printable
 
 __all__ = ["CheckedPayloads", "Payload", "checked_payload", "is_unicode", "key_fault", "payload_fault"]
 
@@ -79,7 +79,7 @@ def _json_fault(value: object, depth: int, others: list[object]) -> _Fault | Non
             return "", f"expected a JSON value, found {type(value).__name__}"
         return _json_fault(value, depth, others)
     if isinstance(value, int):
-        return None if -(2**63) <= value < 2**63 else ("", f"{value} does not fit in 64 bits")
+        return None if -(2**63) <= value < 2**63 else ("", f"{described(value)} does not fit in 64 bits")
     if isinstance(value, float):
         return None if math.isfinite(value) else ("", f"{value} is not a JSON number")
     if isinstance(value, (dict, list, tuple)):

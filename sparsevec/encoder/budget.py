@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sparsevec.contract.checks import is_positive
-from sparsevec.errors import InvalidInput
+from sparsevec.errors import InvalidInput, described
 
 __all__ = ["NNZ_PER_FLOP", "Budget", "Engine", "Limits", "check_budget", "least_cut", "resolved"]
 
@@ -69,9 +69,10 @@ class Budget:
         if width is not None and (isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 8):
             raise InvalidInput(f"budget residual_bytes must be a whole number of at least 8 bytes, found {width!r}")
         if self.flops is not None and not is_positive(self.flops):
-            raise InvalidInput(f"budget flops must be a positive number of multiplications, found {self.flops!r:.80}")
+            found = described(self.flops)
+            raise InvalidInput(f"budget flops must be a positive number of multiplications, found {found}")
         if self.milliseconds is not None and not is_positive(self.milliseconds):
-            raise InvalidInput(f"budget milliseconds must be a positive number, found {self.milliseconds!r:.80}")
+            raise InvalidInput(f"budget milliseconds must be a positive number, found {described(self.milliseconds)}")
         knows = callable(getattr(self.engine, "longest_query", None))
         if (self.milliseconds is None) != (self.engine is None) or (self.engine is not None and not knows):
             raise InvalidInput(

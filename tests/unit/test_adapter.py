@@ -17,6 +17,7 @@ from sparsevec.contract.adapter import Hit, Hits
 from sparsevec.contract.checks import check_batch, check_dimension, check_ids, check_k, check_queries, check_size
 from sparsevec.contract.connect import connect
 from sparsevec.contract.filters import EngineFilter, conditions, matches
+from sparsevec.contract.payloads import payload_fault
 from sparsevec.contract.urls import Url
 from sparsevec.errors import AdapterNotFound, InvalidInput, InvalidVectors
 from sparsevec.ingestion.ingest import ingest
@@ -55,6 +56,10 @@ def test_a_number_of_more_digits_than_python_writes_is_refused_as_any_other() ->
         check_ids([1, 10**5000])
     with pytest.raises(InvalidInput, match=r"k must be below 2\*\*63, found int too long"):
         check_k(10**5000)
+    for where in ({"a": 10**5000}, {"a": {"gte": 10**5000}}, {"a": {"exists": 10**5000}}):
+        with pytest.raises(InvalidInput):
+            conditions(where)
+    assert payload_fault({"a": 10**5000}) == "a: int too long to be written does not fit in 64 bits"
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.0, True, "1", None])
