@@ -1,7 +1,10 @@
 """Settings that hold for every test."""
 
 import os
+from dataclasses import replace
+from functools import partial
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before torch is loaded: its threads sleep as they wait. Spinning ones take minutes on a machine that others use.
@@ -12,3 +15,16 @@ settings.register_profile(
     "sparsevec", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
 settings.load_profile("sparsevec")
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning takes a few of its steps: for tests that ask what is said, kept and refused, and not how good it is."""
+    from sparsevec.encoder import recipe, stages
+    from sparsevec.encoder.learning import learn
+
+    monkeypatch.setattr(learn, "head_recipe", lambda *sizes: replace(recipe.head_recipe(*sizes), steps=60))
+    monkeypatch.setattr(
+        learn, "refine_recipe", lambda *sizes: replace(recipe.refine_recipe(*sizes), epochs=1, least_steps=20)
+    )
+    monkeypatch.setattr(stages, "SecondLookRecipe", partial(recipe.SecondLookRecipe, steps=50))

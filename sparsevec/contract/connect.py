@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from typing import Any
@@ -65,15 +66,23 @@ def _of_client(client: object, group: str, options: dict[str, Any]) -> Any:
     return make(client, **options)
 
 
+@cache
+def _known(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
 def _entry(group: str, *names: str) -> EntryPoint | None:
-    known = {entry.name: entry for entry in entry_points(group=group)}
+    known = _known(group)
     return next((known[name] for name in names if name in known), None)
 
 
 def _found(group: str, *names: str) -> Any:
     if entry := _entry(group, *names):
         return entry.load()
-    known = sorted(entry.name for entry in entry_points(group=group))
+    _known.cache_clear()  # it may have been installed since
+    if entry := _entry(group, *names):
+        return entry.load()
+    known = sorted(_known(group))
     raise AdapterNotFound(f"no adapter answers to {names[-1]!r}; there are {known}{_meant(names[-1], known)}")
 
 

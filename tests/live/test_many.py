@@ -68,6 +68,7 @@ def test_two_fields_of_one_index_are_both_done(lucene: LuceneShop, model: Path) 
     assert [one.left for one in sv.undo_each(urls, model=model).reports if isinstance(one, sv.UndoReport)] == [0, 0]
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_encoder_for_all_is_learned_from_all_of_them(chain: tuple[str, list[Any]], tmp_path: Path) -> None:
     url, _ = chain
     report = sv.retrofit_each(

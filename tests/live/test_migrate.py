@@ -184,6 +184,7 @@ def test_a_migration_that_was_killed_goes_on(
 # ---- the embedding model changes
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_second_may_be_made_from_the_dense_rows_of_another_embedding_model(
     lucene: LuceneShop, model: Path, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_documents_that_were_filled_by_hand_with_refined_codes_are_right(
     assert (look.right, look.written) == (N, 0)
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_retrofit_refines_where_it_is_told_to(lucene: LuceneShop, model: Path) -> None:
     report = sv.retrofit(lucene.url, model=model, dense_field="emb", refine=True)
     assert (report.refined, report.written) == (N, N)

@@ -285,6 +285,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be_written(lucene: Lucene
     assert (report.looks[0].missing, report.written, mapping(lucene)) == (N, 0, before)
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_encoder_is_learned_from_a_sample_where_the_folder_has_none(lucene: LuceneShop, tmp_path: Path) -> None:
     report = sv.retrofit(
         lucene.url,
@@ -386,6 +387,7 @@ def test_a_temporary_collection_needs_a_server(tmp_path: Path, model: Path) -> N
         sv.preview(shop.url, dense_field="emb", model=model, scratch=True)
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_preview_that_learns_keeps_no_encoder(lucene: LuceneShop) -> None:
     seen = sv.preview(lucene.url, dense_field="emb", budget=sv.Budget(nnz=6, flops=0.5), output_dim=DIMENSION)
     assert (seen.fitted, mapping(lucene)[lucene.index]["mappings"]["properties"].keys()) == (

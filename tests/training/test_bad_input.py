@@ -102,6 +102,7 @@ def test_nothing_can_be_encoded_refined_or_saved_before_it_is_learned(tmp_path: 
         encoder.save(tmp_path / "model")
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_sample_from_another_model_is_told_by_its_directions(documents: Float32s, queries: Float32s) -> None:
     """Its columns fit. Turning the queries is what another model of the same width does to them."""
     turned = queries @ np.linalg.qr(np.random.default_rng(0).standard_normal((INPUT, INPUT)))[0]

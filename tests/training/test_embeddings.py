@@ -104,6 +104,7 @@ def test_a_budget_holds_on_rows_that_are_trouble(trouble: dict[str, Any], least:
     assert max(kind.flops for kind in encoder.figures.kinds) <= 1.05 * 0.6
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
     ("nnz", "output_dim", "least"),
     [  # at 256 a query has no more activations above 0 to buy
@@ -129,6 +130,7 @@ def test_no_single_query_spends_more_than_its_purse(encoder: SparseEncoder, docu
     assert max(spent) <= encoder.config.queries.spend * (1 + 1e-6)
 
 
+@pytest.mark.usefixtures("brief")
 def test_weights_of_a_query_are_a_limit_of_their_own(documents: Float32s, queries: Float32s, tmp_path: Path) -> None:
     budget = Budget(nnz=8, flops=0.6, query_nnz=10)
     encoder = SparseEncoder(INPUT, 256).fit(documents, queries, budget=budget)

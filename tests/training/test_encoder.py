@@ -87,6 +87,7 @@ def test_a_price_makes_queries_avoid_the_dimensions_that_many_documents_use(
     assert dear.flops == pytest.approx(free.flops, rel=0.03)
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_listener_hears_every_step_and_nothing_is_printed(
     documents: Float32s, queries: Float32s, capfd: pytest.CaptureFixture[str]
 ) -> None:

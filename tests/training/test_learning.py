@@ -146,6 +146,7 @@ def test_elsewhere_it_is_asked_twice_more_in_each_epoch(sample: int, documents: 
     assert shared(refine_recipe(OUTPUT, NNZ, documents), sample, documents).copies == 2
 
 
+@pytest.mark.usefixtures("brief")
 def test_such_a_refining_goes_on_to_the_same_bits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learn, "refine_recipe", lambda *sizes: replace(refine_recipe(*sizes), all_moved=0))
     head = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
@@ -325,6 +326,7 @@ def test_fit_and_refine_killed_in_any_stage_go_on_to_the_same_bits(tmp_path: Pat
     assert len(again) < len(steps)
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     plain = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET)
     kept = SparseEncoder(INPUT, OUTPUT).fit(SMALL, budget=BUDGET, checkpoint=tmp_path / "fit")
@@ -382,6 +384,7 @@ def test_where_what_was_learned_cannot_keep_the_budget_directions_that_nobody_le
 # ---- what it says of itself
 
 
+@pytest.mark.usefixtures("brief")
 def test_progress_rises_once_from_nothing_to_all(documents: Float32s) -> None:
     heard: list[Progress] = []
     encoder = SparseEncoder(INPUT, OUTPUT)
@@ -456,6 +459,7 @@ def test_what_nobody_learned_is_compared_without_directions_of_the_rows_that_ask
     assert np.max(given[0] @ held.T) < 0.9999
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_neighbours_that_fit_found_are_those_that_refine_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
 

@@ -334,6 +334,7 @@ def test_residual_codes_of_200_bytes_order_300_candidates_and_450_behind_a_filte
         assert usual_candidates("second look", coded) == (100, 100)
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_encoder_of_another_space_is_refused(retriever: Retriever, documents: Float32s) -> None:
     other = SparseEncoder(INPUT, OUTPUT, seed=5).fit(documents, budget=Budget(nnz=NNZ))
     strange = Retriever(other, retriever._adapter)
@@ -443,6 +444,7 @@ def test_refined_documents_are_written_and_verified_as_they_are(
             retriever.add(range(7), documents[:7], vectors=refined)
 
 
+@pytest.mark.usefixtures("brief")
 def test_vectors_of_another_encoder_are_refused_before_a_collection_is_made(
     documents: Float32s, encoder: SparseEncoder
 ) -> None:

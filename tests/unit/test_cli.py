@@ -233,6 +233,7 @@ def test_one_query_can_be_given_on_the_spot(place: Place, url: str) -> None:
     assert 7 in [hit["id"] for hit in read(result)[0]]
 
 
+@pytest.mark.usefixtures("brief")
 def test_refined_documents_lie_beside_the_model_and_eval_measures_them(place: Place, tmp_path: Path) -> None:
     model = tmp_path / "model"
     fitted = sparsevec("fit", place / "dense.npy", "--nnz", 8, "-d", 256, "--refine", "-o", model)
@@ -686,6 +687,7 @@ def test_what_others_wrote_does_not_move_the_terminal(place: Place, tmp_path: Pa
     assert "\\x1b]0;owned" in told.stdout
 
 
+@pytest.mark.usefixtures("brief")
 def test_fit_says_who_asked_what_the_baselines_find_and_what_it_assumed(place: Place, tmp_path: Path) -> None:
     told = sparsevec("fit", place / "dense.npy", "-d", 256, "--refine", "-o", tmp_path / "model")
     assert told.exit_code == 0, told.output
@@ -713,6 +715,7 @@ def test_fit_compares_with_nothing_where_nothing_was_learned(tmp_path: Path) -> 
     assert "beside it" not in told.stdout
 
 
+@pytest.mark.usefixtures("brief")
 def test_fit_can_be_resumed_from_its_checkpoint(place: Place, tmp_path: Path) -> None:
     command = [
         "fit",
@@ -792,6 +795,7 @@ def test_every_command_teaches_by_example(command: str) -> None:
 # ---- the demo, on a folder of one's own
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_demo_takes_a_folder_and_leaves_a_page(place: Place, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -810,6 +814,7 @@ def test_the_demo_takes_a_folder_and_leaves_a_page(place: Place, tmp_path: Path)
     assert "report.html" in again.stdout.replace("\n", "")
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_demo_does_without_queries_and_texts(tmp_path: Path) -> None:
     np.save(tmp_path / "documents.npy", clustered(400, 1))
     result = sparsevec("demo", tmp_path, "-o", tmp_path / "out", "-d", 256, "--nnz", 8, "--json")
@@ -921,6 +926,7 @@ def test_lines_of_json_are_known_by_their_name_in_capitals_too(tmp_path: Path) -
     assert list(read_texts(tmp_path / "TEXTS.JSONL", "text")) == ["a cat"]
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_documents_of_another_model_are_not_evaluated(place: Place, tmp_path: Path) -> None:
     other = sv.SparseEncoder(16, 256, seed=1).fit(np.load(place / "dense.npy"), budget=sv.Budget(nnz=8))
     other.encode_document(np.load(place / "dense.npy")).save(tmp_path / "others")

@@ -33,6 +33,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
 def test_a_page_runs_from_its_first_line_to_its_last(brought: Path, page: Path) -> None:
     code = "\n".join(blocks(page, "python")).replace("8192)", "256)").replace("output_dim=8192", "output_dim=256")

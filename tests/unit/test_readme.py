@@ -7,6 +7,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from benchmarks.answers_table import short
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,7 @@ def run(url: str) -> dict[str, object]:
     return names
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_snippet_runs_twice_and_its_filter_finds_something(brought: Path) -> None:
     for _ in range(2):
         names = run("local:products.db")
