@@ -18,13 +18,20 @@ settings.load_profile("sparsevec")
 
 
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning takes a few of its steps: for tests that ask what is said, kept and refused, and not how good it is."""
+def brief_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look, two thirds of all steps, is learned in a few: for tests of what comes before it."""
     from sparsevec.encoder import recipe, stages
+
+    monkeypatch.setattr(stages, "SecondLookRecipe", partial(recipe.SecondLookRecipe, steps=50))
+
+
+@pytest.fixture
+def brief(brief_look: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning takes a few of its steps: for tests that ask what is said, kept and refused, and not how good it is."""
+    from sparsevec.encoder import recipe
     from sparsevec.encoder.learning import learn
 
     monkeypatch.setattr(learn, "head_recipe", lambda *sizes: replace(recipe.head_recipe(*sizes), steps=60))
     monkeypatch.setattr(
         learn, "refine_recipe", lambda *sizes: replace(recipe.refine_recipe(*sizes), epochs=1, least_steps=20)
     )
-    monkeypatch.setattr(stages, "SecondLookRecipe", partial(recipe.SecondLookRecipe, steps=50))

@@ -89,6 +89,7 @@ def test_no_kind_of_queries_spends_more_than_the_budget(
     assert encoded(corpus(1000, 4, columns, **trouble), projection, cut).nnz / 1000 == pytest.approx(nnz, rel=0.01)
 
 
+@pytest.mark.usefixtures("brief_look")
 @pytest.mark.parametrize(("trouble", "least"), TROUBLE)
 def test_a_budget_holds_on_rows_that_are_trouble(trouble: dict[str, Any], least: float) -> None:
     documents, unseen = corpus(1200, 1, **trouble), corpus(800, 2, **trouble)
@@ -184,6 +185,7 @@ def test_a_similarity_ranks_as_the_dense_search_does(near: Near, columns: int, s
         assert (np.diff(falling) <= 1e-5).all()  # float32 rows: neighbours in rank may be equal
 
 
+@pytest.mark.usefixtures("brief_look")
 @pytest.mark.parametrize("near", ["dot", "l2"])
 def test_an_encoder_learns_the_order_it_is_asked_for(near: Near, tmp_path: Path) -> None:
     documents = corpus(800, 1, lengths=0.3, mean=1)
@@ -277,6 +279,7 @@ def test_few_queries_are_a_sample_for_few_documents() -> None:
 # ---- drift
 
 
+@pytest.mark.usefixtures("brief_look")
 def test_a_corpus_that_stayed_is_judged_as_it_was(
     refined: tuple[SparseEncoder, SparseVectors], documents: Float32s
 ) -> None:
@@ -367,6 +370,7 @@ def test_a_little_of_length_makes_another_order_where_all_rows_are_near_each_oth
     assert misfit("cosine", "dot_product", far) is None
 
 
+@pytest.mark.usefixtures("brief_look")
 def test_the_budget_of_an_encoder_fitted_to_nothing_holds_for_all_that_come_and_once_they_are_refined() -> None:
     encoder = SparseEncoder(INPUT, OUTPUT).fit(np.empty((0, INPUT), np.float32), budget=Budget(nnz=NNZ, flops=FLOPS))
     rows, asked = np.split(np.random.default_rng(0).standard_normal((800, INPUT)).astype(np.float32), [600])
@@ -392,6 +396,7 @@ def test_a_few_documents_that_are_equal_are_enough_to_begin_with(near: Near) -> 
     assert encoder.figures.recall_10 == 1
 
 
+@pytest.mark.usefixtures("brief_look")
 def test_what_codes_without_learning_say_of_themselves_is_what_rows_that_nobody_knew_find() -> None:
     rows, asked = np.split(np.random.default_rng(0).standard_normal((900, INPUT)).astype(np.float32), [600])
     encoder = SparseEncoder(INPUT, OUTPUT).fit(rows, budget=Budget(nnz=NNZ))

@@ -37,6 +37,8 @@ from sparsevec.vectors import Float32s, Int64s, SparseVectors
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
 from tests.training.worker import begin
 
+pytestmark = pytest.mark.usefixtures("brief_look")
+
 BUDGET = Budget(nnz=NNZ, flops=FLOPS)
 SMALL = clustered(220, seed=8)  # its stages have 150, 75 and 200 steps
 
