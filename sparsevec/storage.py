@@ -51,10 +51,18 @@ _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how some networ
 def as_path(path: object, what: str = "") -> Path:
     """Raises InvalidInput for what names no file or folder; `what` it is called in the message."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text or not _is_name(text):
         expected = f"{what} must be" if what else "expected"
         raise InvalidInput(f"{expected} the path of a file or folder, found {path!r:.80}")
     return Path(text)
+
+
+def _is_name(text: str) -> bool:
+    """Whether the system takes it; half a character, as JSON and Windows may bring, is none."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 @contextmanager

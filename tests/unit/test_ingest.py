@@ -194,6 +194,7 @@ def test_a_deadline_is_any_number_of_seconds(adapter: Misbehaving, deadline: Any
     [
         ({"journal": 5}, "journal must be the path of a file or folder, found 5"),
         ({"failed": b"x"}, "failed must be the path of a file or folder, found b'x'"),
+        ({"journal": "half a letter \ud83d"}, "journal must be the path of a file or folder, found"),
         ({"on_progress": 5}, "on_progress must be a function of one argument, found 5"),
         ({"adapter": "reference:"}, r"expected an adapter, found str; sparsevec\.connect"),
         ({"adapter": None}, "expected an adapter, found NoneType"),
