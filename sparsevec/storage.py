@@ -35,6 +35,7 @@ __all__ = [
     "append_synced",
     "as_path",
     "check_writable",
+    "locked",
     "read_folder",
     "storage_errors",
     "sync_folder",
@@ -137,6 +138,16 @@ def whole_folder(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> 
             os.close(lock)
 
 
+def locked(handle: int) -> bool | None:
+    """Lock an open file or folder until it is closed: False where another has it, None where the filesystem has no
+    locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if isinstance(error, BlockingIOError) else None
+    return True
+
+
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """The file that np.save makes, which loses in silence the end of an array that finds no room."""
     array = np.ascontiguousarray(array)
@@ -164,7 +175,7 @@ def _made(target: Path) -> tuple[Path, int]:
         new.mkdir()
         with suppress(FileNotFoundError):
             handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
-            if _locked(handle) is not False and new.exists():
+            if locked(handle) is not False and new.exists():
                 return new, handle
             os.close(handle)  # somebody forgets it, between its making and its lock
 
@@ -176,19 +187,10 @@ def _forget(target: Path) -> None:
         with suppress(OSError):  # no folder, of another user, or gone
             handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if _locked(handle):
+                if locked(handle):
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
-
-
-def _locked(handle: int) -> bool | None:
-    """None where the filesystem has no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if isinstance(error, BlockingIOError) else None
-    return True
 
 
 def _make_folders(folder: Path) -> None:

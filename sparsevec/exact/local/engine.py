@@ -42,7 +42,7 @@ from sparsevec.exact.local.segments import Row, Segment, Sizes
 from sparsevec.exact.local.snapshot import Found, Snapshot
 from sparsevec.exact.reference import Reference
 from sparsevec.exact.rows import id_of, place_of, read_place, with_dense
-from sparsevec.storage import sync_folder
+from sparsevec.storage import locked, sync_folder
 from sparsevec.vectors import SparseVectors
 
 __all__ = ["LocalEngine"]
@@ -471,19 +471,11 @@ def _alone(folder: Path) -> Iterator[bool]:
     """Whether nobody else is inside with this folder; where the filesystem has no locks, everybody believes so."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield _locked(handle)
+        yield locked(handle) is not False
     finally:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked meanwhile has the handle as well
         os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, BlockingIOError)
-    return True
 
 
 def _hits(state: _State, found: Found, search: Search) -> Hits:
