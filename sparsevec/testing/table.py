@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ in `sparsevec/contract/adapter.py`; `-async` is the asynchronous adapter, held t
 """
 _FOOT = """
 A figure is the number of tests passed. ✗: so many failed. †: so many are known to fail, for a reason that
-`pytest -rx` shows. –: the clause does not apply to the backend. A backend that could not be had where this was written
-is not listed.
+`pytest -rx` shows. –: the clause does not apply to the backend. ‡: this backend could not be had where this was
+written; its row is of an earlier run. One that never could is not listed.
 """
+_EARLIER = " ‡"
 
 
 class Table:
@@ -38,15 +40,26 @@ class Table:
             self._cells[backend][clause][outcome] += 1
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """To a Markdown file, which is replaced."""
-        Path(path).write_text(_HEAD + "\n".join(self._lines()) + "\n" + _FOOT, encoding="utf-8")
+        """To a Markdown file, which is replaced; but it keeps the rows of backends that were all skipped this time."""
+        file = Path(path)
+        earlier = _rows(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.write_text(_HEAD + "\n".join(self._lines(earlier)) + "\n" + _FOOT, encoding="utf-8")
 
-    def _lines(self) -> list[str]:
+    def _lines(self, earlier: Mapping[str, str]) -> list[str]:
         lines = ["| backend | " + " | ".join(_CLAUSES) + " |", "|---" * (1 + len(_CLAUSES)) + "|"]
         for backend, cells in self._cells.items():
             if any(outcome != "skipped" for cell in cells.values() for outcome in cell):
                 lines.append(f"| {backend} | " + " | ".join(_cell(cells[clause]) for clause in _CLAUSES) + " |")
+            elif backend in earlier:
+                lines.append(f"| {backend}{_EARLIER} | {earlier[backend]}")
         return lines
+
+
+def _rows(text: str) -> dict[str, str]:
+    """By backend what stands in a table of the same clauses."""
+    rows = [line[2:].partition(" | ") for line in text.splitlines() if line.startswith("| ")]
+    width = 1 + len(_CLAUSES)
+    return {name.removesuffix(_EARLIER): cells for name, _, cells in rows if cells.count("|") == width - 1}
 
 
 def _cell(counts: Counter[str]) -> str:

@@ -241,6 +241,19 @@ def test_the_table_says_which_backend_passes_which_clause(theirs: pytest.Pyteste
     assert (cells["C3"], cells["C17"]) == ("–", "–")
 
 
+def test_the_table_keeps_the_row_of_a_backend_that_could_not_be_had_this_time(theirs: pytest.Pytester) -> None:
+    theirs.makepyfile(test_suite=THEIR_SUITE)
+    asked = "test_suite.py", "-k", "c9_", "--conformance-table=clauses.md"
+    theirs.runpytest_subprocess(*asked)
+    there = (theirs.path / "clauses.md").read_text()
+    theirs.makepyfile(
+        test_suite=THEIR_SUITE.replace("with sparsevec", "pytest.skip('no server')\n            with sparsevec")
+    )
+    for _ in range(2):
+        theirs.runpytest_subprocess(*asked)
+        assert (theirs.path / "clauses.md").read_text() == there.replace("| TestTheirs |", "| TestTheirs ‡ |")
+
+
 def test_a_run_without_the_suite_writes_a_table_without_rows(theirs: pytest.Pytester) -> None:
     theirs.runpytest_subprocess("-k", "nothing", "--conformance-table=clauses.md").assert_outcomes(
         passed=1, deselected=4
