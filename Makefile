@@ -5,6 +5,11 @@ TORCH ?= torch>=2.4
 # brings the CUDA libraries, 3 GB to download: it is taken where there is a GPU, and where that index cannot be reached.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https://download.pytorch.org/whl/cpu)
 
+# What installs: uv, where it is there, in a fifth of the time; else pip, `make UV=` too. torch is not its concern (.ci/torch):
+# uv sees none that an environment borrows.
+UV ?= $(shell command -v uv)
+install = $(if $(UV),$(UV) pip install --overrides .ci/no-torch --python $(1),$(BIN)/python -m pip --python $(1) install)
+
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -15,8 +20,8 @@ help: ## this list
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	@PIP="$(BIN)/python -m pip" PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" sh .ci/torch
-	$(BIN)/python -m pip install --editable '.[all]'
+	@UV="$(UV)" HERE="$(BIN)/python" PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" sh .ci/torch
+	$(call install,$(BIN)/python) --editable '.[all]'
 	touch $@
 
 demo: $(READY) ## learn an encoder, write to the embedded engine, search, verify, report
@@ -38,7 +43,7 @@ guests: .venv-guests/.ready ## the tests of integrations, against the packages t
 .venv-guests/.ready: pyproject.toml $(READY)
 	$(PYTHON) -m venv --without-pip .venv-guests
 	cd .venv-guests/lib/python3*/site-packages && ls -d "$(CURDIR)"/.venv/lib/python3*/site-packages > borrowed.pth
-	$(BIN)/python -m pip --python .venv-guests/bin/python install --editable '.[guests,docs]' --editable examples/third_party_adapter
+	$(call install,.venv-guests/bin/python) --editable '.[guests,docs]' --editable examples/third_party_adapter
 	touch $@
 
 docs: .venv-guests/.ready ## the site, in build/site

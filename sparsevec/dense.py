@@ -57,6 +57,14 @@ def dense_rows(dense: Any, columns: int | None = None, what: str = "dense vector
 
 def query_rows(dense: Any, columns: int, what: str = "queries", *, zeros: bool = False) -> Dense:
     """As `dense_rows`; one row (columns,) is taken too, as a batch of one. Raises InvalidVectors."""
+    if (
+        type(dense) is np.ndarray
+        and dense.dtype in (np.float32, np.float64)
+        and dense.shape in ((columns,), (1, columns))
+    ):
+        row = dense.reshape(1, columns)
+        if 0 < float(np.vdot(row, row)) < np.inf:  # finite and not zero; the other way says what it is
+            return row
     rows = as_array(dense, what)
     if rows.shape == (columns,):
         return _checked(rows[None], columns, what, zeros)

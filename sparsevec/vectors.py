@@ -121,9 +121,11 @@ class SparseVectors:
 
     @classmethod
     def _made(cls, indptr: Any, indices: Any, values: Any, dimension: int, fingerprint: str | None) -> SparseVectors:
-        """Of arrays that are parts of checked ones, and ours: nothing is looked at again."""
-        vectors = cls.__new__(cls)
-        vectors._set(narrowest(indptr), indices, values, dimension, fingerprint)
+        """Of arrays that are ours, and sound by how they were made: nothing is looked at again."""
+        vectors, made = cls.__new__(cls), (narrowest(indptr), indices, values)
+        known = (type(array) is np.ndarray and not array.flags.writeable for array in made)
+        ends, columns, weights = (array if one else frozen(array) for array, one in zip(made, known, strict=True))
+        vectors._set(ends, columns, weights, dimension, fingerprint)
         return vectors
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -194,11 +196,11 @@ class SparseVectors:
             raise InvalidVectors(f"expected batches of one dimension, found dimensions {sorted(dimensions)}")
         starts = np.cumsum([0, *(batch.nnz for batch in batches)])
         indptr = [batch.indptr[:-1] + start for batch, start in zip(batches, starts, strict=False)]
-        indices = frozen(np.concatenate([batch.indices for batch in batches]))
-        values = frozen(np.concatenate([batch.values for batch in batches]))
+        indices = np.concatenate([batch.indices for batch in batches])
+        values = np.concatenate([batch.values for batch in batches])
         spaces = {batch.fingerprint for batch in batches}
         fingerprint = spaces.pop() if len(spaces) == 1 else None
-        ends = frozen(np.concatenate([*indptr, starts[-1:]]))
+        ends = np.concatenate([*indptr, starts[-1:]])
         return cls._made(ends, indices, values, batches[0].dimension, fingerprint)
 
     def with_fingerprint(self, fingerprint: str | None) -> SparseVectors:
@@ -277,18 +279,15 @@ class SparseVectors:
             first, last, _ = key.indices(len(self))
             indptr = self.indptr[first : max(first, last) + 1]
             within = slice(int(indptr[0]), int(indptr[-1]))
-            return self._some(indptr - indptr[0], self.indices[within], self.values[within])
+            parts = indptr - indptr[0], self.indices[within], self.values[within]
+            return self._made(*parts, self.dimension, self.fingerprint)
         rows = np.arange(len(self))[key]
         if isinstance(key, bool) or rows.ndim != 1:
             raise IndexError(f"expected a row number, a slice, row numbers or a mask (n,), found {key!r:.80}")
         whole = _csr(self.indptr, self.indices.view(np.int32), self.values, (len(self), 1))  # copies indices only
         picked = whole[rows]
         indices = picked.indices.astype(np.int32, copy=False).view(self.indices.dtype)
-        return self._some(picked.indptr, indices, picked.data)
-
-    def _some(self, indptr: Indptr, indices: Any, values: Any) -> SparseVectors:
-        parts = frozen(indptr), frozen(indices), frozen(values)
-        return self._made(*parts, self.dimension, self.fingerprint)
+        return self._made(picked.indptr, indices, picked.data, self.dimension, self.fingerprint)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseVectors):

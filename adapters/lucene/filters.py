@@ -3,7 +3,8 @@
 A mapping forgets types: a keyword field indexes 1, "1" and true alike when they are strings of it, a long field makes 1
 of 1.5 and "1". So the clause sent to the server finds *at least* every document that matches, and what comes back is
 judged by its `_source`. `_ignored` finds documents whose value was too long, or of another type, to be indexed. Below a
-`Not` it is the other way round: what is excluded must be *certain* not to match.
+`Not` it is the other way round: what is excluded must be *certain* not to match. Where the two meet, as for a brand in
+a keyword field, the server has *decided*, and no `_source` is looked at.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import orjson
 
 from sparsevec.contract.filters import All, AnyIn, AnyOf, Condition, DateRange, EngineFilter, Exists, Not, Range
 
-__all__ = ["certain_clauses", "filter_clauses", "knows", "leaves"]
+__all__ = ["certain_clauses", "decided_clauses", "filter_clauses", "knows", "leaves"]
 
 Json = dict[str, Any]
 
@@ -40,6 +41,12 @@ def filter_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> 
 def certain_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json] | None:
     """Clauses that only matching documents pass; None where one of the conditions has none."""
     parts = [_at_most(condition, mappings) for condition in wanted]
+    return [part for part in parts if part is not None] if None not in parts else None
+
+
+def decided_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json] | None:
+    """Clauses that all matching documents pass, and no others; None where the server cannot tell them apart."""
+    parts = [_exactly(condition, mappings) for condition in wanted]
     return [part for part in parts if part is not None] if None not in parts else None
 
 
@@ -84,24 +91,62 @@ def _any(clauses: Sequence[Json]) -> Json:
 def _at_most(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
     """A clause that only matching documents meet; None when there is none worth asking.
 
-    Only of keywords that are indexed as they are written, and that no other field is copied to: what is indexed then
-    stands in the document.
+    Only of keywords and numbers that are indexed as they are written, in fields that no other is copied to: what is
+    indexed then stands in the document.
     """
     if isinstance(condition, (All, AnyIn)):
         parts = [_at_most(part, mappings) for part in condition.conditions]
         if isinstance(condition, All):
             return None if None in parts else {"bool": {"filter": parts}}
         return _any(known) if (known := [part for part in parts if part is not None]) else None
-    if not isinstance(condition, (AnyOf, Exists)) or "." in condition.field or b'"copy_to"' in orjson.dumps(mappings):
+    if isinstance(condition, (Not, EngineFilter)) or "." in condition.field:
+        return None
+    if condition.field in mappings.get("runtime", {}) or b'"copy_to"' in orjson.dumps(mappings):
         return None
     leaf = mappings.get("properties", {}).get(condition.field, {})
+    if _takes_numbers_alone(leaf):
+        return _any(_numeric(condition, "double")) if _of_doubles(condition) else None
     plain = leaf.get("type") == "keyword" and leaf.keys() <= {"type", "ignore_above", "fields", "meta", "norms"}
-    if not plain or condition.field in mappings.get("runtime", {}):
+    if not plain or not isinstance(condition, (AnyOf, Exists)):
         return None
     if isinstance(condition, Exists):
         return _exists(condition.field)
     texts = [value for value in condition.values if isinstance(value, str) and not _may_be_other(value)]
     return {"terms": {condition.field: texts}} if texts else None
+
+
+def _exactly(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
+    """A clause that matching documents meet, and no others; None where there is none."""
+    if isinstance(condition, Not):
+        inner = _exactly(condition.condition, mappings)
+        return None if inner is None else {"bool": {"must_not": [inner]}}
+    if isinstance(condition, (All, AnyIn)):
+        parts = [_exactly(part, mappings) for part in condition.conditions]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return {"bool": {"filter": known}} if isinstance(condition, All) else _any(known)
+    certain = _at_most(condition, mappings)
+    if certain is None or not isinstance(condition, (AnyOf, Range)):
+        return None
+    leaf = _leaf(condition.field, mappings, mappings.get("dynamic", "true"))
+    least = _candidates(condition, leaf) if leaf else None
+    return certain if least is not None and least in ([certain], certain.get("bool", {}).get("should")) else None
+
+
+def _takes_numbers_alone(leaf: Mapping[str, Any]) -> bool:
+    """Whether a field indexes no text: "5" is as good as 5 to others."""
+    strict = leaf.get("type") == "double" and leaf.get("coerce") in (False, "false")
+    return strict and leaf.keys() <= {"type", "coerce", "ignore_malformed", "fields", "meta"}
+
+
+def _of_doubles(condition: AnyOf | Range | DateRange | Exists) -> TypeGuard[AnyOf | Range]:
+    """Whether it asks for nothing but numbers that a double holds."""
+    if isinstance(condition, AnyOf):
+        asked: Iterable[Any] = condition.values
+    else:
+        asked = [limit for _, limit in condition.bounds] if isinstance(condition, Range) else [None]
+    return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < _EXACT for n in asked)
 
 
 def _may_be_other(text: str) -> bool:
@@ -230,7 +275,7 @@ def _numeric(condition: AnyOf | Range | DateRange, kind: str) -> list[Json]:
 def _bound(bound: str, number: float, kind: str) -> tuple[str, float]:
     """A bound of the indexed numbers that no number within `bound` fails."""
     if kind == "double" and abs(number) < _EXACT:
-        return bound, float(number)
+        return bound, float(number) or (0.0 if bound in ("gt", "lte") else -0.0)  # to Lucene -0.0 is below 0.0
     closed, down = f"{bound[:2]}e", bound[0] == "g"
     if kind in _INTEGER_BITS:
         most = 1 << _INTEGER_BITS[kind]

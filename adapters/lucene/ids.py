@@ -7,13 +7,14 @@ refused, so nothing collides. In an index that others made, an int is asked for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from sparsevec.contract.checks import Id
 
 __all__ = ["from_id", "from_ids", "id_fault", "to_id"]
 
 _INT_ID = re.compile(r"int:(0|[1-9][0-9]{0,19})", re.ASCII)
+_INT_IDS = re.compile(r"(?:int:(?:0|[1-9][0-9]{0,17})\n)+", re.ASCII)
 _MAX_ID_BYTES = 512
 
 
@@ -28,9 +29,12 @@ def from_id(text: str, ours: bool) -> Id:
     return text if number is None else number
 
 
-def from_ids(texts: Iterable[str], ours: bool) -> tuple[Id, ...]:
+def from_ids(texts: Sequence[str], ours: bool) -> tuple[Id, ...]:
     if not ours:
         return tuple(texts)
+    lines = "\n".join(texts) + "\n"
+    if _INT_IDS.fullmatch(lines) and lines.count("\n") == len(texts):  # all at once: a search brings hundreds
+        return tuple(map(int, lines.replace("int:", "").split()))
     return tuple([text if (number := _int_id(text)) is None else number for text in texts])
 
 

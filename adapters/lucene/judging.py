@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from sparsevec.contract.filters import Condition, EngineFilter, Predicate, fields, predicate
 
-from .filters import certain_clauses, filter_clauses
-from .index import Target
+from .filters import certain_clauses, decided_clauses, filter_clauses
+from .index import Index, Target
 
 __all__ = ["Judge"]
 
@@ -18,7 +18,8 @@ Hit = TypeVar("Hit", bound=Mapping[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """`clauses` let through at least every document that matches; `taken` looks at the `fields` of its `_source`."""
+    """`clauses` let through at least every document that matches; `taken` looks at the `fields` of its `_source`, at
+    none where the server decides."""
 
     clauses: Sequence[Any]
     fields: Sequence[str]
@@ -32,6 +33,9 @@ class Judge:
         engine_own = [one.body for one in wanted if isinstance(one, EngineFilter)]
         if engine_own:
             return cls(engine_own, (), None, None)
+        decided, *others_decided = (_decided(wanted, index) for index in target.indices)
+        if decided is not None and all(clauses == decided for clauses in others_decided):
+            return cls(decided, (), decided, None)
         first, *others = (filter_clauses(wanted, index.mappings) for index in target.indices)
         least = first if all(clauses == first for clauses in others) else []
         most, *others_most = (certain_clauses(wanted, index.mappings) for index in target.indices)
@@ -41,6 +45,11 @@ class Judge:
     def taken(self, hits: list[Hit]) -> list[Hit]:
         """Those that match, by their `_source`."""
         return hits if self._met is None else [hit for hit in hits if self._met(_undotted(hit.get("_source", {})))]
+
+
+def _decided(wanted: Sequence[Condition], index: Index) -> list[dict[str, Any]] | None:
+    """None as well where the index leaves out long values of all fields, which none of their mappings says."""
+    return None if "index.mapping.ignore_above" in index.settings else decided_clauses(wanted, index.mappings)
 
 
 def _undotted(source: Mapping[str, Any]) -> Mapping[str, Any]:

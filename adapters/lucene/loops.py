@@ -7,13 +7,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import boolean, int64, uint8, uint32, void
+from numba import boolean, float32, int32, int64, uint8, uint32, void
 
 from sparsevec.compiler import compiled, given
 
-__all__ = ["assemble", "unpack"]
+__all__ = ["assemble", "scores", "unpack"]
 
 _Array: TypeAlias = npt.NDArray[Any]
+
+_INFINITE = 0x7F80_0000 >> 15  # what is kept of the first float32 that is no number
 
 
 @compiled(void(given(uint8), given(int64), given(int64), given(uint32), uint8[::1], int64[::1]))
@@ -63,23 +65,52 @@ def _number(record: _Array, start: int, bits: int) -> int:
     return number >> (-stop & 7) & ((1 << bits) - 1)
 
 
-@compiled(boolean(given(uint8, 2), int64, int64, int64, int64, int64[::1], int64[::1], uint32[::1]))
+@compiled(boolean(given(uint8, 2), int64, int64, int64, int64, int64, int32[::1], int32[::1], uint32[::1]))
 def unpack(
-    records: _Array, most: int, low: int, bits: int, middle: int, indptr: _Array, indices: _Array, values: _Array
+    records: _Array,
+    dimension: int,
+    most: int,
+    low: int,
+    bits: int,
+    middle: int,
+    indptr: _Array,
+    indices: _Array,
+    values: _Array,
 ) -> bool:
     """What `Packing.unpacked` reads in records (m, width) of at most so many weights, whose lower bits begin at
-    `middle`; `values` as the bits of float32. False where one has more."""
+    `middle`; `values` as the bits of float32. False where one is no vector."""
     end = 0
     for row in range(len(records)):
-        record, first = records[row], end
+        record, first, last = records[row], end, -1
         top = _number(record, 0, 16)
         for bit in range(16, middle):
             if record[bit >> 3] >> (7 - (bit & 7)) & 1:
                 place = end - first
                 if place == most:
                     return False
-                indices[end] = (bit - 16 - place) << low | _number(record, middle + place * low, low)
-                values[end] = (top - _number(record, middle + most * low + place * bits, bits)) << 15
-                end += 1
+                index = (bit - 16 - place) << low | _number(record, middle + place * low, low)
+                kept = top - _number(record, middle + most * low + place * bits, bits)
+                if not (last < index < dimension and 0 < kept < _INFINITE):
+                    return False
+                indices[end], values[end] = index, kept << 15
+                last, end = index, end + 1
         indptr[row + 1] = end
     return True
+
+
+_query = (given(int64), given(float32), int64)
+
+
+@compiled(void(*_query, given(int32), given(int32), given(float32), float32[::1]))
+def scores(
+    asked: _Array, weights: _Array, dimension: int, indptr: _Array, indices: _Array, values: _Array, found: _Array
+) -> None:
+    """What `weights.scores` gives documents, `found` (n,), for the dimensions that are `asked` and their weights."""
+    table = np.zeros(dimension, np.float32)
+    for at in range(len(asked)):
+        table[asked[at]] = weights[at]
+    for row in range(len(found)):
+        total = 0.0
+        for at in range(indptr[row], indptr[row + 1]):
+            total += np.float64(np.float32(table[indices[at]] * values[at]))
+        found[row] = total

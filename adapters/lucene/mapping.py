@@ -15,8 +15,8 @@ __all__ = ["mixed_fields", "new_index"]
 
 _TYPES = {  # of payload fields in an index of ours, by JSON type
     "string": {"type": "keyword", "ignore_above": 8191},  # longer ones would make Lucene refuse the whole document
-    "long": {"type": "double"},  # the next value may have decimals
-    "double": {"type": "double"},
+    "long": {"type": "double", "coerce": False},  # the next value may have decimals; "5" is no number (`filters`)
+    "double": {"type": "double", "coerce": False},
 }
 
 

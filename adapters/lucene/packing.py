@@ -36,6 +36,7 @@ _TOP = 16  # bits
 _WORD = 8  # bytes
 _MANY = 64  # documents that show how long the others will be
 _BLOCK = 4096  # documents at a time
+_INT32 = 2**31  # the largest dimension whose indices it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +95,23 @@ class Packing:
 
     def unpacked(self, records: UInt8s) -> SparseVectors | None:
         """The vectors (m, dimension) of records (m, width) that hold their document; None where one is no record."""
-        loops = LOOPS.get(len(records) * self.weights)
-        read = self._read(records) if loops is None else self._read_by(loops.unpack, records)
+        loops = LOOPS.get(len(records) * self.weights) if self.dimension <= _INT32 else None
+        if loops is not None:
+            return self._read_by(loops.unpack, records)
+        read = self._read(records)
         try:
             return None if read is None else SparseVectors(*read, self.dimension)
         except InvalidVectors:
             return None
 
-    def _read_by(self, unpack: Callable[..., bool], records: UInt8s) -> _Read | None:
+    def _read_by(self, unpack: Callable[..., bool], records: UInt8s) -> SparseVectors | None:
         room, middle = len(records) * self.weights, _TOP + self._highs
-        indptr = np.zeros(len(records) + 1, np.int64)
-        indices, values = np.empty(room, np.int64), np.empty(room, np.float32)
-        given = records, self.weights, self._low, self.bits, middle
-        whole = unpack(*given, indptr, indices, values.view(np.uint32))
-        return (indptr, indices[: indptr[-1]], values[: indptr[-1]]) if whole else None
+        indptr, indices = np.zeros(len(records) + 1, np.int32), np.empty(room, np.int32)
+        values = np.empty(room, np.float32)
+        given = records, self.dimension, self.weights, self._low, self.bits, middle
+        if not unpack(*given, indptr, indices, values.view(np.uint32)):
+            return None
+        return SparseVectors._made(indptr, indices[: indptr[-1]], values[: indptr[-1]], self.dimension, None)
 
     def _read(self, records: UInt8s) -> _Read | None:
         words, start = _Words(records), _TOP + self._highs

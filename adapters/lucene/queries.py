@@ -102,16 +102,20 @@ def fetch_body(
     dense: str | None = None,
     *,
     packed_by: orjson.Fragment | None = None,
+    bare: bool = False,
 ) -> dict[str, Any]:
     """`fields` brings vectors also where `_source` hides them (9.2 and later); packed weights come in their place, and
-    with them the score that a query has, `packed_by` which these are to be told."""
+    with them the score that a query has, `packed_by` which these are to be told. `bare`: without a payload."""
     query, fields = holding(filters, field), [] if dense is None else [dense]
     if packed_by is None:
-        fields, brought = [field.name, *fields], bringing(field, vectors=False, codes=True)
+        brought = bringing(field, vectors=False, codes=True) | {"fields": [field.name, *fields]}
     else:
-        query["bool"]["should"], brought = [packed_by], bringing_packed(field, codes=True, keyed=False)
-    shown = {"_source": {"excludes": sorted({field.name, *hidden})}, **brought, "fields": fields}
-    return {"query": query, "size": size, "track_total_hits": size + 1, **shown}
+        query["bool"]["should"] = [packed_by]
+        brought = bringing_packed(field, codes=True, keyed=bare and field.key is not None)
+        brought |= {"fields": fields} if fields else {}
+    if "stored_fields" not in brought:
+        brought["_source"] = False if bare else {"excludes": sorted({field.name, *hidden})}
+    return {"query": query, "size": size, "track_total_hits": size + 1, **brought}
 
 
 def count_body(filters: Sequence[Json], field: Field, most: int) -> dict[str, Any]:

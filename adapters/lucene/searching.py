@@ -252,7 +252,8 @@ class Searching:
         """One request where the last filter on these fields left few documents too, or many too; else two. More where
         a query finds fewer than k: the filter may leave few of the many documents that pass the server's clauses. That
         it leaves k to `most` of them is not seen while every query finds k."""
-        by = frozenset(fields(conditions(search.where, self._session.engine)))
+        wanted = conditions(search.where, self._session.engine)
+        by = frozenset(fields(wanted))
         few = by in self._few
         if few:
             found = yield from self._left(queries, search, most, dense, self._at_once)
@@ -264,7 +265,10 @@ class Searching:
         except _FewLeft:
             self._few.add(by)
             return (yield from self.matching_or_search(queries, k, search, most, dense))
-        if not by or all(len(one) == k for one in hits):  # the engine's own filters are counted exactly
+        if all(len(one) == k for one in hits):
+            return hits
+        known = yield from self._session.existing()
+        if not Judge.of(known.target, wanted).fields:  # what the server decides it has counted exactly
             return hits
         found = yield from self._left(queries, search, most, dense, self._one_by_one)
         return hits if found is None else found
@@ -273,7 +277,8 @@ class Searching:
         wanted = conditions(search.where, self._session.engine)
         known = yield from self._session.knowing(known, wanted)
         yield from self._session.refresh()
-        return _Search(known, most, wanted, Search(with_codes=search.with_codes), most)
+        alone = search.with_vectors and not search.with_payloads
+        return _Search(known, most, wanted, Search(with_vectors=alone, with_codes=search.with_codes), most)
 
     def _left(
         self,
@@ -304,9 +309,12 @@ class Searching:
         known, room = left.known, min(_TELLING, left.room(self._session.max_clauses))
         packs = known.field.packing is not None and known.target.ours and room > 0
         scored = next(split(query, room)) if packs and query is not None else None
+        bare = left.bare and dense is None
         while True:
             clause = None if scored is None else query_clause(scored, known.field)
-            body = fetch_body(left.filters, known.field, known.target.hidden, left.page, dense, packed_by=clause)
+            body = fetch_body(
+                left.filters, known.field, known.target.hidden, left.page, dense, packed_by=clause, bare=bare
+            )
             response, anyone = yield from self._session.msearch([body, anyone_body(known.field)])
             page = left.see(read_hits(response))
             left.see(read_hits(anyone))
@@ -315,9 +323,9 @@ class Searching:
             found = left.taken(page)
             if scored is None:
                 return _documents(known, found, dense, strict=left.with_codes)
-            packed = read_packed(found, known.field, codes=True)
-            if packed is not None and _told(scored, packed[0], _scored(found)):
-                return _documents(known, found, dense, packed)
+            keys, packed = left.keys(found, keyed=bare), read_packed(found, known.field, codes=True)
+            if keys is not None and packed is not None and _told(scored, packed[0], _scored(found)):
+                return _documents(known, found, dense, (keys, *packed), bare=bare)
             scored = None
 
     def _one_by_one(self, left: _Search, dense: str | None, _: SparseVector | None) -> Operation[Documents | None]:
@@ -406,11 +414,25 @@ class _Search:
         return max_clauses - leaves(self.filters)
 
     def see(self, hits: list[Json]) -> list[Json]:
-        self.seen.update(hit["_index"] for hit in hits)
+        self.seen |= {hit["_index"] for hit in hits}
         return hits
 
     def taken(self, hits: list[Json]) -> list[Json]:
         return self._judge.taken(hits)
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing of a document's `_source` is needed."""
+        return self.with_vectors and not self._source
+
+    def keys(self, found: Sequence[Json], *, keyed: bool) -> list[str] | None:
+        """Their `_id`, from doc values where these are asked for; None where one has none."""
+        if not keyed or (key := self.known.field.key) is None:
+            return [hit["_id"] for hit in found]
+        try:
+            return [hit["fields"][key][0] for hit in found]
+        except KeyError:
+            return None
 
     def packed_hits(self, query: SparseVector, page: list[Json]) -> Hits | None:
         """Of an answer with packed weights; None where these will not do: one hit has none, or others than it was
@@ -418,10 +440,8 @@ class _Search:
         found, field = self.taken(page), self.known.field
         if len(page) == self.page and len(found) < self.k:
             return None
-        key = field.key if self._keyed else None
-        keys = [hit.get("fields", {}).get(key, [None])[0] if key else hit["_id"] for hit in found]
-        held = None if None in keys else read_packed(found, field, codes=self.with_codes)
-        if held is None:
+        keys, held = self.keys(found, keyed=self._keyed), read_packed(found, field, codes=self.with_codes)
+        if keys is None or held is None:
             return None
         vectors, codes = held
         told = _scored(found)
@@ -466,17 +486,21 @@ def _documents(
     known: Known,
     hits: Sequence[Json],
     dense: str | None,
-    packed: tuple[SparseVectors, UInt8s | None] | None = None,
+    packed: tuple[list[str], SparseVectors, UInt8s | None] | None = None,
     *,
     strict: bool = False,
+    bare: bool = False,
 ) -> Documents:
-    """Of hits with payload and vector, or with what was `packed` of these. `strict` raises CollectionError for one
-    without its code."""
-    ids = from_ids([hit["_id"] for hit in hits], known.target.ours)
-    payloads = tuple(hit.get("_source", {}) for hit in hits)
+    """Of hits with payload and vector, or with their ids and what was `packed` of these. `strict` raises
+    CollectionError for one without its code."""
+    payloads: tuple[Json, ...] = ({},) * len(hits) if bare else tuple(hit.get("_source", {}) for hit in hits)
     rows = None if dense is None else read_dense_fields(hits, dense)
-    vectors, codes = packed or (read_vectors(hits, known.field), read_codes(hits, known.field, strict=strict))
-    return Documents(ids, vectors, payloads, rows, codes)
+    keys, vectors, codes = packed or (
+        [hit["_id"] for hit in hits],
+        read_vectors(hits, known.field),
+        read_codes(hits, known.field, strict=strict),
+    )
+    return Documents(from_ids(keys, known.target.ours), vectors, payloads, rows, codes)
 
 
 def _source(known: Known, judge: Judge, with_payloads: bool) -> Any:

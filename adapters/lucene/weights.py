@@ -8,6 +8,8 @@ import numpy as np
 
 from sparsevec.vectors import Float32s, SparseVector, SparseVectors
 
+from .text import LOOPS
+
 __all__ = ["refusals", "scores", "short", "stored"]
 
 _MIN_NORMAL = np.finfo(np.float32).tiny
@@ -66,6 +68,11 @@ def scores(query: SparseVector, documents: SparseVectors) -> Float32s:
     where the weights of one document span more than some 2**29.
     """
     kept = stored(documents)
+    if (loops := LOOPS.get(0)) is not None and kept.dimension <= _TABLE and kept.indptr.dtype == np.int32:
+        found = np.empty(len(kept), np.float32)
+        asked = query.indices.astype(np.int64), np.ascontiguousarray(query.values), kept.dimension
+        loops.scores(*asked, kept.indptr, kept.indices, kept.values, found)
+        return found
     products = _asked(query, kept) * kept.values  # float32
     rows = np.repeat(np.arange(len(kept)), kept.row_nnz)
     return np.bincount(rows, products, minlength=len(kept)).astype(np.float32)

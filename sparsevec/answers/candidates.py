@@ -10,9 +10,9 @@ import numpy as np
 
 from sparsevec.contract.adapter import Documents, Hits
 from sparsevec.contract.checks import Id
-from sparsevec.vectors import SparseVectors
+from sparsevec.vectors import Int64s, SparseVectors
 
-__all__ = ["Stored", "brought", "by_id", "in_order", "of_hits", "together"]
+__all__ = ["Stored", "brought", "by_id", "in_order", "of_hits", "order_of", "together"]
 
 Stored: TypeAlias = Callable[[SparseVectors], SparseVectors]
 """An adapter's `stored`."""
@@ -50,7 +50,14 @@ def together(pages: Sequence[Documents], like: SparseVectors) -> Documents:
 
 def in_order(documents: Documents) -> Documents:
     """By id, ints before strings."""
-    return _some(documents, sorted(range(len(documents.ids)), key=lambda row: _order(documents.ids[row])))
+    return _some(documents, order_of(documents.ids).tolist())
+
+
+def order_of(ids: Sequence[Id]) -> Int64s:
+    """Their places (m,) in the order of ids, ints before strings."""
+    kinds, every = set(map(type, ids)), range(len(ids))
+    order = sorted(every, key=ids.__getitem__ if len(kinds) == 1 else lambda at: _order(ids[at]))
+    return np.array(order, np.int64)
 
 
 def _some(held: Documents, rows: list[int]) -> Documents:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sparsevec.answers.calls import Call
-from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hits, together
+from sparsevec.answers.candidates import Stored, brought, by_id, in_order, of_hits, order_of, together
 from sparsevec.answers.explain import Explanation, explain
 from sparsevec.answers.fusion import Fusion
 from sparsevec.answers.parents import best_of_each, check_field, proves
@@ -39,7 +40,7 @@ from sparsevec.dense import Dense, dense_rows, query_rows
 from sparsevec.encoder import SparseEncoder
 from sparsevec.errors import BackendUnsupported, InvalidInput, InvalidVectors, WrongSpace
 from sparsevec.ingestion.chunks import Encoded
-from sparsevec.vectors import MAX_DIMENSION, Float32s, SparseVectors
+from sparsevec.vectors import MAX_DIMENSION, Float32s, Int64s, SparseVectors
 
 __all__ = ["Asked", "Ranking", "best_parents"]
 
@@ -273,8 +274,12 @@ class Ranking:
         found = yield from self._candidates(asked, way)
         if isinstance(found, Documents):
             _check_read(asked.sparse, found)
-            few = in_order(replace(found, vectors=stored(found.vectors)))
-            return [self.answer(asked, prepared, row, few) for row in range(len(asked.dense))]
+            few, places = replace(found, vectors=stored(found.vectors)), None
+            if way.with_vectors:
+                places = order_of(few.ids)
+            else:
+                few = in_order(few)
+            return [self.answer(asked, prepared, row, few, places) for row in range(len(asked.dense))]
         if isinstance(way, DenseRows) and way.on_server and asked.group_by is None:
             answers = yield from self._by_server(asked, way, prepared, found)
             if answers is not None:
@@ -291,8 +296,10 @@ class Ranking:
         assert self.way is not None
         return self.way.prepare(asked.dense, asked.sparse if self._query_nnz is None else None)
 
-    def answer(self, asked: Asked, prepared: Any, number: int, documents: Documents) -> Hits:
-        """The k best of documents in the order of the sparse search, or of their ids where there was none.
+    def answer(
+        self, asked: Asked, prepared: Any, number: int, documents: Documents, places: Int64s | None = None
+    ) -> Hits:
+        """The k best of documents in the order of the sparse search, or in that of these `places` (m,).
 
         Raises InvalidInput where candidates of a search have no dense row at all, BackendDown after the deadline."""
         assert self.way is not None
@@ -302,7 +309,7 @@ class Ranking:
         check_time()
         if isinstance(self.way, DenseRows) and not asked.where and np.isnan(scores).all():
             raise self.way.missing(f"none of {len(scores)} candidates")
-        return _best(asked, documents, scores)
+        return _best(asked, documents, scores, places)
 
     def _by_server(
         self, asked: Asked, way: DenseRows, prepared: Any, found: Sequence[Hits]
@@ -394,9 +401,11 @@ class Ranking:
 
 def _within_float32(rows: Dense) -> Dense:
     """Those that float32 could not hold times a power of two, which leaves them their directions."""
-    _, exponents = np.frexp(np.abs(rows).max(axis=1))
-    far = np.abs(exponents) > 60
-    return np.ldexp(rows, np.where(far, -exponents, 0)[:, None]) if far.any() else rows
+    largest = np.abs(rows).max(axis=1)
+    if largest.min() >= 2.0**-61 and largest.max() < 2.0**60:
+        return rows
+    _, exponents = np.frexp(largest)
+    return np.ldexp(rows, np.where(np.abs(exponents) > 60, -exponents, 0)[:, None])
 
 
 def _checked_nnz(nnz: int | None, dimension: int) -> int | None:
@@ -431,9 +440,10 @@ def best_parents(hits: Hits, asked: Asked) -> Hits:
     return best_of_each(by_id(hits), str(asked.group_by), asked.k)
 
 
-def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
-    """The k best by re-ranked score, ties to the document that stood before; without those that have none (NaN)."""
-    order = np.argsort(-scores, kind="stable")[: _above(asked, scores)]
+def _best(asked: Asked, documents: Documents, scores: Scores, places: Int64s | None) -> Hits:
+    """The k best by re-ranked score, ties to the document that stands before; without those that have none (NaN)."""
+    falling = np.argsort(-(scores if places is None else scores[places]), kind="stable")
+    order = (falling if places is None else places[falling])[: _above(asked, scores)]
     if asked.group_by is None:
         order = order[: asked.k]
     picked = order.tolist()
@@ -444,5 +454,5 @@ def _best(asked: Asked, documents: Documents, scores: Scores) -> Hits:
 
 def _above(asked: Asked, scores: Scores) -> int:
     """How many are above the threshold, in the digits by which they are ordered."""
-    with np.errstate(over="ignore"):  # a threshold beyond float32 is infinite there
+    with np.errstate(over="ignore") if asked.score_threshold > -math.inf else nullcontext():  # beyond float32: infinite
         return int(np.count_nonzero(scores > asked.score_threshold))

@@ -30,6 +30,7 @@ class Counts(Protocol):
         query is one request as long as such filters leave few, or many, and two where that changes. What is counted is
         what the engine lets through. Where a query finds fewer than k, that is judged by what it holds, in more
         requests: a filter that the engine does not decide is seen to leave few only there.
+        Documents have no payload where the search asks for vectors and not for payloads.
         Raises what `matching` and `search` raise.
         """
 

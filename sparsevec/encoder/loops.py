@@ -17,7 +17,19 @@ from numba import boolean, float32, float64, int8, int16, int32, int64, uint8, v
 from sparsevec.compiler import compiled, given
 from sparsevec.ordering import in_order
 
-__all__ = ["KINDS", "bounds", "cut", "dots", "kth", "largest", "largest_of_few", "ordered", "regressed", "scores"]
+__all__ = [
+    "KINDS",
+    "bounds",
+    "cut",
+    "dots",
+    "kth",
+    "largest",
+    "largest_of_few",
+    "ordered",
+    "regressed",
+    "scores",
+    "signatures",
+]
 
 _Array: TypeAlias = npt.NDArray[Any]
 
@@ -68,6 +80,15 @@ def _dot(row: _Array, query: _Array) -> Any:
     total = 0.0
     for at in range(len(query)):
         total += np.float64(row[at]) * query[at]
+    return total
+
+
+@compiled(int32(given(int16), given(int16)))
+def _small_dot(row: _Array, query: _Array) -> Any:
+    """Of whole numbers that add up to less than 2**31."""
+    total = np.int32(0)
+    for at in range(len(query)):
+        total = np.int32(total + np.int32(np.int32(row[at]) * np.int32(query[at])))
     return total
 
 
@@ -376,6 +397,16 @@ def regressed(
             weights[at] = _on_grid(max(moved, 0.0), weight_steps)
 
 
+@compiled(void(given(uint8, 2), given(uint8), uint8, uint8[::1]))
+def signatures(codes: _Array, key: _Array, tag: int, found: _Array) -> None:
+    """What `ResidualCodes._signatures` gives m codes, `found` (m,): bytes add and multiply modulo 256 as they are."""
+    for row in range(len(codes)):
+        code, total = codes[row, 1:], np.uint8(tag)
+        for at in range(len(key)):
+            total = np.uint8(total + np.uint8(code[at] * key[at]))
+        found[row] = total
+
+
 _stored = (given(int32), given(int32), given(float32))
 _coded = (given(int32, 2), float64, given(int32, 2), given(int64), given(float64))
 
@@ -407,10 +438,15 @@ def scores(
     met, products = np.zeros(len(decoder), np.bool_), np.empty(len(decoder))
     for at in range(len(indices)):
         met[indices[at]] = True
-    coarse = np.rint(query * 2.0**-4)
+    high, low = np.empty(len(query), np.int16), np.empty(len(query), np.int16)
+    for at in range(len(query)):
+        coarse = np.rint(query[at] * 2.0**-4)
+        high[at] = np.rint(coarse * 2.0**-8)
+        low[at] = coarse - high[at] * 2.0**8
     for dimension in range(len(decoder)):
         if met[dimension]:
-            products[dimension] = _dot(decoder[dimension], coarse) * unit
+            weights = decoder[dimension]
+            products[dimension] = (_small_dot(weights, high) * 2.0**8 + _small_dot(weights, low)) * unit
     groups, left = len(starts) - 1, np.zeros(len(codes))
     table, header = np.empty(codewords.shape[1]), codes.shape[1] - groups
     for group in range(groups):

@@ -81,7 +81,7 @@ class ResidualCodes:
         decoder, basis, queries, codewords, gains = (tensors[tensor] for tensor in TENSORS)
         self.width, self.name, self._tag = HEADER + len(sizes), name, int(name[:2], 16)
         key = np.frombuffer(hashlib.shake_256(name.encode()).digest(self.width - 1), np.uint8)
-        self._key = (key | 1 if signed else 0 * key).astype(np.float64)
+        self._key = key | 1 if signed else 0 * key
         self._starts = np.concatenate(([0], np.cumsum(sizes)))
         self._components, self._shape = np.arange(sum(sizes)), (len(sizes), sum(sizes))  # of groups, and components
         self._table_starts = 256 * np.arange(len(sizes))
@@ -129,8 +129,12 @@ class ResidualCodes:
         return codes
 
     def _signatures(self, codes: UInt8s) -> UInt8s:
-        """The first byte of each code (m,): whoever changes one other byte changes it. Exact in float64."""
-        return ((self._tag + codes[:, 1:] @ self._key) % 256).astype(np.uint8)
+        """The first byte of each code (m,): whoever changes one other byte changes it."""
+        if (loops := LOOPS.get(0)) is None:
+            return ((self._tag + codes[:, 1:] @ self._key.astype(np.float64)) % 256).astype(np.uint8)  # exact
+        found = np.empty(len(codes), np.uint8)
+        loops.signatures(np.ascontiguousarray(codes), self._key, self._tag, found)
+        return found
 
     # ---- queries
 

@@ -33,7 +33,8 @@ def there(name: str = "products", *, settings: dict[str, str] | None = None, **p
     return Answer(200, {name: {"aliases": {}, "mappings": {"properties": properties}, "settings": settings}})
 
 
-OTHERS = there(emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note())
+OTHERS = there(emb={"type": "sparse_vector"}, title={"type": "keyword", "normalizer": "lowercase"}, **note())
+DECIDED = there(emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note())
 OURS = there(emb={"type": "sparse_vector"}, **note("index"))
 
 
@@ -442,7 +443,7 @@ def test_a_filter_on_a_field_that_was_not_there_looks_again(lucene: LuceneOperat
     now = there(emb={"type": "sparse_vector"}, new={"type": "keyword"}, **note())
     _, sent = talk(lucene.search(rows({1: 1.0}), 3, Search(where={"new": "x"})), OTHERS, now, REFRESHED, hits(), now)
     assert said(sent)[:2] == ["GET /products", "GET /products"]
-    assert lines(sent[3])[1]["query"]["bool"]["filter"][0]["bool"]["should"][0] == {"terms": {"new": ["x"]}}
+    assert lines(sent[3])[1]["query"]["bool"]["filter"] == [{"terms": {"new": ["x"]}}]
 
 
 # ---- a search that counts what its filter leaves
@@ -543,6 +544,24 @@ def test_where_hits_are_fewer_than_asked_for_documents_that_pass_are_judged(luce
     assert documents.ids == ("x",)
 
 
+def test_where_the_server_decides_no_source_is_asked_for_and_no_document_judged(lucene: LuceneOperations) -> None:
+    one, fewer = rows({1: 1.0}), responses(counted(3), hits())
+    (answer,), sent = talk(matching_or_search(lucene, one), DECIDED, REFRESHED, fewer, DECIDED)
+    assert lines(sent[2])[3]["_source"] is False
+    assert (answer.ids, said(sent)[3:]) == ((), ["GET /products"])  # nothing was found: is it another index by now?
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_of_few_documents_whose_vectors_alone_are_wanted_no_source_is_asked_for(
+    lucene: LuceneOperations, alone: bool
+) -> None:
+    few = responses(counted(1), hits()), responses(passing("x"), searched("any"))
+    asked = Search(where={"title": "x"}, with_vectors=alone)
+    documents, sent = talk(lucene.matching_or_search(rows({1: 1.0}), 1, asked, 2, None), DECIDED, REFRESHED, *few)
+    assert documents.ids == ("x",)
+    assert (lines(sent[-1])[1]["_source"] is False) == alone
+
+
 def test_where_hits_are_of_another_index_what_is_left_there_is_counted_again(lucene: LuceneOperations) -> None:
     moved = there("products-2", emb={"type": "sparse_vector"}, title={"type": "keyword"}, **note())
     elsewhere = responses(counted(3), searched("a", index="products-2"))
@@ -580,9 +599,16 @@ def test_where_what_is_left_is_of_another_index_or_nothing_at_all_the_name_is_lo
 
 
 def test_a_filter_that_the_server_decides_is_counted_without_looking_at_a_document(lucene: LuceneOperations) -> None:
+    many = Answer(200, {"count": 7, "_shards": {"failed": 0}})
+    count, sent = talk(lucene.count({"title": "acme"}), DECIDED, REFRESHED, many)
+    assert (count, said(sent)[-2:]) == (7, ["POST /products/_refresh", "POST /products/_count"])
+    assert lines(sent[-1])[0]["query"]["bool"]["filter"][0] == {"terms": {"title": ["acme"]}}
+
+
+def test_where_as_many_must_match_as_may_no_document_is_looked_at(lucene: LuceneOperations) -> None:
     now = there(emb={"type": "sparse_vector"}, brand={"type": "keyword"}, **note())
     many = Answer(200, {"count": 7, "_shards": {"failed": 0}})
-    count, sent = talk(lucene.count({"brand": "acme"}), now, REFRESHED, many, many)
+    count, sent = talk(lucene.count({"brand": ["acme", True]}), now, REFRESHED, many, many)
     assert (count, said(sent)[-2:]) == (7, ["POST /products/_count"] * 2)
     assert lines(sent[-1])[0]["query"]["bool"]["filter"][0] == {"terms": {"brand": ["acme"]}}
 
@@ -595,7 +621,7 @@ def test_where_fewer_must_match_than_may_documents_are_looked_at(lucene: LuceneO
     found = [{**hit, "_source": {"brand": brand}} for brand in ("acme", "other")]
     page = Answer(200, {"pit_id": "P2", "_shards": {"total": 1}, "hits": {"hits": found}})
     asked = [now, REFRESHED, may, must, now, Answer(200, {"id": "P1"}), page, DONE]
-    count, sent = talk(lucene.count({"brand": "acme"}), *asked)
+    count, sent = talk(lucene.count({"brand": ["acme", True]}), *asked)
     assert (count, lines(sent[-2])[0]["_source"]) == (1, {"includes": ["brand"]})
 
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sparsevec_adapters.lucene.filters import filter_clauses, knows, leaves
+from sparsevec_adapters.lucene.filters import decided_clauses, filter_clauses, knows, leaves
 
 from sparsevec.contract.filters import conditions
 
@@ -32,6 +32,7 @@ MAPPINGS: dict[str, Any] = {
         "labels": {"type": "flattened"},
         "rating": {"type": "scaled_float", "scaling_factor": 10},
         "blob": {"type": "binary"},
+        "size": {"type": "double", "coerce": False},
     }
 }
 
@@ -39,6 +40,16 @@ MAPPINGS: dict[str, Any] = {
 OLDER = {  # documents that were there before the sub-field
     "bool": {"filter": [{"exists": {"field": "title"}}], "must_not": [{"exists": {"field": "title.raw"}}]}
 }
+
+
+class _MinusZero(float):
+    def __eq__(self, other: object) -> bool:
+        return repr(other) == "-0.0"
+
+    __hash__ = float.__hash__
+
+
+MINUS_ZERO = _MinusZero()
 
 
 def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
@@ -67,6 +78,8 @@ def narrowed(where: dict[str, Any], mappings: dict[str, Any] = MAPPINGS) -> Any:
         ({"text": "acme"}, [{"exists": {"field": "text"}}]),
         ({"price": 1}, [{"range": {"price": {"gte": 1.0, "lte": 1.0}}}]),
         ({"price": [1, 2.5]}, [{"range": {"price": {"gte": x, "lte": x}}} for x in (1.0, 2.5)]),
+        ({"price": 0}, [{"range": {"price": {"gte": MINUS_ZERO, "lte": 0.0}}}]),  # which is below 0.0 to Lucene
+        ({"price": {"gt": 0, "lt": 0}}, [{"range": {"price": {"gt": 0.0, "lt": MINUS_ZERO}}}]),
         ({"price": {"gt": 1, "lte": 7.5}}, [{"range": {"price": {"gt": 1.0, "lte": 7.5}}}]),
         ({"price": 2**60}, [{"range": {"price": {"gte": 2.0**60 - 128, "lte": 2.0**60 + 256}}}]),
         ({"price": "1"}, [{"exists": {"field": "price"}}]),
@@ -181,6 +194,49 @@ ANY_TERMS = {"bool": {"should": [{"bool": {"filter": [TERMS]}}], "minimum_should
 )
 def test_what_is_excluded_is_certain_not_to_match(where: dict[str, Any], clauses: Any) -> None:
     assert filter_clauses(conditions(where), MAPPINGS) == clauses
+
+
+BRANDS = {"terms": {"brand": ["acme", "zeta"]}}
+UP_TO_SEVEN = {"range": {"size": {"gte": 1.0, "lt": 7.0}}}
+
+
+def size(number: float) -> dict[str, Any]:
+    return {"range": {"size": {"gte": number, "lte": number}}}
+
+
+@pytest.mark.parametrize(
+    ("where", "clauses"),
+    [
+        ({"maker_id": "acme"}, [TERMS]),
+        ({"brand": ["acme", "zeta"], "maker_id": "acme"}, [BRANDS, TERMS]),
+        ({"maker_id": {"not": "acme"}}, [{"bool": {"must_not": [TERMS]}}]),
+        ({"$any": [{"maker_id": "acme"}]}, [ANY_TERMS]),
+        ({"size": [1, 2.5]}, [{"bool": {"should": [size(1.0), size(2.5)], "minimum_should_match": 1}}]),
+        ({"size": {"gte": 1, "lt": 7}}, [{"bool": {"should": [UP_TO_SEVEN], "minimum_should_match": 1}}]),
+        ({"size": [1, "1"]}, None),
+        ({"size": [1, True]}, None),
+        ({"size": 2**53}, None),  # 2**53 + 1 is indexed as the same
+        ({"size": {"lt": 2**60}}, None),
+        ({"size": {"exists": True}}, None),
+        ({"size": {"gt": "2026-01-01"}}, None),
+        ({"brand": "longer than ten"}, None),  # is not indexed
+        ({"maker_id": "1"}, None),  # 1 is indexed as the same
+        ({"maker_id": ["acme", True]}, None),
+        ({"maker_id": 1}, None),
+        ({"maker_id": "acme", "price": 1}, None),  # "1" is indexed as 1
+        ({"$any": [{"maker_id": "acme"}, {"secret": "x"}]}, None),
+        ({"maker_id": {"not": ["acme", "1"]}}, None),
+        ({"maker_id": {"exists": True}}, None),
+        ({"title": "acme"}, None),
+        ({"maker.name": "acme"}, None),
+        ({"nowhere": "acme"}, None),
+        ({}, []),
+    ],
+)
+def test_the_server_decides_by_keywords_and_numbers_that_nothing_else_is_indexed_as(
+    where: dict[str, Any], clauses: Any
+) -> None:
+    assert decided_clauses(conditions(where), MAPPINGS) == clauses
 
 
 def test_a_field_that_others_are_copied_to_is_not_excluded_by() -> None:

@@ -31,8 +31,8 @@ def test_a_new_index_on_elasticsearch_turns_pruning_off_and_remembers_its_dimens
             "date_detection": False,
             "dynamic_templates": [
                 {"string": {"match_mapping_type": "string", "mapping": {"type": "keyword", "ignore_above": 8191}}},
-                {"long": {"match_mapping_type": "long", "mapping": {"type": "double"}}},
-                {"double": {"match_mapping_type": "double", "mapping": {"type": "double"}}},
+                {"long": {"match_mapping_type": "long", "mapping": {"type": "double", "coerce": False}}},
+                {"double": {"match_mapping_type": "double", "mapping": {"type": "double", "coerce": False}}},
             ],
             "properties": {
                 "emb": {"type": "sparse_vector", "index_options": {"prune": False}},
