@@ -1,6 +1,8 @@
 """Settings that hold for every test."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -17,21 +19,39 @@ settings.register_profile(
 settings.load_profile("sparsevec")
 
 
-@pytest.fixture
-def brief_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second look, two thirds of all steps, is learned in a few: for tests of what comes before it."""
+@contextmanager
+def brief_looks() -> Iterator[None]:
+    """The second look, two thirds of all steps, is learned in a few."""
     from sparsevec.encoder import recipe, stages
 
-    monkeypatch.setattr(stages, "SecondLookRecipe", partial(recipe.SecondLookRecipe, steps=50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "SecondLookRecipe", partial(recipe.SecondLookRecipe, steps=50))
+        yield
 
 
-@pytest.fixture
-def brief(brief_look: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning takes a few of its steps: for tests that ask what is said, kept and refused, and not how good it is."""
+@contextmanager
+def brief_trainings() -> Iterator[None]:
+    """All learning takes a few of its steps."""
     from sparsevec.encoder import recipe
     from sparsevec.encoder.learning import learn
 
-    monkeypatch.setattr(learn, "head_recipe", lambda *sizes: replace(recipe.head_recipe(*sizes), steps=60))
-    monkeypatch.setattr(
-        learn, "refine_recipe", lambda *sizes: replace(recipe.refine_recipe(*sizes), epochs=1, least_steps=20)
-    )
+    with brief_looks(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learn, "head_recipe", lambda *sizes: replace(recipe.head_recipe(*sizes), steps=60))
+        patch.setattr(
+            learn, "refine_recipe", lambda *sizes: replace(recipe.refine_recipe(*sizes), epochs=1, least_steps=20)
+        )
+        yield
+
+
+@pytest.fixture
+def brief_look() -> Iterator[None]:
+    """For tests of what comes before the second look."""
+    with brief_looks():
+        yield
+
+
+@pytest.fixture
+def brief() -> Iterator[None]:
+    """For tests that ask what is said, kept and refused, and not how good it is."""
+    with brief_trainings():
+        yield

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 import sparsevec as sv
+from tests.conftest import brief_trainings
 from tests.live.shops import WIDTH, EdgeShop, LuceneShop, QdrantShop, Shop, dense_rows
 
 DIMENSION = 256
@@ -36,7 +37,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small encoder of such rows."""
     folder = tmp_path_factory.mktemp("live") / "model"
     encoder = sv.SparseEncoder(WIDTH, DIMENSION)
-    encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=6, flops=0.5))
+    with brief_trainings():
+        encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=6, flops=0.5))
     encoder.save(folder)
     return folder
 

@@ -20,6 +20,7 @@ from sparsevec.cli.app import app
 from sparsevec.errors import CollectionError, InvalidInput, JournalMismatch
 from sparsevec.live.migrating import field_beside
 from sparsevec.progress import Progress
+from tests.conftest import brief_trainings
 from tests.live.conftest import SERVERS, N, opened, stocked
 from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
 from tests.live.test_retrofit import wrong
@@ -31,7 +32,8 @@ Lives = tuple[Any, Path, Path]
 def fitted_later(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("later") / "model"
     encoder = sv.SparseEncoder(WIDTH, 128, seed=1)
-    encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=5, flops=0.6))
+    with brief_trainings():
+        encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=5, flops=0.6))
     encoder.save(folder)
     return folder
 

@@ -11,6 +11,7 @@ import pytest
 import sparsevec as sv
 from sparsevec.errors import InvalidInput, InvalidVectors, ModelBroken, WrongSpace
 from sparsevec.live.codes import Codes
+from tests.conftest import brief_looks, brief_trainings
 from tests.live.conftest import DIMENSION, N
 from tests.live.shops import WIDTH, LuceneShop, Shop, dense_rows
 
@@ -36,8 +37,9 @@ def refining(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, sv.SparseV
     """
     folder = tmp_path_factory.mktemp("refined") / "model"
     for seed in range(12):
-        encoder = sv.SparseEncoder(WIDTH, DIMENSION, seed=seed).fit(dense_rows(600, seed=1), budget=BUDGET)
-        documents = encoder.refine(dense_rows(N))
+        with brief_looks():
+            encoder = sv.SparseEncoder(WIDTH, DIMENSION, seed=seed).fit(dense_rows(600, seed=1), budget=BUDGET)
+            documents = encoder.refine(dense_rows(N))
         if encoder.config.stage == "refined":
             break
     encoder.save(folder)
@@ -125,7 +127,8 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an encoder with residual codes of 12 bytes."""
     folder = tmp_path_factory.mktemp("coded") / "model"
     encoder = sv.SparseEncoder(WIDTH, DIMENSION)
-    encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=6, flops=0.5, residual_bytes=12))
+    with brief_trainings():
+        encoder.fit(dense_rows(600, seed=1), budget=sv.Budget(nnz=6, flops=0.5, residual_bytes=12))
     encoder.save(folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ from sparsevec.planning.halving import find_frontier
 from sparsevec.planning.trials import Shape
 from sparsevec.progress import Progress
 from sparsevec.vectors import Float32s
+from tests.conftest import brief_looks
 from tests.training.conftest import INPUT, clustered
 
 SHAPES = [Shape(dimension=d, nnz=nnz) for d, nnz in ((128, 4), (256, 4), (256, 8))]
 N = 1600
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief() -> Iterator[None]:
+    """What is asked is how runs are chosen, kept and spoken of."""
+    with brief_looks():
+        yield
 
 
 @pytest.fixture(scope="module")

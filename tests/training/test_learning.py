@@ -34,6 +34,7 @@ from sparsevec.measure.recall import evaluate
 from sparsevec.progress import Whole
 from sparsevec.similarity import Similarity
 from sparsevec.vectors import Float32s, Int64s, SparseVectors
+from tests.conftest import brief_looks
 from tests.training.conftest import FLOPS, INPUT, NNZ, OUTPUT, clustered, unit
 from tests.training.worker import begin
 
@@ -292,9 +293,10 @@ def alone(checkpoint: Path, folder: Path, out: Connection) -> None:
         out.send(at.stage)
 
     encoder = SparseEncoder(INPUT, OUTPUT)
-    encoder.fit(SMALL, budget=BUDGET, on_step=said, checkpoint=checkpoint)
-    encoder.save(folder)  # by which a killed refine begins again from the same head
-    corpus = encoder.refine(SMALL, on_step=said, checkpoint=checkpoint)
+    with brief_looks():
+        encoder.fit(SMALL, budget=BUDGET, on_step=said, checkpoint=checkpoint)
+        encoder.save(folder)  # by which a killed refine begins again from the same head
+        corpus = encoder.refine(SMALL, on_step=said, checkpoint=checkpoint)
     tensors = encoder.encode_query(SMALL).values.tobytes()
     out.send(tensors + corpus.values.tobytes() + corpus.indices.tobytes())
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from sparsevec.cli.credentials import credentials
 from sparsevec.cli.documents import Beside, of_dense
 from sparsevec.cli.texts import read_texts
 from sparsevec.ingestion.dead_letters import read_dead_letters
+from tests.conftest import brief_trainings
 
 ENGINES = ["reference", "qdrant+edge"]
 
@@ -50,6 +52,13 @@ class Place:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief() -> Iterator[None]:
+    """What is asked is what the commands say and leave."""
+    with brief_trainings():
+        yield
 
 
 @pytest.fixture(scope="module")

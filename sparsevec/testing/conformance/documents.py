@@ -32,6 +32,8 @@ PAYLOADS: tuple[Payload, ...] = (
     {"Größe in m": 7, "brand": ""},
     {"n": 2**53 - 1},
     {"n": 2**62 + 1},
+    {"n": 0},
+    {"n": -0.0},
     {},
 )
 
@@ -85,6 +87,11 @@ RANGE_FILTERS: tuple[Where, ...] = (
     {"n": {"lt": 2.5}},
     {"n": {"gte": 1, "lt": 7}},
     {"n": {"gt": 0}, "brand": "acme"},
+    {"n": 0},
+    {"n": {"gte": 0, "lt": 1}},
+    {"n": {"gt": -1, "lte": 0}},
+    {"n": {"gt": 0, "lt": 1}},
+    {"n": {"gt": -1, "lt": 0}},
 )
 
 NESTED_FILTERS: tuple[Where, ...] = (
