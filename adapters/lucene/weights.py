@@ -68,7 +68,9 @@ def scores(query: SparseVector, documents: SparseVectors) -> Float32s:
     where the weights of one document span more than some 2**29.
     """
     kept = stored(documents)
-    if (loops := LOOPS.get(0)) is not None and kept.dimension <= _TABLE and kept.indptr.dtype == np.int32:
+    within = not len(query) or query.indices[-1] < kept.dimension  # a loop looks at no bound
+    small = kept.dimension <= _TABLE and kept.indptr.dtype == np.int32
+    if within and small and (loops := LOOPS.get(0)) is not None:
         found = np.empty(len(kept), np.float32)
         asked = query.indices.astype(np.int64), np.ascontiguousarray(query.values), kept.dimension
         loops.scores(*asked, kept.indptr, kept.indices, kept.values, found)

@@ -14,7 +14,7 @@ from sparsevec_adapters.lucene.claims import Claim
 from sparsevec_adapters.lucene.index import Field
 from sparsevec_adapters.lucene.packing import Packing
 from sparsevec_adapters.lucene.text import LOOPS
-from sparsevec_adapters.lucene.weights import stored
+from sparsevec_adapters.lucene.weights import scores, stored
 
 from sparsevec.vectors import SparseVectors
 from tests.strategies import signed_weights, vectors
@@ -69,6 +69,15 @@ def test_the_loop_and_numpy_read_the_same_of_any_bytes(weights: int, more: int, 
     packing = Packing(weights + more, weights, bits)
     records = data.draw(arrays(np.uint8, (3, packing.width)))
     assert packing.unpacked(records) == by_numpy(packing, records)
+
+
+@given(vectors(dimension=64), vectors(dimension=64))
+def test_the_loop_scores_to_the_bit_as_numpy_does(asked: SparseVectors, documents: SparseVectors) -> None:
+    for query in asked:
+        looped = scores(query, documents)
+        with pytest.MonkeyPatch.context() as without:
+            without.setattr(LOOPS, "_module", None)
+            assert looped.tobytes() == scores(query, documents).tobytes()
 
 
 def test_dimensions_beyond_31_bits_are_unpacked() -> None:

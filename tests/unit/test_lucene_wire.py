@@ -158,6 +158,14 @@ def test_ids_come_back_as_they_went(id_: Id) -> None:
     assert (back, type(back)) == (id_, type(id_))
 
 
+odd_ids = st.sampled_from(["int:1\nint:2", "int:", "int:007", "int:999999999999999999", f"int:{2**64 - 1}", "\n", ""])
+
+
+@given(st.lists(strategies.ids.map(lambda id_: ids.to_id(id_, True)) | odd_ids), st.booleans())
+def test_many_ids_are_read_as_each_alone_is(texts: list[str], ours: bool) -> None:
+    assert ids.from_ids(texts, ours) == tuple(ids.from_id(text, ours) for text in texts)
+
+
 def test_the_ids_of_ints_cannot_be_had_by_strings() -> None:
     assert ids.to_id(42, True) == "int:42"
     assert ids.id_fault("int:42", True) == (
