@@ -40,14 +40,17 @@ def filter_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> 
 
 def certain_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json] | None:
     """Clauses that only matching documents pass; None where one of the conditions has none."""
-    parts = [_at_most(condition, mappings) for condition in wanted]
-    return [part for part in parts if part is not None] if None not in parts else None
+    return _all_or_none([_at_most(condition, mappings) for condition in wanted])
 
 
 def decided_clauses(wanted: Iterable[Condition], mappings: Mapping[str, Any]) -> list[Json] | None:
     """Clauses that all matching documents pass, and no others; None where the server cannot tell them apart."""
-    parts = [_exactly(condition, mappings) for condition in wanted]
-    return [part for part in parts if part is not None] if None not in parts else None
+    return _all_or_none([_exactly(condition, mappings) for condition in wanted])
+
+
+def _all_or_none(parts: Sequence[Json | None]) -> list[Json] | None:
+    known = [part for part in parts if part is not None]
+    return known if len(known) == len(parts) else None
 
 
 def knows(path: str, mappings: Mapping[str, Any]) -> bool:
@@ -121,11 +124,9 @@ def _exactly(condition: Condition, mappings: Mapping[str, Any]) -> Json | None:
         inner = _exactly(condition.condition, mappings)
         return None if inner is None else {"bool": {"must_not": [inner]}}
     if isinstance(condition, (All, AnyIn)):
-        parts = [_exactly(part, mappings) for part in condition.conditions]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
+        if (parts := decided_clauses(condition.conditions, mappings)) is None:
             return None
-        return {"bool": {"filter": known}} if isinstance(condition, All) else _any(known)
+        return {"bool": {"filter": parts}} if isinstance(condition, All) else _any(parts)
     certain = _at_most(condition, mappings)
     if certain is None or not isinstance(condition, (AnyOf, Range)):
         return None

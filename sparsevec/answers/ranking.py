@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -454,5 +453,5 @@ def _best(asked: Asked, documents: Documents, scores: Scores, places: Int64s | N
 
 def _above(asked: Asked, scores: Scores) -> int:
     """How many are above the threshold, in the digits by which they are ordered."""
-    with np.errstate(over="ignore") if asked.score_threshold > -math.inf else nullcontext():  # beyond float32: infinite
+    with np.errstate(over="ignore"):  # a threshold beyond float32 is infinite there
         return int(np.count_nonzero(scores > asked.score_threshold))

@@ -58,8 +58,7 @@ class Table:
 def _rows(text: str) -> dict[str, str]:
     """By backend what stands in a table of the same clauses."""
     rows = [line[2:].partition(" | ") for line in text.splitlines() if line.startswith("| ")]
-    width = 1 + len(_CLAUSES)
-    return {name.removesuffix(_EARLIER): cells for name, _, cells in rows if cells.count("|") == width - 1}
+    return {name.removesuffix(_EARLIER): cells for name, _, cells in rows if cells.count("|") == len(_CLAUSES)}
 
 
 def _cell(counts: Counter[str]) -> str:
